@@ -1,0 +1,108 @@
+"""Conditional distributions q(z|x) and p(x|z): modules that map a tensor to a distribution.
+
+Anything that does so can be an encoder or a decoder, a normalising flow or a module of your own
+included. The classes here put a likelihood on top of a network.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+from torch.distributions import Bernoulli as TorchBernoulli
+from torch.distributions import Distribution, Independent
+
+from mimachine import distributions
+
+__all__ = ["Bernoulli", "Conditional", "DiscretizedLogistic", "Gaussian"]
+
+
+class Conditional(Protocol):
+    """What an encoder or a decoder has to be: callable on a batch, giving a distribution."""
+
+    def __call__(self, condition: Tensor, /) -> Distribution:
+        """Distribution of batch shape (B,) given conditions of shape (B, ...)."""
+        ...
+
+
+class _OverNetwork(nn.Module):
+    """A network whose output parameterises a distribution of events with `event_dims` axes."""
+
+    def __init__(self, network: nn.Module, event_dims: int) -> None:
+        super().__init__()
+        if event_dims < 1:
+            raise ValueError(f"event_dims must be 1 or more, got {event_dims}")
+        self.network, self.event_dims = network, event_dims
+
+    def _location_and_scale(self, condition: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+        output: Tensor = self.network(condition)
+        if output.shape[-self.event_dims] % 2:
+            raise ValueError(
+                f"{type(self).__name__}: network must give a location and a log-scale, so its "
+                f"output axis {-self.event_dims} must have even size, got {tuple(output.shape)}"
+            )
+        location, log_scale = output.chunk(2, -self.event_dims)
+        return location, log_scale.exp() + floor
+
+
+class Gaussian(_OverNetwork):
+    """Diagonal Gaussian: the network's output is (mean, log-scale), halved along one axis.
+
+    Args:
+        network: Maps (B, ...) to (B, 2F) or, for events of more axes, (B, 2C, H, W).
+        floor: Smallest standard deviation; scale = exp(log-scale) + floor. The MIM loss of
+            continuous data has no lower bound without it.
+        event_dims: How many trailing axes form the event.
+    """
+
+    def __init__(self, network: nn.Module, floor: float = 1e-3, event_dims: int = 1) -> None:
+        super().__init__(network, event_dims)
+        if not floor >= 0:
+            raise ValueError(f"floor must be 0 or more, got {floor}")
+        self.floor = floor
+
+    def forward(self, condition: Tensor) -> distributions.DiagNormal:
+        """Distribution of batch shape (B,) given (B, ...)."""
+        location, scale = self._location_and_scale(condition, self.floor)
+        return distributions.DiagNormal(location, scale, self.event_dims)
+
+
+class Bernoulli(_OverNetwork):
+    """Independent binary values; the network's output is their logits.
+
+    Args:
+        network: Maps (B, ...) to (B, *event).
+        event_dims: How many trailing axes form the event.
+    """
+
+    def __init__(self, network: nn.Module, event_dims: int = 1) -> None:
+        super().__init__(network, event_dims)
+
+    def forward(self, condition: Tensor) -> Independent[TorchBernoulli]:
+        """Distribution of batch shape (B,) given (B, ...)."""
+        values = TorchBernoulli(logits=self.network(condition), validate_args=False)
+        return Independent(values, self.event_dims, validate_args=False)
+
+
+class DiscretizedLogistic(_OverNetwork):
+    """Grid values in [0, 1], such as grey levels; the network's output is (location, log-scale).
+
+    Args:
+        network: Maps (B, ...) to (B, 2F) or, for events of more axes, (B, 2C, H, W).
+        levels: Number L of grid values 0, 1/(L-1), ..., 1.
+        floor: Smallest scale as a share of a grid step.
+        event_dims: How many trailing axes form the event.
+    """
+
+    def __init__(
+        self, network: nn.Module, levels: int = 256, floor: float = 1e-2, event_dims: int = 1
+    ) -> None:
+        super().__init__(network, event_dims)
+        if levels < 2:
+            raise ValueError(f"levels must be 2 or more, got {levels}")
+        self.levels, self.floor = levels, floor / (levels - 1)
+
+    def forward(self, condition: Tensor) -> distributions.DiscretizedLogistic:
+        """Distribution of batch shape (B,) given (B, ...)."""
+        location, scale = self._location_and_scale(condition, self.floor)
+        return distributions.DiscretizedLogistic(location, scale, self.levels, self.event_dims)

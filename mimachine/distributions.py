@@ -1,0 +1,257 @@
+"""Probability distributions that torch lacks, and `draw`, the one way this library samples.
+
+All are ordinary `torch.distributions.Distribution`s. They switch torch's argument validation off
+for themselves, since it costs a synchronisation per call and cannot run under `torch.vmap`, and
+they draw noise out of place, which `torch.vmap(randomness="different")` needs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Size, Tensor
+from torch.distributions import Distribution
+
+__all__ = ["DiagNormal", "DiscretizedLogistic", "Draw", "Mixture", "draw"]
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+class Draw(NamedTuple):
+    """A value with what its drawing knows of it.
+
+    Gradients flow through `value` where the distribution is reparameterised. Where it is not,
+    `score` is the log-probability whose gradient REINFORCE needs, ∇ E[f] = E[∇f + f ∇score]
+    (C.2 of the paper); else it is None.
+    """
+
+    value: Tensor
+    log_prob: Tensor
+    score: Tensor | None
+
+
+def draw(distribution: Distribution, shape: Size | tuple[int, ...] = ()) -> Draw:
+    """Draw a value together with its log-probability, in nats, reparameterised where possible.
+
+    Distributions that can do this in one go (ours through `draw`, zuko's flows through
+    `rsample_and_log_prob`) are asked to; a flow is then not inverted at its own sample.
+    """
+    shape = Size(shape)
+    if hasattr(distribution, "draw"):
+        drawn: Draw = distribution.draw(shape)
+        return drawn
+    if hasattr(distribution, "rsample_and_log_prob"):
+        value, log_prob = distribution.rsample_and_log_prob(shape)
+        return Draw(value, log_prob, None)
+    if distribution.has_rsample:
+        value = distribution.rsample(shape)
+        return Draw(value, distribution.log_prob(value), None)
+    value = distribution.sample(shape)
+    log_prob = distribution.log_prob(value)
+    return Draw(value, log_prob, log_prob)
+
+
+def _sum_last(x: Tensor, dims: int) -> Tensor:
+    return x.sum(dim=tuple(range(-dims, 0))) if dims else x
+
+
+class DiagNormal(Distribution):
+    """Normal distribution with a diagonal covariance matrix, as one event.
+
+    Args:
+        loc: Means, shape (*batch, *event).
+        scale: Standard deviations, of a shape that broadcasts to that of `loc`.
+        event_dims: How many trailing axes form the event.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch declares it so)
+    has_rsample = True
+
+    def __init__(self, loc: Tensor, scale: Tensor, event_dims: int = 1) -> None:
+        self.loc, self.scale = loc, scale
+        split = loc.dim() - event_dims
+        super().__init__(loc.shape[:split], loc.shape[split:], validate_args=False)
+
+    def __getitem__(self, index: Any) -> DiagNormal:
+        """The distributions at some places of the batch."""
+        return DiagNormal(self.loc[index], self.scale[index], len(self.event_shape))
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> DiagNormal:
+        """The same distribution with a larger batch."""
+        shape = Size(batch_shape) + self.event_shape
+        return DiagNormal(self.loc.expand(shape), self.scale.expand(shape), len(self.event_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        """Means, shape (*batch, *event)."""
+        return self.loc
+
+    @property
+    def mode(self) -> Tensor:
+        """Modes, shape (*batch, *event)."""
+        return self.loc
+
+    @property
+    def stddev(self) -> Tensor:
+        """Standard deviations, shape (*batch, *event)."""
+        return self.scale.expand(self.loc.shape)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variances, shape (*batch, *event)."""
+        return self.stddev.square()
+
+    def draw(self, shape: Size = Size()) -> Draw:
+        """A reparameterised value and its log-probability from the very noise that made it.
+
+        The usual (x - loc) / scale would lose that noise to rounding where the scale is small.
+        """
+        noise = torch.randn(
+            self._extended_shape(shape), dtype=self.loc.dtype, device=self.loc.device
+        )
+        return Draw(self.loc + self.scale * noise, self._log_density(noise), None)
+
+    def rsample(self, sample_shape: Any = Size()) -> Tensor:
+        """Reparameterised values, shape (*sample_shape, *batch, *event)."""
+        noise = torch.randn(
+            self._extended_shape(sample_shape), dtype=self.loc.dtype, device=self.loc.device
+        )
+        return self.loc + self.scale * noise
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Values without gradient, shape (*sample_shape, *batch, *event)."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats, shape (*sample, *batch)."""
+        return self._log_density((value - self.loc) / self.scale)
+
+    def entropy(self) -> Tensor:
+        """Differential entropy in nats, shape (*batch)."""
+        log_scale = self.scale.log().expand(self.loc.shape)
+        dims = len(self.event_shape)
+        return _sum_last(log_scale, dims) + 0.5 * self.event_shape.numel() * (1 + _LOG_2PI)
+
+    def _log_density(self, noise: Tensor) -> Tensor:
+        exponent = torch.add(self.scale.log(), noise.square(), alpha=0.5)
+        dims = len(self.event_shape)
+        return -_sum_last(exponent, dims) - 0.5 * self.event_shape.numel() * _LOG_2PI
+
+
+class Mixture(Distribution):
+    """Mixture of K components of one family: p(x) = Σ_k w_k p_k(x).
+
+    A draw has no reparameterisation, since the component is discrete; weights and components
+    get gradients through `log_prob`.
+
+    Args:
+        logits: Unnormalised log-weights, shape (*batch, K) or (K,).
+        components: Distribution of batch shape (*batch, K).
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, logits: Tensor, components: Distribution) -> None:
+        self.log_weights = logits.log_softmax(-1).expand(components.batch_shape)
+        self.components = components
+        super().__init__(components.batch_shape[:-1], components.event_shape, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean, shape (*batch, *event)."""
+        axis = -len(self.event_shape) - 1
+        return (self._weights() * self.components.mean).sum(axis)
+
+    @property
+    def variance(self) -> Tensor:
+        """Variance of each coordinate, shape (*batch, *event)."""
+        axis = -len(self.event_shape) - 1
+        second = self.components.variance + self.components.mean.square()
+        return (self._weights() * second).sum(axis) - self.mean.square()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats, shape (*sample, *batch)."""
+        per_component = self.components.log_prob(value.unsqueeze(-len(self.event_shape) - 1))
+        return torch.logsumexp(per_component + self.log_weights, -1)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Values without gradient, shape (*sample_shape, *batch, *event)."""
+        return self.sample_with_component(sample_shape)[0]
+
+    def sample_with_component(self, sample_shape: Any = Size()) -> tuple[Tensor, Tensor]:
+        """Values and the indices of the components they came from, (*sample_shape, *batch)."""
+        shape = Size(sample_shape)
+        with torch.no_grad():
+            weights = self.log_weights.exp()
+            flat = weights.reshape(-1, weights.shape[-1])
+            index = torch.multinomial(flat, max(shape.numel(), 1), replacement=True)
+            index = index.T.reshape(shape + self.batch_shape)
+            if isinstance(self.components, DiagNormal) and not self.batch_shape:
+                return self.components[index].sample(), index
+            values = self.components.sample(shape)
+            axis = len(shape) + len(self.batch_shape)
+            where = index.reshape(index.shape + (1,) * (1 + len(self.event_shape)))
+            where = where.expand((*index.shape, 1, *self.event_shape))
+            return values.gather(axis, where).squeeze(axis), index
+
+    def _weights(self) -> Tensor:
+        shape = self.log_weights.shape + (1,) * len(self.event_shape)
+        return self.log_weights.exp().reshape(shape)
+
+
+class DiscretizedLogistic(Distribution):
+    """Logistic distribution on the grid {0, 1/(L-1), ..., 1}, one event of independent pixels.
+
+    Each grid value takes the mass of its cell; the outermost cells reach to infinity, so that the
+    probabilities sum to one (Kingma et al. 2016, Salimans et al. 2017).
+
+    Args:
+        loc: Locations, shape (*batch, *event).
+        scale: Scales, the same shape.
+        levels: Number L of grid values, 2 or more.
+        event_dims: How many trailing axes form the event.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, loc: Tensor, scale: Tensor, levels: int, event_dims: int = 1) -> None:
+        self.loc, self.scale, self.levels = loc, scale, levels
+        split = loc.dim() - event_dims
+        super().__init__(loc.shape[:split], loc.shape[split:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over the grid, shape (*batch, *event)."""
+        # E[x] for x = k/(L-1) is the sum of P(x > edge) over the inner edges, over L-1.
+        total = torch.zeros_like(self.loc)
+        for k in range(self.levels - 1):
+            edge = (k + 0.5) / (self.levels - 1)
+            total = total + torch.sigmoid((self.loc - edge) / self.scale)
+        return total / (self.levels - 1)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Grid values without gradient, shape (*sample_shape, *batch, *event)."""
+        with torch.no_grad():
+            shape = self._extended_shape(sample_shape)
+            uniform = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
+            tiny = torch.finfo(uniform.dtype).tiny
+            noise = uniform.clamp_min(tiny).log() - torch.log1p(-uniform).clamp_min(-1e3)
+            steps = self.levels - 1
+            return ((self.loc + self.scale * noise).clamp(0, 1) * steps).round() / steps
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats of values on the grid, shape (*sample, *batch)."""
+        half = 0.5 / (self.levels - 1)
+        offset = (value - self.loc) / self.scale
+        width = half / self.scale
+        # log[σ(a) - σ(b)] = log σ(a) + log σ(-b) + log(1 - e^(b-a)), with a - b = 2 width.
+        below = F.logsigmoid(offset + width)
+        above = F.logsigmoid(width - offset)
+        inner = below + above + torch.log(-torch.expm1(-2 * width))
+        bottom, top = value < half, value > 1 - half
+        pixel = torch.where(bottom, below, torch.where(top, above, inner))
+        return _sum_last(pixel, len(self.event_shape))

@@ -1,0 +1,270 @@
+r"""Objectives: functions of four log-probabilities, and the choice where to sample.
+
+Every loss is minimised, in nats, and takes `LogProbs` of shape (B,) to a tensor of shape (B,).
+With l the log-probabilities at (x, z):
+
+========================  =========================================  ======================
+objective                 loss at a sample                           samples
+========================  =========================================  ======================
+`MIM`, Eq. (8, 22)        -½ (l_qzx + l_qx + l_pxz + l_pz)           both halves of M_S
+`A_MIM`, C.3              the same                                   encoding half
+`CE`, Eq. (7)             -log ½ (e^(l_qzx + l_qx) + e^(l_pxz+l_pz)) both halves
+`VAE`, Eq. (1, 24)        -(l_pxz + l_pz - l_qzx)                    encoding half
+`VAE_H`, E.1              VAE - (l_qzx + l_qx)                       encoding half
+`MIM_H`, E.1              MIM + log ½ (e^(...) + e^(...))            both halves
+========================  =========================================  ======================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mimachine.joint import Joint, LogProbs, Sample
+from mimachine.priors import Anchor, sample_without_gradient
+from mimachine.training import Annealing, Term
+
+__all__ = [
+    "A_MIM",
+    "A_MIM_ONE_SAMPLE",
+    "AUTO_ENCODER",
+    "CE",
+    "MIM",
+    "MIM_H",
+    "OBJECTIVES",
+    "VAE",
+    "VAE_H",
+    "Loss",
+    "Objective",
+    "beta_vae",
+    "cross_entropy",
+    "joint_entropy",
+    "mim",
+    "one_sample_mim",
+    "vae",
+]
+
+
+def mim(lp: LogProbs, beta: float = 1.0) -> Tensor:
+    r"""MIM loss, the upper bound of the cross-entropy loss in Eq. (8).
+
+    .. math:: -\tfrac12 [\log p(x|z) + \log q(z|x) + \beta (\log q(x) + \log p(z))]  \qquad (12)
+
+    Args:
+        lp: Log-probabilities at one set of samples, each of shape (B,), in nats.
+        beta: Warm-up weight of the two priors, in [0, 1].
+
+    Returns:
+        Loss per sample, shape (B,), in nats.
+    """
+    return -0.5 * (lp.p_x_given_z + lp.q_z_given_x + beta * (lp.q_x + lp.p_z))
+
+
+def one_sample_mim(lp: LogProbs, beta: float = 1.0) -> Tensor:
+    r"""MIM loss with log q(x) replaced by log p(x|z) at the same sample.
+
+    .. math:: -[\log p(x|z) + \tfrac12 (\log q(z|x) + \log p(z))] \quad\text{at } \beta = 1
+
+    On encoding samples this neither bounds nor estimates the loss of Eq. (8); it rewards tight
+    posteriors directly, so the encoder needs a floor on its variance. Later work on text and
+    molecules trains with it; the paper does not have it.
+
+    Args:
+        lp: Log-probabilities, each of shape (B,), in nats; `q_x` is not used.
+        beta: Warm-up weight of log q(x) and log p(z), in [0, 1].
+
+    Returns:
+        Loss per sample, shape (B,), in nats.
+
+    References:
+        SentenceMIM (Livne et al., 2020), https://arxiv.org/abs/2003.02645
+    """
+    return mim(lp._replace(q_x=lp.p_x_given_z), beta)
+
+
+def cross_entropy(lp: LogProbs, beta: float = 1.0) -> Tensor:
+    r"""Cross-entropy loss L_CE of Eq. (7), the upper bound of H(M_S) that MIM bounds in turn.
+
+    .. math:: -\log \tfrac12 [q(z|x) q(x)^\beta + p(x|z) p(z)^\beta]
+
+    It is evaluated from logarithms; the naive form overflows in float32 (A.2.3 of the paper).
+
+    Args:
+        lp: Log-probabilities, each of shape (B,), in nats.
+        beta: Warm-up weight of the two priors, in [0, 1].
+
+    Returns:
+        Loss per sample, shape (B,), in nats.
+    """
+    encoding = lp.q_z_given_x + beta * lp.q_x
+    decoding = lp.p_x_given_z + beta * lp.p_z
+    return math.log(2) - torch.logaddexp(encoding, decoding)
+
+
+def vae(lp: LogProbs, beta: float = 1.0) -> Tensor:
+    r"""Negative evidence lower bound, Eq. (24), which is minus Eq. (1).
+
+    .. math:: -\log p(x|z) + \beta [\log q(z|x) - \log p(z)]
+
+    Args:
+        lp: Log-probabilities at encoding samples, each of shape (B,), in nats.
+        beta: Weight of the KL divergence.
+
+    Returns:
+        Loss per sample, shape (B,), in nats.
+    """
+    return -lp.p_x_given_z + beta * (lp.q_z_given_x - lp.p_z)
+
+
+def joint_entropy(lp: LogProbs, of: Literal["encoding", "mixture"]) -> Tensor:
+    r"""Sample terms of the joint entropy that appendix E.1 adds or subtracts.
+
+    "encoding": :math:`-\log q(z|x) - \log q(x)`, the cross-entropy of the encoding samples to the
+    model, which stands for H(q(z|x) P(x)). "mixture": :math:`-\log \tfrac12 [q(x,z) + p(x,z)]`,
+    the cross-entropy of M_S to the model mixture, which stands for H(M_S).
+
+    Args:
+        lp: Log-probabilities, each of shape (B,), in nats.
+        of: Which entropy.
+
+    Returns:
+        Terms whose mean estimates the entropy from above, shape (B,), in nats.
+    """
+    if of == "encoding":
+        return -(lp.q_z_given_x + lp.q_x)
+    if of == "mixture":
+        return cross_entropy(lp)
+    raise ValueError(f'of must be "encoding" or "mixture", got {of!r}')
+
+
+def _weighted_vae(lp: LogProbs, beta: float = 1.0, *, weight: float) -> Tensor:
+    return vae(lp, beta * weight)
+
+
+def _minus_joint_entropy(lp: LogProbs) -> Tensor:
+    return -joint_entropy(lp, "mixture")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What to minimise and where to sample.
+
+    Attributes:
+        loss: Function of the log-probabilities and the warm-up's β to a loss per sample.
+        sampling: "mixture" for both halves of M_S, Eq. (4); "encoding" for its encoding half.
+        regulariser: Function of the log-probabilities to a term that is added, times the
+            warm-up's β; E.1 of the paper adds and subtracts entropies so.
+    """
+
+    loss: Callable[[LogProbs, float], Tensor]
+    sampling: Literal["encoding", "mixture"]
+    regulariser: Callable[[LogProbs], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if self.sampling not in ("encoding", "mixture"):
+            raise ValueError(f'sampling must be "encoding" or "mixture", got {self.sampling!r}')
+
+    def __call__(
+        self, lp: LogProbs, beta: float = 1.0, terms: tuple[Term, ...] | None = None
+    ) -> Tensor:
+        """Loss per sample, shape (B,), in nats.
+
+        Args:
+            lp: Log-probabilities, each of shape (B,), in nats.
+            beta: Warm-up weight in [0, 1].
+            terms: Log-probabilities that β multiplies, in place of those that `loss` chooses.
+        """
+        value = self.loss(lp, beta) if terms is None else self.loss(lp.scaled(beta, terms), 1.0)
+        return value if self.regulariser is None else value + beta * self.regulariser(lp)
+
+
+def beta_vae(weight: float) -> Objective:
+    """β-VAE: the VAE with a weight on its KL divergence, in addition to any warm-up.
+
+    References:
+        beta-VAE (Higgins et al., 2017), https://openreview.net/forum?id=Sy2fzU9gl
+    """
+    if not weight >= 0:
+        raise ValueError(f"weight must be 0 or more, got {weight}")
+    return Objective(partial(_weighted_vae, weight=weight), "encoding")
+
+
+MIM = Objective(mim, "mixture")
+A_MIM = Objective(mim, "encoding")
+A_MIM_ONE_SAMPLE = Objective(one_sample_mim, "encoding")
+CE = Objective(cross_entropy, "mixture")
+VAE = Objective(vae, "encoding")
+VAE_H = Objective(vae, "encoding", partial(joint_entropy, of="encoding"))
+MIM_H = Objective(mim, "mixture", _minus_joint_entropy)
+AUTO_ENCODER = beta_vae(0.0)
+
+OBJECTIVES = {
+    "mim": MIM,
+    "a-mim": A_MIM,
+    "a-mim-one-sample": A_MIM_ONE_SAMPLE,
+    "ce": CE,
+    "vae": VAE,
+    "vae+h": VAE_H,
+    "mim-h": MIM_H,
+    "auto-encoder": AUTO_ENCODER,
+}
+
+
+class Loss(nn.Module):
+    """The loss of a model under an objective: all that training has to call.
+
+    Args:
+        model: The two factorisations.
+        objective: What to minimise.
+        anchor: P(z), which latents of the decoding half are drawn from. By default the model
+            prior as it is at the time, without gradient to its parameters.
+    """
+
+    def __init__(self, model: Joint, objective: Objective, anchor: Anchor | None = None) -> None:
+        super().__init__()
+        self.model, self.objective, self.anchor = model, objective, anchor
+
+    def forward(self, x: Tensor, annealing: Annealing | float = 1.0) -> Tensor:
+        """One-sample estimate of the loss at each datum, by Algorithm 1 or 2 of the paper.
+
+        With both halves, every datum is paired with one latent drawn from the anchor.
+
+        Args:
+            x: Data, shape (B, *X).
+            annealing: State of the warm-up, or just its β.
+
+        Returns:
+            Shape (B,), in nats. Where something was drawn without reparameterisation, the
+            gradient is that of REINFORCE with a leave-one-out baseline; the value is unaffected.
+        """
+        if not isinstance(annealing, Annealing):
+            annealing = Annealing(annealing)
+        prior = self.model.prior()
+        encoding = self._half(self.model.encode(x), prior, annealing)
+        if self.objective.sampling == "encoding" or not annealing.decoding:
+            return encoding
+        anchor = prior if self.anchor is None else self.anchor()
+        z = sample_without_gradient(anchor, len(x))
+        total = encoding + self._half(self.model.decode(z), prior, annealing)
+        return total if annealing.halves == "sum" else 0.5 * total
+
+    def _half(
+        self, sample: Sample, prior: torch.distributions.Distribution, annealing: Annealing
+    ) -> Tensor:
+        log_probs = self.model.log_probs(sample, prior)
+        value = self.objective(log_probs, annealing.beta, annealing.terms)
+        if sample.score is None:
+            return value
+        return value + _advantage(value.detach()) * (sample.score - sample.score.detach())
+
+
+def _advantage(reward: Tensor) -> Tensor:
+    """Reward less the mean of the others': independent of the own sample, so unbiased (C.2)."""
+    count = len(reward)
+    return reward if count == 1 else (reward - reward.mean()) * (count / (count - 1))

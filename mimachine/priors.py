@@ -1,0 +1,176 @@
+"""Priors: modules that give a distribution without a condition.
+
+A prior serves as p(z), as q(x), or as the anchor P(z).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution
+
+from mimachine.conditionals import Conditional
+from mimachine.distributions import DiagNormal, Mixture
+
+__all__ = [
+    "Anchor",
+    "GaussianMixture",
+    "LearnedNormal",
+    "Marginal",
+    "Prior",
+    "StandardNormal",
+    "VampPrior",
+]
+
+
+class Prior(Protocol):
+    """What a model prior has to be."""
+
+    def __call__(self) -> Distribution:
+        """Distribution of batch shape (); its event is one x or one z."""
+        ...
+
+
+class Samplable(Protocol):
+    """Something that can be sampled and need not be evaluated."""
+
+    def sample(self, sample_shape: Any = ..., /) -> Tensor:
+        """Values of shape (*sample_shape, *event)."""
+        ...
+
+
+class Anchor(Protocol):
+    """What an anchor P(z) has to be: a prior does, and so does all that can only be sampled."""
+
+    def __call__(self) -> Samplable:
+        """A source of samples."""
+        ...
+
+
+class StandardNormal(nn.Module):
+    """N(0, I), fixed.
+
+    Args:
+        shape: Number of latents, or the shape of one latent event.
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, shape: int | tuple[int, ...]) -> None:
+        super().__init__()
+        shape = (shape,) if isinstance(shape, int) else shape
+        # Not saved with the weights: they are constants, kept as buffers to follow `.to()`.
+        self.register_buffer("loc", torch.zeros(shape), persistent=False)
+        self.register_buffer("scale", torch.ones(shape), persistent=False)
+
+    def forward(self) -> DiagNormal:
+        """Distribution of batch shape ()."""
+        return DiagNormal(self.loc, self.scale, self.loc.dim())
+
+
+class LearnedNormal(nn.Module):
+    """Diagonal normal distribution with learned mean and standard deviation, N(0, I) at first.
+
+    Args:
+        shape: Number of latents, or the shape of one latent event.
+        floor: Smallest standard deviation.
+    """
+
+    def __init__(self, shape: int | tuple[int, ...], floor: float = 1e-3) -> None:
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(shape))
+        self.log_scale = nn.Parameter(torch.zeros(shape))
+        self.floor = floor
+
+    def forward(self) -> DiagNormal:
+        """Distribution of batch shape ()."""
+        return DiagNormal(self.loc, self.log_scale.exp() + self.floor, self.loc.dim())
+
+
+class GaussianMixture(nn.Module):
+    """Mixture of diagonal normal distributions, weights, means and deviations learned.
+
+    The means start as draws of N(0, I), so that no two components are alike.
+
+    Args:
+        features: Number of latents D.
+        components: Number of components K.
+        floor: Smallest standard deviation.
+    """
+
+    def __init__(self, features: int, components: int = 10, floor: float = 1e-3) -> None:
+        super().__init__()
+        if components < 1:
+            raise ValueError(f"components must be 1 or more, got {components}")
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.loc = nn.Parameter(torch.randn(components, features))
+        self.log_scale = nn.Parameter(torch.zeros(components, features))
+        self.floor = floor
+
+    def forward(self) -> Mixture:
+        """Distribution of batch shape ()."""
+        components = DiagNormal(self.loc, self.log_scale.exp() + self.floor)
+        return Mixture(self.logits, components)
+
+
+class VampPrior(nn.Module):
+    """Mixture of posteriors, p(z) = 1/K Σ_k q(z|u_k), with learned pseudo-inputs u_k.
+
+    Args:
+        encoder: The model's encoder q(z|x), shared with it, or the part of a hierarchical one
+            that has this prior.
+        pseudo_inputs: First pseudo-inputs, shape (K, *X); training data are a good choice.
+
+    References:
+        VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
+    """
+
+    logits: Tensor
+
+    def __init__(self, encoder: Conditional, pseudo_inputs: Tensor) -> None:
+        super().__init__()
+        if pseudo_inputs.dim() < 2 or not len(pseudo_inputs):
+            raise ValueError(
+                f"pseudo_inputs must have shape (K, *X), got {tuple(pseudo_inputs.shape)}"
+            )
+        self.encoder = cast(nn.Module, encoder)
+        self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
+        self.register_buffer("logits", torch.zeros(len(pseudo_inputs)), persistent=False)
+
+    def forward(self) -> Mixture:
+        """Distribution of batch shape ()."""
+        return Mixture(self.logits, self.encoder(self.pseudo_inputs))
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """q(x) as the marginal of the decoder, q(x) = E_{p(z)} p(x|z), from one sample (Eq. 23).
+
+    On encoding samples log q(x) is estimated by importance sampling with the latent at hand,
+    log p(x|z) + log p(z) - log q(z|x). On decoding samples there are two ways:
+
+    - "conditional": log p(x|z) at the latent that x came from. This is Algorithm 2 of the paper
+      and what its figures were made with. It overestimates log q(x) by the pointwise mutual
+      information, so the loss is no upper bound of the joint entropy and rewards mutual
+      information directly, on the decoding half by I(x;z)/2.
+    - "importance": importance sampling with a second latent drawn from the encoder, as in the
+      authors' released code for low-dimensional data.
+    """
+
+    decoding: Literal["conditional", "importance"] = "conditional"
+
+    def __post_init__(self) -> None:
+        if self.decoding not in ("conditional", "importance"):
+            raise ValueError(
+                f'decoding must be "conditional" or "importance", got {self.decoding!r}'
+            )
+
+
+def sample_without_gradient(anchor: Samplable, num_samples: int) -> Tensor:
+    """Samples of shape (num_samples, *event) that no gradient reaches the anchor through."""
+    with torch.no_grad():
+        return anchor.sample(Size((num_samples,)))

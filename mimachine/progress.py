@@ -1,0 +1,68 @@
+"""Progress of training on a terminal: loss, β and the time that is left at most."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mimachine.fitting import Epoch
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """A progress bar on standard error, one step for each epoch.
+
+    Args:
+        epochs: Most epochs there can be; early stopping may end before.
+        show: Whether to show it; None shows it in a terminal only.
+        description: What is being trained.
+    """
+
+    def __init__(self, epochs: int, show: bool | None = None, description: str = "") -> None:
+        self.epochs, self.description = epochs, description
+        self.show = sys.stderr.isatty() if show is None else show
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Progress:
+        if self.show:
+            from rich.console import Console
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
+            columns = (
+                TextColumn("epoch {task.completed}/{task.total}"),
+                BarColumn(),
+                TextColumn("{task.description}"),
+                TimeRemainingColumn(),
+            )
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task(self.description, total=self.epochs)
+            self._bar.start()
+        return self
+
+    def update(self, epoch: Epoch) -> None:
+        """Show one more epoch."""
+        if self._bar is None:
+            return
+        losses = f"train {_mean(epoch.train_loss):.3f}"
+        if epoch.val_loss is not None:
+            losses += f", held out {_mean(epoch.val_loss):.3f}"
+        text = f"{self.description} loss {losses} nats, β {epoch.beta:.2f}".strip()
+        self._bar.update(self._task, completed=epoch.epoch, description=text)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _mean(value: float | list[float]) -> float:
+    return sum(value) / len(value) if isinstance(value, list) else value

@@ -1,0 +1,113 @@
+"""Data sources: what training takes its batches from.
+
+A source gives the batches of an epoch as a function of the epoch's number and its own seed, so an
+epoch can be done again to the same bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mimachine.priors import Samplable
+from mimachine.randomness import derived_seed, forked
+
+__all__ = ["Binarized", "FreshDraws", "Source", "TensorSource"]
+
+
+class Source(Protocol):
+    """What training data have to be, a plain tensor apart."""
+
+    def __len__(self) -> int:
+        """Number of data in an epoch."""
+        ...
+
+    def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
+        """Batches of shape (at most batch_size, *X) that make up one epoch."""
+        ...
+
+
+class TensorSource:
+    """The rows of a tensor, in a new order each epoch unless `shuffle` is off.
+
+    Args:
+        data: Shape (N, *X).
+        seed: Seed of the order.
+        shuffle: Whether to change the order.
+    """
+
+    def __init__(self, data: Tensor, seed: int = 0, shuffle: bool = True) -> None:
+        if data.dim() < 2 or not len(data):
+            raise ValueError(
+                f"data must have shape (N, *X) with N of 1 or more, got {tuple(data.shape)}"
+            )
+        if not data.is_floating_point():
+            raise ValueError(f"data must be floating-point numbers, got {data.dtype}")
+        self.data, self.seed, self.shuffle = data, seed, shuffle
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
+        """Batches of one epoch; the last one may be smaller."""
+        if not self.shuffle:
+            yield from self.data.split(batch_size)
+            return
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
+        order = torch.randperm(len(self.data), generator=generator).to(self.data.device)
+        for rows in order.split(batch_size):
+            yield self.data[rows]
+
+
+class FreshDraws:
+    """New draws from a distribution in every epoch: data without end.
+
+    Args:
+        distribution: What to draw from, of batch shape ().
+        num_data: Number of draws in an epoch.
+        seed: Seed of the draws.
+    """
+
+    def __init__(self, distribution: Samplable, num_data: int, seed: int = 0) -> None:
+        if num_data < 1:
+            raise ValueError(f"num_data must be 1 or more, got {num_data}")
+        self.distribution, self.num_data, self.seed = distribution, num_data, seed
+
+    def __len__(self) -> int:
+        return self.num_data
+
+    def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
+        """Batches of one epoch; the last one may be smaller."""
+        with forked(derived_seed(self.seed, "draws", epoch)):
+            data = self.distribution.sample((self.num_data,))
+        yield from data.split(batch_size)
+
+
+class Binarized:
+    """Dynamic binarisation: values in [0, 1] become Bernoulli draws, new ones each epoch.
+
+    Args:
+        source: Where the values come from.
+        seed: Seed of the draws.
+
+    References:
+        On the quantitative analysis of deep belief networks (Salakhutdinov and Murray, 2008)
+    """
+
+    def __init__(self, source: Source, seed: int = 0) -> None:
+        self.source, self.seed = source, seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
+        """Batches of zeros and ones."""
+        generator: torch.Generator | None = None
+        for batch in self.source.batches(batch_size, epoch):
+            if generator is None:
+                generator = torch.Generator(batch.device)
+                generator.manual_seed(derived_seed(self.seed, "binarized", epoch))
+            yield torch.bernoulli(batch, generator=generator)

@@ -1,0 +1,130 @@
+"""The recipe of a training run, as values: `Training`, `Warmup`, `Noam`.
+
+Nothing here needs torch, so a command line can show and check a recipe before paying for its
+import.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Term = Literal["q_z_given_x", "q_x", "p_x_given_z", "p_z"]
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """State of a warm-up at one step; the default is the objective fully warmed up."""
+
+    beta: float = 1.0
+    """Weight that rises from 0 to 1."""
+    terms: tuple[Term, ...] | None = None
+    """Log-probabilities that β multiplies; None leaves it to the objective."""
+    decoding: bool = True
+    """Whether the decoding half of the sample distribution (Eq. 4) takes part."""
+    halves: Literal["mean", "sum"] = "mean"
+    """How the two halves are put together."""
+
+
+@dataclass(frozen=True)
+class Warmup:
+    """Linear warm-up: β = min(1, epoch / epochs), counted from epoch 1.
+
+    By default β stands where the objective puts it: on the two priors for MIM, Eq. (12), on the
+    KL divergence for a VAE; both halves take part from the first step.
+
+    The figures of the paper were made with another schedule, `Warmup(3, ("q_z_given_x", "q_x"),
+    decoding="after", halves="sum")` for MIM: β on the encoding log-probabilities, decoding
+    samples only once β = 1, halves summed.
+    """
+
+    epochs: int = 10
+    """Epochs until β reaches 1; 0 for none."""
+    terms: tuple[Term, ...] | None = None
+    """Log-probabilities that β multiplies, in place of those the objective chooses."""
+    decoding: Literal["always", "after"] = "always"
+    """Whether decoding samples take part from the start or only after the warm-up."""
+    halves: Literal["mean", "sum"] = "mean"
+    """Mean of the two halves (Algorithm 2), or their sum (the released code)."""
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0:
+            raise ValueError(f"warmup.epochs must be 0 or more, got {self.epochs}")
+
+    def at(self, epoch: int) -> Annealing:
+        """State in one epoch, counted from 1."""
+        beta = min(1.0, epoch / self.epochs) if self.epochs else 1.0
+        # At β = 1 every placement is the same; leaving `terms` out spares the multiplications.
+        terms = self.terms if beta < 1 else None
+        return Annealing(beta, terms, self.decoding == "always" or beta >= 1, self.halves)
+
+
+@dataclass(frozen=True)
+class Noam:
+    """Learning-rate schedule of Vaswani et al. (2017), stepped once an epoch, peak at `warmup`.
+
+    The factor on the learning rate in epoch e is √w · min(e · w^-3/2, e^-1/2): linear up to 1 at
+    e = w, then √(w / e).
+    """
+
+    warmup: int = 3
+    """Epoch w in which the learning rate peaks."""
+
+    def __post_init__(self) -> None:
+        if self.warmup < 1:
+            raise ValueError(f"schedule.warmup must be 1 or more, got {self.warmup}")
+
+    def factor(self, epoch: int) -> float:
+        """Factor on the learning rate in one epoch, counted from 1."""
+        return min(epoch / self.warmup, math.sqrt(self.warmup / epoch))
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to minimise a loss with Adam, and when to stop."""
+
+    epochs: int = 500
+    """Most passes over the training data."""
+    batch_size: int = 128
+    """Data in a step; MIM adds as many decoding samples."""
+    learning_rate: float = 1e-3
+    """Adam's learning rate."""
+    schedule: Noam | None = None
+    """Learning-rate schedule; None keeps it constant."""
+    warmup: Warmup | int = Warmup()
+    """Warm-up of the loss (Eq. 12); a number stands for Warmup(number)."""
+    patience: int | None = None
+    """Stop after so many epochs without a better held-out loss; None: as many as the warm-up
+    has, as in the paper, and at least 10."""
+    validation_noise: Literal["common", "fresh"] = "common"
+    """The same noise in every held-out loss, so that epochs differ by their weights alone; or
+    new noise each time."""
+    seed: int = 0
+    """Seed of data order and noise."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.warmup, int):
+            object.__setattr__(self, "warmup", Warmup(self.warmup))
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} must be 1 or more, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"training.learning_rate must be positive, got {self.learning_rate}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"training.patience must be 1 or more, got {self.patience}")
+        if self.annealing.epochs > self.epochs:
+            raise ValueError(
+                f"training.epochs must be at least the warm-up's {self.annealing.epochs}, "
+                f"got {self.epochs}: the loss would never be fully warmed up"
+            )
+
+    @property
+    def annealing(self) -> Warmup:
+        """The warm-up, always as a `Warmup`."""
+        return self.warmup if isinstance(self.warmup, Warmup) else Warmup(self.warmup)
+
+    @property
+    def stop_after(self) -> int:
+        """Epochs without improvement after which training stops."""
+        return self.patience if self.patience is not None else max(10, self.annealing.epochs)
