@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Distribution, Independent
@@ -34,7 +35,9 @@ class _OverNetwork(nn.Module):
             raise ValueError(f"event_dims must be 1 or more, got {event_dims}")
         self.network, self.event_dims = network, event_dims
 
-    def _location_and_scale(self, condition: Tensor, floor: float) -> tuple[Tensor, Tensor]:
+    def _location_and_scale(
+        self, condition: Tensor, floor: float | Tensor
+    ) -> tuple[Tensor, Tensor]:
         output: Tensor = self.network(condition)
         if output.shape[-self.event_dims] % 2:
             raise ValueError(
@@ -50,16 +53,23 @@ class Gaussian(_OverNetwork):
 
     Args:
         network: Maps (B, ...) to (B, 2F) or, for events of more axes, (B, 2C, H, W).
-        floor: Smallest standard deviation; scale = exp(log-scale) + floor. The MIM loss of
-            continuous data has no lower bound without it.
+        floor: Smallest standard deviation, a number or a tensor of the event's shape; the scale
+            is exp(log-scale) + floor. The MIM loss of continuous data has no lower bound
+            without it.
         event_dims: How many trailing axes form the event.
     """
 
-    def __init__(self, network: nn.Module, floor: float = 1e-3, event_dims: int = 1) -> None:
+    floor: Tensor
+
+    def __init__(
+        self, network: nn.Module, floor: float | Tensor = 1e-3, event_dims: int = 1
+    ) -> None:
         super().__init__(network, event_dims)
-        if not floor >= 0:
-            raise ValueError(f"floor must be 0 or more, got {floor}")
-        self.floor = floor
+        floor = torch.as_tensor(floor, dtype=torch.get_default_dtype())
+        if not (floor >= 0).all():
+            raise ValueError(f"floor must be 0 or more, got {floor.tolist()}")
+        # With the weights, since likelihoods depend on it.
+        self.register_buffer("floor", floor)
 
     def forward(self, condition: Tensor) -> distributions.DiagNormal:
         """Distribution of batch shape (B,) given (B, ...)."""

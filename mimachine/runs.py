@@ -21,7 +21,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Run"]
+__all__ = ["Run", "replacing", "write_json"]
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A new file that takes the name of the old one only once it is complete on disk."""
+    descriptor, temporary_name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    os.close(descriptor)
+    temporary = Path(temporary_name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a value as JSON; a reader sees the old file or the new one, never a part."""
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    with replacing(file) as temporary:
+        temporary.write_text(text)
 
 
 class Run:
@@ -55,9 +78,8 @@ class Run:
         return run
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a value as JSON; a reader sees the old file or the new one, never a part."""
-        with self._replacing(name) as temporary:
-            temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+        """Write one of the run's JSON files, all of it or nothing."""
+        write_json(self.path / name, value)
 
     def read_json(self, name: str) -> Any:
         """Read a JSON file of the run.
@@ -88,7 +110,7 @@ class Run:
         """Write the weights; parts that share a parameter are stored once."""
         from safetensors.torch import save_model
 
-        with self._replacing("model.safetensors") as temporary:
+        with replacing(self.path / "model.safetensors") as temporary:
             save_model(model, str(temporary))
 
     def load_weights(self, model: nn.Module) -> None:
@@ -108,18 +130,3 @@ class Run:
             load_model(model, str(file))
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(f"{file} does not hold the weights of this model: {error}") from error
-
-    @contextmanager
-    def _replacing(self, name: str) -> Iterator[Path]:
-        """A new file that takes the name of the old one only once it is complete on disk."""
-        descriptor, temporary_name = tempfile.mkstemp(prefix=f".{name}.", dir=self.path)
-        os.close(descriptor)
-        temporary = Path(temporary_name)
-        try:
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(self.path / name)
-        finally:
-            temporary.unlink(missing_ok=True)

@@ -15,16 +15,19 @@ Term = Literal["q_z_given_x", "q_x", "p_x_given_z", "p_z"]
 
 @dataclass(frozen=True)
 class Annealing:
-    """State of a warm-up at one step; the default is the objective fully warmed up."""
+    """State of a warm-up at one step; the default is the objective fully warmed up.
+
+    Attributes:
+        beta: Weight that rises from 0 to 1.
+        terms: Log-probabilities that β multiplies; None leaves it to the objective.
+        decoding: Whether the decoding half of the sample distribution (Eq. 4) takes part.
+        halves: How the two halves are put together.
+    """
 
     beta: float = 1.0
-    """Weight that rises from 0 to 1."""
     terms: tuple[Term, ...] | None = None
-    """Log-probabilities that β multiplies; None leaves it to the objective."""
     decoding: bool = True
-    """Whether the decoding half of the sample distribution (Eq. 4) takes part."""
     halves: Literal["mean", "sum"] = "mean"
-    """How the two halves are put together."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,18 @@ class Warmup:
     The figures of the paper were made with another schedule, `Warmup(3, ("q_z_given_x", "q_x"),
     decoding="after", halves="sum")` for MIM: β on the encoding log-probabilities, decoding
     samples only once β = 1, halves summed.
+
+    Attributes:
+        epochs: Epochs until β reaches 1; 0 for none.
+        terms: Log-probabilities that β multiplies, in place of those the objective chooses.
+        decoding: Whether decoding samples take part from the start or only after the warm-up.
+        halves: Mean of the two halves (Algorithm 2), or their sum (the released code).
     """
 
     epochs: int = 10
-    """Epochs until β reaches 1; 0 for none."""
     terms: tuple[Term, ...] | None = None
-    """Log-probabilities that β multiplies, in place of those the objective chooses."""
     decoding: Literal["always", "after"] = "always"
-    """Whether decoding samples take part from the start or only after the warm-up."""
     halves: Literal["mean", "sum"] = "mean"
-    """Mean of the two halves (Algorithm 2), or their sum (the released code)."""
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -66,10 +71,12 @@ class Noam:
 
     The factor on the learning rate in epoch e is √w · min(e · w^-3/2, e^-1/2): linear up to 1 at
     e = w, then √(w / e).
+
+    Attributes:
+        warmup: Epoch w in which the learning rate peaks.
     """
 
     warmup: int = 3
-    """Epoch w in which the learning rate peaks."""
 
     def __post_init__(self) -> None:
         if self.warmup < 1:
@@ -82,26 +89,29 @@ class Noam:
 
 @dataclass(frozen=True)
 class Training:
-    """How to minimise a loss with Adam, and when to stop."""
+    """How to minimise a loss with Adam, and when to stop.
+
+    Attributes:
+        epochs: Most passes over the training data.
+        batch_size: Data in a step; MIM adds as many decoding samples.
+        learning_rate: Adam's learning rate.
+        schedule: Learning-rate schedule; None keeps it constant.
+        warmup: Warm-up of the loss (Eq. 12); a number stands for Warmup(number).
+        patience: Stop after so many epochs without a better held-out loss; None: as many as the
+            warm-up has, as in the paper, and at least 10.
+        validation_noise: The same noise in every held-out loss, so that epochs differ by their
+            weights alone; or new noise each time.
+        seed: Seed of data order and noise.
+    """
 
     epochs: int = 500
-    """Most passes over the training data."""
     batch_size: int = 128
-    """Data in a step; MIM adds as many decoding samples."""
     learning_rate: float = 1e-3
-    """Adam's learning rate."""
     schedule: Noam | None = None
-    """Learning-rate schedule; None keeps it constant."""
     warmup: Warmup | int = Warmup()
-    """Warm-up of the loss (Eq. 12); a number stands for Warmup(number)."""
     patience: int | None = None
-    """Stop after so many epochs without a better held-out loss; None: as many as the warm-up
-    has, as in the paper, and at least 10."""
     validation_noise: Literal["common", "fresh"] = "common"
-    """The same noise in every held-out loss, so that epochs differ by their weights alone; or
-    new noise each time."""
     seed: int = 0
-    """Seed of data order and noise."""
 
     def __post_init__(self) -> None:
         if isinstance(self.warmup, int):

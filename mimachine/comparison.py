@@ -1,0 +1,118 @@
+"""Comparison: several objectives, the same architecture and data, side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mimachine import figures, workflow
+from mimachine.evaluation import Report
+from mimachine.experiment import Experiment
+from mimachine.runs import write_json
+from mimachine.workflow import Trained
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Reports of several objectives on the same data.
+
+    Attributes:
+        reports: A report for each objective.
+        pictures: Files with pictures.
+        summary: Which objective is best at what, a line for each question.
+    """
+
+    reports: dict[str, Report]
+    pictures: tuple[Path, ...]
+    summary: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as JSON values."""
+        return {
+            "reports": {name: report.to_json() for name, report in self.reports.items()},
+            "pictures": [str(picture) for picture in self.pictures],
+            "summary": self.summary,
+        }
+
+
+def compare(
+    experiments: Mapping[str, Experiment],
+    out: str | os.PathLike[str],
+    *,
+    num_samples: int = 1000,
+    say: Callable[[str], None] = lambda text: None,
+) -> Comparison:
+    """Train each experiment in a run directory of its own, measure them and draw pictures.
+
+    Args:
+        experiments: Settings by name; the data must be the same.
+        out: Directory for the runs, the pictures and comparison.json; it must not exist, or be
+            empty.
+        num_samples: Importance samples for the likelihood of each test datum.
+        say: Told what is going on.
+
+    Raises:
+        FileExistsError: If there is something at `out`.
+    """
+    directory = Path(out)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise FileExistsError(f"{directory} is there already; give another place")
+    trained: dict[str, Trained] = {}
+    reports: dict[str, Report] = {}
+    for name, settings in experiments.items():
+        trained[name], _, reports[name] = workflow.train(
+            settings, directory / name, num_samples=num_samples, say=say
+        )
+    pictures = []
+    for title, figure in _pictures(trained, reports).items():
+        pictures.append(directory / f"{title}.png")
+        figure.savefig(pictures[-1])
+    comparison = Comparison(reports, tuple(pictures), _summary(reports))
+    write_json(directory / "comparison.json", comparison.to_json())
+    return comparison
+
+
+def _pictures(trained: Mapping[str, Trained], reports: Mapping[str, Report]) -> dict[str, Figure]:
+    data = next(iter(trained.values())).data
+    models = {name: each.model for name, each in trained.items()}
+    pictures = {
+        "loss-curves": figures.loss_curves({n: each.run.metrics() for n, each in trained.items()})
+    }
+    if data.image_shape is not None:
+        drawn = {name: workflow.sample(model, 64).mean for name, model in models.items()}
+        pictures["reconstructions"] = figures.image_reconstructions(models, data)
+        pictures["samples"] = figures.image_samples(drawn, data)
+    latent = {each.experiment.model.latent for each in trained.values()}
+    if data.train.shape[1] == 2 and latent == {2}:
+        pictures["plane"] = figures.plane({n: (models[n], reports[n]) for n in models}, data)
+    return pictures
+
+
+# What a reader asks of a comparison, the metric that answers it, and which way is better.
+_QUESTIONS = (
+    ("most information about x in z (KSG)", "mutual_information_ksg", max),
+    ("best reconstruction by the mean", "reconstruction_rmse", min),
+    ("best reconstruction by a sample", "sampled_reconstruction_distance", min),
+    ("best 5-NN classification of codes", "knn_5_accuracy", max),
+    ("best likelihood of the data", "negative_log_likelihood", min),
+)
+
+
+def _summary(reports: Mapping[str, Report]) -> str:
+    """The best objective for each question, with everyone's number."""
+    lines = []
+    for question, metric, better in _QUESTIONS:
+        values = {name: r[metric] for name, r in reports.items() if r.has(metric)}
+        if values:
+            best = better(values, key=lambda name: values[name].value)
+            numbers = ", ".join(f"{name} {value}" for name, value in values.items())
+            lines.append(f"{question}: {best} ({numbers})")
+    return "\n".join(lines)

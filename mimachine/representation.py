@@ -1,0 +1,123 @@
+"""Quality of a representation: what its codes keep, and whether they collapsed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from mimachine.joint import Joint
+from mimachine.likelihood import evaluating
+
+__all__ = ["Codes", "Health", "Verdict", "codes", "diagnose_codes", "knn_accuracy"]
+
+Verdict = Literal["healthy", "partly collapsed", "collapsed", "deterministic"]
+
+_ACTIVE_SHARE = 0.01
+_DETERMINISTIC_SHARE = 0.01
+_AT_FLOOR = 1.01
+
+
+class Codes(NamedTuple):
+    """What the encoder makes of N data: mean, standard deviation and a draw, each (N, *Z)."""
+
+    mean: Tensor
+    std: Tensor
+    sample: Tensor
+
+
+@torch.no_grad()
+def codes(model: Joint, x: Tensor, batch_size: int = 4096) -> Codes:
+    """Encode data of shape (N, *X) with the model in evaluation mode."""
+    with evaluating(model):
+        parts = [_moments(model.encoder(rows)) for rows in x.split(batch_size)]
+    return Codes(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _moments(posterior: Distribution, num_samples: int = 64) -> Codes:
+    sample = posterior.sample()
+    try:
+        return Codes(posterior.mean, posterior.stddev, sample)
+    except (NotImplementedError, AttributeError):
+        # A flow has no moments in closed form; its draws do.
+        draws = posterior.sample(torch.Size((num_samples,)))
+        return Codes(draws.mean(0), draws.std(0), sample)
+
+
+@dataclass(frozen=True)
+class Health:
+    """Collapse diagnostics of a set of codes.
+
+    Attributes:
+        verdict: "collapsed" if no latent dimension is active, "partly collapsed" if fewer than
+            half are, "deterministic" if the median posterior standard deviation is below 1 % of
+            the aggregate's or at its floor, else "healthy".
+        active: For each latent dimension, whether the variance over data of its posterior mean
+            exceeds 1 % of its aggregate variance, shape (D,).
+        relative_std: Median of posterior over aggregate standard deviation.
+    """
+
+    verdict: Verdict
+    active: Tensor
+    relative_std: float
+
+
+def diagnose_codes(mean: Tensor, std: Tensor, floor: float | Tensor = 0.0) -> Health:
+    """Judge codes by their posterior means and standard deviations, each of shape (N, *Z).
+
+    Args:
+        mean: Posterior means.
+        std: Posterior standard deviations.
+        floor: The smallest standard deviation that the encoder can give, a number or (*Z).
+    """
+    mean, std = mean.flatten(1).double(), std.flatten(1).double()
+    of_means = mean.var(0, correction=0)
+    # Law of total variance: the aggregate posterior's variance in each dimension.
+    aggregate = of_means + std.square().mean(0)
+    active = of_means > _ACTIVE_SHARE * aggregate
+    relative = float((std / aggregate.sqrt().clamp_min(torch.finfo(std.dtype).tiny)).median())
+    at_floor = (std <= _AT_FLOOR * torch.as_tensor(floor, device=std.device)).double().mean() > 0.5
+    verdict: Verdict = "healthy"
+    if not active.any():
+        verdict = "collapsed"
+    elif active.double().mean() < 0.5:
+        verdict = "partly collapsed"
+    elif relative < _DETERMINISTIC_SHARE or at_floor:
+        verdict = "deterministic"
+    return Health(verdict, active, relative)
+
+
+def knn_accuracy(
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int = 5
+) -> float:
+    """Share of test codes whose label the k nearest training codes vote for.
+
+    Exact, by Euclidean distance without rescaling; a tie goes to the smallest label.
+
+    Args:
+        train: Training codes, shape (N, *Z).
+        train_labels: Their labels, shape (N,).
+        test: Test codes, shape (M, *Z).
+        test_labels: Their labels, shape (M,).
+        k: Number of neighbours, in [1, N].
+
+    Raises:
+        ValueError: If k is out of range or a number of labels does not match.
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    if not 1 <= k <= len(train):
+        raise ValueError(f"k must be in [1, {len(train)}], the number of training codes, got {k}")
+    for name, codes_, labels in (("train", train, train_labels), ("test", test, test_labels)):
+        if len(codes_) != len(labels):
+            raise ValueError(
+                f"{name}_labels must have one label for each of {len(codes_)} codes, "
+                f"got {len(labels)}"
+            )
+    classifier = KNeighborsClassifier(k)
+    classifier.fit(train.flatten(1).cpu().numpy(), train_labels.cpu().numpy())
+    predicted = classifier.predict(test.flatten(1).cpu().numpy())
+    return float((predicted == test_labels.cpu().numpy()).mean())

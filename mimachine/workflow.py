@@ -1,0 +1,257 @@
+"""From settings to a trained, measured run: what the commands do, for use in Python too."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import mimachine
+from mimachine import conditionals, datasets, experiment, priors
+from mimachine.datasets import Dataset
+from mimachine.evaluation import Report, evaluate
+from mimachine.experiment import Experiment, Model
+from mimachine.fitting import History, fit
+from mimachine.joint import Joint
+from mimachine.likelihood import evaluating
+from mimachine.networks import MLP
+from mimachine.objectives import OBJECTIVES, Loss, Objective
+from mimachine.randomness import derived_seed, forked
+from mimachine.representation import codes
+from mimachine.runs import Run
+from mimachine.sources import Binarized, FreshDraws, Source, TensorSource
+
+__all__ = [
+    "Drawn",
+    "Trained",
+    "build",
+    "measure",
+    "objective",
+    "open_run",
+    "prepare",
+    "reconstruct",
+    "sample",
+    "sources",
+    "train",
+]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run with its model and its data."""
+
+    run: Run
+    experiment: Experiment
+    data: Dataset
+    model: Joint
+
+
+def objective(name: str) -> Objective:
+    """The objective of a name.
+
+    Raises:
+        ValueError: If there is none; the nearest name is suggested.
+    """
+    if name not in OBJECTIVES:
+        raise ValueError(datasets.unknown("objective", name, tuple(OBJECTIVES)))
+    return OBJECTIVES[name]
+
+
+def prepare(settings: Experiment) -> Dataset:
+    """Load the data; grey values become binary once and for all if the likelihood is Bernoulli.
+
+    Training data are binarised anew in every epoch instead, see `sources`.
+
+    Raises:
+        ValueError: If the data are unknown or do not fit the likelihood.
+    """
+    data = datasets.load(settings.data.name)
+    if _likelihood(settings.model, data) != "bernoulli":
+        return data
+    if data.levels is None:
+        raise ValueError(
+            f'model.likelihood "bernoulli" needs values in [0, 1], but {data.name} has '
+            f"values from {float(data.train.min()):.3g} to {float(data.train.max()):.3g}"
+        )
+    with forked(derived_seed(0, "binarised", data.name)):
+        return replace(data, val=torch.bernoulli(data.val), test=torch.bernoulli(data.test))
+
+
+def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
+    """Training and validation data as sources."""
+    seed = settings.training.seed
+    if settings.data.fresh:
+        if data.distribution is None:
+            raise ValueError(f"data.fresh needs data whose P(x) is known; {data.name} is not")
+        # Whole batches, as the paper's: 78 of 128 for its epoch of 10,000.
+        size = settings.training.batch_size
+        count = len(data.train) // size * size or len(data.train)
+        return (
+            FreshDraws(data.distribution, count, derived_seed(seed, "train data")),
+            FreshDraws(data.distribution, count, derived_seed(seed, "validation data")),
+        )
+    train: Source = TensorSource(data.train, seed)
+    if _likelihood(settings.model, data) == "bernoulli":
+        train = Binarized(train, seed)
+    return train, TensorSource(data.val, shuffle=False)
+
+
+def build(settings: Experiment, data: Dataset) -> Joint:
+    """The model, with the weights that the seed gives it.
+
+    Raises:
+        ValueError: If the settings do not fit the data.
+    """
+    model, features = settings.model, data.train.shape[1]
+    with forked(derived_seed(settings.training.seed, "weights")):
+        encoder = conditionals.Gaussian(
+            MLP(features, 2 * model.latent, model.hidden), model.encoder_floor
+        )
+        decoder = _decoder(model, data, features)
+        prior = _prior(model, data, encoder)
+    return Joint(encoder, decoder, prior, priors.Marginal(model.marginal))
+
+
+def _likelihood(model: Model, data: Dataset) -> str:
+    if model.likelihood != "auto":
+        return model.likelihood
+    return "gaussian" if data.levels is None else "discretized-logistic"
+
+
+def _decoder(model: Model, data: Dataset, features: int) -> nn.Module:
+    likelihood, hidden = _likelihood(model, data), tuple(reversed(model.hidden))
+    if likelihood == "bernoulli":
+        return conditionals.Bernoulli(MLP(model.latent, features, hidden))
+    network = MLP(model.latent, 2 * features, hidden)
+    if likelihood == "gaussian":
+        return conditionals.Gaussian(network, _gaussian_floor(model, data))
+    if data.levels is None:
+        raise ValueError(
+            f'model.likelihood "discretized-logistic" needs grey levels in [0, 1], '
+            f"which {data.name} does not have"
+        )
+    return conditionals.DiscretizedLogistic(network, data.levels)
+
+
+def _gaussian_floor(model: Model, data: Dataset) -> float | Tensor:
+    if model.decoder_floor is not None:
+        return model.decoder_floor
+    if data.levels is not None:
+        # Standard deviation of a uniform distribution over one grid step: the data's resolution.
+        return 1 / (data.levels - 1) / 12**0.5
+    return 1e-3 * data.train.std(0)
+
+
+def _prior(model: Model, data: Dataset, encoder: nn.Module) -> nn.Module:
+    if model.prior == "learned-normal":
+        return priors.LearnedNormal(model.latent)
+    if model.prior == "gaussian-mixture":
+        return priors.GaussianMixture(model.latent, model.components)
+    if model.prior == "vampprior":
+        if model.components > len(data.train):
+            raise ValueError(
+                f"model.components must be at most {len(data.train)}, the number of training "
+                f"data that pseudo-inputs start from, got {model.components}"
+            )
+        rows = torch.randperm(len(data.train))[: model.components]
+        return priors.VampPrior(encoder, data.train[rows])
+    return priors.StandardNormal(model.latent)
+
+
+def train(
+    settings: Experiment,
+    out: str | os.PathLike[str],
+    *,
+    num_samples: int = 1000,
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[Trained, History, Report]:
+    """Train and measure, with everything recorded in a run directory.
+
+    Args:
+        settings: What to do.
+        out: The run directory; it must not exist, or be empty.
+        num_samples: Importance samples for the likelihood of each test datum.
+        progress: Whether to show a progress bar; by default only in a terminal.
+        say: Told where the run is, once it has begun.
+
+    Raises:
+        ValueError: If the settings make no sense; nothing is written then.
+        FileExistsError: If there is something at `out`.
+    """
+    chosen = objective(settings.objective)
+    data = prepare(settings)
+    model = build(settings, data)
+    train_source, val_source = sources(settings, data)
+    run = Run.create(out, experiment.to_json(settings))
+    say(f"training {settings.objective} on {data.name}, run directory {run.path}")
+    loss = Loss(model, chosen)
+    history = fit(loss, train_source, val_source, settings.training, run=run, progress=progress)
+    model = model.cpu()
+    trained = Trained(run, settings, data, model)
+    return trained, history, measure(trained, num_samples)
+
+
+def measure(trained: Trained, num_samples: int) -> Report:
+    """Evaluate a run's model and write report.json."""
+    report = evaluate(
+        trained.model, trained.data, num_samples=num_samples, seed=trained.experiment.training.seed
+    )
+    versions = {
+        "mimachine": mimachine.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    trained.run.write_json(
+        "report.json", {**report.to_json(), "num_samples": num_samples, "versions": versions}
+    )
+    return report
+
+
+def open_run(path: str | os.PathLike[str]) -> Trained:
+    """A run from disk: its settings, its data, and its model with the best weights.
+
+    Raises:
+        FileNotFoundError: If there is no run, or it has no weights.
+        ValueError: If a file of the run is damaged.
+    """
+    run = Run(Path(path))
+    settings = experiment.from_json(run.read_json("experiment.json"))
+    data = prepare(settings)
+    model = build(settings, data)
+    run.load_weights(model)
+    return Trained(run, settings, data, model.eval())
+
+
+class Drawn(NamedTuple):
+    """Data drawn from a model: samples of p(x|z), the decoder's means, and their latents."""
+
+    x: Tensor
+    mean: Tensor
+    z: Tensor
+
+
+@torch.no_grad()
+def sample(model: Joint, count: int, seed: int = 0) -> Drawn:
+    """Draw z ~ p(z) and x ~ p(x|z)."""
+    if count < 1:
+        raise ValueError(f"the number of samples must be 1 or more, got {count}")
+    with forked(derived_seed(seed, "sample")), evaluating(model):
+        z = model.prior().sample((count,))
+        decoded = model.decoder(z)
+        return Drawn(decoded.sample(), decoded.mean, z)
+
+
+@torch.no_grad()
+def reconstruct(model: Joint, x: Tensor, seed: int = 0) -> Drawn:
+    """Encode data by the mean of q(z|x) and decode them again."""
+    with forked(derived_seed(seed, "reconstruct")), evaluating(model):
+        z = codes(model, x).mean
+        decoded = model.decoder(z)
+        return Drawn(decoded.sample(), decoded.mean, z)
