@@ -17,16 +17,26 @@ if TYPE_CHECKING:
     from mimachine.conditionals import Conditional as Conditional
     from mimachine.conditionals import DiscretizedLogistic as DiscretizedLogistic
     from mimachine.conditionals import Gaussian as Gaussian
+    from mimachine.datasets import Dataset as Dataset
     from mimachine.distributions import DiagNormal as DiagNormal
     from mimachine.distributions import Draw as Draw
     from mimachine.distributions import Mixture as Mixture
     from mimachine.distributions import draw as draw
+    from mimachine.estimates import Estimate as Estimate
+    from mimachine.evaluation import Metric as Metric
+    from mimachine.evaluation import Report as Report
+    from mimachine.evaluation import evaluate as evaluate
+    from mimachine.experiment import Experiment as Experiment
     from mimachine.fitting import Epoch as Epoch
     from mimachine.fitting import History as History
     from mimachine.fitting import fit as fit
+    from mimachine.information import MutualInformation as MutualInformation
+    from mimachine.information import mutual_information as mutual_information
     from mimachine.joint import Joint as Joint
     from mimachine.joint import LogProbs as LogProbs
     from mimachine.joint import Sample as Sample
+    from mimachine.likelihood import LogLikelihood as LogLikelihood
+    from mimachine.likelihood import log_likelihood as log_likelihood
     from mimachine.networks import MLP as MLP
     from mimachine.objectives import A_MIM as A_MIM
     from mimachine.objectives import A_MIM_ONE_SAMPLE as A_MIM_ONE_SAMPLE
@@ -42,7 +52,6 @@ if TYPE_CHECKING:
     from mimachine.objectives import cross_entropy as cross_entropy
     from mimachine.objectives import joint_entropy as joint_entropy
     from mimachine.objectives import mim as mim
-    from mimachine.objectives import one_sample_mim as one_sample_mim
     from mimachine.objectives import vae as vae
     from mimachine.priors import Anchor as Anchor
     from mimachine.priors import GaussianMixture as GaussianMixture
@@ -51,6 +60,11 @@ if TYPE_CHECKING:
     from mimachine.priors import Prior as Prior
     from mimachine.priors import StandardNormal as StandardNormal
     from mimachine.priors import VampPrior as VampPrior
+    from mimachine.representation import Codes as Codes
+    from mimachine.representation import Health as Health
+    from mimachine.representation import codes as codes
+    from mimachine.representation import diagnose_codes as diagnose_codes
+    from mimachine.representation import knn_accuracy as knn_accuracy
     from mimachine.runs import Run as Run
     from mimachine.sources import Binarized as Binarized
     from mimachine.sources import FreshDraws as FreshDraws
@@ -62,9 +76,25 @@ if TYPE_CHECKING:
     from mimachine.training import Warmup as Warmup
 
 _MODULES = {
+    "training": (
+        "Annealing",
+        "Noam",
+        "Training",
+        "Warmup",
+    ),
     "networks": ("MLP",),
-    "distributions": ("DiagNormal", "Draw", "Mixture", "draw"),
-    "conditionals": ("Bernoulli", "Conditional", "DiscretizedLogistic", "Gaussian"),
+    "distributions": (
+        "DiagNormal",
+        "Draw",
+        "Mixture",
+        "draw",
+    ),
+    "conditionals": (
+        "Bernoulli",
+        "Conditional",
+        "DiscretizedLogistic",
+        "Gaussian",
+    ),
     "priors": (
         "Anchor",
         "GaussianMixture",
@@ -74,29 +104,63 @@ _MODULES = {
         "StandardNormal",
         "VampPrior",
     ),
-    "joint": ("Joint", "LogProbs", "Sample"),
+    "joint": (
+        "Joint",
+        "LogProbs",
+        "Sample",
+    ),
     "objectives": (
+        "AUTO_ENCODER",
         "A_MIM",
         "A_MIM_ONE_SAMPLE",
-        "AUTO_ENCODER",
         "CE",
+        "Loss",
         "MIM",
         "MIM_H",
+        "Objective",
         "VAE",
         "VAE_H",
-        "Loss",
-        "Objective",
         "beta_vae",
         "cross_entropy",
         "joint_entropy",
         "mim",
-        "one_sample_mim",
         "vae",
     ),
-    "sources": ("Binarized", "FreshDraws", "Source", "TensorSource"),
-    "training": ("Annealing", "Noam", "Training", "Warmup"),
+    "sources": (
+        "Binarized",
+        "FreshDraws",
+        "Source",
+        "TensorSource",
+    ),
     "runs": ("Run",),
-    "fitting": ("Epoch", "History", "fit"),
+    "fitting": (
+        "Epoch",
+        "History",
+        "fit",
+    ),
+    "estimates": ("Estimate",),
+    "likelihood": (
+        "LogLikelihood",
+        "log_likelihood",
+    ),
+    "information": (
+        "MutualInformation",
+        "mutual_information",
+    ),
+    "representation": (
+        "Codes",
+        "Health",
+        "codes",
+        "diagnose_codes",
+        "knn_accuracy",
+    ),
+    "datasets": ("Dataset",),
+    "evaluation": (
+        "Metric",
+        "Report",
+        "evaluate",
+    ),
+    "experiment": ("Experiment",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_HOME)

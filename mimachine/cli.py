@@ -265,15 +265,18 @@ def _parse_trainer(command: type[Trainer], arguments: list[str], objective: str 
     They are read twice: once to learn what the defaults depend on, once over these defaults.
     """
     without_help = [a for a in arguments if a not in ("-h", "--help")]
+    # For the first reading a recipe that no option of the user's contradicts.
+    lenient = command(data="", training=Training(epochs=10**9, warmup=0))
     try:
-        first = _parse(command, without_help)
+        first = _parse(command, without_help, lenient)
     except ValueError:
         if without_help == arguments:
             raise
         # Help was asked for before the command was complete.
         return _parse(command, arguments)
-    chosen = objective or getattr(first, "objective", "")
-    settings = _settings(first.preset, first.data, chosen)
+    if not first.data:
+        return _parse(command, arguments)
+    settings = _settings(first.preset, first.data, objective or getattr(first, "objective", ""))
     start = replace(first, model=settings.model, training=settings.training)
     return _parse(command, arguments, start)
 

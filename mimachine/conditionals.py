@@ -65,10 +65,10 @@ class Gaussian(_OverNetwork):
         self, network: nn.Module, floor: float | Tensor = 1e-3, event_dims: int = 1
     ) -> None:
         super().__init__(network, event_dims)
-        floor = torch.as_tensor(floor, dtype=torch.get_default_dtype())
-        if not (floor >= 0).all():
-            raise ValueError(f"floor must be 0 or more, got {floor.tolist()}")
-        # With the weights, since likelihoods depend on it.
+        if not torch.as_tensor(floor >= 0).all():
+            raise ValueError(f"floor must be 0 or more, got {floor}")
+        # A buffer, so that it is saved with the weights: likelihoods depend on it.
+        floor = torch.as_tensor(floor, dtype=torch.get_default_dtype()).clone()
         self.register_buffer("floor", floor)
 
     def forward(self, condition: Tensor) -> distributions.DiagNormal:
@@ -110,6 +110,8 @@ class DiscretizedLogistic(_OverNetwork):
         super().__init__(network, event_dims)
         if levels < 2:
             raise ValueError(f"levels must be 2 or more, got {levels}")
+        if not floor >= 0:
+            raise ValueError(f"floor must be 0 or more, got {floor}")
         self.levels, self.floor = levels, floor / (levels - 1)
 
     def forward(self, condition: Tensor) -> distributions.DiscretizedLogistic:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-__all__ = ["DiagNormal", "DiscretizedLogistic", "Draw", "Mixture", "draw"]
+__all__ = ["DiagNormal", "DiscretizedLogistic", "Draw", "Mixture", "StandardNormal", "draw"]
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -77,7 +77,7 @@ class DiagNormal(Distribution):
 
     def __getitem__(self, index: Any) -> DiagNormal:
         """The distributions at some places of the batch."""
-        return DiagNormal(self.loc[index], self.scale[index], len(self.event_shape))
+        return DiagNormal(self.loc[index], self.stddev[index], len(self.event_shape))
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiagNormal:
         """The same distribution with a larger batch."""
@@ -138,8 +138,68 @@ class DiagNormal(Distribution):
 
     def _log_density(self, noise: Tensor) -> Tensor:
         exponent = torch.add(self.scale.log(), noise.square(), alpha=0.5)
-        dims = len(self.event_shape)
-        return -_sum_last(exponent, dims) - 0.5 * self.event_shape.numel() * _LOG_2PI
+        return _log_normaliser(self.event_shape) - _sum_last(exponent, len(self.event_shape))
+
+
+class StandardNormal(Distribution):
+    """N(0, I) as one event, without the arithmetic of a mean and a scale.
+
+    Args:
+        loc: Zeros in the event's shape; they give the device and the type of numbers.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    has_rsample = True
+
+    def __init__(self, loc: Tensor) -> None:
+        self.loc = loc
+        super().__init__(Size(), loc.shape, validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> DiagNormal:
+        """The same distribution with a batch."""
+        return DiagNormal(self.loc, self.stddev, len(self.event_shape)).expand(batch_shape)
+
+    @property
+    def mean(self) -> Tensor:
+        """Zeros, shape (*event)."""
+        return self.loc
+
+    @property
+    def mode(self) -> Tensor:
+        """Zeros, shape (*event)."""
+        return self.loc
+
+    @property
+    def stddev(self) -> Tensor:
+        """Ones, shape (*event)."""
+        return torch.ones_like(self.loc)
+
+    @property
+    def variance(self) -> Tensor:
+        """Ones, shape (*event)."""
+        return torch.ones_like(self.loc)
+
+    def rsample(self, sample_shape: Any = Size()) -> Tensor:
+        """Values, shape (*sample_shape, *event)."""
+        shape = self._extended_shape(sample_shape)
+        return torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Values, shape (*sample_shape, *event)."""
+        return self.rsample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats, shape (*sample)."""
+        square = _sum_last(value.square(), len(self.event_shape))
+        return _log_normaliser(self.event_shape) - 0.5 * square
+
+    def entropy(self) -> Tensor:
+        """Differential entropy in nats, shape ()."""
+        return self.loc.new_tensor(0.5 * self.event_shape.numel() * (1 + _LOG_2PI))
+
+
+def _log_normaliser(event_shape: Size) -> float:
+    return -0.5 * event_shape.numel() * _LOG_2PI
 
 
 class Mixture(Distribution):
@@ -188,8 +248,11 @@ class Mixture(Distribution):
         with torch.no_grad():
             weights = self.log_weights.exp()
             flat = weights.reshape(-1, weights.shape[-1])
-            index = torch.multinomial(flat, max(shape.numel(), 1), replacement=True)
-            index = index.T.reshape(shape + self.batch_shape)
+            if shape.numel():
+                index = torch.multinomial(flat, shape.numel(), replacement=True).T
+            else:
+                index = torch.empty(0, dtype=torch.long, device=flat.device)
+            index = index.reshape(shape + self.batch_shape)
             if isinstance(self.components, DiagNormal) and not self.batch_shape:
                 return self.components[index].sample(), index
             values = self.components.sample(shape)

@@ -30,7 +30,7 @@ class Estimate:
 
     def __str__(self) -> str:
         if not math.isfinite(self.standard_error):
-            return f"{self.value:.4g}"
+            return f"{self.value:.4g}" if abs(self.value) >= 0.1 else f"{self.value:.4f}"
         digits = 3
         if self.standard_error > 0:
             digits = max(0, 1 - math.floor(math.log10(self.standard_error)))

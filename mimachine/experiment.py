@@ -46,7 +46,7 @@ class Model:
         marginal: How log q(x), the decoder's marginal, is estimated on decoding samples.
     """
 
-    latent: int = 10
+    latent: int = 32
     hidden: tuple[int, ...] = (300,)
     likelihood: Literal["auto", "gaussian", "bernoulli", "discretized-logistic"] = "auto"
     prior: Literal["standard-normal", "learned-normal", "gaussian-mixture", "vampprior"] = (
@@ -87,7 +87,8 @@ def default(data: str, objective: str = "mim") -> Experiment:
     if data == "mixture-2d":
         model, training = Model(latent=2, hidden=(50,)), Training(epochs=200, warmup=Warmup(3))
     else:
-        model, training = Model(), Training(epochs=300, warmup=Warmup(10), patience=30)
+        model = Model()
+        training = Training(epochs=300, batch_size=64, warmup=Warmup(10), patience=50)
     return Experiment(Data(data), model, objective, training)
 
 

@@ -62,12 +62,13 @@ def plane(models: Mapping[str, tuple[Joint, Report]], data: Dataset, seed: int =
         _data_panel(top, reconstructions, data)
         top.set_title(name)
         top.text(
-            0.03,
+            0.97,
             0.03,
             f"MI {report['mutual_information_ksg'].value:.2g} nats\n"
             f"error {report['sampled_reconstruction_distance'].value:.2g}",
             transform=top.transAxes,
             fontsize=9,
+            horizontalalignment="right",
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8},
         )
         _latent_panel(bottom, encoded.mean, encoded.std)
@@ -82,10 +83,10 @@ def image_reconstructions(models: Mapping[str, Joint], data: Dataset, count: int
     for name, model in models.items():
         with torch.no_grad():
             rows[name] = model.decoder(codes(model, originals).mean).mean
-    figure, axes = _panels(len(rows), 1, width=0.62 * count + 1, height=0.66)
+    figure, axes = _panels(len(rows), 1, width=0.6 * count, height=0.9)
     for axis, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
         _show(axis, _tiled(images, height, width, columns=count))
-        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        axis.set_title(name, loc="left", fontsize=9)
     return figure
 
 
@@ -111,9 +112,10 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _data_panel(axis: Axes, reconstructions: Tensor, data: Dataset) -> None:
-    low, high = data.test.min(0).values - 0.3, data.test.max(0).values + 0.3
+    low = (data.test.min(0).values - 0.3).tolist()
+    high = (data.test.max(0).values + 0.3).tolist()
     if data.distribution is not None:
-        xs, ys = (np.linspace(float(a), float(b), 120) for a, b in zip(low, high, strict=True))
+        xs, ys = (np.linspace(a, b, 120) for a, b in zip(low, high, strict=True))
         grid = torch.as_tensor(np.stack(np.meshgrid(xs, ys), -1), dtype=torch.float32)
         density = data.distribution.log_prob(grid.reshape(-1, 2)).exp().reshape(len(ys), len(xs))
         axis.contour(xs, ys, density.numpy(), levels=6, colors="black", linewidths=0.6)

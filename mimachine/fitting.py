@@ -142,26 +142,27 @@ def _train_epoch(
     batches: Iterator[Tensor],
     annealing: Annealing,
 ) -> Tensor:
-    total, count = torch.zeros((), device=fabric.device), 0
+    losses, counts = [], []
     for x in batches:
         value = module(x.to(fabric.device, non_blocking=True), annealing)
+        loss = value.mean(-1)
         optimizer.zero_grad(set_to_none=True)
-        # The mean over the batch; independent models add up and do not meet in any gradient.
-        fabric.backward(value.mean(-1).sum())
+        # Independent models add up and do not meet in any gradient.
+        fabric.backward(loss.sum())
         optimizer.step()
-        total = total + value.detach().sum(-1)
-        count += value.shape[-1]
-    return _averaged(fabric, total, count)
+        losses.append(loss.detach())
+        counts.append(value.shape[-1])
+    return _averaged(fabric, losses, counts)
 
 
 @torch.no_grad()
 def _held_out_loss(fabric: Fabric, module: nn.Module, batches: Iterator[Tensor]) -> Tensor:
-    total, count = torch.zeros((), device=fabric.device), 0
+    losses, counts = [], []
     for x in batches:
         value = module(x.to(fabric.device, non_blocking=True), Annealing())
-        total = total + value.sum(-1)
-        count += value.shape[-1]
-    return _averaged(fabric, total, count)
+        losses.append(value.mean(-1))
+        counts.append(value.shape[-1])
+    return _averaged(fabric, losses, counts)
 
 
 class _BestWeights:
@@ -251,10 +252,13 @@ def _share(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:
     return (group[fabric.global_rank] for group in rounds)
 
 
-def _averaged(fabric: Fabric, total: Tensor, count: int) -> Tensor:
-    if not count:
+def _averaged(fabric: Fabric, losses: list[Tensor], counts: list[int]) -> Tensor:
+    """Mean over all data of an epoch, from the means over its batches."""
+    if not losses:
         raise ValueError("a data source gave no batch in an epoch")
-    mean = total / count
+    stacked = torch.stack(losses, -1)
+    weights = torch.tensor(counts, dtype=stacked.dtype, device=stacked.device)
+    mean = (stacked * weights).sum(-1) / weights.sum()
     if fabric.world_size == 1:
         return mean
     reduced = fabric.all_reduce(mean, reduce_op="mean")

@@ -113,7 +113,7 @@ class Joint(nn.Module):
                 sample has, such as one log-probability for each dimension.
         """
         x, z = sample.x, sample.z
-        prior = self.prior() if prior is None else prior
+        prior = _unconditional("prior", self.prior() if prior is None else prior)
         p_z = _log_prob("prior", prior, z)
         q_z_given_x = p_x_given_z = sample.log_prob
         encoder: Distribution | None = None
@@ -121,10 +121,10 @@ class Joint(nn.Module):
             encoder = _checked("encoder", self.encoder(x), len(x))
             q_z_given_x = _log_prob("encoder", encoder, z)
         if sample.source == "encoding" or p_x_given_z is None:
-            p_x_given_z = _log_prob("decoder", self.decoder(z), x)
+            p_x_given_z = _log_prob("decoder", _checked("decoder", self.decoder(z), len(x)), x)
 
         if not isinstance(self.data_prior, Marginal):
-            q_x = _log_prob("data_prior", self.data_prior(), x)
+            q_x = _log_prob("data_prior", _unconditional("data_prior", self.data_prior()), x)
         elif sample.source == "encoding":
             q_x = p_x_given_z + p_z - q_z_given_x
         elif sample.second_z is None:
@@ -133,7 +133,7 @@ class Joint(nn.Module):
             second = sample.second_z
             assert encoder is not None
             q_x = (
-                _log_prob("decoder", self.decoder(second), x)
+                _log_prob("decoder", _checked("decoder", self.decoder(second), len(x)), x)
                 + _log_prob("prior", prior, second)
                 - _log_prob("encoder", encoder, second)
             )
@@ -147,6 +147,15 @@ def _checked(part: str, distribution: Distribution, batch: int) -> Distribution:
             f"got batch shape {tuple(distribution.batch_shape)} and event shape "
             f"{tuple(distribution.event_shape)}; wrap independent dimensions in "
             "torch.distributions.Independent(..., 1)"
+        )
+    return distribution
+
+
+def _unconditional(part: str, distribution: Distribution) -> Distribution:
+    if distribution.batch_shape:
+        raise ValueError(
+            f"{part} must give a distribution of batch shape (), got batch shape "
+            f"{tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}"
         )
     return distribution
 

@@ -12,6 +12,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine import distributions
 from mimachine.conditionals import Conditional
 from mimachine.distributions import DiagNormal, Mixture
 
@@ -58,18 +59,15 @@ class StandardNormal(nn.Module):
     """
 
     loc: Tensor
-    scale: Tensor
 
     def __init__(self, shape: int | tuple[int, ...]) -> None:
         super().__init__()
-        shape = (shape,) if isinstance(shape, int) else shape
-        # Not saved with the weights: they are constants, kept as buffers to follow `.to()`.
+        # Not saved with the weights: a constant, kept as a buffer to follow `.to()`.
         self.register_buffer("loc", torch.zeros(shape), persistent=False)
-        self.register_buffer("scale", torch.ones(shape), persistent=False)
 
-    def forward(self) -> DiagNormal:
+    def forward(self) -> distributions.StandardNormal:
         """Distribution of batch shape ()."""
-        return DiagNormal(self.loc, self.scale, self.loc.dim())
+        return distributions.StandardNormal(self.loc)
 
 
 class LearnedNormal(nn.Module):
@@ -82,6 +80,7 @@ class LearnedNormal(nn.Module):
 
     def __init__(self, shape: int | tuple[int, ...], floor: float = 1e-3) -> None:
         super().__init__()
+        _check_floor(floor)
         self.loc = nn.Parameter(torch.zeros(shape))
         self.log_scale = nn.Parameter(torch.zeros(shape))
         self.floor = floor
@@ -106,6 +105,7 @@ class GaussianMixture(nn.Module):
         super().__init__()
         if components < 1:
             raise ValueError(f"components must be 1 or more, got {components}")
+        _check_floor(floor)
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, features))
         self.log_scale = nn.Parameter(torch.zeros(components, features))
@@ -174,3 +174,8 @@ def sample_without_gradient(anchor: Samplable, num_samples: int) -> Tensor:
     """Samples of shape (num_samples, *event) that no gradient reaches the anchor through."""
     with torch.no_grad():
         return anchor.sample(Size((num_samples,)))
+
+
+def _check_floor(floor: float) -> None:
+    if not floor >= 0:
+        raise ValueError(f"floor must be 0 or more, got {floor}")

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 
 Term = Literal["q_z_given_x", "q_x", "p_x_given_z", "p_z"]
 
 
-@dataclass(frozen=True)
-class Annealing:
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+class Annealing(NamedTuple):
     """State of a warm-up at one step; the default is the objective fully warmed up.
 
     Attributes:
@@ -56,6 +60,10 @@ class Warmup:
     def __post_init__(self) -> None:
         if self.epochs < 0:
             raise ValueError(f"warmup.epochs must be 0 or more, got {self.epochs}")
+        _check_choice("warmup.decoding", self.decoding, ("always", "after"))
+        _check_choice("warmup.halves", self.halves, ("mean", "sum"))
+        for term in self.terms or ():
+            _check_choice("warmup.terms", term, get_args(Term))
 
     def at(self, epoch: int) -> Annealing:
         """State in one epoch, counted from 1."""
@@ -123,6 +131,7 @@ class Training:
             raise ValueError(f"training.learning_rate must be positive, got {self.learning_rate}")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"training.patience must be 1 or more, got {self.patience}")
+        _check_choice("training.validation_noise", self.validation_noise, ("common", "fresh"))
         if self.annealing.epochs > self.epochs:
             raise ValueError(
                 f"training.epochs must be at least the warm-up's {self.annealing.epochs}, "

@@ -1,0 +1,205 @@
+"""Order of the modules, lazy imports, and no seeding of global generators."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mimachine
+
+PACKAGE = Path(mimachine.__file__).parent
+
+# A module imports only from modules that stand before it.
+ORDER = [
+    "training",
+    "networks",
+    "distributions",
+    "conditionals",
+    "priors",
+    "joint",
+    "randomness",
+    "objectives",
+    "sources",
+    "runs",
+    "progress",
+    "fitting",
+    "information",
+    "estimates",
+    "likelihood",
+    "representation",
+    "datasets",
+    "evaluation",
+    "experiment",
+    "workflow",
+    "figures",
+    "comparison",
+    "cli",
+    "paper",
+]
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def walk(node):
+    """All nodes that run, so none that only a type checker sees."""
+    for child in ast.iter_child_nodes(node):
+        if is_type_checking(child):
+            for other in child.orelse:
+                yield other
+                yield from walk(other)
+        else:
+            yield child
+            yield from walk(child)
+
+
+def module_of(file):
+    """The part of the package that a file belongs to: a module or a subpackage."""
+    return file.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def home_of(name):
+    """The part of the package that `mimachine.name` is taken from; none for a dunder."""
+    return None if name.startswith("__") else mimachine._HOME.get(name, name)
+
+
+def imported_modules(tree, package="mimachine"):
+    """Parts of the package that a file imports, by themselves or through the lazy names."""
+    found, whole = set(), set()
+    for node in walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top, _, rest = alias.name.partition(".")
+                if top == "mimachine" and rest:
+                    found.add(rest.partition(".")[0])
+                elif top == "mimachine":
+                    whole.add(alias.asname or top)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            stem = parents[: len(parents) - node.level + 1] if node.level else []
+            module = ".".join([*stem, *([node.module] if node.module else [])])
+            top, _, rest = module.partition(".")
+            if top == "mimachine" and rest:
+                found.add(rest.partition(".")[0])
+            elif top == "mimachine":
+                found |= {home_of(alias.name) for alias in node.names}
+    for node in walk(tree):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in whole:
+            found.add(home_of(node.attr))
+    return found - {None}
+
+
+def sources():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def identify(file):
+    return str(file.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("file", sources(), ids=identify)
+def test_modules_import_only_from_modules_before_them(file):
+    module = module_of(file)
+    tree = ast.parse(file.read_text())
+    package = ".".join(("mimachine", *file.relative_to(PACKAGE).parts[:-1]))
+    imported = imported_modules(tree, package)
+    if module in ("__init__", "__main__"):
+        assert not imported - ({"cli"} if module == "__main__" else set())
+        return
+    assert module in ORDER, f"give {module} its place in the order"
+    before = ORDER[: ORDER.index(module)]
+    if file.parent != PACKAGE:
+        before = [*before, module]
+    assert imported <= set(before), f"{identify(file)} imports {imported - set(before)}"
+
+
+def test_imports_in_every_form_are_seen():
+    code = """
+import mimachine.joint as j
+import mimachine as mm
+from mimachine import priors, networks as n, __version__
+from mimachine.objectives import MIM
+from . import sources
+from .runs import Run
+if TYPE_CHECKING:
+    from mimachine.cli import main
+def late():
+    import mimachine.fitting
+    import torch
+    mm.Warmup(mm.__version__)
+"""
+    expected = {"joint", "priors", "networks", "objectives", "sources", "runs", "fitting"}
+    assert imported_modules(ast.parse(code)) == {*expected, "training"}
+    assert imported_modules(ast.parse("from .. import runs"), "mimachine.paper") == {"runs"}
+
+
+def test_the_lazy_table_is_what_the_type_checker_sees():
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    (block,) = [node for node in tree.body if is_type_checking(node)]
+    seen = set()
+    for node in block.body:
+        assert isinstance(node, ast.ImportFrom)
+        for alias in node.names:
+            assert alias.asname == alias.name, "only `x as x` is a re-export to type checkers"
+            seen.add((node.module.removeprefix("mimachine."), alias.name))
+    table = {(module, name) for module, names in mimachine._MODULES.items() for name in names}
+    assert seen == table
+    assert sum(len(names) for names in mimachine._MODULES.values()) == len(mimachine.__all__)
+
+
+@pytest.mark.parametrize("name", mimachine.__all__)
+def test_every_name_resolves_to_the_object_of_its_module(name):
+    value = getattr(mimachine, name)
+    home = getattr(value, "__module__", None)
+    module = f"mimachine.{mimachine._HOME[name]}"
+    assert value is getattr(sys.modules[module], name)
+    if isinstance(value, type):
+        assert home == module
+    assert name in dir(mimachine)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match=r"mimachine.*no attribute 'mim_loss'"):
+        _ = mimachine.mim_loss
+
+
+@pytest.mark.parametrize("module", ["mimachine", "mimachine.training", "mimachine.cli"])
+def test_importing_a_light_module_does_not_load_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+SEEDING = {
+    "torch.manual_seed",
+    "torch.seed",
+    "torch.random.manual_seed",
+    "torch.cuda.manual_seed",
+    "torch.cuda.manual_seed_all",
+    "torch.set_rng_state",
+    "torch.random.set_rng_state",
+    "np.random.seed",
+    "numpy.random.seed",
+    "np.random.set_state",
+    "random.seed",
+    "seed_everything",
+}
+
+
+def seeding_calls(tree):
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = [ast.unparse(call.func) for call in calls]
+    return [name for name in names if name in SEEDING or name.endswith(".seed_everything")]
+
+
+@pytest.mark.parametrize("file", sources(), ids=identify)
+def test_library_code_never_seeds_a_global_generator(file):
+    assert not seeding_calls(ast.parse(file.read_text()))
+
+
+def test_seeding_is_seen():
+    code = "torch.manual_seed(0); np.random.seed(1); lightning_fabric.seed_everything(2)"
+    assert len(seeding_calls(ast.parse(code))) == 3
+    assert not seeding_calls(ast.parse("generator.manual_seed(0); torch.Generator().seed()"))

@@ -1,0 +1,168 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mimachine.cli import main
+
+QUICK = ["--training.epochs", "2", "--training.warmup.epochs", "1", "--num-samples", "2"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments):
+    return main(list(map(str, arguments)))
+
+
+@pytest.fixture
+def trained(here, capsys):
+    assert run("train", "digits", *QUICK, "--model.latent", 3, "--out", "run") == 0
+    capsys.readouterr()
+    return Path("run")
+
+
+def test_a_model_is_trained_measured_and_used_by_commands_alone(here, capsys):
+    assert run("train", "digits", "--objective", "vae", *QUICK, "--out", "run") == 0
+    printed = capsys.readouterr().out
+    assert "negative_log_likelihood" in printed
+    assert "verdict" in printed
+    assert {p.name for p in Path("run").iterdir()} == {
+        "experiment.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "report.json",
+    }
+    assert run("evaluate", "run", "--num-samples", 3) == 0
+    assert json.loads(Path("run/report.json").read_text())["num_samples"] == 3
+    assert run("embed", "run") == 0
+    codes = np.load("run/codes.npz")
+    assert codes["mean"].shape == codes["std"].shape == (360, 32)
+    assert codes["labels"].shape == (360,)
+    assert run("embed", "run", "digits", "--split", "val", "--out", "deep/er/val.npz") == 0
+    assert np.load("deep/er/val.npz")["mean"].shape == (180, 32)
+    assert run("sample", "run", "--num", 5) == 0
+    samples = np.load("run/samples.npz")
+    assert samples["sample"].shape == (5, 64)
+    # Samples of the discretised logistic lie on the grid of 17 levels; means need not.
+    np.testing.assert_array_equal(samples["sample"] * 16, np.round(samples["sample"] * 16))
+    assert run("reconstruct", "run") == 0
+    assert np.load("run/reconstructions.npz")["x"].shape == (360, 64)
+    assert Path("run/samples.png").exists()
+    assert Path("run/reconstructions.png").exists()
+
+
+def test_json_is_all_that_standard_output_has(here, capsys):
+    assert run("train", "mixture-2d", *QUICK, "--out", "run", "--json") == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["run"] == "run"
+    assert value["verdict"]
+    for command, keys in (("evaluate", {"metrics"}), ("sample", {"file", "shapes"})):
+        assert run(command, "run", "--json") == 0
+        assert keys <= set(json.loads(capsys.readouterr().out))
+
+
+@pytest.mark.parametrize(("data", "picture"), [("digits", "samples"), ("mixture-2d", "plane")])
+def test_objectives_are_compared_side_by_side_with_pictures(here, capsys, data, picture):
+    arguments = ["--objectives", "mim", "a-mim", "vae", *QUICK, "--out", "both"]
+    assert run("compare", data, *arguments) == 0
+    printed = capsys.readouterr().out
+    assert "best likelihood of the data" in printed
+    comparison = json.loads(Path("both/comparison.json").read_text())
+    assert set(comparison["reports"]) == {"mim", "a-mim", "vae"}
+    for file in comparison["pictures"]:
+        assert Path(file).exists()
+        assert file in printed
+    assert f"both/{picture}.png" in comparison["pictures"]
+    settings = [json.loads(Path(f"both/{o}/experiment.json").read_text()) for o in ("mim", "vae")]
+    assert settings[0]["model"] == settings[1]["model"]
+    assert settings[0]["training"] == settings[1]["training"]
+
+
+def test_the_published_preset_differs_by_the_objective_and_can_be_overridden(here):
+    arguments = ["--preset", "published", "--training.epochs", 3, "--num-samples", 1]
+    assert run("compare", "mixture-2d", *arguments, "--model.hidden", 20, "--out", "both") == 0
+    mim, vae = (json.loads(Path(f"both/{o}/experiment.json").read_text()) for o in ("mim", "vae"))
+    assert mim["training"]["warmup"]["terms"] == ["q_z_given_x", "q_x"]
+    assert vae["training"]["warmup"]["terms"] is None
+    assert mim["model"]["hidden"] == vae["model"]["hidden"] == [20]
+    assert mim["training"]["epochs"] == vae["training"]["epochs"] == 3
+
+
+def test_runs_get_names_of_their_own(here):
+    for _ in range(2):
+        assert run("train", "mixture-2d", *QUICK) == 0
+    assert {p.name for p in Path("runs").iterdir()} == {"mixture-2d-mim", "mixture-2d-mim-2"}
+
+
+MISTAKES = [
+    (["trian"], "did you mean 'train'"),
+    (["train"], "DATA"),
+    (["train", "digitz"], "did you mean 'digits'"),
+    (["train", "digits", "--objective", "mimm"], "did you mean 'mim'"),
+    (["train", "digits", "--training.epohs", "3"], "--training.epohs"),
+    (["train", "digits", "--training.epochs", "x"], "--training.epochs"),
+    (["train", "digits", "--training.epochs", "0"], "training.epochs must be 1 or more"),
+    (["train", "digits", "--training.epochs", "3"], "must be at least the warm-up's 10"),
+    (["train", "digits", "--training.learning-rate", "-1"], "must be positive"),
+    (["train", "digits", "--model.latent", "0"], "model.latent must be 1 or more"),
+    (["train", "digits", "--model.prior", "flat"], "model.prior"),
+    (["train", "digits", "--preset", "published"], "mixture-2d"),
+    (["train", "mixture-2d", "--model.likelihood", "bernoulli"], "needs values in [0, 1]"),
+    (["train", "digits", "--out", "taken"], "taken is there already"),
+    (["compare", "digits", "--out", "taken"], "taken is there already"),
+    (["compare", "digits", "--objectives", "mim", "mim"], "must be different"),
+    (["compare", "digits", "--objectives", "mim", "gan"], "objective must be one of"),
+    (["evaluate", "nowhere"], "no run at nowhere"),
+    (["evaluate", "taken"], "not a complete run"),
+    (["evaluate", "run", "--num-samples", "0"], "num_samples must be 1 or more"),
+    (["sample", "run", "--num", "0"], "must be 1 or more, got 0"),
+    (["embed", "run", "mixture-2d"], "must have 64 columns"),
+    (["embed", "run", "--out", "codes.csv"], "must end in .npz"),
+    (["embed", "run", "--split", "all"], "split"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_a_mistake_is_one_clear_line_and_exit_code_2(trained, capsys, arguments, message):
+    Path("taken").mkdir()
+    Path("taken/file").write_text("mine")
+    before = {p for p in Path().rglob("*")}
+    assert run(*arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("mimachine: error: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
+    assert {p for p in Path().rglob("*")} == before
+
+
+def test_training_that_diverges_has_an_exit_code_of_its_own(here, capsys):
+    arguments = [*QUICK, "--training.learning-rate", 1e30, "--out", "run"]
+    assert run("train", "mixture-2d", *arguments) == 3
+    assert "training diverged" in capsys.readouterr().err
+
+
+def test_help_teaches_without_torch():
+    code = (
+        "import sys; from mimachine.cli import main; code = main(sys.argv[1:]);"
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
+    for arguments, words in (
+        (["--help"], ["train DATA", "compare DATA", "sample RUN"]),
+        (["train", "--help"], ["--training.epochs", "--model.latent", "(default: 32)"]),
+        (["train", "mixture-2d", "--help"], ["--model.latent", "(default: 2)"]),
+        (["compare", "--help"], ["--objectives"]),
+        (["--version"], ["mimachine 0."]),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert all(word in done.stdout for word in words)

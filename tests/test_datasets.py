@@ -1,0 +1,67 @@
+import math
+
+import pytest
+import torch
+
+from mimachine import datasets
+
+
+def test_digits_are_all_of_scikit_learns_images_once_with_their_labels():
+    from sklearn.datasets import load_digits
+
+    data = datasets.digits()
+    images, labels = load_digits(return_X_y=True)
+    assert [len(s) for s in (data.train, data.val, data.test)] == [1257, 180, 360]
+    everything = torch.cat([data.train, data.val, data.test]) * data_steps(data)
+    ours = sorted(map(tuple, everything.round().long().tolist()))
+    assert ours == sorted(map(tuple, images.astype(int).tolist()))
+    label_of = {tuple(i): y for i, y in zip(images.astype(int).tolist(), labels, strict=True)}
+    for split, its_labels in ((data.train, data.train_labels), (data.test, data.test_labels)):
+        for image, label in zip((split * 16).round().long().tolist(), its_labels, strict=True):
+            assert label_of[tuple(image)] == int(label)
+
+
+def data_steps(data):
+    return data.levels - 1
+
+
+def test_digits_lie_on_their_grid():
+    data = datasets.digits()
+    steps = data.train * data_steps(data)
+    assert torch.equal(steps, steps.round())
+    assert (float(data.train.min()), float(data.train.max())) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("name", sorted(datasets.DATASETS))
+def test_splits_are_the_same_each_time_and_leave_the_global_generator_alone(name):
+    before = torch.get_rng_state()
+    first, second = datasets.load(name), datasets.load(name)
+    assert torch.equal(before, torch.get_rng_state())
+    for split in ("train", "val", "test"):
+        assert torch.equal(getattr(first, split), getattr(second, split))
+
+
+def test_the_mixture_has_the_published_entropy_and_bayes_accuracy():
+    data = datasets.mixture_2d(100_000)
+    log_density = data.distribution.log_prob(data.test)
+    error = float(log_density.std()) / math.sqrt(len(log_density))
+    # H(P(x)) = 1.557 nats, given to three decimals.
+    assert abs(-float(log_density.mean()) - 1.557) < 5 * error + 5e-4
+    per_component = data.distribution.components.log_prob(data.test[:, None])
+    accuracy = float((per_component.argmax(1) == data.test_labels).double().mean())
+    assert accuracy == pytest.approx(0.957, abs=5 * math.sqrt(0.957 * 0.043 / 1e5) + 5e-4)
+
+
+def test_the_mixture_lies_at_the_origin_and_at_four_of_five_corners_of_the_unit_pentagon():
+    means = datasets.mixture_2d(10).distribution.components.loc
+    assert torch.equal(means[0], torch.zeros(2))
+    angles = torch.rad2deg(torch.atan2(means[1:, 1], means[1:, 0])) % 360
+    torch.testing.assert_close(angles, torch.tensor([0.0, 72.0, 144.0, 216.0]))
+    torch.testing.assert_close(means[1:].norm(dim=1), torch.ones(4))
+
+
+def test_an_unknown_name_is_refused_and_the_nearest_suggested():
+    with pytest.raises(ValueError, match=r"one of .*; got 'digit'; did you mean 'digits'"):
+        datasets.load("digit")
+    with pytest.raises(ValueError, match=r"got 'xyz'$"):
+        datasets.load("xyz")

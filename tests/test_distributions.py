@@ -1,0 +1,470 @@
+"""Densities against torch, scipy, sums and integrals; samples against moments."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from oracles import within_standard_errors
+from torch.distributions import (
+    Bernoulli,
+    Categorical,
+    Independent,
+    Laplace,
+    LogisticNormal,
+    MixtureSameFamily,
+    Normal,
+)
+
+import mimachine as mm
+from mimachine.distributions import DiscretizedLogistic, StandardNormal
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+def close(actual, expected):
+    # Float64 rounding of a few terms of order one to ten.
+    torch.testing.assert_close(
+        actual, torch.as_tensor(expected, dtype=actual.dtype), rtol=1e-10, atol=1e-10
+    )
+
+
+# draw
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        Independent(Normal(torch.zeros(4, 3), torch.ones(4, 3)), 1),
+        Independent(Laplace(torch.zeros(4, 3), torch.ones(4, 3)), 1),
+        LogisticNormal(torch.zeros(4, 3), torch.ones(4, 3)),
+        Independent(Bernoulli(logits=torch.zeros(4, 3)), 1),
+        Categorical(logits=torch.zeros(4, 3)),
+    ],
+    ids=lambda d: type(getattr(d, "base_dist", d)).__name__,
+)
+@pytest.mark.parametrize("shape", [(), (7,), (2, 3)])
+def test_draw_gives_the_log_probability_of_its_value(distribution, shape):
+    value, log_prob, score = mm.draw(distribution, shape)
+    assert value.shape == (*shape, *distribution.batch_shape, *distribution.event_shape)
+    torch.testing.assert_close(log_prob, distribution.log_prob(value))
+    if distribution.has_rsample:
+        assert score is None
+    else:
+        torch.testing.assert_close(score, log_prob)
+
+
+def test_draw_is_reparameterised_where_the_distribution_is():
+    loc = torch.zeros(3, requires_grad=True)
+    for distribution in (mm.DiagNormal(loc, torch.ones(3)), Laplace(loc, torch.ones(3))):
+        close(torch.autograd.grad(mm.draw(distribution).value.sum(), loc)[0], torch.ones(3))
+    value, log_prob, score = mm.draw(Bernoulli(logits=loc))
+    assert not value.requires_grad
+    # The derivative of a Bernoulli log-probability with respect to its logit.
+    close(torch.autograd.grad(score.sum(), loc)[0], value - 0.5)
+    assert score is log_prob
+
+
+def test_draw_from_a_mixture_comes_with_a_score():
+    mixture = mm.Mixture(torch.randn(2), mm.DiagNormal(torch.randn(2, 3), torch.ones(2, 3)))
+    value, log_prob, score = mm.draw(mixture, (5,))
+    close(score, mixture.log_prob(value))
+    close(log_prob, score)
+
+
+def test_draw_from_a_flow_gives_the_log_probability_of_its_value():
+    # zuko switches the validation of torch's distributions off for the whole process.
+    validate = torch.distributions.Distribution._validate_args
+    zuko = pytest.importorskip("zuko")
+    torch.distributions.Distribution.set_default_validate_args(validate)
+
+    flow = zuko.flows.MAF(3, 2, transforms=2, hidden_features=(8,))
+    conditional = flow(torch.randn(6, 2))
+    value, log_prob, score = mm.draw(conditional)
+    assert value.shape == (6, 3)
+    assert value.requires_grad
+    assert score is None
+    # The inverse of an autoregressive transform is exact up to rounding of its passes.
+    torch.testing.assert_close(log_prob, conditional.log_prob(value), rtol=1e-6, atol=1e-6)
+
+
+# DiagNormal
+
+
+def torch_normal(loc, scale, event_dims):
+    return Independent(Normal(loc, scale.expand(loc.shape)), event_dims)
+
+
+SHAPES = [((), (3,), 1), ((4,), (3,), 1), ((2, 4), (3,), 1), ((4,), (2, 3, 3), 3), ((4,), (), 0)]
+
+
+@pytest.mark.parametrize(("batch", "event", "event_dims"), SHAPES)
+def test_diagonal_normal_agrees_with_torch(batch, event, event_dims):
+    loc, scale = torch.randn(batch + event), torch.rand(batch + event) + 0.1
+    ours, theirs = mm.DiagNormal(loc, scale, event_dims), torch_normal(loc, scale, event_dims)
+    assert ours.batch_shape == theirs.batch_shape
+    assert ours.event_shape == theirs.event_shape
+    for shape in ((), (5,), (5, 2)):
+        value = theirs.sample(shape)
+        close(ours.log_prob(value), theirs.log_prob(value))
+        assert ours.sample(shape).shape == ours.rsample(shape).shape == value.shape
+        assert ours.draw(torch.Size(shape)).log_prob.shape == shape + batch
+    for name in ("mean", "mode", "stddev", "variance"):
+        close(getattr(ours, name), getattr(theirs, name))
+    close(ours.entropy(), theirs.entropy())
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 1)])
+def test_diagonal_normal_broadcasts_its_scale(shape):
+    loc, scale = torch.randn(4, 3), torch.rand(shape) + 0.1
+    ours, theirs = mm.DiagNormal(loc, scale), torch_normal(loc, scale, 1)
+    value = theirs.sample((5,))
+    close(ours.log_prob(value), theirs.log_prob(value))
+    close(ours.log_prob(value[0, 0]), theirs.log_prob(value[0, 0]))
+    close(ours.entropy(), theirs.entropy())
+    close(ours.stddev, theirs.stddev)
+    drawn = mm.draw(ours, (6,))
+    close(drawn.log_prob, theirs.log_prob(drawn.value))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (4, 1)])
+def test_diagonal_normal_is_indexed_over_its_batch(shape):
+    loc, scale = torch.randn(4, 3), torch.rand(shape) + 0.1
+    index = torch.tensor([2, 0, 2, 3, 1])
+    ours = mm.DiagNormal(loc, scale)[index]
+    theirs = torch_normal(loc[index], scale.expand(4, 3)[index], 1)
+    assert ours.batch_shape == (5,)
+    value = theirs.sample()
+    close(ours.log_prob(value), theirs.log_prob(value))
+    assert ours.event_shape == (3,)
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_diagonal_normal_expands_like_torch(shape):
+    loc, scale = torch.randn(3), torch.rand(shape) + 0.1
+    ours = mm.DiagNormal(loc, scale).expand((4, 2))
+    theirs = torch_normal(loc, scale, 1).expand((4, 2))
+    assert ours.batch_shape == theirs.batch_shape
+    value = theirs.sample((6,))
+    close(ours.log_prob(value), theirs.log_prob(value))
+    image = mm.DiagNormal(torch.zeros(1, 3, 2, 2), scale.new_tensor(0.4), 3).expand((5,))
+    assert image.batch_shape == (5,)
+    assert image.event_shape == (3, 2, 2)
+
+
+def test_diagonal_normal_integrates_to_one():
+    normal = mm.DiagNormal(torch.tensor([0.7]), torch.tensor([0.3]))
+    grid = torch.linspace(-3, 5, 4001)
+    # The trapezoidal rule converges geometrically for a normal; the tails are below 1e-30.
+    close(torch.trapezoid(normal.log_prob(grid[:, None]).exp(), grid), 1.0)
+
+
+def test_diagonal_normal_samples_have_its_moments():
+    loc, scale = torch.tensor([[0.0, 5.0], [-2.0, 1.0]]), torch.tensor([[1.0, 0.1], [3.0, 0.5]])
+    normal = mm.DiagNormal(loc, scale)
+    for sample in (
+        normal.sample((20_000,)),
+        normal.rsample((20_000,)),
+        normal.draw(torch.Size([20_000])).value,
+    ):
+        noise = (sample - loc) / scale
+        for moment, expected in ((1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)):
+            within_standard_errors(noise**moment, expected)
+        within_standard_errors(noise[:, 0] * noise[:, 1], 0.0)
+        within_standard_errors(noise[..., 0] * noise[..., 1], 0.0)
+
+
+def test_diagonal_normal_is_reparameterised_and_sample_is_not():
+    loc, scale = torch.randn(3, requires_grad=True), torch.rand(3, requires_grad=True)
+    normal = mm.DiagNormal(loc, scale)
+    for value in (normal.rsample(), normal.draw().value):
+        d_loc, d_scale = torch.autograd.grad(value.sum(), (loc, scale))
+        close(d_loc, torch.ones(3))
+        close(d_scale, ((value - loc) / scale).detach())
+    assert not normal.sample().requires_grad
+
+
+def test_gradient_of_a_drawn_log_probability_is_that_of_evaluation():
+    loc = torch.randn(4, 3, requires_grad=True)
+    log_scale = torch.randn(3, requires_grad=True)
+    normal = mm.DiagNormal(loc, log_scale.exp())
+    value, log_prob, _ = normal.draw(torch.Size([6]))
+    evaluated = normal.log_prob(value)
+    close(log_prob, evaluated)
+    for weight in (torch.ones(6, 4), torch.randn(6, 4)):
+        drawn, expected = (
+            torch.autograd.grad(
+                lp, (loc, log_scale), weight, retain_graph=True, materialize_grads=True
+            )
+            for lp in (log_prob, evaluated)
+        )
+        # The location cancels in x - loc = scale * noise.
+        close(drawn[0], torch.zeros(4, 3))
+        close(expected[0], torch.zeros(4, 3))
+        close(drawn[1], expected[1])
+
+
+def test_a_drawn_log_probability_is_accurate_where_the_scale_is_tiny():
+    loc = torch.full((20_000, 1), 1000.0, dtype=torch.float32)
+    scale = torch.full_like(loc, 1e-6)
+    normal = mm.DiagNormal(loc, scale)
+    _, log_prob, _ = normal.draw()
+    # The value rounds to the location, where evaluation would always give the mode's density;
+    # the mean of the drawn ones is minus the entropy.
+    assert (normal.rsample() == loc).all()
+    within_standard_errors(log_prob.double(), -normal.entropy()[0].double())
+    assert log_prob.std() > 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_distributions_keep_their_dtype(dtype):
+    loc, scale = torch.zeros(4, 3, dtype=dtype), torch.ones(4, 3, dtype=dtype)
+    for distribution in (
+        mm.DiagNormal(loc, scale),
+        mm.Mixture(torch.zeros(4, dtype=dtype), mm.DiagNormal(loc, scale)),
+        mm.Mixture(torch.zeros(4, dtype=dtype), Independent(Laplace(loc, scale), 1)),
+        DiscretizedLogistic(loc, scale, 17),
+        StandardNormal(loc),
+    ):
+        drawn = mm.draw(distribution, (5,))
+        assert drawn.value.dtype == drawn.log_prob.dtype == dtype
+        assert distribution.mean.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda loc: mm.DiagNormal(loc, torch.ones(3)),
+        lambda loc: mm.Mixture(torch.zeros(2), mm.DiagNormal(loc, torch.ones(2, 3))),
+        lambda loc: mm.Mixture(torch.zeros(2), mm.DiagNormal(loc[None] + 1, torch.ones(1, 2, 3))),
+        lambda loc: DiscretizedLogistic(loc, torch.ones(2, 3), 17),
+        StandardNormal,
+    ],
+    ids=["normal", "mixture", "batch of mixtures", "logistic", "standard"],
+)
+def test_distributions_draw_and_score_under_vmap(make):
+    def member(loc):
+        drawn = mm.draw(make(loc), (8,))
+        return drawn.value, drawn.log_prob, make(loc).log_prob(drawn.value)
+
+    loc = torch.zeros(2, 3).expand(5, 2, 3)
+    value, drawn, evaluated = torch.vmap(member, randomness="different")(loc)
+    close(drawn, evaluated)
+    assert len({tuple(member.flatten().tolist()) for member in value}) == 5
+    close(make(loc[0]).log_prob(value[0]), evaluated[0])
+
+
+# StandardNormal
+
+
+@pytest.mark.parametrize("event", [(3,), (2, 4, 4), ()])
+def test_standard_normal_agrees_with_torch(event):
+    ours = StandardNormal(torch.zeros(event))
+    theirs = torch_normal(torch.zeros(event), torch.ones(event), len(event))
+    assert ours.batch_shape == ()
+    assert ours.event_shape == event
+    for shape in ((), (5,), (5, 2)):
+        value = 2 * theirs.sample(shape)
+        close(ours.log_prob(value), theirs.log_prob(value))
+        assert ours.sample(shape).shape == ours.rsample(shape).shape == value.shape
+    for name in ("mean", "stddev", "variance"):
+        close(getattr(ours, name), getattr(theirs, name))
+    close(ours.entropy(), theirs.entropy())
+
+
+def test_standard_normal_samples_have_its_moments():
+    sample = StandardNormal(torch.zeros(3)).sample((20_000,))
+    for moment, expected in ((1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)):
+        within_standard_errors(sample**moment, expected)
+    within_standard_errors(sample[:, 0] * sample[:, 1], 0.0)
+
+
+# Mixture
+
+
+def random_mixture(batch=(), components=3, features=2):
+    shape = (*batch, components, features)
+    loc, scale = 2 * torch.randn(shape), torch.rand(shape) + 0.2
+    logits = torch.randn(*batch, components)
+    ours = mm.Mixture(logits, mm.DiagNormal(loc, scale))
+    theirs = MixtureSameFamily(Categorical(logits=logits), Independent(Normal(loc, scale), 1))
+    return ours, theirs
+
+
+@pytest.mark.parametrize("batch", [(), (4,), (2, 4)])
+@pytest.mark.parametrize("components", [1, 3])
+def test_mixture_agrees_with_torch(batch, components):
+    ours, theirs = random_mixture(batch, components)
+    assert ours.batch_shape == theirs.batch_shape == batch
+    assert ours.event_shape == theirs.event_shape == (2,)
+    for shape in ((), (5,), (5, 2)):
+        value = theirs.sample(shape)
+        close(ours.log_prob(value), theirs.log_prob(value))
+        assert ours.sample(shape).shape == value.shape
+    close(ours.mean, theirs.mean)
+    close(ours.variance, theirs.variance)
+
+
+def test_mixture_shares_its_weights_over_the_batch():
+    _, theirs = random_mixture((4,))
+    logits = torch.randn(3)
+    normal = mm.DiagNormal(theirs.component_distribution.mean, torch.ones(4, 3, 2))
+    value = torch.randn(5, 4, 2)
+    shared = mm.Mixture(logits, normal)
+    close(shared.log_prob(value), mm.Mixture(logits.expand(4, 3), normal).log_prob(value))
+    assert shared.sample((6,)).shape == (6, 4, 2)
+
+
+def test_mixture_over_events_of_three_axes():
+    loc = torch.randn(4, 3, 2, 5, 5)
+    mixture = mm.Mixture(torch.randn(3), mm.DiagNormal(loc, torch.tensor(0.5), event_dims=3))
+    flat = mm.Mixture(mixture.log_weights, mm.DiagNormal(loc.flatten(2), torch.tensor(0.5)))
+    value = mixture.sample((6,))
+    assert value.shape == (6, 4, 2, 5, 5)
+    close(mixture.log_prob(value), flat.log_prob(value.flatten(2)))
+    close(mixture.mean.flatten(1), flat.mean)
+    close(mixture.variance.flatten(1), flat.variance)
+
+
+def test_mixture_integrates_to_one():
+    mixture, _ = random_mixture(features=1)
+    grid = torch.linspace(-15, 15, 20_001)
+    # As for a single normal: geometric convergence, negligible tails.
+    close(torch.trapezoid(mixture.log_prob(grid[:, None]).exp(), grid), 1.0)
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
+@pytest.mark.parametrize("family", ["normal", "laplace"])
+def test_mixture_samples_have_its_moments(batch, family):
+    shape = (*batch, 3, 2)
+    loc, scale = 2 * torch.randn(shape), torch.rand(shape) + 0.2
+    components = (
+        mm.DiagNormal(loc, scale) if family == "normal" else Independent(Laplace(loc, scale), 1)
+    )
+    mixture = mm.Mixture(torch.randn(*batch, 3), components)
+    sample = mixture.sample((20_000,))
+    within_standard_errors(sample, mixture.mean)
+    within_standard_errors((sample - mixture.mean).square(), mixture.variance)
+    # E[-log p] = -Σ w_k E_k[log p] ties each component to its own weight.
+    value, index = mixture.sample_with_component((20_000,))
+    assert index.shape == (20_000, *batch)
+    weights = mixture.log_weights.exp()
+    for k in range(3):
+        chosen = (index == k).to(weights.dtype)
+        within_standard_errors(chosen, weights[..., k])
+        offset = chosen[..., None] * (value - components.mean[..., k, :])
+        within_standard_errors(offset, torch.zeros_like(mixture.mean))
+        within_standard_errors(
+            offset.square(), weights[..., k, None] * components.variance[..., k, :]
+        )
+
+
+@pytest.mark.parametrize("scale", [0.1, [0.1, 0.3]])
+def test_mixture_takes_components_with_a_shared_scale(scale):
+    scale = torch.tensor(scale)
+    loc = torch.tensor([[-5.0, 0.0], [0.0, 5.0], [5.0, 0.0]])
+    mixture = mm.Mixture(torch.zeros(3), mm.DiagNormal(loc, scale))
+    value, index = mixture.sample_with_component((5_000,))
+    noise = (value - loc[index]) / scale
+    within_standard_errors(noise, 0.0)
+    within_standard_errors(noise.square(), 1.0)
+
+
+def test_mixture_passes_gradient_to_weights_and_components():
+    logits, loc = torch.randn(3, requires_grad=True), torch.randn(3, 2, requires_grad=True)
+    value = torch.randn(4, 2)
+    mixture = mm.Mixture(logits, mm.DiagNormal(loc, torch.ones(3, 2)))
+    d_logits, d_loc = torch.autograd.grad(mixture.log_prob(value).sum(), (logits, loc))
+    # Responsibilities less weights, and responsibilities times the score of each component.
+    per_component = Independent(Normal(loc, torch.ones(3, 2)), 1).log_prob(value[:, None])
+    responsibility = (per_component + logits).softmax(-1).detach()
+    close(d_logits, (responsibility - logits.softmax(-1)).sum(0).detach())
+    close(d_loc, (responsibility[..., None] * (value[:, None] - loc)).sum(0).detach())
+    assert not mixture.sample().requires_grad
+
+
+# DiscretizedLogistic
+
+
+def grid_of(levels, dtype=torch.float64):
+    return torch.arange(levels, dtype=dtype) / (levels - 1)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("scale", [1e-8, 1e-3, 0.03, 1.0, 1e6])
+def test_discretized_logistic_sums_to_one_on_its_grid(levels, scale):
+    loc = torch.tensor([-3.0, 0.0, 0.25 / (levels - 1), 0.4321, 1.0, 1.7])[:, None]
+    logistic = DiscretizedLogistic(loc, torch.full_like(loc, scale), levels)
+    values = grid_of(levels)[:, None, None].expand(levels, 6, 1)
+    log_prob = logistic.log_prob(values)
+    assert log_prob.isfinite().all()
+    # A difference of cell edges is rounded relative to |loc| / scale, up to 3e8 at 1e-16 each.
+    torch.testing.assert_close(log_prob.exp().sum(0), torch.ones(6), rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("scale", [0.03, 0.2, 1.0])
+def test_discretized_logistic_is_the_mass_of_cells_of_a_logistic(levels, scale):
+    loc, edges = 0.37, (np.arange(levels - 1) + 0.5) / (levels - 1)
+    cdf = np.concatenate([[0], scipy.stats.logistic.cdf(edges, loc, scale), [1]])
+    logistic = DiscretizedLogistic(torch.tensor([loc]), torch.tensor([scale]), levels)
+    probability = logistic.log_prob(grid_of(levels)[:, None]).exp()
+    # Differences of the cumulative distribution lose digits that the log form keeps.
+    torch.testing.assert_close(probability, torch.from_numpy(np.diff(cdf)), rtol=1e-8, atol=1e-14)
+    close(logistic.mean[0], (probability * grid_of(levels)).sum())
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_discretized_logistic_is_exact_in_its_tails(levels):
+    # Far from the location a cell's mass is that of an exponential: its log is linear.
+    scale = 1e-3
+    logistic = DiscretizedLogistic(
+        torch.tensor([-2.0], dtype=torch.float32),
+        torch.tensor([scale], dtype=torch.float32),
+        levels,
+    )
+    top = logistic.log_prob(torch.ones(1, dtype=torch.float32))
+    expected = -(1 - 0.5 / (levels - 1) + 2) / scale
+    torch.testing.assert_close(top.double(), torch.tensor(expected), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 0.05, 1e4])
+def test_discretized_logistic_has_finite_gradients(scale):
+    loc = torch.linspace(-1, 2, 7, dtype=torch.float32)[:, None].requires_grad_()
+    log_scale = torch.full((7, 1), math.log(scale), dtype=torch.float32, requires_grad=True)
+    logistic = DiscretizedLogistic(loc, log_scale.exp(), 256)
+    values = grid_of(256, torch.float32)[:, None, None].expand(256, 7, 1)
+    for gradient in torch.autograd.grad(logistic.log_prob(values).sum(), (loc, log_scale)):
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("levels", [2, 17, 256])
+@pytest.mark.parametrize("scale", [1e-3, 0.05, 2.0])
+def test_discretized_logistic_samples_its_grid_at_its_probabilities(levels, scale):
+    loc = torch.tensor([[0.0, 0.3], [0.52, 1.1]])
+    logistic = DiscretizedLogistic(loc, torch.full((2, 2), scale), levels)
+    sample = logistic.sample((20_000,))
+    assert sample.shape == (20_000, 2, 2)
+    close(sample * (levels - 1), (sample * (levels - 1)).round())
+    pixels = DiscretizedLogistic(loc, torch.full((2, 2), scale), levels, event_dims=0)
+    expected = 20_000 * pixels.log_prob(grid_of(levels)[:, None, None].expand(-1, 2, 2)).exp()
+    counts = (sample * (levels - 1)).round().long().flatten(1).T
+    counts = torch.stack([pixel.bincount(minlength=levels) for pixel in counts], 1)
+    counts = counts.reshape(levels, 2, 2)
+    # 5 standard deviations of a binomial, and 5 counts where its tails are not yet normal.
+    allowed = 5 * (expected * (1 - expected / 20_000).clamp_min(0)).sqrt() + 5
+    assert ((counts - expected).abs() <= allowed).all()
+
+
+@pytest.mark.parametrize(("batch", "event", "event_dims"), SHAPES)
+def test_discretized_logistic_sums_over_its_event(batch, event, event_dims):
+    loc, scale = torch.rand(batch + event), torch.rand(batch + event)
+    logistic = DiscretizedLogistic(loc, scale, 17, event_dims)
+    assert logistic.batch_shape == batch
+    assert logistic.event_shape == event
+    pixels = DiscretizedLogistic(loc, scale, 17, 0)
+    value = logistic.sample((5,))
+    expected = pixels.log_prob(value)
+    close(logistic.log_prob(value), expected.reshape((5, *batch, -1)).sum(-1))
+    assert logistic.mean.shape == batch + event

@@ -1,0 +1,270 @@
+import copy
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import mimachine as mm
+from mimachine.training import Annealing, Training, Warmup
+
+
+def gaussian_model(seed=0, features=3, latent=2, dtype=torch.float32):
+    torch.manual_seed(seed)
+    model = mm.Joint(
+        mm.Gaussian(mm.MLP(features, 2 * latent, (16,))),
+        mm.Gaussian(mm.MLP(latent, 2 * features, (16,)), floor=0.1),
+        mm.StandardNormal(latent),
+    )
+    return model.to(dtype)
+
+
+def some_data(count=200, features=3, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(7)
+    return torch.randn(count, features, generator=generator, dtype=dtype)
+
+
+class Quadratic(nn.Module):
+    """(w - x)² at each datum, so that everything about training is known in closed form."""
+
+    def __init__(self, start=0.0, shape=()):
+        super().__init__()
+        self.w = nn.Parameter(torch.full(shape, start))
+
+    def forward(self, x, annealing=1.0):
+        return (self.w[..., None] - x[:, 0]) ** 2
+
+
+@pytest.mark.parametrize("objective", [mm.MIM, mm.VAE, mm.A_MIM, mm.CE])
+def test_two_runs_of_one_seed_are_equal_to_the_bit(objective):
+    results = []
+    for _ in range(2):
+        model = gaussian_model()
+        history = mm.fit(
+            mm.Loss(model, objective), some_data(), some_data(50), Training(epochs=4, warmup=2)
+        )
+        losses = [(e.train_loss, e.val_loss) for e in history.epochs]
+        results.append((losses, [p.clone() for p in model.parameters()]))
+    assert results[0][0] == results[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(results[0][1], results[1][1], strict=True))
+
+
+def test_another_seed_gives_another_run():
+    losses = []
+    for seed in (0, 1):
+        loss = mm.Loss(gaussian_model(), mm.MIM)
+        recipe = Training(epochs=1, warmup=0, seed=seed)
+        losses.append(mm.fit(loss, some_data(), None, recipe).epochs[0].train_loss)
+    assert losses[0] != losses[1]
+
+
+def test_training_leaves_the_global_generator_as_it_was():
+    loss = mm.Loss(gaussian_model(), mm.MIM)
+    before = torch.get_rng_state()
+    mm.fit(loss, some_data(), some_data(50), Training(epochs=2, warmup=1))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_model_ends_with_the_weights_of_the_epoch_with_the_lowest_held_out_loss():
+    model = gaussian_model()
+    loss, val = mm.Loss(model, mm.VAE), some_data(60) * 3
+    recipe = Training(epochs=30, warmup=0, learning_rate=0.1, patience=30)
+    history = mm.fit(loss, some_data(40), val, recipe)
+    held_out = [epoch.val_loss for epoch in history.epochs]
+    assert history.best_epoch == 1 + held_out.index(min(held_out))
+    assert history.best_epoch < len(held_out), "the case is meant to overfit"
+    # The same recipe for just so many epochs ends with the same weights.
+    again = gaussian_model()
+    shorter = Training(epochs=history.best_epoch, warmup=0, learning_rate=0.1, patience=30)
+    mm.fit(mm.Loss(again, mm.VAE), some_data(40), val, shorter)
+    for kept, last in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(kept, last)
+
+
+def test_held_out_loss_is_that_of_the_objective_fully_warmed_up():
+    seen = []
+
+    class Recording(Quadratic):
+        def forward(self, x, annealing=1.0):
+            seen.append((self.training, annealing))
+            return super().forward(x)
+
+    warmup = Warmup(4, ("q_x",), decoding="after", halves="sum")
+    mm.fit(Recording(), some_data(10), some_data(5), Training(epochs=5, warmup=warmup))
+    assert {annealing for training, annealing in seen if not training} == {Annealing()}
+    assert [a.beta for training, a in seen if training] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert [a.decoding for training, a in seen if training] == [False] * 3 + [True] * 2
+
+
+def test_training_stops_once_the_held_out_loss_has_not_improved_for_patience_epochs():
+    # The data pull w from 0 to 10, past the held-out optimum at 1: the best epoch is known.
+    train, val = torch.full((4, 1), 10.0), torch.full((4, 1), 1.0)
+    loss = Quadratic()
+    recipe = Training(epochs=500, warmup=0, learning_rate=0.1, patience=7, batch_size=4)
+    history = mm.fit(loss, train, val, recipe)
+    held_out = [epoch.val_loss for epoch in history.epochs]
+    best = 1 + held_out.index(min(held_out))
+    assert history.stopped_early
+    assert history.best_epoch == best
+    assert len(history.epochs) == best + 7
+    assert loss.w.item() == pytest.approx(1.0, abs=0.1)
+
+
+def test_epochs_of_the_warm_up_are_no_candidates_for_the_best():
+    train, val = torch.full((4, 1), 10.0), torch.zeros(4, 1)
+    recipe = Training(epochs=20, warmup=5, learning_rate=0.1, patience=3)
+    history = mm.fit(Quadratic(), train, val, recipe)
+    assert history.epochs[0].val_loss < history.epochs[4].val_loss
+    assert history.best_epoch == 5
+    assert len(history.epochs) == 8
+
+
+def test_independent_models_trained_as_one_equal_the_same_models_trained_alone():
+    # One loss of shape (M, B) whose members have different optima and best epochs.
+    targets = torch.tensor([[1.0, 2.0, 6.0]])
+
+    class Members(Quadratic):
+        def forward(self, x, annealing=1.0):
+            goal = x.T if self.training else targets.T.expand(3, len(x))
+            return (self.w[:, None] - goal) ** 2
+
+    recipe = Training(epochs=60, warmup=0, learning_rate=0.1, patience=60, batch_size=4)
+    together = Members(shape=(3,))
+    train = torch.full((4, 3), 5.0)
+    history = mm.fit(together, train, torch.zeros(4, 3), recipe)
+    for index, target in enumerate(targets[0]):
+        alone = Quadratic()
+        single = mm.fit(alone, train[:, :1], target.expand(4, 1), recipe)
+        assert history.best_epoch[index] == single.best_epoch
+        assert together.w[index].item() == alone.w.item()
+
+
+def test_without_held_out_data_the_last_weights_stay():
+    loss = Quadratic()
+    history = mm.fit(loss, torch.full((4, 1), 3.0), None, Training(epochs=400, warmup=0))
+    assert history.best_epoch is None
+    assert not history.stopped_early
+    assert len(history.epochs) == 400
+    assert history.epochs[0].val_loss is None
+
+
+def test_the_recorded_loss_is_the_mean_over_all_data_whatever_the_batches():
+    train = some_data(10)
+    for batch_size in (3, 10, 64):
+        recipe = Training(epochs=1, warmup=0, batch_size=batch_size, learning_rate=1e-12)
+        history = mm.fit(Quadratic(2.0), train, train, recipe)
+        expected = float(((2.0 - train[:, 0]) ** 2).mean())
+        # float32 sums in another order.
+        assert history.epochs[0].train_loss == pytest.approx(expected, rel=1e-5)
+        assert history.epochs[0].val_loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_learning_rate_follows_its_schedule():
+    recipe = Training(epochs=12, warmup=0, learning_rate=0.3, schedule=mm.Noam(3))
+    history = mm.fit(Quadratic(), some_data(4), None, recipe)
+    rates = [epoch.learning_rate for epoch in history.epochs]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert rates[11] == pytest.approx(0.3 * math.sqrt(3 / 12))
+
+
+def test_common_validation_noise_makes_the_held_out_loss_a_function_of_the_weights():
+    frozen = Training(epochs=3, warmup=0, learning_rate=1e-30)
+    held_out = {}
+    for noise in ("common", "fresh"):
+        loss = mm.Loss(gaussian_model(), mm.MIM)
+        recipe = Training(
+            epochs=3, warmup=0, learning_rate=frozen.learning_rate, validation_noise=noise
+        )
+        history = mm.fit(loss, some_data(), some_data(50), recipe)
+        held_out[noise] = {epoch.val_loss for epoch in history.epochs}
+    assert len(held_out["common"]) == 1
+    assert len(held_out["fresh"]) == 3
+
+
+def test_training_in_double_precision_stays_in_double_precision():
+    model = gaussian_model(dtype=torch.float64)
+    mm.fit(mm.Loss(model, mm.MIM), some_data(dtype=torch.float64), None, Training(2, warmup=1))
+    assert {p.dtype for p in model.parameters()} == {torch.float64}
+
+
+def test_a_learned_prior_and_a_vampprior_are_trained_through_both_halves():
+    for make in (
+        lambda encoder: mm.LearnedNormal(2),
+        lambda encoder: mm.GaussianMixture(2, 3),
+        lambda encoder: mm.VampPrior(encoder, some_data(5)),
+    ):
+        base = gaussian_model()
+        model = mm.Joint(base.encoder, base.decoder, make(base.encoder))
+        before = copy.deepcopy(dict(model.prior.named_parameters()))
+        mm.fit(mm.Loss(model, mm.MIM), some_data(), None, Training(2, warmup=0))
+        after = dict(model.prior.named_parameters())
+        assert all(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_run_records_every_epoch_and_the_best_weights(tmp_path):
+    run = mm.Run.create(tmp_path / "run", {"any": "settings"})
+    model = gaussian_model()
+    loss, val = mm.Loss(model, mm.MIM), some_data(50)
+    history = mm.fit(loss, some_data(), val, Training(epochs=5, warmup=2), run=run)
+    assert [record["epoch"] for record in run.metrics()] == [1, 2, 3, 4, 5]
+    assert run.metrics()[-1]["val_loss"] == history.epochs[-1].val_loss
+    other = gaussian_model(seed=1)
+    run.load_weights(other)
+    for kept, loaded in zip(model.state_dict().values(), other.state_dict().values(), strict=True):
+        assert torch.equal(kept, loaded)
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (torch.zeros(0, 3), "N of 1 or more"),
+        (torch.zeros(5), r"shape \(N, \*X\)"),
+        (torch.zeros(5, 3, dtype=torch.long), "floating-point"),
+    ],
+)
+def test_data_that_make_no_sense_are_refused(train, message):
+    with pytest.raises(ValueError, match=message):
+        mm.fit(mm.Loss(gaussian_model(), mm.MIM), train, None, Training(1, warmup=0))
+
+
+def test_a_loss_without_parameters_is_refused():
+    class Constant(nn.Module):
+        def forward(self, x, annealing):
+            return x.sum(1)
+
+    with pytest.raises(ValueError, match="no parameter that can be trained"):
+        mm.fit(Constant(), some_data(), None, Training(1, warmup=0))
+
+
+def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_best_weights(tmp_path):
+    run = mm.Run.create(tmp_path / "run", {})
+    loss = Quadratic()
+
+    class Poisoned(mm.TensorSource):
+        def batches(self, batch_size, epoch):
+            for batch in super().batches(batch_size, epoch):
+                yield batch * (float("nan") if epoch == 4 else 1.0)
+
+    train, val = Poisoned(torch.full((4, 1), 5.0)), torch.full((4, 1), 5.0)
+    with pytest.raises(FloatingPointError, match="training loss is nan in epoch 4"):
+        mm.fit(loss, train, val, Training(9, warmup=0, learning_rate=0.1), run=run)
+    assert math.isfinite(loss.w.item())
+    assert len(run.metrics()) == 3
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_on_a_gpu_ends_near_training_on_the_processor():
+    from lightning_fabric import Fabric
+
+    losses = []
+    for accelerator in ("cpu", "cuda"):
+        loss = mm.Loss(gaussian_model(), mm.VAE)
+        fabric = Fabric(accelerator=accelerator, devices=1)
+        recipe = Training(epochs=40, warmup=2, patience=40)
+        history = mm.fit(loss, some_data(2000), some_data(2000), recipe, fabric=fabric)
+        losses.append(history.epochs[-1].val_loss)
+    # Other noise, same optimum: one-sample losses scatter by about 2 nats over 2,000 data.
+    assert losses[0] == pytest.approx(losses[1], abs=5 * 2 / math.sqrt(2000) * math.sqrt(2))

@@ -1,0 +1,128 @@
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from oracles import LinearGaussian, within_standard_errors
+from torch import nn
+
+import mimachine as mm
+from mimachine.likelihood import evaluating
+
+
+def joint(case):
+    encoder, decoder, prior, _, _ = case.modules()
+    return mm.Joint(encoder, decoder, prior)
+
+
+def draws(normal, count):
+    root = torch.linalg.cholesky(normal.covariance)
+    return normal.mean + torch.randn(count, len(normal.mean), dtype=torch.float64) @ root.T
+
+
+@pytest.mark.parametrize("dims", [(3, 1), (4, 2), (2, 2)])
+@pytest.mark.parametrize("num_samples", [1, 10])
+def test_with_the_exact_posterior_as_encoder_every_sample_gives_the_exact_likelihood(
+    dims, num_samples
+):
+    case = LinearGaussian.consistent(*dims, seed=1)
+    x = draws(case.data, 20)
+    result = mm.log_likelihood(joint(case), x, num_samples)
+    # All weights are equal: what is left is rounding in float64.
+    torch.testing.assert_close(result.values, case.marginal().log_prob(x), rtol=0, atol=1e-10)
+    torch.testing.assert_close(result.evidence_lower_bounds, result.values, rtol=0, atol=1e-10)
+    expected = torch.full((20,), float(num_samples), dtype=torch.float64)
+    torch.testing.assert_close(result.effective_sample_sizes, expected)
+    if num_samples > 1:
+        assert result.standard_errors.max() < 1e-6
+
+
+def test_with_a_wider_encoder_the_estimates_scatter_about_the_truth_as_their_errors_say():
+    case = LinearGaussian.consistent(3, 2, seed=2)
+    case = replace(case, s_q=1.5 * case.s_q)
+    x = draws(case.data, 400)
+    result = mm.log_likelihood(joint(case), x, num_samples=500)
+    scores = (result.values - case.marginal().log_prob(x)) / result.standard_errors
+    within_standard_errors(scores, 0.0)
+    # 400 scores of unit variance: the variance itself is known to √(2/400) = 7 %.
+    assert float(scores.var()) == pytest.approx(1.0, abs=5 * math.sqrt(2 / 400))
+    assert (result.effective_sample_sizes < 500).all()
+
+
+def test_the_elbo_from_the_same_samples_is_the_exact_one():
+    case = LinearGaussian.random(3, 2, seed=3)
+    x = draws(case.data, 4000)
+    result = mm.log_likelihood(joint(case), x, num_samples=1)
+    within_standard_errors(-result.evidence_lower_bounds, case.vae_loss())
+    torch.testing.assert_close(result.values, result.evidence_lower_bounds)
+    assert result.standard_errors.isnan().all()
+
+
+class Counting(nn.Module):
+    """Passes conditions on and counts their rows."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part, self.rows = part, []
+
+    def forward(self, condition):
+        self.rows.append(len(condition))
+        return self.part(condition)
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "chunk_size"), [(7, 1), (7, 3), (7, 10), (7, 100), (10, 10), (13, 50)]
+)
+def test_exactly_so_many_samples_are_decoded_in_chunks_and_each_datum_is_encoded_once(
+    num_samples, chunk_size
+):
+    case = LinearGaussian.consistent(3, 2, seed=4)
+    model = joint(case)
+    model.encoder, model.decoder = Counting(model.encoder), Counting(model.decoder)
+    result = mm.log_likelihood(model, draws(case.data, 9), num_samples, chunk_size=chunk_size)
+    assert sum(model.encoder.rows) == 9
+    assert sum(model.decoder.rows) == 9 * num_samples
+    assert max(model.decoder.rows) <= max(chunk_size, 1)
+    assert len(result.values) == 9
+
+
+def test_the_mean_has_the_error_of_the_scatter_over_data():
+    case = LinearGaussian.consistent(3, 2, seed=5)
+    result = mm.log_likelihood(joint(case), draws(case.data, 300), num_samples=2)
+    mean = result.mean()
+    assert mean.value == pytest.approx(float(result.values.mean()))
+    assert mean.standard_error == pytest.approx(float(result.values.std()) / math.sqrt(300))
+    assert abs(float(mean) + float(entropy(case.data))) < 5 * mean.standard_error
+
+
+def entropy(normal):
+    return 0.5 * (normal.covariance.logdet() + len(normal.mean) * (1 + math.log(2 * math.pi)))
+
+
+def test_a_single_datum_has_its_monte_carlo_error():
+    case = LinearGaussian.random(2, 1, seed=6)
+    result = mm.log_likelihood(joint(case), draws(case.data, 1), num_samples=50)
+    assert result.mean().standard_error == float(result.standard_errors)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (0, {}, r"len\(x\) must be 1 or more, got 0"),
+        (2, {"num_samples": 0}, "num_samples must be 1 or more, got 0"),
+        (2, {"chunk_size": -1}, "chunk_size must be 1 or more, got -1"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(rows, options, message):
+    case = LinearGaussian.random(2, 1, seed=7)
+    with pytest.raises(ValueError, match=message):
+        mm.log_likelihood(joint(case), torch.zeros(rows, 2).double(), **options)
+
+
+def test_evaluating_restores_the_mode_of_every_part():
+    model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout()))
+    model.train()
+    model[0].eval()
+    with evaluating(model):
+        assert not any(part.training for part in model.modules())
+    assert [part.training for part in model.modules()] == [True, False, True, True]

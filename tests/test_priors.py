@@ -1,0 +1,182 @@
+"""Priors: what they start as, what they share, what learns."""
+
+import pytest
+import torch
+from oracles import within_standard_errors
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+import mimachine as mm
+from mimachine.priors import sample_without_gradient
+
+
+def close(actual, expected):
+    torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 4, 4)])
+@pytest.mark.parametrize("make", [mm.StandardNormal, lambda shape: mm.LearnedNormal(shape, 0.0)])
+def test_normal_priors_start_as_the_standard_normal(make, shape):
+    prior = make(shape)()
+    assert prior.batch_shape == ()
+    assert prior.event_shape == shape
+    value = torch.randn(5, *shape)
+    expected = Independent(Normal(torch.zeros(shape), torch.ones(shape)), len(shape))
+    close(prior.log_prob(value), expected.log_prob(value))
+
+
+def test_a_number_stands_for_a_vector_of_latents():
+    assert mm.StandardNormal(3)().event_shape == mm.LearnedNormal(3)().event_shape == (3,)
+
+
+def test_the_standard_normal_has_nothing_to_learn_or_save():
+    prior = mm.StandardNormal(3)
+    assert not list(prior.parameters())
+    assert not prior.state_dict()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: mm.StandardNormal(3),
+        lambda: mm.LearnedNormal(3),
+        lambda: mm.GaussianMixture(3, 4),
+        lambda: mm.VampPrior(mm.Gaussian(mm.MLP(2, 6)), torch.zeros(4, 2)),
+    ],
+    ids=["standard", "learned", "mixture", "vamp"],
+)
+def test_priors_follow_their_module_to_another_dtype(make):
+    prior = make()
+    assert prior().sample((2,)).dtype == torch.float32
+    prior.to(torch.float64)
+    distribution = prior()
+    assert distribution.batch_shape == ()
+    value = distribution.sample((2,))
+    assert value.dtype == distribution.log_prob(value).dtype == torch.float64
+    assert value.shape == (2, 3)
+
+
+def test_learned_normal_uses_its_parameters_and_floor():
+    prior = mm.LearnedNormal(2, floor=0.25)
+    with torch.no_grad():
+        prior.loc.copy_(torch.tensor([1.0, -2.0]))
+        prior.log_scale.copy_(torch.tensor([-200.0, 1.0]))
+    expected = Independent(Normal(prior.loc, torch.tensor([0.25, 0.25 + torch.e])), 1)
+    value = torch.randn(5, 2)
+    close(prior().log_prob(value), expected.log_prob(value))
+
+
+def test_gaussian_mixture_uses_its_parameters_and_floor():
+    prior = mm.GaussianMixture(2, 3, floor=0.25)
+    with torch.no_grad():
+        prior.logits.normal_()
+        prior.log_scale.normal_()
+    components = Independent(Normal(prior.loc, prior.log_scale.exp() + 0.25), 1)
+    expected = MixtureSameFamily(Categorical(logits=prior.logits), components)
+    value = torch.randn(5, 2)
+    close(prior().log_prob(value), expected.log_prob(value))
+
+
+def test_gaussian_mixture_starts_with_equal_weights_and_scattered_means():
+    prior = mm.GaussianMixture(2, 500)
+    close(prior().log_weights.exp(), torch.full((500,), 1 / 500))
+    within_standard_errors(prior.loc.detach(), 0.0)
+    within_standard_errors(prior.loc.detach().square(), 1.0)
+
+
+@pytest.mark.parametrize("make", [lambda: mm.LearnedNormal(2), lambda: mm.GaussianMixture(2, 3)])
+def test_every_parameter_of_a_learned_prior_gets_a_gradient(make):
+    prior = make()
+    gradients = torch.autograd.grad(
+        prior().log_prob(torch.randn(5, 2)).sum(), list(prior.parameters())
+    )
+    assert all(g.abs().sum() > 0 for g in gradients)
+
+
+def vamp(components=4):
+    encoder = mm.Gaussian(mm.MLP(2, 6, hidden=(5,)))
+    return mm.VampPrior(encoder, torch.randn(components, 2))
+
+
+@pytest.mark.parametrize("components", [1, 4])
+def test_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(components):
+    prior = vamp(components)
+    value = torch.randn(7, 3)
+    posteriors = [prior.encoder(u[None]).log_prob(value).exp() for u in prior.pseudo_inputs]
+    close(prior().log_prob(value).exp(), torch.stack(posteriors).mean(0))
+
+
+def test_vamp_prior_shares_the_encoder_with_its_model():
+    encoder = mm.Gaussian(mm.MLP(2, 6, hidden=(5,)))
+    prior = mm.VampPrior(encoder, torch.randn(4, 2))
+    model = mm.Joint(encoder, mm.Gaussian(mm.MLP(3, 4)), prior)
+    names = [name for name, _ in model.named_parameters()]
+    assert [name for name in names if name.startswith("prior")] == ["prior.pseudo_inputs"]
+    value = torch.randn(7, 3)
+    before = model.prior().log_prob(value)
+    with torch.no_grad():
+        model.encoder.network[0].bias.add_(1.0)
+    assert (model.prior().log_prob(value) - before).abs().max() > 1e-3
+
+
+def test_vamp_prior_learns_its_pseudo_inputs_and_the_encoder():
+    prior = vamp()
+    loss = prior().log_prob(torch.randn(7, 3)).sum()
+    for gradient in torch.autograd.grad(loss, [prior.pseudo_inputs, *prior.encoder.parameters()]):
+        assert gradient.abs().sum() > 0
+    assert "logits" not in prior.state_dict()
+
+
+def test_vamp_prior_copies_the_data_it_starts_from():
+    data = torch.randn(4, 2)
+    prior = mm.VampPrior(mm.Gaussian(mm.MLP(2, 6)), data)
+    close(prior.pseudo_inputs.detach(), data)
+    with torch.no_grad():
+        prior.pseudo_inputs.add_(1.0)
+    close(prior.pseudo_inputs.detach(), data + 1)
+
+
+def test_vamp_prior_draws_from_every_posterior():
+    # Posteriors far apart, so that the origin of a draw can be told.
+    network = mm.MLP(1, 6, hidden=())
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([[100.0], [100], [100], [0], [0], [0]]))
+        network[0].bias.zero_()
+    prior = mm.VampPrior(mm.Gaussian(network), torch.tensor([[-1.0], [1.0]]))
+    draws = prior().sample((5_000,))
+    within_standard_errors((draws[:, 0] > 0).double(), 0.5)
+    within_standard_errors(draws.abs().double(), 100.0)
+
+
+def test_samples_for_the_anchor_carry_no_gradient():
+    for prior in (mm.LearnedNormal(3), mm.GaussianMixture(3), vamp()):
+        sample = sample_without_gradient(prior(), 5)
+        assert sample.shape == (5, 3)
+        assert not sample.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mm.GaussianMixture(2, 0), "components must be 1 or more, got 0"),
+        (
+            lambda: mm.VampPrior(mm.Gaussian(mm.MLP(2, 6)), torch.zeros(2)),
+            r"pseudo_inputs must have shape .*\(2,\)",
+        ),
+        (
+            lambda: mm.VampPrior(mm.Gaussian(mm.MLP(2, 6)), torch.zeros(0, 2)),
+            r"pseudo_inputs must have shape .*\(0, 2\)",
+        ),
+        (lambda: mm.Marginal("exact"), "decoding must be .* got 'exact'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_priors_reject_what_makes_no_sense(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_floors_of_learned_priors_must_not_be_negative():
+    # A negative floor makes standard deviations negative.
+    for make in (mm.LearnedNormal, mm.GaussianMixture):
+        with pytest.raises(ValueError, match="floor must be 0 or more, got -1"):
+            make(2, floor=-1.0)

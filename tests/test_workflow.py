@@ -1,0 +1,148 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+import mimachine as mm
+from mimachine import figures, workflow
+from mimachine.experiment import Model, default, published
+from mimachine.objectives import OBJECTIVES
+from mimachine.training import Training
+
+
+def quick(data="mixture-2d", objective="mim", **model):
+    settings = default(data, objective)
+    small = {"latent": 2, "hidden": (8,), "components": 5, **model}
+    return replace(
+        settings, model=replace(settings.model, **small), training=Training(epochs=2, warmup=1)
+    )
+
+
+def test_a_run_comes_back_from_disk_with_the_same_model(tmp_path):
+    trained, history, report = workflow.train(quick(), tmp_path / "run", num_samples=2)
+    opened = workflow.open_run(tmp_path / "run")
+    assert opened.experiment == trained.experiment
+    for a, b in zip(
+        trained.model.state_dict().values(), opened.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+    assert workflow.measure(opened, num_samples=2) == report
+    assert len(history.epochs) == len(opened.run.metrics()) == 2
+
+
+def test_two_runs_of_one_seed_leave_the_same_files_but_for_times(tmp_path):
+    for name in ("a", "b"):
+        workflow.train(quick("digits"), tmp_path / name, num_samples=2)
+    for file in ("experiment.json", "model.safetensors", "report.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "prior", ["standard-normal", "learned-normal", "gaussian-mixture", "vampprior"]
+)
+@pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "discretized-logistic"])
+def test_every_prior_goes_with_every_likelihood(prior, likelihood, tmp_path):
+    settings = quick("digits", prior=prior, likelihood=likelihood)
+    trained, _, report = workflow.train(settings, tmp_path / "run", num_samples=2)
+    workflow.open_run(tmp_path / "run")
+    drawn = workflow.sample(trained.model, 3)
+    assert drawn.x.shape == drawn.mean.shape == (3, 64)
+    assert report.has("negative_log_likelihood")
+
+
+@pytest.mark.parametrize("objective", sorted(OBJECTIVES))
+def test_every_objective_trains(objective, tmp_path):
+    _, history, _ = workflow.train(quick(objective=objective), tmp_path / "run", num_samples=2)
+    assert len(history.epochs) == 2
+
+
+def test_the_bernoulli_likelihood_binarises_test_data_once_and_training_data_anew():
+    settings = quick("digits", likelihood="bernoulli")
+    data = workflow.prepare(settings)
+    assert set(data.test.unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(data.test, workflow.prepare(settings).test)
+    train, _ = workflow.sources(settings, data)
+    first, second = (next(train.batches(2000, epoch)) for epoch in (1, 2))
+    assert set(first.unique().tolist()) == {0.0, 1.0}
+    assert not torch.equal(first.sum(0), second.sum(0))
+
+
+def test_fresh_data_come_in_whole_batches_and_change_by_the_epoch():
+    settings = published("mixture-2d")
+    train, val = workflow.sources(settings, workflow.prepare(settings))
+    for source in (train, val):
+        batches = list(source.batches(128, 1))
+        assert [len(b) for b in batches] == [128] * 78
+        assert not torch.equal(batches[0], next(source.batches(128, 2)))
+    assert not torch.equal(next(train.batches(128, 1)), next(val.batches(128, 1)))
+
+
+def test_the_gaussian_floor_follows_the_data():
+    grid = workflow.build(quick("digits", likelihood="gaussian"), workflow.prepare(quick("digits")))
+    # The standard deviation of a uniform distribution over one of 16 grid steps.
+    assert float(grid.decoder.floor) == pytest.approx(1 / 16 / 12**0.5)
+    data = workflow.prepare(quick())
+    free = workflow.build(quick(), data)
+    torch.testing.assert_close(free.decoder.floor, 1e-3 * data.train.std(0))
+    given = workflow.build(quick(decoder_floor=0.5), data)
+    assert float(given.decoder.floor) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (quick(likelihood="bernoulli"), r'"bernoulli" needs values in \[0, 1\]'),
+        (quick(likelihood="discretized-logistic"), "needs grey levels"),
+        (quick(objective="mimm"), "objective must be one of .* did you mean 'mim'"),
+        (quick("digts"), "did you mean 'digits'"),
+        (quick("digits", prior="vampprior", components=5000), "components must be at most 1257"),
+        (replace(quick("digits"), data=replace(default("digits").data, fresh=True)), "is known"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
+    settings, message, tmp_path
+):
+    with pytest.raises(ValueError, match=message):
+        workflow.train(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_samples_and_reconstructions_are_reproducible_and_right_in_shape():
+    settings = quick("digits")
+    model = workflow.build(settings, workflow.prepare(settings))
+    before = torch.get_rng_state()
+    first, again, other = (workflow.sample(model, 4, seed) for seed in (0, 0, 1))
+    assert torch.equal(before, torch.get_rng_state())
+    assert torch.equal(first.x, again.x)
+    assert not torch.equal(first.x, other.x)
+    x = torch.rand(5, 64)
+    assert workflow.reconstruct(model, x).mean.shape == x.shape
+    with pytest.raises(ValueError, match="1 or more, got 0"):
+        workflow.sample(model, 0)
+
+
+def test_pictures_can_be_drawn_of_every_kind_of_data(tmp_path):
+    digits = quick("digits")
+    data = workflow.prepare(digits)
+    models = {name: workflow.build(digits, data) for name in ("mim", "vae")}
+    pictures = [figures.image_reconstructions(models, data)]
+    drawn = {name: workflow.sample(model, 10).mean for name, model in models.items()}
+    pictures.append(figures.image_samples(drawn, data))
+    plane = workflow.prepare(quick())
+    model = workflow.build(quick(), plane)
+    pictures.append(
+        figures.plane({"mim": (model, mm.evaluate(model, plane, num_samples=1))}, plane)
+    )
+    records = [
+        {"epoch": e, "beta": 1.0, "train_loss": 3.0 / e, "val_loss": 4.0 / e} for e in (1, 2, 3)
+    ]
+    pictures.append(figures.loss_curves({"mim": records}))
+    for index, picture in enumerate(pictures):
+        picture.savefig(tmp_path / f"{index}.png")
+        assert (tmp_path / f"{index}.png").stat().st_size > 5000
+    with pytest.raises(ValueError, match="does not consist of images"):
+        figures.image_samples(drawn, plane)
+
+
+def test_default_model_settings_are_those_of_the_dataclass():
+    assert default("digits").model == Model()
