@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mimachine.evaluation import Report as Report
     from mimachine.evaluation import evaluate as evaluate
     from mimachine.experiment import Experiment as Experiment
-    from mimachine.fitting import Epoch as Epoch
     from mimachine.fitting import History as History
     from mimachine.fitting import fit as fit
     from mimachine.information import MutualInformation as MutualInformation
@@ -70,6 +69,7 @@ if TYPE_CHECKING:
     from mimachine.sources import FreshDraws as FreshDraws
     from mimachine.sources import Source as Source
     from mimachine.sources import TensorSource as TensorSource
+    from mimachine.state import Epoch as Epoch
     from mimachine.training import Annealing as Annealing
     from mimachine.training import Noam as Noam
     from mimachine.training import Training as Training
@@ -133,8 +133,8 @@ _MODULES = {
         "TensorSource",
     ),
     "runs": ("Run",),
+    "state": ("Epoch",),
     "fitting": (
-        "Epoch",
         "History",
         "fit",
     ),

@@ -6,8 +6,9 @@ import contextlib
 import io
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
@@ -20,6 +21,7 @@ from mimachine.training import Training
 
 if TYPE_CHECKING:
     from mimachine.evaluation import Report
+    from mimachine.fitting import History
     from mimachine.workflow import Trained
 
 __all__ = ["main"]
@@ -29,7 +31,7 @@ usage: mimachine COMMAND ...
 
 Train auto-encoders whose codes keep what the data say, and measure them.
 
-  train DATA         train one model and measure it
+  train DATA         train one model and measure it (--resume RUN goes on after an interruption)
   compare DATA       train several objectives on the same data, compare numbers and pictures
   evaluate RUN       measure a trained model again, with more samples
   embed RUN          codes of the data
@@ -44,7 +46,7 @@ DATA is one of: digits, mixture-2d. RUN is a directory that train made.
 
 `mimachine COMMAND --help` tells the options of a command, with their defaults for DATA."""
 
-EXIT_MISTAKE, EXIT_DIVERGED, EXIT_INTERRUPTED = 2, 3, 130
+EXIT_MISTAKE, EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 3, 130, 143
 
 DataName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -63,6 +65,8 @@ class Train:
         training: Training recipe.
         num_samples: Importance samples for the likelihood of each test datum.
         out: Run directory; by default a new one under runs/.
+        checkpoint_seconds: Least time between two writes of the state that --resume RUN goes on
+            from.
         json: Print the report as JSON.
     """
 
@@ -73,6 +77,22 @@ class Train:
     training: Training = field(default_factory=Training)
     num_samples: int = 1000
     out: Path | None = None
+    checkpoint_seconds: float = 10.0
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with an interrupted run; it ends as if it had not been interrupted.
+
+    Attributes:
+        resume: Run directory.
+        checkpoint_seconds: Least time between two writes of the state.
+        json: Print the report as JSON.
+    """
+
+    resume: Path
+    checkpoint_seconds: float = 10.0
     json: bool = False
 
 
@@ -285,24 +305,76 @@ def _parse_trainer(command: type[Trainer], arguments: list[str], objective: str 
 
 
 def _train(arguments: list[str]) -> None:
+    if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+        _resume(arguments)
+        return
     command = _parse_trainer(Train, arguments)
     settings = _experiment(command, command.objective)
     from mimachine import workflow
 
     out = command.out or _new_directory(f"{command.data}-{command.objective}")
-    trained, history, report = workflow.train(
-        settings,
-        out,
-        num_samples=command.num_samples,
-        say=lambda text: _say(command, text),
-    )
+    with _interruptible(out):
+        done = workflow.train(
+            settings,
+            out,
+            say=lambda text: _say(command, text),
+            checkpoint_seconds=command.checkpoint_seconds,
+        )
+    _print_run(command, *done)
+
+
+def _resume(arguments: list[str]) -> None:
+    command = _parse(Resume, arguments)
+    from mimachine import workflow
+
+    with _interruptible(command.resume):
+        done = workflow.resume(
+            command.resume,
+            say=lambda text: _say(command, text),
+            checkpoint_seconds=command.checkpoint_seconds,
+        )
+    _print_run(command, *done)
+
+
+def _print_run(command: Train | Resume, trained: Trained, history: History, report: Report) -> None:
+    path = trained.run.path
     if command.json:
-        _print_json({"run": str(out), **trained.run.read_json("report.json")})
+        _print_json({"run": str(path), **trained.run.read_json("report.json")})
         return
     ending = "stopped early" if history.stopped_early else "all epochs done"
     print(f"best epoch {history.best_epoch} of {len(history.epochs)} ({ending})")
-    _print_reports({command.objective: report})
-    print(f"next: mimachine sample {out}    mimachine embed {out}")
+    _print_reports({trained.experiment.objective: report})
+    print(f"next: mimachine sample {path}    mimachine embed {path}")
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception that unwinds like Ctrl-C."""
+
+
+@contextlib.contextmanager
+def _interruptible(run: Path) -> Iterator[None]:
+    """Say what an interruption by Ctrl-C or SIGTERM left, and how to go on."""
+
+    def terminate(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as interruption:
+        kept = (
+            "the state of its last checkpoint is kept"
+            if (run / "state.ckpt").exists()
+            else ("no checkpoint was due yet, so it starts anew")
+        )
+        print(
+            f"mimachine: interrupted; {kept}. Go on with: mimachine train --resume {run}",
+            file=sys.stderr,
+        )
+        code = EXIT_TERMINATED if isinstance(interruption, _Terminated) else EXIT_INTERRUPTED
+        raise SystemExit(code) from interruption
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _compare(arguments: list[str]) -> None:
@@ -318,12 +390,7 @@ def _compare(arguments: list[str]) -> None:
     for name in experiments:
         workflow.objective(name)
     out = command.out or _new_directory(f"compare-{command.data}")
-    result = comparison.compare(
-        experiments,
-        out,
-        num_samples=command.num_samples,
-        say=lambda text: _say(command, text),
-    )
+    result = comparison.compare(experiments, out, say=lambda text: _say(command, text))
     if command.json:
         _print_json(result.to_json())
         return
@@ -422,7 +489,9 @@ def _opened(command: Embed | Reconstruct) -> _Opened:
 
 def _experiment(command: Train | Compare, objective: str) -> Experiment:
     start = _settings(command.preset, command.data, objective)
-    return replace(start, model=command.model, training=command.training)
+    return replace(
+        start, model=command.model, training=command.training, num_samples=command.num_samples
+    )
 
 
 def _new_directory(name: str) -> Path:
@@ -436,7 +505,7 @@ def _new_directory(name: str) -> Path:
 # --- output --------------------------------------------------------------------------------------
 
 
-def _say(command: Train | Compare, text: str) -> None:
+def _say(command: Train | Resume | Compare, text: str) -> None:
     print(text, file=sys.stderr if command.json else sys.stdout, flush=True)
 
 

@@ -47,7 +47,6 @@ def compare(
     experiments: Mapping[str, Experiment],
     out: str | os.PathLike[str],
     *,
-    num_samples: int = 1000,
     say: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
     """Train each experiment in a run directory of its own, measure them and draw pictures.
@@ -56,7 +55,6 @@ def compare(
         experiments: Settings by name; the data must be the same.
         out: Directory for the runs, the pictures and comparison.json; it must not exist, or be
             empty.
-        num_samples: Importance samples for the likelihood of each test datum.
         say: Told what is going on.
 
     Raises:
@@ -68,9 +66,7 @@ def compare(
     trained: dict[str, Trained] = {}
     reports: dict[str, Report] = {}
     for name, settings in experiments.items():
-        trained[name], _, reports[name] = workflow.train(
-            settings, directory / name, num_samples=num_samples, say=say
-        )
+        trained[name], _, reports[name] = workflow.train(settings, directory / name, say=say)
     pictures = []
     for title, figure in _pictures(trained, reports).items():
         pictures.append(directory / f"{title}.png")

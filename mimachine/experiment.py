@@ -74,12 +74,18 @@ class Experiment:
         model: Model.
         objective: Objective.
         training: Training recipe.
+        num_samples: Importance samples for the likelihood of each test datum.
     """
 
     data: Data = Data()
     model: Model = Model()
     objective: str = "mim"
     training: Training = Training()
+    num_samples: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples must be 1 or more, got {self.num_samples}")
 
 
 def default(data: str, objective: str = "mim") -> Experiment:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,38 +15,28 @@ from mimachine.progress import Progress
 from mimachine.randomness import derived_seed, forked
 from mimachine.runs import Run
 from mimachine.sources import Source, TensorSource
+from mimachine.state import Epoch, State
 from mimachine.training import Annealing, Training
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Epoch", "History", "fit"]
+__all__ = ["History", "fit"]
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """What is recorded of one epoch; losses in nats per datum.
+class History:
+    """Record of a training run.
 
-    For several models trained as one, the losses are lists with an entry for each.
+    Attributes:
+        epochs: What was recorded of each epoch.
+        best_epoch: Epoch whose weights the model has now; None if there were no held-out data.
+        stopped_early: Whether the held-out loss stopped improving before the epochs ran out.
     """
 
-    epoch: int
-    beta: float
-    learning_rate: float
-    train_loss: float | list[float]
-    val_loss: float | list[float] | None
-    seconds: float
-
-
-@dataclass
-class History:
-    """Record of a training run."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-    best_epoch: int | list[int] | None = None
-    """Epoch whose weights the model has now; None if there were no held-out data."""
-    stopped_early: bool = False
-    """Whether the held-out loss stopped improving before the epochs ran out."""
+    epochs: list[Epoch]
+    best_epoch: int | list[int] | None
+    stopped_early: bool
 
 
 def fit(
@@ -58,6 +48,7 @@ def fit(
     fabric: Fabric | None = None,
     run: Run | None = None,
     progress: bool | None = None,
+    checkpoint_seconds: float = 10.0,
 ) -> History:
     """Minimise a loss; the model ends with the weights of its best epoch.
 
@@ -72,8 +63,11 @@ def fit(
             weights stay.
         training: The recipe.
         fabric: Device, precision and strategy; by default one device, the best there is.
-        run: Where to record the epochs and the best weights.
+        run: Where to record the epochs, the best weights and the state. A run whose training was
+            interrupted goes on from its last state, and ends as if it had not been.
         progress: Whether to show a progress bar; by default only in a terminal.
+        checkpoint_seconds: Least time between two writes of the state; an interruption costs no
+            more than that and the epoch it falls in.
 
     Returns:
         The record of the run.
@@ -91,52 +85,46 @@ def fit(
     if alone:
         # On one device in full precision the wrapper does nothing, for 6 % of a small step's time.
         module = loss
-    history, best = History(), _BestWeights(loss)
+    state = State(loss, optimizer)
+    if run is not None:
+        run.resume(state)
+    saved_at = time.monotonic()
     with Progress(training.epochs, show=progress) as bar:
-        for epoch in range(1, training.epochs + 1):
-            start, annealing = time.perf_counter(), training.annealing.at(epoch)
-            rate = training.learning_rate * (
-                training.schedule.factor(epoch) if training.schedule else 1.0
-            )
+        while state.epoch < training.epochs and not _exhausted(state, training):
+            epoch = state.epoch + 1
+            annealing, rate = training.annealing.at(epoch), training.learning_rate_at(epoch)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            module.train()
-            batches = _share(fabric, train_source.batches(training.batch_size, epoch))
-            with forked(_noise_seed(training, fabric, "train", epoch), fabric.device):
+            with _noise(training, fabric, "train", epoch):
+                batches = _share(fabric, train_source.batches(training.batch_size, epoch))
                 train_loss = _train_epoch(fabric, module, wrapped, batches, annealing)
             val_loss = None
             if val_source is not None:
-                module.eval()
-                batches = _share(fabric, val_source.batches(training.batch_size, epoch))
                 fresh = epoch if training.validation_noise == "fresh" else 0
-                with forked(_noise_seed(training, fabric, "val", fresh), fabric.device):
+                with _noise(training, fabric, "val", fresh):
+                    batches = _share(fabric, val_source.batches(training.batch_size, epoch))
                     val_loss = _held_out_loss(fabric, module, batches)
-            record = Epoch(
-                epoch,
-                annealing.beta,
-                rate,
-                train_loss.tolist(),
-                None if val_loss is None else val_loss.tolist(),
-                time.perf_counter() - start,
-            )
-            _require_finite(record, train_loss, val_loss, best)
-            history.epochs.append(record)
-            improved = False
+            _require_finite(epoch, train_loss, val_loss, state)
+            held_out = None if val_loss is None else val_loss.tolist()
+            state.epochs.append(Epoch(epoch, annealing.beta, rate, train_loss.tolist(), held_out))
             if val_loss is not None and annealing.beta >= 1:
-                improved = best.update(epoch, val_loss)
+                state.best.update(epoch, val_loss)
             if run is not None and fabric.is_global_zero:
-                run.append_metrics(asdict(record))
-                if improved or not best.seen:
-                    run.save_weights(getattr(loss, "model", loss))
-            bar.update(record)
-            if best.seen and best.epochs_without(epoch) >= training.stop_after:
-                history.stopped_early = epoch < training.epochs
-                break
-    if best.seen:
-        best.restore()
-        history.best_epoch = best.epoch.tolist()
+                run.append_metrics(state.epochs[-1])
+                if time.monotonic() - saved_at >= checkpoint_seconds:
+                    run.checkpoint(state)
+                    saved_at = time.monotonic()
+            bar.update(state.epochs[-1])
+    state.best.take()
     module.eval()
-    return history
+    if run is not None and fabric.is_global_zero:
+        run.save_weights(getattr(loss, "model", loss))
+    best_epoch = state.best.epoch.tolist() if state.best.seen else None
+    return History(state.epochs, best_epoch, state.epoch < training.epochs)
+
+
+def _exhausted(state: State, training: Training) -> bool:
+    return state.best.epochs_without(state.epoch) >= training.stop_after
 
 
 def _train_epoch(
@@ -146,6 +134,7 @@ def _train_epoch(
     batches: Iterator[Tensor],
     annealing: Annealing,
 ) -> Tensor:
+    module.train()
     losses, counts = [], []
     for x in batches:
         value = module(x.to(fabric.device, non_blocking=True), annealing)
@@ -161,6 +150,7 @@ def _train_epoch(
 
 @torch.no_grad()
 def _held_out_loss(fabric: Fabric, module: nn.Module, batches: Iterator[Tensor]) -> Tensor:
+    module.eval()
     losses, counts = [], []
     for x in batches:
         value = module(x.to(fabric.device, non_blocking=True), Annealing())
@@ -169,58 +159,13 @@ def _held_out_loss(fabric: Fabric, module: nn.Module, batches: Iterator[Tensor])
     return _averaged(fabric, losses, counts)
 
 
-class _BestWeights:
-    """The best weights so far, elementwise over independent models.
-
-    A loss of shape (M,) belongs to tensors whose first axis has one entry for each model; a loss
-    of shape () belongs to all of every tensor.
-    """
-
-    def __init__(self, loss: nn.Module) -> None:
-        self.tensors = [t.detach() for t in itertools.chain(loss.parameters(), loss.buffers())]
-        self.saved: list[Tensor] = []
-        self.loss = self.epoch = torch.empty(0)
-
-    @property
-    def seen(self) -> bool:
-        return bool(self.saved)
-
-    def update(self, epoch: int, loss: Tensor) -> bool:
-        """Keep the present weights where the loss is the lowest so far; say if it is anywhere."""
-        if not self.seen:
-            self.saved = [t.clone() for t in self.tensors]
-            self.loss, self.epoch = loss.clone(), torch.full_like(loss, epoch, dtype=torch.long)
-            return True
-        better = loss < self.loss
-        if not better.any():
-            return False
-        self.loss = torch.where(better, loss, self.loss)
-        self.epoch = torch.where(better, epoch, self.epoch)
-        for saved, now in zip(self.saved, self.tensors, strict=True):
-            mask = better.reshape(better.shape + (1,) * (now.dim() - better.dim()))
-            torch.where(mask, now, saved, out=saved)
-        return True
-
-    def epochs_without(self, epoch: int) -> int:
-        """Epochs since the last improvement of any model."""
-        return epoch - int(self.epoch.max())
-
-    def restore(self) -> None:
-        for now, saved in zip(self.tensors, self.saved, strict=True):
-            now.copy_(saved)
-
-
-def _require_finite(
-    record: Epoch, train_loss: Tensor, val_loss: Tensor | None, best: _BestWeights
-) -> None:
+def _require_finite(epoch: int, train_loss: Tensor, val_loss: Tensor | None, state: State) -> None:
     for name, value in (("training", train_loss), ("held-out", val_loss)):
         if value is not None and not torch.isfinite(value).all():
-            if best.seen:
-                best.restore()
+            state.best.take()
             raise FloatingPointError(
-                f"the {name} loss is {value.tolist()} in epoch {record.epoch} "
-                f"(learning rate {record.learning_rate:g}); "
-                + ("the best weights so far are kept" if best.seen else "no weights are kept")
+                f"the {name} loss is {value.tolist()} in epoch {epoch}; "
+                + ("the best weights so far are kept" if state.best.seen else "no weights are kept")
             )
 
 
@@ -244,8 +189,12 @@ def _as_source(data: Tensor | Source, device: torch.device, order_seed: int | No
     return TensorSource(data.to(device), seed=order_seed or 0, shuffle=order_seed is not None)
 
 
-def _noise_seed(training: Training, fabric: Fabric, purpose: str, epoch: int) -> int:
-    return derived_seed(training.seed, purpose, epoch, fabric.global_rank)
+def _noise(
+    training: Training, fabric: Fabric, purpose: str, epoch: int
+) -> AbstractContextManager[None]:
+    """Noise of its own for each purpose, epoch and process."""
+    seed = derived_seed(training.seed, purpose, epoch, fabric.global_rank)
+    return forked(seed, fabric.device)
 
 
 def _share(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:

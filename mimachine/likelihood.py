@@ -48,7 +48,7 @@ class LogLikelihood:
 
 @torch.no_grad()
 def log_likelihood(
-    model: Joint, x: Tensor, num_samples: int = 5000, *, chunk_size: int = 20_000
+    model: Joint, x: Tensor, num_samples: int = 5000, *, chunk_size: int = 5_000
 ) -> LogLikelihood:
     r"""Estimate log p(x) = log E_{p(z)} p(x|z) with the encoder as proposal.
 

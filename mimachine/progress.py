@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mimachine.fitting import Epoch
+    from mimachine.state import Epoch
 
 __all__ = ["Progress"]
 

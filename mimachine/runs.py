@@ -4,12 +4,17 @@
 experiment.json        the settings, written before training starts
 metrics.jsonl          a line for each epoch
 model.safetensors      weights of the best epoch so far
+state.ckpt             what is needed to go on after an interruption; gone once it is finished
 report.json            measured numbers, see `mimachine.evaluation`
 =====================  ====================================================================
+
+Every file but metrics.jsonl is replaced as a whole, and of metrics.jsonl an incomplete last line
+is ignored, so a run can be killed at any moment and read or resumed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import tempfile
@@ -20,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from mimachine.state import Epoch, State
 
 __all__ = ["Run", "replacing", "write_json"]
 
@@ -57,7 +64,8 @@ class Run:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            raise FileNotFoundError(f"no run at {self.path}: the directory does not exist")
+            what = "is not a directory" if self.path.exists() else "the directory does not exist"
+            raise FileNotFoundError(f"no run at {self.path}: {what}")
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], experiment: dict[str, Any]) -> Run:
@@ -77,6 +85,33 @@ class Run:
         run.write_json("experiment.json", experiment)
         return run
 
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end and was measured."""
+        return (self.path / "report.json").exists() and not self._state_file.exists()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training this run.
+
+        The lock is the operating system's and ends with the process, however that ends.
+
+        Raises:
+            BlockingIOError: If another process has it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # Windows has no flock.
+            yield
+            return
+        # The settings are written once and never replaced, so all processes lock one file.
+        with (self.path / "experiment.json").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise BlockingIOError(f"{self.path} is in use by another process") from error
+            yield
+
     def write_json(self, name: str, value: Any) -> None:
         """Write one of the run's JSON files, all of it or nothing."""
         write_json(self.path / name, value)
@@ -93,25 +128,38 @@ class Run:
             raise FileNotFoundError(f"{self.path} is not a complete run: it has no {name}")
         try:
             return json.loads(file.read_text())
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise ValueError(f"{file} is not valid JSON: {error}") from error
 
-    def append_metrics(self, record: dict[str, Any]) -> None:
+    def append_metrics(self, epoch: Epoch) -> None:
         """Add a line to metrics.jsonl, in one write."""
         with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+            file.write(json.dumps(dataclasses.asdict(epoch), allow_nan=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All lines of metrics.jsonl, oldest first; none if there is no such file."""
+        """All complete lines of metrics.jsonl, oldest first; none if there is no such file."""
         file = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        if not file.exists():
+            return []
+        lines = file.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines]
 
     def save_weights(self, model: nn.Module) -> None:
-        """Write the weights; parts that share a parameter are stored once."""
-        from safetensors.torch import save_model
+        """Write the weights; what parts share is stored once, under its first name.
 
+        safetensors' own `save_model` chooses among the names at random, and equal models would
+        give unequal files.
+        """
+        from safetensors.torch import save_file
+
+        tensors, stored = {}, set()
+        for name, tensor in model.state_dict().items():
+            memory = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name
+            if memory not in stored:
+                tensors[name] = tensor.contiguous()
+                stored.add(memory)
         with replacing(self.path / "model.safetensors") as temporary:
-            save_model(model, str(temporary))
+            save_file(tensors, str(temporary))
 
     def load_weights(self, model: nn.Module) -> None:
         """Load the weights into a model of the same architecture.
@@ -125,8 +173,61 @@ class Run:
 
         file = self.path / "model.safetensors"
         if not file.is_file():
-            raise FileNotFoundError(f"{self.path} has no weights: training never finished an epoch")
+            raise FileNotFoundError(f"{self.path} has no weights yet: it was not trained so far")
         try:
             load_model(model, str(file))
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(f"{file} does not hold the weights of this model: {error}") from error
+
+    def checkpoint(self, state: State) -> None:
+        """Write the state and the best weights so far."""
+        import torch
+
+        with replacing(self._state_file) as temporary:
+            torch.save(state.to_dict(), temporary)
+        with state.best.in_place():
+            self.save_weights(getattr(state.loss, "model", state.loss))
+
+    def resume(self, state: State) -> None:
+        """Bring a fresh state to where the run was when its state was last written.
+
+        The records of later epochs are dropped, since these are done again.
+
+        Raises:
+            ValueError: If the state is damaged or belongs to another model.
+        """
+        from mimachine.state import Epoch
+
+        saved = self._saved_state()
+        records = self.metrics()[: 0 if saved is None else saved["epoch"]]
+        if saved is not None:
+            state.restore(saved, [Epoch(**record) for record in records])
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        with replacing(self.path / "metrics.jsonl") as temporary:
+            temporary.write_text(text)
+        for leftover in self.path.glob(".*.????????"):
+            leftover.unlink()
+
+    def finish(self) -> None:
+        """Forget the state: the run came to its end."""
+        self._state_file.unlink(missing_ok=True)
+
+    @property
+    def _state_file(self) -> Path:
+        return self.path / "state.ckpt"
+
+    def _saved_state(self) -> dict[str, Any] | None:
+        import pickle
+        import zipfile
+
+        import torch
+
+        if not self._state_file.exists():
+            return None
+        try:
+            saved = torch.load(self._state_file, weights_only=True, map_location="cpu")
+        except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{self._state_file} is damaged: {error}") from error
+        if not isinstance(saved, dict):
+            raise ValueError(f"{self._state_file} is not the state of a training run")
+        return saved

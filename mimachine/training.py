@@ -143,6 +143,10 @@ class Training:
         """The warm-up, always as a `Warmup`."""
         return self.warmup if isinstance(self.warmup, Warmup) else Warmup(self.warmup)
 
+    def learning_rate_at(self, epoch: int) -> float:
+        """Learning rate in one epoch, counted from 1."""
+        return self.learning_rate * (self.schedule.factor(epoch) if self.schedule else 1.0)
+
     @property
     def stop_after(self) -> int:
         """Epochs without improvement after which training stops."""

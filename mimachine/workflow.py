@@ -36,6 +36,7 @@ __all__ = [
     "open_run",
     "prepare",
     "reconstruct",
+    "resume",
     "sample",
     "sources",
     "train",
@@ -168,34 +169,80 @@ def train(
     settings: Experiment,
     out: str | os.PathLike[str],
     *,
-    num_samples: int = 1000,
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
+    checkpoint_seconds: float = 10.0,
 ) -> tuple[Trained, History, Report]:
     """Train and measure, with everything recorded in a run directory.
 
     Args:
         settings: What to do.
         out: The run directory; it must not exist, or be empty.
-        num_samples: Importance samples for the likelihood of each test datum.
         progress: Whether to show a progress bar; by default only in a terminal.
         say: Told where the run is, once it has begun.
+        checkpoint_seconds: Least time between two writes of the state.
 
     Raises:
         ValueError: If the settings make no sense; nothing is written then.
         FileExistsError: If there is something at `out`.
     """
+    prepared = _prepared(settings)
+    run = Run.create(out, experiment.to_json(settings))
+    say(f"training {settings.objective} on {settings.data.name}, run directory {run.path}")
+    return _carry_out(run, settings, prepared, progress, checkpoint_seconds)
+
+
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    checkpoint_seconds: float = 10.0,
+) -> tuple[Trained, History, Report]:
+    """Go on with an interrupted run; on a processor it ends as if it had not been interrupted.
+
+    Raises:
+        FileNotFoundError: If there is no run.
+        ValueError: If the run is finished, or a file of it is damaged.
+        BlockingIOError: If another process is training it.
+    """
+    run = Run(path)
+    settings = experiment.from_json(run.read_json("experiment.json"))
+    if run.finished:
+        raise ValueError(f"{run.path} is finished; see it with: mimachine evaluate {run.path}")
+    say(f"going on with {settings.objective} on {settings.data.name}, run directory {run.path}")
+    return _carry_out(run, settings, _prepared(settings), progress, checkpoint_seconds)
+
+
+def _prepared(settings: Experiment) -> tuple[Dataset, Loss, Source, Source]:
     chosen = objective(settings.objective)
     data = prepare(settings)
-    model = build(settings, data)
-    train_source, val_source = sources(settings, data)
-    run = Run.create(out, experiment.to_json(settings))
-    say(f"training {settings.objective} on {data.name}, run directory {run.path}")
-    loss = Loss(model, chosen)
-    history = fit(loss, train_source, val_source, settings.training, run=run, progress=progress)
-    model = model.cpu()
-    trained = Trained(run, settings, data, model)
-    return trained, history, measure(trained, num_samples)
+    loss = Loss(build(settings, data), chosen)
+    return data, loss, *sources(settings, data)
+
+
+def _carry_out(
+    run: Run,
+    settings: Experiment,
+    prepared: tuple[Dataset, Loss, Source, Source],
+    progress: bool | None,
+    checkpoint_seconds: float,
+) -> tuple[Trained, History, Report]:
+    data, loss, train_source, val_source = prepared
+    with run.locked():
+        history = fit(
+            loss,
+            train_source,
+            val_source,
+            settings.training,
+            run=run,
+            progress=progress,
+            checkpoint_seconds=checkpoint_seconds,
+        )
+        trained = Trained(run, settings, data, loss.model.cpu())
+        report = measure(trained, settings.num_samples)
+        run.finish()
+    return trained, history, report
 
 
 def measure(trained: Trained, num_samples: int) -> Report:

@@ -5,6 +5,9 @@ import zlib
 import pytest
 import torch
 
+# Models here are small; threads that wait for each other on a busy machine only cost time.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def seeded(request):

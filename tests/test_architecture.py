@@ -22,6 +22,7 @@ ORDER = [
     "randomness",
     "objectives",
     "sources",
+    "state",
     "runs",
     "progress",
     "fitting",

@@ -68,7 +68,7 @@ def test_metrics_are_lines_that_can_be_read_while_training_goes_on(tmp_path):
     run = mm.Run.create(tmp_path / "run", {})
     assert run.metrics() == []
     for epoch in (1, 2):
-        run.append_metrics({"epoch": epoch})
+        run.append_metrics(mm.Epoch(epoch, 1.0, 1e-3, 2.0, 3.0))
         assert [r["epoch"] for r in mm.Run(tmp_path / "run").metrics()] == list(range(1, epoch + 1))
 
 

@@ -14,12 +14,15 @@ def quick(data="mixture-2d", objective="mim", **model):
     settings = default(data, objective)
     small = {"latent": 2, "hidden": (8,), "components": 5, **model}
     return replace(
-        settings, model=replace(settings.model, **small), training=Training(epochs=2, warmup=1)
+        settings,
+        model=replace(settings.model, **small),
+        training=Training(epochs=2, warmup=1),
+        num_samples=2,
     )
 
 
 def test_a_run_comes_back_from_disk_with_the_same_model(tmp_path):
-    trained, history, report = workflow.train(quick(), tmp_path / "run", num_samples=2)
+    trained, history, report = workflow.train(quick(), tmp_path / "run")
     opened = workflow.open_run(tmp_path / "run")
     assert opened.experiment == trained.experiment
     for a, b in zip(
@@ -32,7 +35,7 @@ def test_a_run_comes_back_from_disk_with_the_same_model(tmp_path):
 
 def test_two_runs_of_one_seed_leave_the_same_files_but_for_times(tmp_path):
     for name in ("a", "b"):
-        workflow.train(quick("digits"), tmp_path / name, num_samples=2)
+        workflow.train(quick("digits"), tmp_path / name)
     for file in ("experiment.json", "model.safetensors", "report.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -43,7 +46,7 @@ def test_two_runs_of_one_seed_leave_the_same_files_but_for_times(tmp_path):
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "discretized-logistic"])
 def test_every_prior_goes_with_every_likelihood(prior, likelihood, tmp_path):
     settings = quick("digits", prior=prior, likelihood=likelihood)
-    trained, _, report = workflow.train(settings, tmp_path / "run", num_samples=2)
+    trained, _, report = workflow.train(settings, tmp_path / "run")
     workflow.open_run(tmp_path / "run")
     drawn = workflow.sample(trained.model, 3)
     assert drawn.x.shape == drawn.mean.shape == (3, 64)
@@ -52,7 +55,7 @@ def test_every_prior_goes_with_every_likelihood(prior, likelihood, tmp_path):
 
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
 def test_every_objective_trains(objective, tmp_path):
-    _, history, _ = workflow.train(quick(objective=objective), tmp_path / "run", num_samples=2)
+    _, history, _ = workflow.train(quick(objective=objective), tmp_path / "run")
     assert len(history.epochs) == 2
 
 

@@ -1,0 +1,149 @@
+"""State of a training run: all that its later epochs depend on.
+
+Data order and noise are functions of the seed and the epoch's number, so weights, optimiser, the
+best weights so far and the records of the epochs are enough to go on to the same bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Epoch", "State"]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is recorded of one epoch; losses in nats per datum.
+
+    For several models trained as one, the losses are lists with an entry for each.
+    """
+
+    epoch: int
+    beta: float
+    learning_rate: float
+    train_loss: float | list[float]
+    val_loss: float | list[float] | None
+
+
+@dataclass
+class State:
+    """Weights, optimiser, best weights and records, as they are after some epoch.
+
+    Args:
+        loss: What is trained.
+        optimizer: Its optimiser.
+    """
+
+    loss: nn.Module
+    optimizer: torch.optim.Optimizer
+    epochs: list[Epoch] = field(default_factory=list)
+    best: BestWeights = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.best = BestWeights(self._tensors())
+
+    @property
+    def epoch(self) -> int:
+        """Number of epochs that are done."""
+        return len(self.epochs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The state as tensors, numbers and containers, for `torch.save`."""
+        return {
+            "epoch": self.epoch,
+            "tensors": self._tensors(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best.to_dict(),
+        }
+
+    @torch.no_grad()
+    def restore(self, saved: dict[str, Any], epochs: list[Epoch]) -> None:
+        """Become what was saved.
+
+        Raises:
+            ValueError: If it belongs to another model, or an epoch's record is missing.
+        """
+        tensors = self._tensors()
+        if [t.shape for t in tensors] != [t.shape for t in saved["tensors"]]:
+            raise ValueError("the saved state belongs to another model")
+        if len(epochs) != saved["epoch"]:
+            raise ValueError(f"{saved['epoch']} epochs are saved, but {len(epochs)} are recorded")
+        for tensor, value in zip(tensors, saved["tensors"], strict=True):
+            tensor.copy_(value)
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.best.restore(saved["best"])
+        self.epochs = epochs
+
+    def _tensors(self) -> list[Tensor]:
+        parts = itertools.chain(self.loss.parameters(), self.loss.buffers())
+        return [part.detach() for part in parts]
+
+
+class BestWeights:
+    """The best weights so far, elementwise over independent models.
+
+    A loss of shape (M,) belongs to tensors whose first axis has one entry for each model; a loss
+    of shape () belongs to all of every tensor.
+    """
+
+    def __init__(self, tensors: list[Tensor]) -> None:
+        self.tensors = tensors
+        self.saved: list[Tensor] = []
+        self.loss = self.epoch = torch.empty(0)
+
+    @property
+    def seen(self) -> bool:
+        """Whether there are any yet."""
+        return bool(self.saved)
+
+    def update(self, epoch: int, loss: Tensor) -> None:
+        """Keep the present weights of the models whose loss is their lowest so far."""
+        if not self.seen:
+            self.saved = [t.clone() for t in self.tensors]
+            self.loss, self.epoch = loss.clone(), torch.full_like(loss, epoch, dtype=torch.long)
+            return
+        better = loss < self.loss
+        if not better.any():
+            return
+        self.loss = torch.where(better, loss, self.loss)
+        self.epoch = torch.where(better, epoch, self.epoch)
+        for saved, now in zip(self.saved, self.tensors, strict=True):
+            mask = better.reshape(better.shape + (1,) * (now.dim() - better.dim()))
+            torch.where(mask, now, saved, out=saved)
+
+    def epochs_without(self, epoch: int) -> int:
+        """Epochs since the last improvement of any model."""
+        return epoch - int(self.epoch.max()) if self.seen else 0
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Give the model the best weights for a while, where there are any."""
+        present = [t.clone() for t in self.tensors]
+        self.take()
+        try:
+            yield
+        finally:
+            for tensor, value in zip(self.tensors, present, strict=True):
+                tensor.copy_(value)
+
+    def take(self) -> None:
+        """Give the model the best weights for good, where there are any."""
+        for tensor, value in zip(self.tensors, self.saved or self.tensors, strict=True):
+            tensor.copy_(value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `torch.save`."""
+        return {"saved": self.saved, "loss": self.loss, "epoch": self.epoch}
+
+    def restore(self, value: dict[str, Any]) -> None:
+        """Become what was saved."""
+        device = self.tensors[0].device
+        self.saved = [t.to(device) for t in value["saved"]]
+        self.loss, self.epoch = value["loss"].to(device), value["epoch"].to(device)

@@ -1,0 +1,285 @@
+"""Interrupted runs end as if they had not been interrupted."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import mimachine as mm
+from mimachine import workflow
+from mimachine.experiment import default
+from mimachine.fitting import fit
+from mimachine.state import State
+from mimachine.training import Training
+
+FILES = ("experiment.json", "metrics.jsonl", "model.safetensors", "report.json")
+
+
+def same_files(a, b):
+    return [name for name in FILES if (a / name).read_bytes() != (b / name).read_bytes()]
+
+
+def make_loss(prior="standard"):
+    torch.manual_seed(0)
+    encoder = mm.Gaussian(mm.MLP(3, 4, (8,)))
+    base = {
+        "standard": lambda: mm.StandardNormal(2),
+        "vamp": lambda: mm.VampPrior(encoder, torch.randn(4, 3)),
+        "mixture": lambda: mm.GaussianMixture(2, 3),
+    }[prior]()
+    model = mm.Joint(encoder, mm.Gaussian(mm.MLP(2, 6, (8,)), 0.1), base)
+    return mm.Loss(model, mm.MIM)
+
+
+class Interrupted(Exception):
+    pass
+
+
+class StoppingSource(mm.TensorSource):
+    """A source that breaks off in the middle of an epoch."""
+
+    def __init__(self, data, epoch):
+        super().__init__(data)
+        self.stop_epoch = epoch
+
+    def batches(self, batch_size, epoch):
+        for number, batch in enumerate(super().batches(batch_size, epoch)):
+            if epoch == self.stop_epoch and number == 1:
+                raise Interrupted
+            yield batch
+
+
+@pytest.mark.parametrize("prior", ["standard", "vamp", "mixture"])
+@pytest.mark.parametrize("stop", [1, 2, 5, 9])
+def test_a_run_broken_off_in_any_epoch_ends_with_the_same_bits(tmp_path, prior, stop):
+    x, val = torch.randn(100, 3), torch.randn(40, 3)
+    recipe = Training(epochs=12, batch_size=32, warmup=3, patience=20)
+    whole, whole_run = make_loss(prior), mm.Run.create(tmp_path / "whole", {})
+    expected = fit(whole, mm.TensorSource(x), val, recipe, run=whole_run, checkpoint_seconds=0)
+
+    run = mm.Run.create(tmp_path / "broken", {})
+    with pytest.raises(Interrupted):
+        fit(make_loss(prior), StoppingSource(x, stop), val, recipe, run=run, checkpoint_seconds=0)
+    again = make_loss(prior)
+    # Weights of a fresh process have their seed's values; other values show that nothing of them
+    # is left once there was a checkpoint.
+    if stop > 1:
+        for parameter in again.parameters():
+            parameter.data.normal_()
+    history = fit(again, mm.TensorSource(x), val, recipe, run=run, checkpoint_seconds=0)
+    assert history == expected
+    for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    for name in ("metrics.jsonl", "model.safetensors"):
+        assert (whole_run.path / name).read_bytes() == (run.path / name).read_bytes()
+
+
+def test_early_stopping_counts_go_on_after_an_interruption(tmp_path):
+    # Overfits, so that the best epoch lies before the interruption and the stop after it.
+    x, val = torch.randn(20, 3), 3 * torch.randn(40, 3)
+    recipe = Training(epochs=60, warmup=1, learning_rate=0.05, patience=8)
+    expected = fit(make_loss(), mm.TensorSource(x), val, recipe)
+    assert expected.stopped_early
+    middle = expected.best_epoch + 4
+    run = mm.Run.create(tmp_path / "run", {})
+    partial = Training(epochs=middle, warmup=1, learning_rate=0.05, patience=8)
+    loss = make_loss()
+    fit(loss, mm.TensorSource(x), val, partial, run=run, checkpoint_seconds=0)
+    history = fit(make_loss(), mm.TensorSource(x), val, recipe, run=run, checkpoint_seconds=0)
+    assert history == expected
+
+
+def test_records_after_the_last_state_are_dropped_and_an_incomplete_line_is_ignored(tmp_path):
+    run = mm.Run.create(tmp_path / "run", {})
+    loss = make_loss()
+    state = State(loss, torch.optim.Adam(loss.parameters()))
+    for epoch in (1, 2, 3):
+        state.epochs.append(mm.Epoch(epoch, 1.0, 0.1, 1.0, None))
+        run.append_metrics(state.epochs[-1])
+        if epoch == 2:
+            run.checkpoint(state)
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "bet')
+    assert [record["epoch"] for record in run.metrics()] == [1, 2, 3]
+    fresh = State(loss, torch.optim.Adam(loss.parameters()))
+    run.resume(fresh)
+    assert fresh.epoch == 2
+    assert (run.path / "metrics.jsonl").read_text().count("\n") == 2
+
+
+def test_a_damaged_state_is_named(tmp_path):
+    run = mm.Run.create(tmp_path / "run", {})
+    loss = make_loss()
+    state = State(loss, torch.optim.Adam(loss.parameters()))
+    run.checkpoint(state)
+    whole = (run.path / "state.ckpt").read_bytes()
+    for damaged in (whole[: len(whole) // 2], b"", b"nonsense"):
+        (run.path / "state.ckpt").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"state\.ckpt is damaged"):
+            run.resume(state)
+
+
+def test_the_state_of_another_model_is_refused(tmp_path):
+    run = mm.Run.create(tmp_path / "run", {})
+    for prior in ("standard", "mixture"):
+        loss = make_loss(prior)
+        state = State(loss, torch.optim.Adam(loss.parameters()))
+        if prior == "standard":
+            run.checkpoint(state)
+    with pytest.raises(ValueError, match="belongs to another model"):
+        run.resume(state)
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
+    run = mm.Run.create(tmp_path / "run", {})
+    code = (
+        "import sys, mimachine as mm\n"
+        "with mm.Run(sys.argv[1]).locked(): print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout.readline() == "locked\n"
+        with pytest.raises(BlockingIOError, match="is in use by another process"), run.locked():
+            pass
+        # However the other process ends, its lock ends with it.
+        holder.kill()
+        holder.wait()
+    with run.locked():
+        pass
+
+
+def test_a_finished_run_has_no_state_and_is_not_resumed(tmp_path):
+    settings = quick_settings(3)
+    workflow.train(settings, tmp_path / "run", checkpoint_seconds=0)
+    assert not (tmp_path / "run" / "state.ckpt").exists()
+    with pytest.raises(ValueError, match="run is finished"):
+        workflow.resume(tmp_path / "run")
+
+
+def quick_settings(epochs):
+    from dataclasses import replace
+
+    settings = default("digits")
+    return replace(
+        settings,
+        model=replace(settings.model, latent=4, hidden=(32,)),
+        training=Training(epochs=epochs, warmup=2, patience=200),
+        num_samples=5,
+    )
+
+
+EPOCHS = 40
+COMMAND = [sys.executable, "-m", "mimachine.cli", "train"]
+SETTINGS = ["digits", "--model.latent", "4", "--model.hidden", "32", "--training.epochs",
+            str(EPOCHS), "--training.warmup.epochs", "2", "--training.patience", "200",
+            "--num-samples", "5"]  # fmt: skip
+
+
+def start(*arguments):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    _, errors = process.communicate(timeout=300)
+    return process.returncode, errors
+
+
+def wait_for(condition, process, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "run"
+    code, errors = finish(start(*SETTINGS, "--out", path, "--checkpoint-seconds", 0))
+    assert code == 0, errors
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_process_stopped_by_a_signal_is_resumed_to_the_same_bits(tmp_path, uninterrupted, number):
+    path = tmp_path / "run"
+    process = start(*SETTINGS, "--out", path, "--checkpoint-seconds", 0)
+    metrics = path / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 5, process)
+    process.send_signal(number)
+    code, errors = finish(process)
+    expected = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKILL}
+    assert code == expected[number], errors
+    if number != signal.SIGKILL:
+        assert f"mimachine train --resume {path}" in errors
+        assert "Traceback" not in errors
+    assert not (path / "report.json").exists()
+    code, errors = finish(start("--resume", path))
+    assert code == 0, errors
+    assert same_files(uninterrupted, path) == []
+    assert {p.name for p in path.iterdir()} == set(FILES)
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_give_twenty_equal_runs(tmp_path, uninterrupted):
+    """Kills at any moment, writes of checkpoints included, some runs killed more than once."""
+    dice = random.Random(0)
+    kills = 0
+    for attempt in range(20):
+        path = tmp_path / str(attempt)
+        process = start(*SETTINGS, "--out", path, "--checkpoint-seconds", 0)
+        wait_for((path / "experiment.json").exists, process)
+        while True:
+            time.sleep(dice.uniform(0.0, 2.5))
+            process.kill()
+            code, errors = finish(process)
+            kills += code == -signal.SIGKILL
+            if code != 0 or not (path / "report.json").exists():
+                process = start("--resume", path, "--checkpoint-seconds", 0)
+            if dice.random() < 0.6:
+                break
+        code, errors = finish(process)
+        assert code == 0, errors
+        assert same_files(uninterrupted, path) == []
+    assert kills >= 20
+
+
+def test_a_second_process_on_a_run_is_refused(tmp_path):
+    path = tmp_path / "run"
+    process = start(*SETTINGS, "--out", path, "--checkpoint-seconds", 0)
+    try:
+        wait_for((path / "state.ckpt").exists, process)
+        code, errors = finish(start("--resume", path))
+        assert code == 2
+        assert "in use by another process" in errors
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_resuming_what_is_no_run_is_a_mistake(tmp_path, capsys):
+    from mimachine.cli import main
+
+    assert main(["train", "--resume", str(tmp_path / "nowhere")]) == 2
+    assert "no run at" in capsys.readouterr().err
+    Path(tmp_path / "experiment.json").write_text(json.dumps({"format_version": 99}))
+    assert main(["train", "--resume", str(tmp_path)]) == 2
+    assert "format version 99" in capsys.readouterr().err
