@@ -44,7 +44,8 @@ DATA is one of: digits, mixture-2d. RUN is a directory that train made.
   mimachine train digits --objective mim --model.latent 20 --out digits-run
   mimachine sample digits-run
 
-`mimachine COMMAND --help` tells the options of a command, with their defaults for DATA."""
+`mimachine COMMAND --help` tells the options of a command, with their defaults for DATA.
+A mistake is one line and exit code 2; --debug shows where it came from."""
 
 EXIT_MISTAKE, EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 3, 130, 143
 
@@ -199,22 +200,19 @@ class Sample:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, or 2 after a user's mistake, 3 if training diverged."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(OVERVIEW)
-        return 0 if arguments else EXIT_MISTAKE
-    if arguments[0] == "--version":
-        print(f"mimachine {mimachine.__version__}")
-        return 0
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        if arguments[0] not in _COMMANDS:
-            raise ValueError(_unknown_command(arguments[0]))
-        _COMMANDS[arguments[0]](arguments[1:])
+        _dispatch(arguments)
+        sys.stdout.flush()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_MISTAKE
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
+        if debug:
+            raise
         print(f"mimachine: error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_MISTAKE
     except FloatingPointError as error:
@@ -224,6 +222,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("mimachine: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _dispatch(arguments: list[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(OVERVIEW)
+        if not arguments:
+            raise SystemExit(EXIT_MISTAKE)
+    elif arguments[0] == "--version":
+        print(f"mimachine {mimachine.__version__}")
+    elif arguments[0] in _COMMANDS:
+        _COMMANDS[arguments[0]](arguments[1:])
+    else:
+        raise ValueError(_unknown_command(arguments[0]))
 
 
 def _unknown_command(name: str) -> str:
@@ -483,8 +494,8 @@ def _opened(command: Embed | Reconstruct) -> _Opened:
                 f"{data.name} has {came}"
             )
         trained = replace(trained, data=data)
-    labels = {"train": data.train_labels, "val": None, "test": data.test_labels}[command.split]
-    return _Opened(trained, getattr(data, command.split), labels)
+    x, labels = getattr(data, command.split), getattr(data, f"{command.split}_labels")
+    return _Opened(trained, x, labels)
 
 
 def _experiment(command: Train | Compare, objective: str) -> Experiment:

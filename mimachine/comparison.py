@@ -94,7 +94,7 @@ def _pictures(trained: Mapping[str, Trained], reports: Mapping[str, Report]) -> 
 
 # What a reader asks of a comparison, the metric that answers it, and which way is better.
 _QUESTIONS = (
-    ("most information about x in z (KSG)", "mutual_information_ksg", max),
+    ("most information about x in z", "mutual_information_ksg", max),
     ("best reconstruction by the mean", "reconstruction_rmse", min),
     ("best reconstruction by a sample", "sampled_reconstruction_distance", min),
     ("best 5-NN classification of codes", "knn_5_accuracy", max),
@@ -107,7 +107,7 @@ def _summary(reports: Mapping[str, Report]) -> str:
     lines = []
     for question, metric, better in _QUESTIONS:
         values = {name: r[metric] for name, r in reports.items() if r.has(metric)}
-        if values:
+        if values and not any("far too low" in " ".join(v.notes) for v in values.values()):
             best = better(values, key=lambda name: values[name].value)
             numbers = ", ".join(f"{name} {value}" for name, value in values.items())
             lines.append(f"{question}: {best} ({numbers})")

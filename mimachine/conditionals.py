@@ -10,8 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli as TorchBernoulli
-from torch.distributions import Distribution, Independent
+from torch.distributions import Distribution
 
 from mimachine import distributions
 
@@ -35,10 +34,15 @@ class _OverNetwork(nn.Module):
             raise ValueError(f"event_dims must be 1 or more, got {event_dims}")
         self.network, self.event_dims = network, event_dims
 
+    def _output(self, condition: Tensor) -> Tensor:
+        """The network's output, in single precision at least: densities need the digits."""
+        output: Tensor = self.network(condition)
+        return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
+
     def _location_and_scale(
         self, condition: Tensor, floor: float | Tensor
     ) -> tuple[Tensor, Tensor]:
-        output: Tensor = self.network(condition)
+        output = self._output(condition)
         if output.shape[-self.event_dims] % 2:
             raise ValueError(
                 f"{type(self).__name__}: network must give a location and a log-scale, so its "
@@ -88,10 +92,9 @@ class Bernoulli(_OverNetwork):
     def __init__(self, network: nn.Module, event_dims: int = 1) -> None:
         super().__init__(network, event_dims)
 
-    def forward(self, condition: Tensor) -> Independent[TorchBernoulli]:
+    def forward(self, condition: Tensor) -> distributions.Bernoulli:
         """Distribution of batch shape (B,) given (B, ...)."""
-        values = TorchBernoulli(logits=self.network(condition), validate_args=False)
-        return Independent(values, self.event_dims, validate_args=False)
+        return distributions.Bernoulli(self._output(condition), self.event_dims)
 
 
 class DiscretizedLogistic(_OverNetwork):

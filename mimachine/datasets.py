@@ -26,6 +26,7 @@ class Dataset:
         val: For early stopping and the choice of the best epoch.
         test: For the numbers that are reported; nothing is chosen by it.
         train_labels: Classes of the training data.
+        val_labels: Classes of the validation data.
         test_labels: Classes of the test data.
         image_shape: Height and width where a row is an image.
         levels: Number of grid values 0, 1/(L-1), ..., 1 that the data take, if they do.
@@ -37,6 +38,7 @@ class Dataset:
     val: Tensor
     test: Tensor
     train_labels: Tensor | None = None
+    val_labels: Tensor | None = None
     test_labels: Tensor | None = None
     image_shape: tuple[int, int] | None = None
     levels: int | None = None
@@ -60,7 +62,15 @@ def digits() -> Dataset:
     rest, test = train_test_split(range(len(x)), test_size=360, random_state=0, stratify=y)
     train, val = train_test_split(rest, test_size=180, random_state=0, stratify=y[rest])
     return Dataset(
-        "digits", x[train], x[val], x[test], y[train], y[test], image_shape=(8, 8), levels=17
+        "digits",
+        x[train],
+        x[val],
+        x[test],
+        y[train],
+        y[val],
+        y[test],
+        image_shape=(8, 8),
+        levels=17,
     )
 
 
@@ -77,17 +87,22 @@ def mixture_2d(num_data: int = 10_000) -> Dataset:
     angles = [2 * math.pi * i / 5 for i in range(4)]
     means = torch.tensor([(0.0, 0.0), *((math.cos(a), math.sin(a)) for a in angles)])
     distribution = Mixture(torch.zeros(5), DiagNormal(means, torch.full_like(means, 0.25)))
-    splits = {}
-    for split in ("train", "val", "test"):
-        with forked(derived_seed(0, "mixture-2d", split)):
-            splits[split] = distribution.sample_with_component((num_data,))
+
+    def split(name: str) -> tuple[Tensor, Tensor]:
+        with forked(derived_seed(0, "mixture-2d", name)):
+            return distribution.sample_with_component((num_data,))
+
+    (train, train_labels), (val, val_labels), (test, test_labels) = map(
+        split, ("train", "val", "test")
+    )
     return Dataset(
         "mixture-2d",
-        splits["train"][0],
-        splits["val"][0],
-        splits["test"][0],
-        splits["train"][1],
-        splits["test"][1],
+        train,
+        val,
+        test,
+        train_labels,
+        val_labels,
+        test_labels,
         distribution=distribution,
     )
 

@@ -15,7 +15,15 @@ import torch.nn.functional as F
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-__all__ = ["DiagNormal", "DiscretizedLogistic", "Draw", "Mixture", "StandardNormal", "draw"]
+__all__ = [
+    "Bernoulli",
+    "DiagNormal",
+    "DiscretizedLogistic",
+    "Draw",
+    "Mixture",
+    "StandardNormal",
+    "draw",
+]
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -237,7 +245,12 @@ class Mixture(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, shape (*sample, *batch)."""
-        per_component = self.components.log_prob(value.unsqueeze(-len(self.event_shape) - 1))
+        dims = len(self.event_shape)
+        # A flow as component inverts its value, which has to have the batch's shape for that.
+        axis = value.dim() - dims
+        size = self.components.batch_shape[-1]
+        each = value.unsqueeze(axis).expand(*value.shape[:axis], size, *self.event_shape)
+        per_component = self.components.log_prob(each)
         return torch.logsumexp(per_component + self.log_weights, -1)
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:
@@ -248,7 +261,9 @@ class Mixture(Distribution):
         """Values and the indices of the components they came from, (*sample_shape, *batch)."""
         shape = Size(sample_shape)
         with torch.no_grad():
-            weights = self.log_weights.exp()
+            # Weights that are not numbers show in the log-probability, where training looks for
+            # them; torch's multinomial stops the program, on a GPU for good.
+            weights = self.log_weights.exp().nan_to_num(1.0)
             flat = weights.reshape(-1, weights.shape[-1])
             if shape.numel():
                 index = torch.multinomial(flat, shape.numel(), replacement=True).T
@@ -266,6 +281,47 @@ class Mixture(Distribution):
     def _weights(self) -> Tensor:
         shape = self.log_weights.shape + (1,) * len(self.event_shape)
         return self.log_weights.exp().reshape(shape)
+
+
+class Bernoulli(Distribution):
+    """Independent binary values as one event.
+
+    Args:
+        logits: log p / (1 - p), shape (*batch, *event).
+        event_dims: How many trailing axes form the event.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, logits: Tensor, event_dims: int = 1) -> None:
+        self.logits = logits
+        split = logits.dim() - event_dims
+        super().__init__(logits.shape[:split], logits.shape[split:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Probabilities of a one, shape (*batch, *event)."""
+        return self.logits.sigmoid()
+
+    @property
+    def variance(self) -> Tensor:
+        """P (1 - p), shape (*batch, *event)."""
+        return self.mean * (1 - self.mean)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Zeros and ones without gradient, shape (*sample_shape, *batch, *event).
+
+        Logits that are not numbers give zeros here and show in the log-probability, where training
+        looks for them; torch's own sampling stops the program, on a GPU for good.
+        """
+        with torch.no_grad():
+            probability = self.mean.expand(self._extended_shape(sample_shape))
+            return (torch.rand_like(probability) < probability).to(self.logits.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats, shape (*sample, *batch)."""
+        each = value * self.logits - F.softplus(self.logits)
+        return _sum_last(each, len(self.event_shape))
 
 
 class DiscretizedLogistic(Distribution):

@@ -10,14 +10,22 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mimachine.conditionals import DiscretizedLogistic, Gaussian
 from mimachine.datasets import Dataset
 from mimachine.estimates import Estimate
 from mimachine.information import mutual_information
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating, log_likelihood
-from mimachine.objectives import vae
 from mimachine.randomness import derived_seed, forked
-from mimachine.representation import Codes, Health, codes, diagnose_codes, knn_accuracy
+from mimachine.representation import (
+    Codes,
+    Health,
+    at_floor,
+    codes,
+    diagnose_codes,
+    knn_accuracy,
+    moments,
+)
 
 __all__ = ["ADVICE", "Metric", "Report", "evaluate"]
 
@@ -94,13 +102,25 @@ class Report:
         return any(metric.name == name for metric in self.metrics)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as JSON values."""
-        return dataclasses.asdict(self)
+        """The report as JSON values; a metric that is infinite or not a number becomes null."""
+        value = dataclasses.asdict(self)
+        for metric in value["metrics"]:
+            metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
+        return value
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Report:
-        """A report read back."""
-        metrics = tuple(Metric(**{**m, "notes": tuple(m["notes"])}) for m in value["metrics"])
+        """A report read back; null becomes NaN."""
+        metrics = tuple(
+            Metric(
+                **{
+                    **metric,
+                    "value": math.nan if metric["value"] is None else metric["value"],
+                    "notes": tuple(metric["notes"]),
+                }
+            )
+            for metric in value["metrics"]
+        )
         return cls(metrics, value["verdict"], value["advice"])
 
 
@@ -118,11 +138,13 @@ def evaluate(model: Joint, data: Dataset, *, num_samples: int = 1000, seed: int 
     with forked(derived_seed(seed, "evaluation"), device), evaluating(model), torch.no_grad():
         test_codes = codes(model, test)
         metrics = [*_likelihood(model, test, num_samples), _rate(model, test)]
-        metrics += [_information(test, test_codes), *_reconstruction(model, test, test_codes)]
+        if len(test) >= 4:
+            metrics.append(_information(test, test_codes))
+        metrics += _reconstruction(model, test, test_codes)
         if data.train_labels is not None and data.test_labels is not None:
             labels = (data.train_labels, data.test_labels)
             metrics += _neighbours(codes(model, train), test_codes, *labels)
-        floor = getattr(model.encoder, "floor", 0.0)
+        floor = model.encoder.floor if isinstance(model.encoder, Gaussian) else 0.0
         health = diagnose_codes(test_codes.mean, test_codes.std, floor)
         metrics += _latents(health)
         metrics += _at_floor(model, test, test_codes)
@@ -162,7 +184,8 @@ def _likelihood(model: Joint, x: Tensor, num_samples: int) -> list[Metric]:
             "negative_elbo",
             Estimate.mean_of(-result.evidence_lower_bounds),
             "nats",
-            "-E[log p(x|z) + log p(z) - log q(z|x)], z ~ q(z|x); the same with one sample",
+            "-E[log p(x|z) + log p(z) - log q(z|x)], z ~ q(z|x), from the same samples; what the "
+            "likelihood's estimate would be with one sample each",
             "sample",
         ),
     ]
@@ -172,7 +195,7 @@ def _rate(model: Joint, x: Tensor, batch_size: int = 4096) -> Metric:
     rates = []
     for rows in x.split(batch_size):
         log_probs = model.log_probs(model.encode(rows))
-        rates.append(vae(log_probs) + log_probs.p_x_given_z)
+        rates.append(log_probs.q_z_given_x - log_probs.p_z)
     return _metric(
         "rate",
         Estimate.mean_of(torch.cat(rates)),
@@ -192,7 +215,12 @@ def _information(x: Tensor, encoded: Codes) -> Metric:
         notes.append("saturated: it tells of the number of data, the truth may be higher")
     dimensions = x[0].numel() + encoded.sample[0].numel()
     if dimensions > _TRUSTED_KSG_DIMENSIONS:
-        notes.append(f"far too low in {dimensions} dimensions: compare models only")
+        notes.append(f"far too low in {dimensions} dimensions")
+    if estimate.tied > 0.05:
+        notes.append(
+            f"{estimate.tied:.0%} of the data have ties at their neighbours' distance: data on a "
+            "grid, of which it sees no detail"
+        )
     return Metric(
         "mutual_information_ksg",
         estimate.value,
@@ -209,7 +237,8 @@ def _reconstruction(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
     for rows, mean, sample in zip(
         x.split(4096), encoded.mean.split(4096), encoded.sample.split(4096), strict=True
     ):
-        by_mean.append((model.decoder(mean).mean - rows).flatten(1).square().mean(1))
+        decoded = moments(model.decoder(mean)).mean
+        by_mean.append((decoded - rows).flatten(1).square().mean(1))
         sampled.append((model.decoder(sample).sample() - rows).flatten(1).norm(dim=1))
     square = Estimate.mean_of(torch.cat(by_mean))
     root = math.sqrt(square.value)
@@ -284,10 +313,9 @@ def _at_floor(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
     parts = (("encoder", model.encoder, x), ("decoder", model.decoder, encoded.mean))
     metrics = []
     for name, part, condition in parts:
-        floor = getattr(part, "floor", None)
-        if floor is None or not torch.as_tensor(floor > 0).all():
+        if not isinstance(part, Gaussian | DiscretizedLogistic):
             continue
-        near = [part(rows).scale <= 1.01 * floor for rows in condition.split(4096)]
+        near = [at_floor(part(rows).scale, part.floor) for rows in condition.split(4096)]
         metrics.append(
             Metric(
                 f"{name}_share_at_floor",

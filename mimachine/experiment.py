@@ -43,6 +43,9 @@ class Model:
         encoder_floor: Smallest standard deviation of q(z|x).
         decoder_floor: Smallest standard deviation of a Gaussian p(x|z); None: 1/1000 of each
             column's.
+        data_prior: q(x): the decoder's marginal, which needs no parameters, or a mixture of its
+            own. With the marginal the objectives ce and mim-h are mim and nothing on encoding
+            samples.
         marginal: How log q(x), the decoder's marginal, is estimated on decoding samples.
     """
 
@@ -55,6 +58,7 @@ class Model:
     components: int = 100
     encoder_floor: float = 1e-3
     decoder_floor: float | None = None
+    data_prior: Literal["marginal", "gaussian-mixture"] = "marginal"
     marginal: Literal["conditional", "importance"] = "conditional"
 
     def __post_init__(self) -> None:
@@ -144,6 +148,8 @@ def from_json(value: dict[str, Any]) -> Experiment:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    if not isinstance(value, dict):
+        raise ValueError(f"settings must be a JSON object, got {type(value).__name__}")
     settings = dict(value)
     version = settings.pop("format_version", None)
     if version != FORMAT_VERSION:
@@ -152,10 +158,25 @@ def from_json(value: dict[str, Any]) -> Experiment:
             f"{FORMAT_VERSION}"
         )
     try:
-        return TypeAdapter(Experiment).validate_python(settings, extra="forbid")
+        read = TypeAdapter(Experiment).validate_python(settings, extra="forbid")
     except ValidationError as error:
         mistakes = "; ".join(
             f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
             for item in error.errors()
         )
         raise ValueError(f"settings are not valid: {mistakes}") from error
+    missing = _missing(dataclasses.asdict(read), settings)
+    if missing:
+        raise ValueError(f"settings are not complete: {', '.join(missing)} missing")
+    return read
+
+
+def _missing(complete: dict[str, Any], given: Any, place: str = "") -> list[str]:
+    """Places of a complete value that a given one does not have."""
+    missing = []
+    for name, value in complete.items():
+        if name not in given:
+            missing.append(place + name)
+        elif isinstance(value, dict) and isinstance(given[name], dict):
+            missing += _missing(value, given[name], f"{place}{name}.")
+    return missing

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = ["History", "fit"]
+
+Data = Tensor | np.ndarray[Any, Any] | Source
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class History:
 
 def fit(
     loss: nn.Module,
-    train: Tensor | Source,
-    val: Tensor | Source | None = None,
+    train: Data,
+    val: Data | None = None,
     training: Training = Training(),
     *,
     fabric: Fabric | None = None,
@@ -58,13 +61,16 @@ def fit(
 
     Args:
         loss: Usually a `Loss`. Its model is trained in place.
-        train: Training data, a tensor of shape (N, *X) or a data source.
+        train: Training data, a tensor or array of shape (N, *X) or a data source.
         val: Held-out data, likewise. Without them there is no early stopping, and the last
             weights stay.
         training: The recipe.
-        fabric: Device, precision and strategy; by default one device, the best there is.
+        fabric: Device, precision and strategy; by default one device, the best there is. Of
+            several processes each takes its own batches, so a step sees their number times
+            `batch_size` data.
         run: Where to record the epochs, the best weights and the state. A run whose training was
-            interrupted goes on from its last state, and ends as if it had not been.
+            interrupted goes on from its last state, and ends as if it had not been. Give it to
+            every process.
         progress: Whether to show a progress bar; by default only in a terminal.
         checkpoint_seconds: Least time between two writes of the state; an interruption costs no
             more than that and the epoch it falls in.
@@ -78,32 +84,37 @@ def fit(
     """
     alone = fabric is None
     fabric = _one_device(loss) if fabric is None else fabric
-    train_source = _as_source(train, fabric.device, training.seed)
-    val_source = None if val is None else _as_source(val, fabric.device, None)
     optimizer = _adam(loss, training)
     module, wrapped = fabric.setup(loss, optimizer)
+    parameter = next(loss.parameters())
+    train_source = _as_source(train, parameter, training.seed)
+    val_source = None if val is None else _as_source(val, parameter, None)
     if alone:
         # On one device in full precision the wrapper does nothing, for 6 % of a small step's time.
         module = loss
-    state = State(loss, optimizer)
+    state = State(loss, optimizer, training.stop_after)
     if run is not None:
-        run.resume(state)
+        run.resume(state, rewrite=fabric.is_global_zero)
     saved_at = time.monotonic()
-    with Progress(training.epochs, show=progress) as bar:
-        while state.epoch < training.epochs and not _exhausted(state, training):
+    warmed_up = Annealing(halves=training.annealing.halves)
+    # Processes differ in their training noise; each measures all held-out data, to the same value.
+    own_noise = (training.seed, "train", fabric.global_rank)
+    show = progress if fabric.is_global_zero else False
+    with Progress(training.epochs, show=show) as bar, _ending_with_best(module, state):
+        while state.epoch < training.epochs and not state.best.all_done:
             epoch = state.epoch + 1
             annealing, rate = training.annealing.at(epoch), training.learning_rate_at(epoch)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            with _noise(training, fabric, "train", epoch):
+            with forked(derived_seed(*own_noise, epoch), fabric.device):
                 batches = _share(fabric, train_source.batches(training.batch_size, epoch))
                 train_loss = _train_epoch(fabric, module, wrapped, batches, annealing)
             val_loss = None
             if val_source is not None:
                 fresh = epoch if training.validation_noise == "fresh" else 0
-                with _noise(training, fabric, "val", fresh):
-                    batches = _share(fabric, val_source.batches(training.batch_size, epoch))
-                    val_loss = _held_out_loss(fabric, module, batches)
+                with forked(derived_seed(training.seed, "val", fresh), fabric.device):
+                    batches = val_source.batches(training.batch_size, epoch)
+                    val_loss = _held_out_loss(fabric, module, batches, warmed_up)
             _require_finite(epoch, train_loss, val_loss, state)
             held_out = None if val_loss is None else val_loss.tolist()
             state.epochs.append(Epoch(epoch, annealing.beta, rate, train_loss.tolist(), held_out))
@@ -115,16 +126,20 @@ def fit(
                     run.checkpoint(state)
                     saved_at = time.monotonic()
             bar.update(state.epochs[-1])
-    state.best.take()
-    module.eval()
-    if run is not None and fabric.is_global_zero:
-        run.save_weights(getattr(loss, "model", loss))
+        if run is not None and fabric.is_global_zero:
+            run.checkpoint(state)
     best_epoch = state.best.epoch.tolist() if state.best.seen else None
     return History(state.epochs, best_epoch, state.epoch < training.epochs)
 
 
-def _exhausted(state: State, training: Training) -> bool:
-    return state.best.epochs_without(state.epoch) >= training.stop_after
+@contextmanager
+def _ending_with_best(module: nn.Module, state: State) -> Iterator[None]:
+    """However training ends, the model has its best weights then and is in evaluation mode."""
+    try:
+        yield
+    finally:
+        state.best.take()
+        module.eval()
 
 
 def _train_epoch(
@@ -145,24 +160,30 @@ def _train_epoch(
         optimizer.step()
         losses.append(loss.detach())
         counts.append(value.shape[-1])
-    return _averaged(fabric, losses, counts)
+    total, count = _sums(losses, counts)
+    if fabric.world_size > 1:
+        total = fabric.all_reduce(total, reduce_op="sum")  # type: ignore[assignment]
+        count = fabric.all_reduce(count, reduce_op="sum")  # type: ignore[assignment]
+    return total / count
 
 
 @torch.no_grad()
-def _held_out_loss(fabric: Fabric, module: nn.Module, batches: Iterator[Tensor]) -> Tensor:
+def _held_out_loss(
+    fabric: Fabric, module: nn.Module, batches: Iterator[Tensor], warmed_up: Annealing
+) -> Tensor:
     module.eval()
     losses, counts = [], []
     for x in batches:
-        value = module(x.to(fabric.device, non_blocking=True), Annealing())
+        value = module(x.to(fabric.device, non_blocking=True), warmed_up)
         losses.append(value.mean(-1))
         counts.append(value.shape[-1])
-    return _averaged(fabric, losses, counts)
+    total, count = _sums(losses, counts)
+    return total / count
 
 
 def _require_finite(epoch: int, train_loss: Tensor, val_loss: Tensor | None, state: State) -> None:
     for name, value in (("training", train_loss), ("held-out", val_loss)):
         if value is not None and not torch.isfinite(value).all():
-            state.best.take()
             raise FloatingPointError(
                 f"the {name} loss is {value.tolist()} in epoch {epoch}; "
                 + ("the best weights so far are kept" if state.best.seen else "no weights are kept")
@@ -183,18 +204,15 @@ def _adam(loss: nn.Module, training: Training) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
 
 
-def _as_source(data: Tensor | Source, device: torch.device, order_seed: int | None) -> Source:
+def _as_source(data: Data, like: Tensor, order_seed: int | None) -> Source:
+    """Arrays and tensors as a source on the device and in the precision of a parameter."""
+    if isinstance(data, np.ndarray):
+        data = torch.as_tensor(data)
     if not isinstance(data, Tensor):
         return data
-    return TensorSource(data.to(device), seed=order_seed or 0, shuffle=order_seed is not None)
-
-
-def _noise(
-    training: Training, fabric: Fabric, purpose: str, epoch: int
-) -> AbstractContextManager[None]:
-    """Noise of its own for each purpose, epoch and process."""
-    seed = derived_seed(training.seed, purpose, epoch, fabric.global_rank)
-    return forked(seed, fabric.device)
+    if data.is_floating_point():
+        data = data.to(like.device, like.dtype)
+    return TensorSource(data, seed=order_seed or 0, shuffle=order_seed is not None)
 
 
 def _share(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:
@@ -205,15 +223,10 @@ def _share(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:
     return (group[fabric.global_rank] for group in rounds)
 
 
-def _averaged(fabric: Fabric, losses: list[Tensor], counts: list[int]) -> Tensor:
-    """Mean over all data of an epoch, from the means over its batches."""
+def _sums(losses: list[Tensor], counts: list[int]) -> tuple[Tensor, Tensor]:
+    """Sum over all data of an epoch, from the means over its batches, and their number."""
     if not losses:
         raise ValueError("a data source gave no batch in an epoch")
     stacked = torch.stack(losses, -1)
     weights = torch.tensor(counts, dtype=stacked.dtype, device=stacked.device)
-    mean = (stacked * weights).sum(-1) / weights.sum()
-    if fabric.world_size == 1:
-        return mean
-    reduced = fabric.all_reduce(mean, reduce_op="mean")
-    assert isinstance(reduced, Tensor)
-    return reduced
+    return (stacked * weights).sum(-1), weights.sum()

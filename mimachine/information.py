@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ class MutualInformation:
         k: Number of neighbours.
         num_data: Number N of data.
         value_of_half: The estimate from every second datum.
+        tied: Share of the data with ties at the distance of their k-th neighbour. Data on a grid
+            have many; the estimate then sees no detail below the grid.
     """
 
     value: float
@@ -37,6 +39,7 @@ class MutualInformation:
     k: int
     num_data: int
     value_of_half: float
+    tied: float = 0.0
 
     @property
     def saturated(self) -> bool:
@@ -56,10 +59,14 @@ def mutual_information(x: Any, z: Any, k: int = 5) -> MutualInformation:
 
     .. math:: \psi(k) + \psi(N) - \langle \psi(n_x + 1) + \psi(n_z + 1) \rangle
 
-    with n_x the number of points strictly nearer in x than the k-th neighbour in (x, z). The bias
-    grows with the dimension: for correlated Gaussians of 20 + 20 dimensions and N = 10,000 the
-    estimate is about a quarter of the truth. Above some dimensions use it only to compare models
-    on the same data with the same N and k.
+    with n_x the number of points strictly nearer in x than the k-th neighbour in (x, z). Where
+    ties put k' > k points within that distance, or it is 0, that point's term counts them all:
+    ψ(k') with the points within the distance in x and in z in place of n_x + 1 and n_z + 1, which
+    for data that coincide is the plug-in estimate of discrete variables (compare Gao et al., 2017).
+
+    The bias grows with the dimension: for correlated Gaussians of 20 + 20 dimensions and N = 10,000
+    the estimate is about a quarter of the truth. Above some dimensions use it only to compare
+    models on the same data with the same N and k.
 
     Args:
         x: N points, shape (N,) or (N, ...), an array or a tensor.
@@ -71,76 +78,105 @@ def mutual_information(x: Any, z: Any, k: int = 5) -> MutualInformation:
 
     References:
         Estimating mutual information (Kraskov et al., 2004), Phys. Rev. E 69, 066138
+        Estimating mutual information for discrete-continuous mixtures (Gao et al., 2017)
     """
     x_points, z_points = _points("x", x), _points("z", z)
     count = len(x_points)
     if len(z_points) != count:
         raise ValueError(f"x and z must have the same length, got {count} and {len(z_points)}")
-    if not 1 <= k < count / 2:
-        raise ValueError(f"k must be at least 1 and below N / 2 = {count / 2:g}, got {k}")
+    if not (k == int(k) and 1 <= k < count / 2):
+        raise ValueError(
+            f"k must be a whole number, at least 1 and below N / 2 = {count / 2:g}, got {k}"
+        )
+    value, tied = _ksg1(x_points, z_points, int(k))
     return MutualInformation(
-        value=_ksg1(x_points, z_points, k),
+        value=value,
         ceiling=float(digamma(count) - digamma(k)),
-        k=k,
+        k=int(k),
         num_data=count,
-        value_of_half=_ksg1(x_points[::2], z_points[::2], k),
+        value_of_half=_ksg1(x_points[::2], z_points[::2], int(k))[0],
+        tied=tied,
     )
 
 
 def _points(name: str, values: Any) -> NDArray[np.float64]:
     if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
+        values = values.detach().cpu().double().numpy()
     points = np.asarray(values, dtype=np.float64)
     if points.ndim == 0:
         raise ValueError(f"{name} must have shape (N, ...), got a single number")
+    if not points.size:
+        raise ValueError(f"{name} must have data, got shape {points.shape}")
     if not np.isfinite(points).all():
         bad = np.flatnonzero(~np.isfinite(points.reshape(len(points), -1)).all(1))
         raise ValueError(f"{name} must be finite; rows {bad[:5].tolist()} are not")
     return np.ascontiguousarray(points.reshape(len(points), -1))
 
 
-def _ksg1(x: NDArray[np.float64], z: NDArray[np.float64], k: int) -> float:
-    trees = x.shape[1] + z.shape[1] <= _TREE_DIMENSIONS
-    n_x, n_z = (_counts_by_tree if trees else _counts_by_pairs)(x, z, k)
-    value = digamma(k) + digamma(len(x)) - np.mean(digamma(n_x + 1) + digamma(n_z + 1))
-    return float(value)
-
-
+Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
 
-def _counts_by_tree(
-    x: NDArray[np.float64], z: NDArray[np.float64], k: int
-) -> tuple[Counts, Counts]:
+class _Neighbours(NamedTuple):
+    """For each point, how many of the others are near it, in (x, z), in x and in z.
+
+    Without ties at the k-th distance: k, and one more than are strictly nearer. With ties: all that
+    are within the distance.
+    """
+
+    joint: Counts
+    x: Counts
+    z: Counts
+
+
+def _ksg1(x: Floats, z: Floats, k: int) -> tuple[float, float]:
+    """The estimate, and the share of points with ties."""
+    trees = x.shape[1] + z.shape[1] <= _TREE_DIMENSIONS
+    near = (_near_by_tree if trees else _near_by_pairs)(x, z, k)
+    terms = digamma(near.joint) - digamma(near.x) - digamma(near.z)
+    return float(digamma(len(x)) + np.mean(terms)), float(np.mean(near.joint > k))
+
+
+def _near_by_tree(x: Floats, z: Floats, k: int) -> _Neighbours:
     joint = np.hstack([x, z])
-    distances, _ = cKDTree(joint).query(joint, k + 1, p=np.inf, workers=-1)
+    tree = cKDTree(joint)
+    distances, _ = tree.query(joint, k + 1, p=np.inf, workers=-1)
+    # The point itself is at distance 0, so the k-th other one is the (k + 1)-th in order.
     radius = distances[:, -1]
-    # A ball includes its border, so the next smaller number makes the count strict. Duplicates of
-    # at least k + 1 points have radius 0, and nothing is nearer than that.
-    inside = np.nextafter(radius, 0)
 
-    def strictly_nearer(points: NDArray[np.float64]) -> Counts:
-        within = cKDTree(points).query_ball_point(
-            points, inside, p=np.inf, return_length=True, workers=-1
+    def others_within(points: Floats, distance: Floats) -> Counts:
+        found = cKDTree(points).query_ball_point(
+            points, distance, p=np.inf, return_length=True, workers=-1
         )
-        return np.asarray(np.where(radius > 0, within - 1, 0), dtype=np.int64)
+        return np.asarray(found - 1, dtype=np.int64)
 
-    return strictly_nearer(x), strictly_nearer(z)
+    within = others_within(joint, radius)
+    tied = (within > k) | (radius == 0)
+    # A ball includes its border, so the next smaller number makes the count strict.
+    distance = np.where(tied, radius, np.nextafter(radius, 0))
+    more = np.where(tied, 0, 1)
+    return _Neighbours(
+        np.where(tied, within, k),
+        others_within(x, distance) + more,
+        others_within(z, distance) + more,
+    )
 
 
-def _counts_by_pairs(
-    x: NDArray[np.float64], z: NDArray[np.float64], k: int, chunk_size: int = 500
-) -> tuple[Counts, Counts]:
+def _near_by_pairs(x: Floats, z: Floats, k: int, chunk_size: int = 500) -> _Neighbours:
     x_all, z_all = torch.from_numpy(x), torch.from_numpy(z)
     counts = []
     for start in range(0, len(x), chunk_size):
         rows = slice(start, start + chunk_size)
         x_distance = torch.cdist(x_all[rows], x_all, p=torch.inf)
         z_distance = torch.cdist(z_all[rows], z_all, p=torch.inf)
-        # The point itself is at distance 0, so the k-th other one is the (k + 1)-th in order.
-        radius = torch.maximum(x_distance, z_distance).kthvalue(k + 1, dim=1).values[:, None]
-        itself = radius[:, 0] > 0
-        nearer = [(d < radius).sum(1) - itself.long() for d in (x_distance, z_distance)]
-        counts.append(torch.stack(nearer))
-    n_x, n_z = torch.cat(counts, 1).numpy()
-    return n_x, n_z
+        joint = torch.maximum(x_distance, z_distance)
+        radius = joint.kthvalue(k + 1, dim=1).values[:, None]
+        within = (joint <= radius).sum(1) - 1
+        tied = (within > k) | (radius[:, 0] == 0)
+        near = [torch.where(tied, within, k)]
+        for distance in (x_distance, z_distance):
+            inclusive, strict = (distance <= radius).sum(1) - 1, (distance < radius).sum(1)
+            # The point itself is strictly nearer, which is the one that the formula adds.
+            near.append(torch.where(tied, inclusive, strict))
+        counts.append(torch.stack(near))
+    return _Neighbours(*torch.cat(counts, 1).numpy())

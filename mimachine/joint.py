@@ -15,7 +15,7 @@ from mimachine.distributions import draw
 from mimachine.priors import Marginal, Prior
 from mimachine.training import Term
 
-__all__ = ["Joint", "LogProbs", "Sample"]
+__all__ = ["Joint", "LogProbs", "Sample", "checked"]
 
 
 class Sample(NamedTuple):
@@ -30,6 +30,7 @@ class Sample(NamedTuple):
         score: Log-probability of what was drawn without reparameterisation, shape (B,); None
             where gradients flow through the sample itself.
         second_z: A second latent, drawn from q(z|x), where `Marginal("importance")` needs one.
+        second_log_prob: Its log-probability, shape (B,), or None as above.
     """
 
     x: Tensor
@@ -38,6 +39,7 @@ class Sample(NamedTuple):
     log_prob: Tensor | None = None
     score: Tensor | None = None
     second_z: Tensor | None = None
+    second_log_prob: Tensor | None = None
 
 
 class LogProbs(NamedTuple):
@@ -80,6 +82,15 @@ class Joint(nn.Module):
         data_prior: Prior | Marginal | None = None,
     ) -> None:
         super().__init__()
+        parts = {"encoder": encoder, "decoder": decoder, "prior": prior}
+        if not (data_prior is None or isinstance(data_prior, Marginal)):
+            parts["data_prior"] = data_prior
+        for name, part in parts.items():
+            if not callable(part):
+                raise TypeError(
+                    f"{name} must be callable and return a distribution, "
+                    f"got {type(part).__name__}; a module that returns it will do"
+                )
         self.encoder = cast(nn.Module, encoder)
         self.decoder = cast(nn.Module, decoder)
         self.prior = cast(nn.Module, prior)
@@ -87,18 +98,18 @@ class Joint(nn.Module):
 
     def encode(self, x: Tensor) -> Sample:
         """Draw z ~ q(z|x) for data of shape (B, *X)."""
-        z, log_prob, score = draw(_checked("encoder", self.encoder(x), len(x)))
+        z, log_prob, score = draw(checked("encoder", self.encoder(x), len(x)))
         return Sample(x, z, "encoding", log_prob, score)
 
     def decode(self, z: Tensor) -> Sample:
         """Draw x ~ p(x|z) for latents of shape (B, *Z)."""
-        x, log_prob, score = draw(_checked("decoder", self.decoder(z), len(z)))
+        x, log_prob, score = draw(checked("decoder", self.decoder(z), len(z)))
         if self.data_prior != Marginal("importance"):
             return Sample(x, z, "decoding", log_prob, score)
-        second_z, _, second_score = draw(_checked("encoder", self.encoder(x), len(x)))
-        if second_score is not None:
-            score = second_score if score is None else score + second_score
-        return Sample(x, z, "decoding", log_prob, score, second_z)
+        second = draw(checked("encoder", self.encoder(x), len(x)))
+        if second.score is not None:
+            score = second.score if score is None else score + second.score
+        return Sample(x, z, "decoding", log_prob, score, second.value, second.log_prob)
 
     def log_probs(self, sample: Sample, prior: Distribution | None = None) -> LogProbs:
         """The four log-probabilities at a sample.
@@ -110,37 +121,49 @@ class Joint(nn.Module):
 
         Raises:
             ValueError: If a part of the model gives a distribution of another shape than the
-                sample has, such as one log-probability for each dimension.
+                sample has, such as one log-probability for each dimension. If the data prior
+                needs a second latent and a decoding sample has none.
         """
         x, z = sample.x, sample.z
         prior = _unconditional("prior", self.prior() if prior is None else prior)
         p_z = _log_prob("prior", prior, z)
         q_z_given_x = p_x_given_z = sample.log_prob
-        encoder: Distribution | None = None
         if sample.source == "decoding" or q_z_given_x is None:
-            encoder = _checked("encoder", self.encoder(x), len(x))
-            q_z_given_x = _log_prob("encoder", encoder, z)
+            q_z_given_x = _log_prob("encoder", checked("encoder", self.encoder(x), len(x)), z)
         if sample.source == "encoding" or p_x_given_z is None:
-            p_x_given_z = _log_prob("decoder", _checked("decoder", self.decoder(z), len(x)), x)
+            p_x_given_z = _log_prob("decoder", checked("decoder", self.decoder(z), len(x)), x)
 
         if not isinstance(self.data_prior, Marginal):
             q_x = _log_prob("data_prior", _unconditional("data_prior", self.data_prior()), x)
         elif sample.source == "encoding":
             q_x = p_x_given_z + p_z - q_z_given_x
-        elif sample.second_z is None:
+        elif self.data_prior.decoding == "conditional":
             q_x = p_x_given_z
         else:
-            second = sample.second_z
-            assert encoder is not None
-            q_x = (
-                _log_prob("decoder", _checked("decoder", self.decoder(second), len(x)), x)
-                + _log_prob("prior", prior, second)
-                - _log_prob("encoder", encoder, second)
-            )
+            q_x = self._importance_sampled(sample, prior)
         return LogProbs(q_z_given_x, q_x, p_x_given_z, p_z)
 
+    def _importance_sampled(self, sample: Sample, prior: Distribution) -> Tensor:
+        """Log q(x) of decoded data by their second latent."""
+        x, z = sample.x, sample.second_z
+        if z is None:
+            raise ValueError(
+                'a decoding sample needs second_z under Marginal("importance"); '
+                "Joint.decode makes one"
+            )
+        log_q = sample.second_log_prob
+        if log_q is None:
+            log_q = _log_prob("encoder", checked("encoder", self.encoder(x), len(x)), z)
+        log_p = _log_prob("decoder", checked("decoder", self.decoder(z), len(x)), x)
+        return log_p + _log_prob("prior", prior, z) - log_q
 
-def _checked(part: str, distribution: Distribution, batch: int) -> Distribution:
+
+def checked(part: str, distribution: Distribution, batch: int) -> Distribution:
+    """A part's distribution, if it has one event for each row of a batch.
+
+    Raises:
+        ValueError: If it has not.
+    """
     if distribution.batch_shape != (batch,):
         raise ValueError(
             f"{part} must give a distribution of batch shape ({batch},), one event for each row, "

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mimachine.distributions import draw
 from mimachine.estimates import Estimate
-from mimachine.joint import Joint
+from mimachine.joint import Joint, checked
 
 __all__ = ["LogLikelihood", "evaluating", "log_likelihood"]
 
@@ -80,13 +80,14 @@ def log_likelihood(
         rows_at_once = max(1, chunk_size // num_samples)
         parts = []
         for rows in x.split(rows_at_once):
-            proposal = model.encoder(rows)
+            proposal = checked("encoder", model.encoder(rows), len(rows))
             log_weights = []
             for start in range(0, num_samples, max(1, chunk_size // len(rows))):
                 count = min(max(1, chunk_size // len(rows)), num_samples - start)
                 z, log_q, _ = draw(proposal, (count,))
                 repeated = rows.expand(count, *rows.shape).flatten(0, 1)
-                log_p = model.decoder(z.flatten(0, 1)).log_prob(repeated).reshape(count, -1)
+                decoder = checked("decoder", model.decoder(z.flatten(0, 1)), len(repeated))
+                log_p = decoder.log_prob(repeated).reshape(count, len(rows))
                 log_weights.append(log_p + prior.log_prob(z) - log_q)
             parts.append(_summary(torch.cat(log_weights).double()))
     values, errors, effective, bounds = (torch.cat(part) for part in zip(*parts, strict=True))

@@ -12,6 +12,9 @@ objective                 loss at a sample                           samples
 `VAE`, Eq. (1, 24)        -(l_pxz + l_pz - l_qzx)                    encoding half
 `VAE_H`, E.1              VAE - (l_qzx + l_qx)                       encoding half
 `MIM_H`, E.1              MIM + log ½ (e^(...) + e^(...))            both halves
+`A_MIM_ONE_SAMPLE`        -(l_pxz + ½ (l_qzx + l_pz))                encoding half
+`beta_vae(w)`             -l_pxz + w (l_qzx - l_pz)                  encoding half
+`AUTO_ENCODER`            -l_pxz                                     encoding half
 ========================  =========================================  ======================
 """
 
@@ -20,7 +23,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -70,6 +72,9 @@ def cross_entropy(lp: LogProbs, beta: float = 1.0) -> Tensor:
 
     .. math:: -\log \tfrac12 [q(z|x) q(x)^\beta + p(x|z) p(z)^\beta]
 
+    It bounds, and differs from MIM in earnest, with an explicit q(x) only: with the decoder's
+    marginal both factors are equal on encoding samples, and the two losses are one there.
+
     It is evaluated from logarithms; the naive form overflows in float32 (A.2.3 of the paper).
 
     Args:
@@ -111,7 +116,8 @@ def joint_entropy(lp: LogProbs, of: Literal["encoding", "mixture"]) -> Tensor:
         of: Which entropy.
 
     Returns:
-        Terms whose mean estimates the entropy from above, shape (B,), in nats.
+        Terms whose mean estimates the entropy from above if q(x) is explicit, shape (B,), in
+        nats. With the decoder's marginal "mixture" equals MIM's own terms on encoding samples.
     """
     if of == "encoding":
         return -(lp.q_z_given_x + lp.q_x)
@@ -125,8 +131,16 @@ def _scaled(value: Tensor, factor: float) -> Tensor:
     return value if factor == 1 else factor * value
 
 
-def _weighted_vae(lp: LogProbs, beta: float = 1.0, *, weight: float) -> Tensor:
-    return vae(lp, beta * weight)
+@dataclass(frozen=True)
+class _WeightedVAE:
+    weight: float
+
+    def __call__(self, lp: LogProbs, beta: float = 1.0) -> Tensor:
+        return vae(lp, beta * self.weight)
+
+
+def _encoding_entropy(lp: LogProbs) -> Tensor:
+    return joint_entropy(lp, "encoding")
 
 
 def _minus_joint_entropy(lp: LogProbs) -> Tensor:
@@ -181,7 +195,7 @@ def beta_vae(weight: float) -> Objective:
     """
     if not weight >= 0:
         raise ValueError(f"weight must be 0 or more, got {weight}")
-    return Objective(partial(_weighted_vae, weight=weight), "encoding")
+    return Objective(_WeightedVAE(weight), "encoding")
 
 
 MIM = Objective(mim, "mixture")
@@ -193,7 +207,7 @@ A_MIM = Objective(mim, "encoding")
 A_MIM_ONE_SAMPLE = Objective(mim, "encoding", q_x="decoder")
 CE = Objective(cross_entropy, "mixture")
 VAE = Objective(vae, "encoding")
-VAE_H = Objective(vae, "encoding", partial(joint_entropy, of="encoding"))
+VAE_H = Objective(vae, "encoding", _encoding_entropy)
 MIM_H = Objective(mim, "mixture", _minus_joint_entropy)
 AUTO_ENCODER = beta_vae(0.0)
 
@@ -221,6 +235,15 @@ class Loss(nn.Module):
 
     def __init__(self, model: Joint, objective: Objective, anchor: Anchor | None = None) -> None:
         super().__init__()
+        if not isinstance(objective, Objective):
+            raise TypeError(
+                f"objective must be an Objective, such as mimachine.MIM, got {objective!r}"
+            )
+        if not (anchor is None or callable(anchor)):
+            raise TypeError(
+                "anchor must be callable and return something with a method sample, "
+                f"got {type(anchor).__name__}"
+            )
         self.model, self.objective, self.anchor = model, objective, anchor
 
     def forward(self, x: Tensor, annealing: Annealing | float = 1.0) -> Tensor:

@@ -25,8 +25,15 @@ def derived_seed(seed: int, *purpose: str | int) -> int:
 
 
 @contextmanager
-def forked(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Seed the generators of the processor and of one device here, and restore them after."""
+def forked(seed: int, device: torch.device | str | None = None) -> Iterator[None]:
+    """Seed the generators of the processor and of one device here, and restore them after.
+
+    Args:
+        seed: The seed of both.
+        device: The device; by default the current GPU, if one is in use.
+    """
+    if device is None:
+        device = "cuda" if torch.cuda.is_initialized() else "cpu"
     device = torch.device(device)
     generators = [torch.default_generator]
     if device.type == "cuda":

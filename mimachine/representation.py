@@ -12,7 +12,16 @@ from torch.distributions import Distribution
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
 
-__all__ = ["Codes", "Health", "Verdict", "codes", "diagnose_codes", "knn_accuracy"]
+__all__ = [
+    "Codes",
+    "Health",
+    "Verdict",
+    "at_floor",
+    "codes",
+    "diagnose_codes",
+    "knn_accuracy",
+    "moments",
+]
 
 Verdict = Literal["healthy", "partly collapsed", "collapsed", "deterministic"]
 
@@ -33,18 +42,28 @@ class Codes(NamedTuple):
 def codes(model: Joint, x: Tensor, batch_size: int = 4096) -> Codes:
     """Encode data of shape (N, *X) with the model in evaluation mode."""
     with evaluating(model):
-        parts = [_moments(model.encoder(rows)) for rows in x.split(batch_size)]
+        parts = [moments(model.encoder(rows)) for rows in x.split(batch_size)]
     return Codes(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
-def _moments(posterior: Distribution, num_samples: int = 64) -> Codes:
-    sample = posterior.sample()
+def moments(distribution: Distribution, num_samples: int = 64) -> Codes:
+    """Mean, standard deviation and a draw; from draws where there is no closed form."""
+    sample = distribution.sample()
     try:
-        return Codes(posterior.mean, posterior.stddev, sample)
+        mean, std = distribution.mean, distribution.stddev
+        # torch's categorical distribution has moments that are not numbers.
+        if not mean.isnan().all():
+            return Codes(mean, std, sample)
     except (NotImplementedError, AttributeError):
-        # A flow has no moments in closed form; its draws do.
-        draws = posterior.sample(torch.Size((num_samples,)))
-        return Codes(draws.mean(0), draws.std(0), sample)
+        pass
+    draws = distribution.sample(torch.Size((num_samples,)))
+    draws = draws if draws.is_floating_point() else draws.to(torch.get_default_dtype())
+    return Codes(draws.mean(0), draws.std(0), sample)
+
+
+def at_floor(scale: Tensor, floor: float | Tensor) -> Tensor:
+    """Which scales are within 1 % of the smallest they can be; none if that is 0."""
+    return scale <= _AT_FLOOR * torch.as_tensor(floor, device=scale.device)
 
 
 @dataclass(frozen=True)
@@ -79,13 +98,13 @@ def diagnose_codes(mean: Tensor, std: Tensor, floor: float | Tensor = 0.0) -> He
     aggregate = of_means + std.square().mean(0)
     active = of_means > _ACTIVE_SHARE * aggregate
     relative = float((std / aggregate.sqrt().clamp_min(torch.finfo(std.dtype).tiny)).median())
-    at_floor = (std <= _AT_FLOOR * torch.as_tensor(floor, device=std.device)).double().mean() > 0.5
+    mostly_at_floor = at_floor(std, floor).double().mean() > 0.5
     verdict: Verdict = "healthy"
     if not active.any():
         verdict = "collapsed"
     elif active.double().mean() < 0.5:
         verdict = "partly collapsed"
-    elif relative < _DETERMINISTIC_SHARE or at_floor:
+    elif relative < _DETERMINISTIC_SHARE or mostly_at_floor:
         verdict = "deterministic"
     return Health(verdict, active, relative)
 

@@ -41,7 +41,8 @@ def replacing(file: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o644)
+        os.umask(mask := os.umask(0))
+        temporary.chmod(0o666 & ~mask)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
@@ -127,7 +128,7 @@ class Run:
         if not file.is_file():
             raise FileNotFoundError(f"{self.path} is not a complete run: it has no {name}")
         try:
-            return json.loads(file.read_text())
+            return json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{file} is not valid JSON: {error}") from error
 
@@ -188,10 +189,14 @@ class Run:
         with state.best.in_place():
             self.save_weights(getattr(state.loss, "model", state.loss))
 
-    def resume(self, state: State) -> None:
+    def resume(self, state: State, rewrite: bool = True) -> None:
         """Bring a fresh state to where the run was when its state was last written.
 
         The records of later epochs are dropped, since these are done again.
+
+        Args:
+            state: What to bring there.
+            rewrite: Whether to drop the records from disk, which one process of several does.
 
         Raises:
             ValueError: If the state is damaged or belongs to another model.
@@ -202,6 +207,8 @@ class Run:
         records = self.metrics()[: 0 if saved is None else saved["epoch"]]
         if saved is not None:
             state.restore(saved, [Epoch(**record) for record in records])
+        if not rewrite:
+            return
         text = "".join(json.dumps(record) + "\n" for record in records)
         with replacing(self.path / "metrics.jsonl") as temporary:
             temporary.write_text(text)

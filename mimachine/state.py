@@ -39,15 +39,17 @@ class State:
     Args:
         loss: What is trained.
         optimizer: Its optimiser.
+        patience: Epochs without improvement after which training ends.
     """
 
     loss: nn.Module
     optimizer: torch.optim.Optimizer
+    patience: int
     epochs: list[Epoch] = field(default_factory=list)
     best: BestWeights = field(init=False)
 
     def __post_init__(self) -> None:
-        self.best = BestWeights(self._tensors())
+        self.best = BestWeights(self._tensors(), self.patience)
 
     @property
     def epoch(self) -> int:
@@ -91,12 +93,18 @@ class BestWeights:
 
     A loss of shape (M,) belongs to tensors whose first axis has one entry for each model; a loss
     of shape () belongs to all of every tensor.
+
+    Args:
+        tensors: The weights, which change in place.
+        patience: Epochs without improvement after which a model is done; what comes after in the
+            training of others does not count for it.
     """
 
-    def __init__(self, tensors: list[Tensor]) -> None:
-        self.tensors = tensors
+    def __init__(self, tensors: list[Tensor], patience: int) -> None:
+        self.tensors, self.patience = tensors, patience
         self.saved: list[Tensor] = []
         self.loss = self.epoch = torch.empty(0)
+        self.done = torch.zeros(0, dtype=torch.bool)
 
     @property
     def seen(self) -> bool:
@@ -108,8 +116,10 @@ class BestWeights:
         if not self.seen:
             self.saved = [t.clone() for t in self.tensors]
             self.loss, self.epoch = loss.clone(), torch.full_like(loss, epoch, dtype=torch.long)
+            self.done = torch.zeros_like(loss, dtype=torch.bool)
             return
-        better = loss < self.loss
+        better = (loss < self.loss) & ~self.done
+        self.done |= ~better & (epoch - self.epoch >= self.patience)
         if not better.any():
             return
         self.loss = torch.where(better, loss, self.loss)
@@ -118,9 +128,10 @@ class BestWeights:
             mask = better.reshape(better.shape + (1,) * (now.dim() - better.dim()))
             torch.where(mask, now, saved, out=saved)
 
-    def epochs_without(self, epoch: int) -> int:
-        """Epochs since the last improvement of any model."""
-        return epoch - int(self.epoch.max()) if self.seen else 0
+    @property
+    def all_done(self) -> bool:
+        """Whether no model is to be trained any more."""
+        return self.seen and bool(self.done.all())
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -140,10 +151,11 @@ class BestWeights:
 
     def to_dict(self) -> dict[str, Any]:
         """For `torch.save`."""
-        return {"saved": self.saved, "loss": self.loss, "epoch": self.epoch}
+        return {"saved": self.saved, "loss": self.loss, "epoch": self.epoch, "done": self.done}
 
     def restore(self, value: dict[str, Any]) -> None:
         """Become what was saved."""
         device = self.tensors[0].device
         self.saved = [t.to(device) for t in value["saved"]]
         self.loss, self.epoch = value["loss"].to(device), value["epoch"].to(device)
+        self.done = value["done"].to(device)

@@ -135,7 +135,8 @@ class Training:
         if self.annealing.epochs > self.epochs:
             raise ValueError(
                 f"training.epochs must be at least the warm-up's {self.annealing.epochs}, "
-                f"got {self.epochs}: the loss would never be fully warmed up"
+                f"got {self.epochs}: the loss would never be fully warmed up; "
+                "more epochs, or a smaller training.warmup.epochs"
             )
 
     @property

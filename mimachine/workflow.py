@@ -65,9 +65,10 @@ def objective(name: str) -> Objective:
 
 
 def prepare(settings: Experiment) -> Dataset:
-    """Load the data; grey values become binary once and for all if the likelihood is Bernoulli.
+    """Load the data, as they are measured.
 
-    Training data are binarised anew in every epoch instead, see `sources`.
+    If the likelihood is Bernoulli, grey values become binary once and for all. Training takes its
+    own draws from the grey values of the training data in every epoch, see `sources`.
 
     Raises:
         ValueError: If the data are unknown or do not fit the likelihood.
@@ -77,11 +78,12 @@ def prepare(settings: Experiment) -> Dataset:
         return data
     if data.levels is None:
         raise ValueError(
-            f'model.likelihood "bernoulli" needs values in [0, 1], but {data.name} has '
-            f"values from {float(data.train.min()):.3g} to {float(data.train.max()):.3g}"
+            f'model.likelihood "bernoulli" needs grey levels in [0, 1], '
+            f"which {data.name} does not have"
         )
     with forked(derived_seed(0, "binarised", data.name)):
-        return replace(data, val=torch.bernoulli(data.val), test=torch.bernoulli(data.test))
+        train, val, test = map(torch.bernoulli, (data.train, data.val, data.test))
+    return replace(data, train=train, val=val, test=test)
 
 
 def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
@@ -99,7 +101,7 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
         )
     train: Source = TensorSource(data.train, seed)
     if _likelihood(settings.model, data) == "bernoulli":
-        train = Binarized(train, seed)
+        train = Binarized(TensorSource(datasets.load(data.name).train, seed), seed)
     return train, TensorSource(data.val, shuffle=False)
 
 
@@ -116,7 +118,10 @@ def build(settings: Experiment, data: Dataset) -> Joint:
         )
         decoder = _decoder(model, data, features)
         prior = _prior(model, data, encoder)
-    return Joint(encoder, decoder, prior, priors.Marginal(model.marginal))
+        data_prior: nn.Module | priors.Marginal = priors.Marginal(model.marginal)
+        if model.data_prior == "gaussian-mixture":
+            data_prior = priors.GaussianMixture(features, model.components)
+    return Joint(encoder, decoder, prior, data_prior)
 
 
 def _likelihood(model: Model, data: Dataset) -> str:
@@ -247,6 +252,8 @@ def _carry_out(
 
 def measure(trained: Trained, num_samples: int) -> Report:
     """Evaluate a run's model and write report.json."""
+    if not os.access(trained.run.path, os.W_OK):
+        raise PermissionError(f"{trained.run.path} must be writable for report.json")
     report = evaluate(
         trained.model, trained.data, num_samples=num_samples, seed=trained.experiment.training.seed
     )
@@ -270,6 +277,7 @@ def open_run(path: str | os.PathLike[str]) -> Trained:
     """
     run = Run(Path(path))
     settings = experiment.from_json(run.read_json("experiment.json"))
+    objective(settings.objective)
     data = prepare(settings)
     model = build(settings, data)
     run.load_weights(model)

@@ -115,7 +115,7 @@ MISTAKES = [
     (["train", "digits", "--model.latent", "0"], "model.latent must be 1 or more"),
     (["train", "digits", "--model.prior", "flat"], "model.prior"),
     (["train", "digits", "--preset", "published"], "mixture-2d"),
-    (["train", "mixture-2d", "--model.likelihood", "bernoulli"], "needs values in [0, 1]"),
+    (["train", "mixture-2d", "--model.likelihood", "bernoulli"], "needs grey levels in [0, 1]"),
     (["train", "digits", "--out", "taken"], "taken is there already"),
     (["compare", "digits", "--out", "taken"], "taken is there already"),
     (["compare", "digits", "--objectives", "mim", "mim"], "must be different"),

@@ -19,7 +19,7 @@ def judged():
     train, val, test = (
         case.data.mean + torch.randn(n, 3, dtype=torch.float64) @ root.T for n in (800, 10, 3000)
     )
-    sides = tuple((split[:, 0] > case.data.mean[0]).long() for split in (train, test))
+    sides = [(split[:, 0] > case.data.mean[0]).long() for split in (train, val, test)]
     data = mm.Dataset("linear", train, val, test, *sides)
     return case, mm.Joint(encoder, decoder, prior), data
 

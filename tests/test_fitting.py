@@ -84,7 +84,7 @@ def test_the_model_ends_with_the_weights_of_the_epoch_with_the_lowest_held_out_l
         assert torch.equal(kept, last)
 
 
-def test_held_out_loss_is_that_of_the_objective_fully_warmed_up():
+def test_held_out_loss_is_that_of_the_objective_fully_warmed_up_with_halves_as_in_training():
     seen = []
 
     class Recording(Quadratic):
@@ -94,7 +94,7 @@ def test_held_out_loss_is_that_of_the_objective_fully_warmed_up():
 
     warmup = Warmup(4, ("q_x",), decoding="after", halves="sum")
     mm.fit(Recording(), some_data(10), some_data(5), Training(epochs=5, warmup=warmup))
-    assert {annealing for training, annealing in seen if not training} == {Annealing()}
+    assert {annealing for training, annealing in seen if not training} == {Annealing(halves="sum")}
     assert [a.beta for training, a in seen if training] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert [a.decoding for training, a in seen if training] == [False] * 3 + [True] * 2
 
@@ -122,24 +122,39 @@ def test_epochs_of_the_warm_up_are_no_candidates_for_the_best():
     assert len(history.epochs) == 8
 
 
-def test_independent_models_trained_as_one_equal_the_same_models_trained_alone():
-    # One loss of shape (M, B) whose members have different optima and best epochs.
-    targets = torch.tensor([[1.0, 2.0, 6.0]])
+@pytest.mark.parametrize("patience", [2, 5, 60])
+def test_independent_models_trained_as_one_equal_the_same_models_trained_alone(patience):
+    # One loss of shape (M, B) whose members have different optima, so that they stop at different
+    # epochs; a held-out loss that goes up and down makes later, better epochs that must not count.
+    targets = torch.tensor([1.0, 2.0, 6.0])
 
     class Members(Quadratic):
         def forward(self, x, annealing=1.0):
-            goal = x.T if self.training else targets.T.expand(3, len(x))
-            return (self.w[:, None] - goal) ** 2
+            if self.training:
+                return (self.w[:, None] - x.T) ** 2
+            return (self.w[:, None] - targets[:, None].expand(3, len(x))).cos()
 
-    recipe = Training(epochs=60, warmup=0, learning_rate=0.1, patience=60, batch_size=4)
-    together = Members(shape=(3,))
-    train = torch.full((4, 3), 5.0)
+    class Alone(Quadratic):
+        target = 0.0
+
+        def forward(self, x, annealing=1.0):
+            if self.training:
+                return super().forward(x)
+            return (self.w - self.target).cos().expand(len(x))
+
+    recipe = Training(epochs=80, warmup=0, learning_rate=0.2, patience=patience, batch_size=4)
+    together, train = Members(shape=(3,)), torch.full((4, 3), 12.0)
     history = mm.fit(together, train, torch.zeros(4, 3), recipe)
-    for index, target in enumerate(targets[0]):
-        alone = Quadratic()
-        single = mm.fit(alone, train[:, :1], target.expand(4, 1), recipe)
+    lengths = set()
+    for index, target in enumerate(targets):
+        alone = Alone()
+        alone.target = float(target)
+        single = mm.fit(alone, train[:, :1], torch.zeros(4, 1), recipe)
         assert history.best_epoch[index] == single.best_epoch
         assert together.w[index].item() == alone.w.item()
+        lengths.add(len(single.epochs))
+    assert len(history.epochs) == max(lengths)
+    assert len(lengths) > 1 or patience == 60
 
 
 def test_without_held_out_data_the_last_weights_stay():
@@ -256,6 +271,57 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_best_weights(tmp
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
 
 
+@pytest.mark.parametrize("prior", ["standard", "mixture"])
+@pytest.mark.parametrize("decoder", ["gaussian", "bernoulli", "logistic"])
+def test_divergence_is_told_as_such_whatever_is_sampled(prior, decoder):
+    torch.manual_seed(0)
+    make = {
+        "gaussian": lambda: mm.Gaussian(mm.MLP(2, 6, (8,))),
+        "bernoulli": lambda: mm.Bernoulli(mm.MLP(2, 3, (8,))),
+        "logistic": lambda: mm.DiscretizedLogistic(mm.MLP(2, 6, (8,)), levels=2),
+    }[decoder]
+    model = mm.Joint(
+        mm.Gaussian(mm.MLP(3, 4, (8,))),
+        make(),
+        mm.StandardNormal(2) if prior == "standard" else mm.GaussianMixture(2, 3),
+    )
+    x = torch.bernoulli(torch.full((100, 3), 0.5))
+    recipe = Training(epochs=9, warmup=0, learning_rate=1e30)
+    with pytest.raises(FloatingPointError, match=r"loss is .* in epoch"):
+        mm.fit(mm.Loss(model, mm.MIM), x, x, recipe)
+
+
+@pytest.mark.parametrize("kind", ["float64 array", "float32 array", "float64 tensor"])
+def test_arrays_and_other_precisions_are_taken_as_the_model_needs_them(kind):
+    x = some_data()
+    other = {
+        "float64 array": x.double().numpy(),
+        "float32 array": x.numpy(),
+        "float64 tensor": x.double(),
+    }[kind]
+    losses = []
+    for data in (x, other):
+        loss = mm.Loss(gaussian_model(), mm.MIM)
+        losses.append(mm.fit(loss, data, data, Training(2, warmup=0)).epochs)
+    assert losses[0] == losses[1]
+
+
+def test_an_exception_leaves_the_best_weights_and_evaluation_mode():
+    class Breaking(mm.TensorSource):
+        def batches(self, batch_size, epoch):
+            if epoch == 8:
+                raise RuntimeError("no more data")
+            yield from super().batches(batch_size, epoch)
+
+    train, val = Breaking(torch.full((4, 1), 10.0)), torch.full((4, 1), 0.3)
+    loss = Quadratic()
+    with pytest.raises(RuntimeError, match="no more data"):
+        mm.fit(loss, train, val, Training(epochs=20, warmup=0, learning_rate=0.1, patience=20))
+    # Steps of 0.1 towards 10: the third is the nearest to 0.3.
+    assert loss.w.item() == pytest.approx(0.3, abs=0.01)
+    assert not loss.training
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_training_on_a_gpu_ends_near_training_on_the_processor():
@@ -298,6 +364,26 @@ def test_mixed_precision_trains_near_full_precision():
     # bfloat16 keeps 8 bits: networks' outputs are off by up to 1 %, a loss of about 4.5 nats by
     # a few hundredths.
     assert losses[0] == pytest.approx(losses[1], abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        lambda: mm.Gaussian(mm.MLP(2, 2 * 784, (16,))),
+        lambda: mm.Bernoulli(mm.MLP(2, 784, (16,))),
+        lambda: mm.DiscretizedLogistic(mm.MLP(2, 2 * 784, (16,))),
+    ],
+)
+def test_under_mixed_precision_densities_are_of_single_precision(decoder):
+    torch.manual_seed(0)
+    part = decoder()
+    with torch.autocast("cpu", torch.bfloat16):
+        distribution = part(torch.randn(5, 2))
+        drawn = distribution.sample()
+        log_prob = distribution.log_prob(drawn)
+    assert drawn.dtype == log_prob.dtype == torch.float32
+    # The same density outside autocast: any rounding of it to 8 bits over 784 pixels would show.
+    torch.testing.assert_close(distribution.log_prob(drawn), log_prob, rtol=1e-6, atol=1e-4)
 
 
 DISTRIBUTED = """

@@ -99,7 +99,7 @@ def test_early_stopping_counts_go_on_after_an_interruption(tmp_path):
 def test_records_after_the_last_state_are_dropped_and_an_incomplete_line_is_ignored(tmp_path):
     run = mm.Run.create(tmp_path / "run", {})
     loss = make_loss()
-    state = State(loss, torch.optim.Adam(loss.parameters()))
+    state = State(loss, torch.optim.Adam(loss.parameters()), 5)
     for epoch in (1, 2, 3):
         state.epochs.append(mm.Epoch(epoch, 1.0, 0.1, 1.0, None))
         run.append_metrics(state.epochs[-1])
@@ -108,7 +108,7 @@ def test_records_after_the_last_state_are_dropped_and_an_incomplete_line_is_igno
     with (run.path / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 4, "bet')
     assert [record["epoch"] for record in run.metrics()] == [1, 2, 3]
-    fresh = State(loss, torch.optim.Adam(loss.parameters()))
+    fresh = State(loss, torch.optim.Adam(loss.parameters()), 5)
     run.resume(fresh)
     assert fresh.epoch == 2
     assert (run.path / "metrics.jsonl").read_text().count("\n") == 2
@@ -117,7 +117,7 @@ def test_records_after_the_last_state_are_dropped_and_an_incomplete_line_is_igno
 def test_a_damaged_state_is_named(tmp_path):
     run = mm.Run.create(tmp_path / "run", {})
     loss = make_loss()
-    state = State(loss, torch.optim.Adam(loss.parameters()))
+    state = State(loss, torch.optim.Adam(loss.parameters()), 5)
     run.checkpoint(state)
     whole = (run.path / "state.ckpt").read_bytes()
     for damaged in (whole[: len(whole) // 2], b"", b"nonsense"):
@@ -130,7 +130,7 @@ def test_the_state_of_another_model_is_refused(tmp_path):
     run = mm.Run.create(tmp_path / "run", {})
     for prior in ("standard", "mixture"):
         loss = make_loss(prior)
-        state = State(loss, torch.optim.Adam(loss.parameters()))
+        state = State(loss, torch.optim.Adam(loss.parameters()), 5)
         if prior == "standard":
             run.checkpoint(state)
     with pytest.raises(ValueError, match="belongs to another model"):
@@ -264,7 +264,9 @@ def test_twenty_kills_at_random_moments_give_twenty_equal_runs(tmp_path, uninter
 
 def test_a_second_process_on_a_run_is_refused(tmp_path):
     path = tmp_path / "run"
-    process = start(*SETTINGS, "--out", path, "--checkpoint-seconds", 0)
+    # So many epochs that the first process cannot be done before the second has looked.
+    endless = ["--training.epochs", 1_000_000, "--training.patience", 1_000_000]
+    process = start(*SETTINGS, *endless, "--out", path, "--checkpoint-seconds", 0)
     try:
         wait_for((path / "state.ckpt").exists, process)
         code, errors = finish(start("--resume", path))

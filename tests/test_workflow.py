@@ -94,7 +94,7 @@ def test_the_gaussian_floor_follows_the_data():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (quick(likelihood="bernoulli"), r'"bernoulli" needs values in \[0, 1\]'),
+        (quick(likelihood="bernoulli"), r'"bernoulli" needs grey levels in \[0, 1\]'),
         (quick(likelihood="discretized-logistic"), "needs grey levels"),
         (quick(objective="mimm"), "objective must be one of .* did you mean 'mim'"),
         (quick("digts"), "did you mean 'digits'"),
