@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine import figures, workflow
-from mimachine.evaluation import Report
+from mimachine.evaluation import Metric, Report
 from mimachine.experiment import Experiment
 from mimachine.runs import write_json
 from mimachine.workflow import Trained
@@ -103,12 +104,22 @@ _QUESTIONS = (
 
 
 def _summary(reports: Mapping[str, Report]) -> str:
-    """The best objective for each question, with everyone's number."""
+    """The best objectives for each question, with everyone's number.
+
+    Those that differ from the best by less than two standard errors are named beside it.
+    """
     lines = []
-    for question, metric, better in _QUESTIONS:
-        values = {name: r[metric] for name, r in reports.items() if r.has(metric)}
-        if values and not any("far too low" in " ".join(v.notes) for v in values.values()):
-            best = better(values, key=lambda name: values[name].value)
-            numbers = ", ".join(f"{name} {value}" for name, value in values.items())
-            lines.append(f"{question}: {best} ({numbers})")
+    for question, name, better in _QUESTIONS:
+        metrics = {objective: r[name] for objective, r in reports.items() if r.has(name)}
+        if not metrics or any("far too low" in " ".join(m.notes) for m in metrics.values()):
+            continue
+        best = better(metrics.values(), key=lambda metric: metric.value)
+        leading = [objective for objective, m in metrics.items() if not _differ(m, best)]
+        numbers = ", ".join(f"{objective} {m}" for objective, m in metrics.items())
+        lines.append(f"{question}: {' and '.join(leading)} ({numbers})")
     return "\n".join(lines)
+
+
+def _differ(a: Metric, b: Metric) -> bool:
+    error = math.hypot(a.standard_error or 0.0, b.standard_error or 0.0)
+    return abs(a.value - b.value) > 2 * error

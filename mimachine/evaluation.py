@@ -45,7 +45,8 @@ ADVICE = {
     ),
     "deterministic": (
         "The codes are nearly points: they keep what the data say, but the encoder is no posterior "
-        "to speak of. For sampling try a learned prior, such as vampprior."
+        "to speak of. For better samples and likelihood try a learned prior (on the command line "
+        "--model.prior learned-normal or vampprior)."
     ),
 }
 

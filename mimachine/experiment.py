@@ -40,7 +40,8 @@ class Model:
             else the Gaussian. "bernoulli" binarises grey values anew in every epoch.
         prior: p(z).
         components: Components of a mixture prior, or pseudo-inputs of a VampPrior.
-        encoder_floor: Smallest standard deviation of q(z|x).
+        encoder_floor: Smallest standard deviation of q(z|x); None: 0.001, and 0.05 under a
+            VampPrior, whose components would follow the codes to a point with a smaller one.
         decoder_floor: Smallest standard deviation of a Gaussian p(x|z); None: 1/1000 of each
             column's.
         data_prior: q(x): the decoder's marginal, which needs no parameters, or a mixture of its
@@ -56,7 +57,7 @@ class Model:
         "standard-normal"
     )
     components: int = 100
-    encoder_floor: float = 1e-3
+    encoder_floor: float | None = None
     decoder_floor: float | None = None
     data_prior: Literal["marginal", "gaussian-mixture"] = "marginal"
     marginal: Literal["conditional", "importance"] = "conditional"

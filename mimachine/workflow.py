@@ -114,7 +114,7 @@ def build(settings: Experiment, data: Dataset) -> Joint:
     model, features = settings.model, data.train.shape[1]
     with forked(derived_seed(settings.training.seed, "weights")):
         encoder = conditionals.Gaussian(
-            MLP(features, 2 * model.latent, model.hidden), model.encoder_floor
+            MLP(features, 2 * model.latent, model.hidden), _encoder_floor(model)
         )
         decoder = _decoder(model, data, features)
         prior = _prior(model, data, encoder)
@@ -143,6 +143,14 @@ def _decoder(model: Model, data: Dataset, features: int) -> nn.Module:
             f"which {data.name} does not have"
         )
     return conditionals.DiscretizedLogistic(network, data.levels)
+
+
+def _encoder_floor(model: Model) -> float:
+    if model.encoder_floor is not None:
+        return model.encoder_floor
+    # MIM rewards a dense prior, and a VampPrior of narrow posteriors can be arbitrarily dense: all
+    # codes end in one point. The floor of the VampPrior paper's image models, e^-3, prevents that.
+    return 0.05 if model.prior == "vampprior" else 1e-3
 
 
 def _gaussian_floor(model: Model, data: Dataset) -> float | Tensor:

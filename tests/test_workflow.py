@@ -87,6 +87,9 @@ def test_the_gaussian_floor_follows_the_data():
     data = workflow.prepare(quick())
     free = workflow.build(quick(), data)
     torch.testing.assert_close(free.decoder.floor, 1e-3 * data.train.std(0))
+    assert float(free.encoder.floor) == pytest.approx(1e-3)
+    vamp = workflow.build(quick(prior="vampprior"), data)
+    assert float(vamp.encoder.floor) == pytest.approx(0.05)
     given = workflow.build(quick(decoder_floor=0.5), data)
     assert float(given.decoder.floor) == 0.5
 
