@@ -191,8 +191,7 @@ class StandardNormal(Distribution):
 
     def rsample(self, sample_shape: Any = Size()) -> Tensor:
         """Values, shape (*sample_shape, *event)."""
-        shape = self._extended_shape(sample_shape)
-        return torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        return torch.randn_like(self.loc.expand(Size(sample_shape) + self.loc.shape))
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:
         """Values, shape (*sample_shape, *event)."""

@@ -150,9 +150,9 @@ def _train_epoch(
     annealing: Annealing,
 ) -> Tensor:
     module.train()
-    losses, counts = [], []
+    losses, counts, device = [], [], fabric.device
     for x in batches:
-        value = module(x.to(fabric.device, non_blocking=True), annealing)
+        value = module(x.to(device, non_blocking=True), annealing)
         loss = value.mean(-1)
         optimizer.zero_grad(set_to_none=True)
         # Independent models add up and do not meet in any gradient.
