@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mimachine.divergence import explain
 from mimachine.progress import Progress
 from mimachine.randomness import derived_seed, forked
 from mimachine.runs import Run
@@ -80,114 +81,140 @@ def fit(
 
     Raises:
         ValueError: If the data or the recipe make no sense, or nothing can be trained.
-        FloatingPointError: If a loss is not finite; the best weights so far are restored first.
+        FloatingPointError: If a loss is not finite: in which epoch and step, which term, and which
+            rows have the largest values. The model has the best weights so far then.
     """
-    alone = fabric is None
-    fabric = _one_device(loss) if fabric is None else fabric
-    optimizer = _adam(loss, training)
-    module, wrapped = fabric.setup(loss, optimizer)
-    parameter = next(loss.parameters())
-    train_source = _as_source(train, parameter, training.seed)
-    val_source = None if val is None else _as_source(val, parameter, None)
-    if alone:
-        # On one device in full precision the wrapper does nothing, for 6 % of a small step's time.
-        module = loss
-    state = State(loss, optimizer, training.stop_after)
+    trainer = _Trainer(loss, train, val, training, fabric)
+    state, first = State(loss, trainer.optimizer, training.stop_after), trainer.is_first_process
     if run is not None:
-        run.resume(state, rewrite=fabric.is_global_zero)
+        run.resume(state, rewrite=first)
     saved_at = time.monotonic()
-    warmed_up = Annealing(halves=training.annealing.halves)
-    # Processes differ in their training noise; each measures all held-out data, to the same value.
-    own_noise = (training.seed, "train", fabric.global_rank)
-    show = progress if fabric.is_global_zero else False
-    with Progress(training.epochs, show=show) as bar, _ending_with_best(module, state):
+    own_run = run if first else None
+    with (
+        Progress(training.epochs, progress if first else False) as bar,
+        _ending_with_best(state, own_run),
+    ):
         while state.epoch < training.epochs and not state.best.all_done:
-            epoch = state.epoch + 1
-            annealing, rate = training.annealing.at(epoch), training.learning_rate_at(epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            with forked(derived_seed(*own_noise, epoch), fabric.device):
-                batches = _share(fabric, train_source.batches(training.batch_size, epoch))
-                train_loss = _train_epoch(fabric, module, wrapped, batches, annealing)
-            val_loss = None
-            if val_source is not None:
-                fresh = epoch if training.validation_noise == "fresh" else 0
-                with forked(derived_seed(training.seed, "val", fresh), fabric.device):
-                    batches = val_source.batches(training.batch_size, epoch)
-                    val_loss = _held_out_loss(fabric, module, batches, warmed_up)
-            _require_finite(epoch, train_loss, val_loss, state)
-            held_out = None if val_loss is None else val_loss.tolist()
-            state.epochs.append(Epoch(epoch, annealing.beta, rate, train_loss.tolist(), held_out))
-            if val_loss is not None and annealing.beta >= 1:
-                state.best.update(epoch, val_loss)
-            if run is not None and fabric.is_global_zero:
-                run.append_metrics(state.epochs[-1])
-                if time.monotonic() - saved_at >= checkpoint_seconds:
-                    run.checkpoint(state)
-                    saved_at = time.monotonic()
+            state.add(*trainer.epoch(state.epoch + 1))
             bar.update(state.epochs[-1])
-        if run is not None and fabric.is_global_zero:
-            run.checkpoint(state)
+            if own_run is not None:
+                own_run.append_metrics(state.epochs[-1])
+                if time.monotonic() - saved_at >= checkpoint_seconds:
+                    own_run.checkpoint(state)
+                    saved_at = time.monotonic()
+        if own_run is not None:
+            own_run.checkpoint(state)
     best_epoch = state.best.epoch.tolist() if state.best.seen else None
     return History(state.epochs, best_epoch, state.epoch < training.epochs)
 
 
 @contextmanager
-def _ending_with_best(module: nn.Module, state: State) -> Iterator[None]:
-    """However training ends, the model has its best weights then and is in evaluation mode."""
+def _ending_with_best(state: State, run: Run | None) -> Iterator[None]:
+    """However training ends, the model and the run have the best weights so far then."""
     try:
         yield
     finally:
         state.best.take()
-        module.eval()
+        state.loss.eval()
+        if run is not None and state.best.seen:
+            run.save_weights(getattr(state.loss, "model", state.loss))
 
 
-def _train_epoch(
-    fabric: Fabric,
-    module: nn.Module,
-    optimizer: Any,
-    batches: Iterator[Tensor],
-    annealing: Annealing,
-) -> Tensor:
-    module.train()
-    losses, counts, device = [], [], fabric.device
-    for x in batches:
-        value = module(x.to(device, non_blocking=True), annealing)
-        loss = value.mean(-1)
-        optimizer.zero_grad(set_to_none=True)
-        # Independent models add up and do not meet in any gradient.
-        fabric.backward(loss.sum() if loss.dim() else loss)
-        optimizer.step()
-        losses.append(loss.detach())
-        counts.append(value.shape[-1])
-    total, count = _sums(losses, counts)
-    if fabric.world_size > 1:
-        total = fabric.all_reduce(total, reduce_op="sum")  # type: ignore[assignment]
-        count = fabric.all_reduce(count, reduce_op="sum")  # type: ignore[assignment]
-    return total / count
+class _Trainer:
+    """A loss with its data, optimiser and device, which can do one epoch after another."""
 
+    def __init__(
+        self,
+        loss: nn.Module,
+        train: Data,
+        val: Data | None,
+        training: Training,
+        fabric: Fabric | None,
+    ) -> None:
+        self.loss, self.training = loss, training
+        self.optimizer = _adam(loss, training)
+        self.fabric = _one_device(loss) if fabric is None else fabric
+        self.module, self.wrapped = self.fabric.setup(loss, self.optimizer)
+        if fabric is None:
+            # On one device in full precision the wrapper does nothing, for 6 % of a small step.
+            self.module = loss
+        parameter = next(loss.parameters())
+        self.train = _as_source(train, parameter, training.seed)
+        self.val = None if val is None else _as_source(val, parameter, None)
 
-@torch.no_grad()
-def _held_out_loss(
-    fabric: Fabric, module: nn.Module, batches: Iterator[Tensor], warmed_up: Annealing
-) -> Tensor:
-    module.eval()
-    losses, counts = [], []
-    for x in batches:
-        value = module(x.to(fabric.device, non_blocking=True), warmed_up)
-        losses.append(value.mean(-1))
-        counts.append(value.shape[-1])
-    total, count = _sums(losses, counts)
-    return total / count
+    @property
+    def is_first_process(self) -> bool:
+        return self.fabric.is_global_zero
 
+    def epoch(self, number: int) -> tuple[Epoch, Tensor | None]:
+        """Train for one epoch and measure; its record, and the held-out loss, () or (M,)."""
+        annealing = self.training.annealing.at(number)
+        rate = self.training.learning_rate_at(number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        train_loss, val_loss = self._train_epoch(number, annealing), self._held_out_loss(number)
+        held_out = None if val_loss is None else val_loss.tolist()
+        return Epoch(number, annealing.beta, rate, train_loss.tolist(), held_out), val_loss
 
-def _require_finite(epoch: int, train_loss: Tensor, val_loss: Tensor | None, state: State) -> None:
-    for name, value in (("training", train_loss), ("held-out", val_loss)):
-        if value is not None and not torch.isfinite(value).all():
-            raise FloatingPointError(
-                f"the {name} loss is {value.tolist()} in epoch {epoch}; "
-                + ("the best weights so far are kept" if state.best.seen else "no weights are kept")
-            )
+    def _train_epoch(self, number: int, annealing: Annealing) -> Tensor:
+        fabric, training, device = self.fabric, self.training, self.fabric.device
+        # Processes differ in their noise and take different batches, as many each.
+        seed = derived_seed(training.seed, "train", fabric.global_rank, number)
+        batches = _share(fabric, self.train.batches(training.batch_size, number))
+        # A look at every loss would keep the processor waiting for a GPU that runs behind it.
+        stride = 1 if device.type == "cpu" else 50
+        losses, counts = [], []
+        self.module.train()
+        with forked(seed, device):
+            for step, x in enumerate(batches, 1):
+                value = self.module(x.to(device, non_blocking=True), annealing)
+                loss = value.mean(-1)
+                if step % stride == 0 and not torch.isfinite(loss).all():
+                    raise self._diverged(loss, number, step, x)
+                self.optimizer.zero_grad(set_to_none=True)
+                # Independent models add up and do not meet in any gradient.
+                fabric.backward(loss.sum() if loss.dim() else loss)
+                self.wrapped.step()
+                losses.append(loss.detach())
+                counts.append(value.shape[-1])
+        total, count = _sums(losses, counts)
+        if not torch.isfinite(total).all():
+            raise FloatingPointError(f"the training loss is {total.tolist()} in epoch {number}")
+        if fabric.world_size > 1:
+            total = fabric.all_reduce(total, reduce_op="sum")  # type: ignore[assignment]
+            count = fabric.all_reduce(count, reduce_op="sum")  # type: ignore[assignment]
+        return total / count
+
+    @torch.no_grad()
+    def _held_out_loss(self, number: int) -> Tensor | None:
+        """Loss over all held-out data, which every process measures, to the same value."""
+        if self.val is None:
+            return None
+        training, device = self.training, self.fabric.device
+        seed = number if training.validation_noise == "fresh" else 0
+        warmed_up = Annealing(halves=training.annealing.halves)
+        losses, counts = [], []
+        self.module.eval()
+        with forked(derived_seed(training.seed, "val", seed), device):
+            for x in self.val.batches(training.batch_size, number):
+                value = self.module(x.to(device, non_blocking=True), warmed_up)
+                losses.append(value.mean(-1))
+                counts.append(value.shape[-1])
+        total, count = _sums(losses, counts)
+        if not torch.isfinite(total).all():
+            raise FloatingPointError(f"the held-out loss is {total.tolist()} in epoch {number}")
+        return total / count
+
+    def _diverged(self, loss: Tensor, number: int, step: int, x: Tensor) -> FloatingPointError:
+        rows = None
+        if isinstance(self.train, TensorSource):
+            batch = (step - 1) * self.fabric.world_size + self.fabric.global_rank
+            start = batch * self.training.batch_size
+            rows = self.train.order(number)[start : start + len(x)]
+        return FloatingPointError(
+            f"the training loss is {loss.tolist()} in epoch {number}, step {step}: "
+            f"{explain(self.loss, x, rows)}"
+        )
 
 
 def _one_device(loss: nn.Module) -> Fabric:

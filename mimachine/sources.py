@@ -56,10 +56,15 @@ class TensorSource:
         if not self.shuffle:
             yield from self.data.split(batch_size)
             return
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
-        order = torch.randperm(len(self.data), generator=generator).to(self.data.device)
-        for rows in order.split(batch_size):
+        for rows in self.order(epoch).to(self.data.device).split(batch_size):
             yield self.data[rows]
+
+    def order(self, epoch: int) -> Tensor:
+        """Places of the rows in the order of an epoch, shape (N,)."""
+        if not self.shuffle:
+            return torch.arange(len(self.data))
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
+        return torch.randperm(len(self.data), generator=generator)
 
 
 class FreshDraws:

@@ -56,6 +56,12 @@ class State:
         """Number of epochs that are done."""
         return len(self.epochs)
 
+    def add(self, epoch: Epoch, val_loss: Tensor | None) -> None:
+        """One more epoch is done; its weights may be the best, once the loss is warmed up."""
+        self.epochs.append(epoch)
+        if val_loss is not None and epoch.beta >= 1:
+            self.best.update(epoch.epoch, val_loss)
+
     def to_dict(self) -> dict[str, Any]:
         """The state as tensors, numbers and containers, for `torch.save`."""
         return {

@@ -24,6 +24,7 @@ ORDER = [
     "sources",
     "state",
     "runs",
+    "divergence",
     "progress",
     "fitting",
     "information",

@@ -264,10 +264,13 @@ def test_a_loss_that_is_not_finite_stops_training_and_keeps_the_best_weights(tmp
                 yield batch * (float("nan") if epoch == 4 else 1.0)
 
     train, val = Poisoned(torch.full((4, 1), 5.0)), torch.full((4, 1), 5.0)
-    with pytest.raises(FloatingPointError, match="training loss is nan in epoch 4"):
+    with pytest.raises(FloatingPointError, match="training loss is nan in epoch 4, step 1"):
         mm.fit(loss, train, val, Training(9, warmup=0, learning_rate=0.1), run=run)
     assert math.isfinite(loss.w.item())
     assert len(run.metrics()) == 3
+    kept = Quadratic()
+    run.load_weights(kept)
+    assert kept.w.item() == loss.w.item()
     assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
 
 
@@ -289,6 +292,20 @@ def test_divergence_is_told_as_such_whatever_is_sampled(prior, decoder):
     recipe = Training(epochs=9, warmup=0, learning_rate=1e30)
     with pytest.raises(FloatingPointError, match=r"loss is .* in epoch"):
         mm.fit(mm.Loss(model, mm.MIM), x, x, recipe)
+
+
+def test_divergence_names_epoch_step_term_and_rows():
+    x = some_data(100)
+    x[37], x[5] = 1e25, -3e22
+    recipe = Training(epochs=3, warmup=0, batch_size=10)
+    source = mm.TensorSource(x, seed=3)
+    step = 1 + source.order(1).tolist().index(37) // 10
+    assert step < 1 + source.order(1).tolist().index(5) // 10, "row 37 comes first with this seed"
+    with pytest.raises(FloatingPointError) as error:
+        mm.fit(mm.Loss(gaussian_model(), mm.MIM), source, None, recipe)
+    message = str(error.value)
+    assert f"in epoch 1, step {step}: log p(x|z) on encoding samples is not finite" in message
+    assert "rows with the largest |x|: 37 (1e+25)" in message
 
 
 @pytest.mark.parametrize("kind", ["float64 array", "float32 array", "float64 tensor"])

@@ -1,0 +1,57 @@
+"""Divergence: what can be said of a step whose loss is not a finite number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mimachine.objectives import Loss
+
+__all__ = ["explain"]
+
+_NAMES = {
+    "p_x_given_z": "log p(x|z)",
+    "q_z_given_x": "log q(z|x)",
+    "p_z": "log p(z)",
+    "q_x": "log q(x)",
+}
+_MOST_ROWS = 3
+
+
+@torch.no_grad()
+def explain(loss: nn.Module, x: Tensor, rows: Tensor | None) -> str:
+    """Which term is not finite, or the largest, and which rows have the largest values.
+
+    Args:
+        loss: What was trained, with the weights it has at that step.
+        x: The batch, shape (B, *X).
+        rows: Their places in the data, shape (B,), where they are known.
+    """
+    size = x.detach().flatten(1).abs().nan_to_num(torch.inf, torch.inf).amax(1)
+    largest = size.topk(min(_MOST_ROWS, len(size))).indices.tolist()
+    where = "rows" if rows is not None else "rows of the batch"
+    places = [i if rows is None else int(rows[i]) for i in largest]
+    told = ", ".join(f"{p} ({float(size[i]):.3g})" for p, i in zip(places, largest, strict=True))
+    return f"{_term(loss, x)}; {where} with the largest |x|: {told}"
+
+
+def _term(loss: Any, x: Tensor) -> str:
+    """The first term that is not finite in a new draw, or else the largest one."""
+    if not isinstance(loss, Loss):
+        return "the terms are not known"
+    model = loss.model
+    samples = [model.encode(x)]
+    if loss.objective.sampling == "mixture":
+        samples.append(model.decode(model.prior().sample((len(x),))))
+    largest, name = -1.0, ""
+    for sample in samples:
+        log_probs = model.log_probs(sample)._asdict()
+        for key, term in _NAMES.items():
+            value, place = log_probs[key], f"{term} on {sample.source} samples"
+            if not torch.isfinite(value).all():
+                return f"{place} is not finite"
+            if float(value.abs().max()) > largest:
+                largest, name = float(value.abs().max()), place
+    return f"the largest term is {name}, up to {largest:.3g} nats"
