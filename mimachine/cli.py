@@ -33,6 +33,7 @@ Train auto-encoders whose codes keep what the data say, and measure them.
 
   train DATA         train one model and measure it (--resume RUN goes on after an interruption)
   compare DATA       train several objectives on the same data, compare numbers and pictures
+  inspect RUN        what a run holds, at once
   evaluate RUN       measure a trained model again, with more samples
   embed RUN          codes of the data
   reconstruct RUN    data, encoded and decoded again
@@ -120,6 +121,19 @@ class Compare:
     training: Training = field(default_factory=Training)
     num_samples: int = 1000
     out: Path | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Tell what a run directory holds, without loading torch.
+
+    Attributes:
+        run: Run directory.
+        json: Print everything as JSON.
+    """
+
+    run: RunPath
     json: bool = False
 
 
@@ -410,6 +424,38 @@ def _compare(arguments: list[str]) -> None:
     print("pictures: " + ", ".join(str(picture) for picture in result.pictures))
 
 
+def _inspect(arguments: list[str]) -> None:
+    command = _parse(Inspect, arguments)
+    from mimachine.inspection import inspect
+    from mimachine.runs import Run
+
+    found = inspect(Run(command.run))
+    if command.json:
+        _print_json(found)
+        return
+    for name, value in _flat(found["experiment"]):
+        print(f"{name:<32} {value}")
+    state = (
+        "finished" if found["finished"] else f"go on with: mimachine train --resume {command.run}"
+    )
+    print(f"{found['epochs']} epochs, best {found['best_epoch']}; {state}")
+    print(f"{found['num_weights']:,} weights in {len(found['weights'])} tensors")
+    if found["report"] is not None:
+        for metric in found["report"]["metrics"]:
+            value = "not finite" if metric["value"] is None else f"{metric['value']:.5g}"
+            print(f"{metric['name']:<32} {value} {metric['unit']}")
+        print(f"verdict: {found['report']['verdict']}")
+
+
+def _flat(settings: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as dotted names with their values."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{place}{name}.")
+        else:
+            yield place + name, value
+
+
 def _evaluate(arguments: list[str]) -> None:
     command = _parse(Evaluate, arguments)
     from mimachine import workflow
@@ -465,6 +511,7 @@ def _sample(arguments: list[str]) -> None:
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "compare": _compare,
+    "inspect": _inspect,
     "evaluate": _evaluate,
     "embed": _embed,
     "reconstruct": _reconstruct,

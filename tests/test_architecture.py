@@ -37,6 +37,7 @@ ORDER = [
     "workflow",
     "figures",
     "comparison",
+    "inspection",
     "cli",
     "paper",
 ]

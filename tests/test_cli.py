@@ -102,6 +102,27 @@ def test_runs_get_names_of_their_own(here):
     assert {p.name for p in Path("runs").iterdir()} == {"mixture-2d-mim", "mixture-2d-mim-2"}
 
 
+def test_a_run_is_inspected_without_torch(trained, capsys):
+    assert run("inspect", "run", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["finished"]
+    assert found["epochs"] == 2
+    # Two layers each way: 64-300-2·3 and 3-300-2·64, with biases, and the encoder's floor.
+    assert found["num_weights"] == 65 * 300 + 301 * 6 + 4 * 300 + 301 * 128 + 1
+    assert found["report"]["verdict"]
+    code = (
+        "import sys; from mimachine.cli import main; code = main(['inspect', 'run']);"
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "model.latent" in done.stdout
+    assert "finished" in done.stdout
+    Path("run/model.safetensors").write_bytes(b"\xff" * 40)
+    assert run("inspect", "run") == 2
+    assert "header cannot be read" in capsys.readouterr().err
+
+
 MISTAKES = [
     (["trian"], "did you mean 'train'"),
     (["train"], "DATA"),
@@ -121,6 +142,8 @@ MISTAKES = [
     (["compare", "digits", "--objectives", "mim", "mim"], "must be different"),
     (["compare", "digits", "--objectives", "mim", "gan"], "objective must be one of"),
     (["evaluate", "nowhere"], "no run at nowhere"),
+    (["inspect", "nowhere"], "no run at nowhere"),
+    (["inspect", "taken"], "has no experiment.json"),
     (["evaluate", "taken"], "not a complete run"),
     (["evaluate", "run", "--num-samples", "0"], "num_samples must be 1 or more"),
     (["sample", "run", "--num", "0"], "must be 1 or more, got 0"),
