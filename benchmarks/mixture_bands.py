@@ -73,6 +73,28 @@ def main() -> None:
     if arguments.out is not None:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(results, indent=1) + "\n")
+        arguments.out.with_suffix(".md").write_text(table(results) + "\n")
+
+
+def table(results: list[dict]) -> str:
+    """The results as a Markdown table."""
+    lines = [
+        "| settings | objective | hidden | I(x; z), KSG | -ELBO | reconstruction distance "
+        "| 5-NN accuracy | NLL, 1,000 samples | epochs |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        key = (result["objective"], result["hidden"])
+        cells = [result["preset"], *map(str, key)]
+        for metric in (*METRICS, "negative_log_likelihood", "epochs"):
+            values = np.array([run[metric] for run in result["runs"]])
+            digits = 0 if metric == "epochs" else 3 if metric in METRICS[2:] else 2
+            cells.append(f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}")
+        lines.append(f"| {' | '.join(cells)} |")
+        if result["preset"] == "published":
+            paper = " | ".join(map(str, PAPER[key]))
+            lines.append(f"| *paper* | *{key[0]}* | *{key[1]}* | {paper} | | |")
+    return "\n".join(lines)
 
 
 def report(result: dict) -> None:

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mimachine as mm
-from mimachine import datasets
+from mimachine import catalogue
 
 LOG_2PI = math.log(2 * math.pi)
 BATCH = 128
@@ -135,7 +135,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def compare(name: str, objective: str, hidden: int, steps: int, repeats: int) -> dict:
-    data = datasets.load(name)
+    data = catalogue.load(name)
     latent, x = (2 if name == "mixture-2d" else 10), data.train
     steps_per_epoch = math.ceil(len(x) / BATCH)
     epochs = max(1, steps // steps_per_epoch)

@@ -38,8 +38,11 @@ Train auto-encoders whose codes keep what the data say, and measure them.
   embed RUN          codes of the data
   reconstruct RUN    data, encoded and decoded again
   sample RUN         new data from the model
+  data               the data sets and where their files are
 
-DATA is one of: digits, mixture-2d. RUN is a directory that train made.
+DATA is one of: digits, mixture-2d, mnist, fashion-mnist, omniglot, omniglot-small; the last four
+have files, which are looked for in the folder that MIMACHINE_DATA names, in /usr/share/datasets
+and in the cache, and downloaded else. RUN is a directory that train made.
 
   mimachine compare digits
   mimachine train digits --objective mim --model.latent 20 --out digits-run
@@ -60,7 +63,7 @@ class Train:
     """Train one model, keep its best weights, and measure it on the test split.
 
     Attributes:
-        data: Data set: digits or mixture-2d.
+        data: Data set, see mimachine data.
         objective: mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce or auto-encoder.
         preset: Settings to start from: the library's, or those the paper's figures were made with.
         model: Encoder, decoder and prior.
@@ -103,7 +106,7 @@ class Compare:
     """Train several objectives with the same architecture and data; compare them side by side.
 
     Attributes:
-        data: Data set: digits or mixture-2d.
+        data: Data set, see mimachine data.
         objectives: Two or more of mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce,
             auto-encoder.
         preset: Settings to start from: the library's, or those the paper's figures were made with.
@@ -121,6 +124,17 @@ class Compare:
     training: Training = field(default_factory=Training)
     num_samples: int = 1000
     out: Path | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    """List the data sets and where their files were found; nothing is downloaded.
+
+    Attributes:
+        json: Print the list as JSON.
+    """
+
     json: bool = False
 
 
@@ -322,7 +336,12 @@ def _parse_trainer(command: type[Trainer], arguments: list[str], objective: str 
     if not first.data:
         return _parse(command, arguments)
     settings = _settings(first.preset, first.data, objective or getattr(first, "objective", ""))
-    start = replace(first, model=settings.model, training=settings.training)
+    start = replace(
+        first,
+        model=settings.model,
+        training=settings.training,
+        num_samples=settings.num_samples,
+    )
     return _parse(command, arguments, start)
 
 
@@ -508,6 +527,23 @@ def _sample(arguments: list[str]) -> None:
     _write_arrays(command, "samples.npz", arrays, picture)
 
 
+def _data(arguments: list[str]) -> None:
+    command = _parse(Data, arguments)
+    from mimachine.downloads import located
+
+    found = [
+        {"data": name, "file": file, "path": None if path is None else str(path)}
+        for name, file, path in located()
+    ]
+    if command.json:
+        _print_json(found)
+        return
+    print("digits, mixture-2d: always there")
+    for entry in found:
+        place = entry["path"] or "not here; it would be downloaded"
+        print(f"{entry['data']:<15} {entry['file']:<32} {place}")
+
+
 _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "compare": _compare,
@@ -516,6 +552,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "embed": _embed,
     "reconstruct": _reconstruct,
     "sample": _sample,
+    "data": _data,
 }
 
 

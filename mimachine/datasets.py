@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +11,7 @@ from torch import Tensor
 from mimachine.distributions import DiagNormal, Mixture
 from mimachine.randomness import derived_seed, forked
 
-__all__ = ["DATASETS", "Dataset", "digits", "load", "mixture_2d"]
+__all__ = ["Dataset", "digits", "mixture_2d"]
 
 
 @dataclass(frozen=True)
@@ -105,24 +103,3 @@ def mixture_2d(num_data: int = 10_000) -> Dataset:
         test_labels,
         distribution=distribution,
     )
-
-
-DATASETS: dict[str, Callable[[], Dataset]] = {"digits": digits, "mixture-2d": mixture_2d}
-
-
-def load(name: str) -> Dataset:
-    """Load a data set by its name.
-
-    Raises:
-        ValueError: If there is no such data set; the nearest name is suggested.
-    """
-    if name not in DATASETS:
-        raise ValueError(unknown("data", name, tuple(DATASETS)))
-    return DATASETS[name]()
-
-
-def unknown(kind: str, name: str, known: tuple[str, ...]) -> str:
-    """A message about a name that is not known, with the nearest one that is."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{kind} must be one of {', '.join(known)}; got {name!r}{hint}"

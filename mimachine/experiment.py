@@ -97,9 +97,13 @@ def default(data: str, objective: str = "mim") -> Experiment:
     """The library's settings for a data set."""
     if data == "mixture-2d":
         model, training = Model(latent=2, hidden=(50,)), Training(epochs=200, warmup=Warmup(3))
-    else:
+    elif data == "digits":
         model = Model()
         training = Training(epochs=300, batch_size=64, warmup=Warmup(10), patience=50)
+    else:
+        # Images by the ten thousand: fewer passes, and a likelihood that takes minutes, not hours.
+        model, training = Model(latent=40), Training(epochs=100, warmup=Warmup(10), patience=20)
+        return Experiment(Data(data), model, objective, training, num_samples=50)
     return Experiment(Data(data), model, objective, training)
 
 

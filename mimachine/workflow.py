@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import mimachine
-from mimachine import conditionals, datasets, experiment, priors
+from mimachine import catalogue, conditionals, experiment, priors
 from mimachine.datasets import Dataset
 from mimachine.evaluation import Report, evaluate
 from mimachine.experiment import Experiment, Model
@@ -60,7 +60,7 @@ def objective(name: str) -> Objective:
         ValueError: If there is none; the nearest name is suggested.
     """
     if name not in OBJECTIVES:
-        raise ValueError(datasets.unknown("objective", name, tuple(OBJECTIVES)))
+        raise ValueError(catalogue.unknown("objective", name, OBJECTIVES))
     return OBJECTIVES[name]
 
 
@@ -73,7 +73,7 @@ def prepare(settings: Experiment) -> Dataset:
     Raises:
         ValueError: If the data are unknown or do not fit the likelihood.
     """
-    data = datasets.load(settings.data.name)
+    data = catalogue.load(settings.data.name)
     if _likelihood(settings.model, data) != "bernoulli":
         return data
     if data.levels is None:
@@ -101,7 +101,7 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
         )
     train: Source = TensorSource(data.train, seed)
     if _likelihood(settings.model, data) == "bernoulli":
-        train = Binarized(TensorSource(datasets.load(data.name).train, seed), seed)
+        train = Binarized(TensorSource(catalogue.load(data.name).train, seed), seed)
     return train, TensorSource(data.val, shuffle=False)
 
 

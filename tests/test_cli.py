@@ -123,6 +123,21 @@ def test_a_run_is_inspected_without_torch(trained, capsys):
     assert "header cannot be read" in capsys.readouterr().err
 
 
+def test_help_and_catalogue_name_the_same_data(capsys, monkeypatch, tmp_path):
+    from mimachine.catalogue import DATASETS
+
+    for variable in ("MIMACHINE_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    assert run("--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"DATA is one of: {', '.join(DATASETS)};" in text
+    assert run("data", "--json") == 0
+    listed = {entry["data"] for entry in json.loads(capsys.readouterr().out)}
+    assert listed == set(DATASETS) - {"digits", "mixture-2d"}
+    assert run("data") == 0
+    assert "t10k-images-idx3-ubyte" in capsys.readouterr().out
+
+
 MISTAKES = [
     (["trian"], "did you mean 'train'"),
     (["train"], "DATA"),

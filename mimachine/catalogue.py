@@ -1,0 +1,40 @@
+"""Catalogue: the data sets that commands know by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection
+
+from mimachine.datasets import Dataset, digits, mixture_2d
+from mimachine.imagesets import fashion_mnist, mnist, omniglot, omniglot_small
+
+__all__ = ["DATASETS", "load", "unknown"]
+
+DATASETS: dict[str, Callable[[], Dataset]] = {
+    "digits": digits,
+    "mixture-2d": mixture_2d,
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "omniglot": omniglot,
+    "omniglot-small": omniglot_small,
+}
+
+
+def load(name: str) -> Dataset:
+    """Load a data set by its name.
+
+    Raises:
+        ValueError: If there is no such data set; the nearest name is suggested. If a file of it
+            has other content than it should.
+        FileNotFoundError: If a file of it is nowhere to be had.
+    """
+    if name not in DATASETS:
+        raise ValueError(unknown("data", name, DATASETS))
+    return DATASETS[name]()
+
+
+def unknown(kind: str, name: str, known: Collection[str]) -> str:
+    """A message about a name that is not known, with the nearest one that is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{kind} must be one of {', '.join(known)}; got {name!r}{hint}"
