@@ -20,7 +20,7 @@ from mimachine.experiment import Experiment, Model, default, published
 from mimachine.training import Training
 
 if TYPE_CHECKING:
-    from mimachine.evaluation import Report
+    from mimachine.evaluation import Report as EvaluationReport
     from mimachine.fitting import History
     from mimachine.workflow import Trained
 
@@ -35,6 +35,7 @@ Train auto-encoders whose codes keep what the data say, and measure them.
   compare DATA       train several objectives on the same data, compare numbers and pictures
   inspect RUN        what a run holds, at once
   evaluate RUN       measure a trained model again, with more samples
+  report RUN         one HTML file with pictures, numbers and settings
   embed RUN          codes of the data
   reconstruct RUN    data, encoded and decoded again
   sample RUN         new data from the model
@@ -124,6 +125,21 @@ class Compare:
     training: Training = field(default_factory=Training)
     num_samples: int = 1000
     out: Path | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write report.html, one file with pictures, numbers in plain words and settings.
+
+    Attributes:
+        run: Run directory, or a directory that compare made.
+        embedding: How the codes are brought to two dimensions for their picture.
+        json: Print where it is as JSON.
+    """
+
+    run: RunPath
+    embedding: Literal["pca", "tsne"] = "pca"
     json: bool = False
 
 
@@ -380,7 +396,9 @@ def _resume(arguments: list[str]) -> None:
     _print_run(command, *done)
 
 
-def _print_run(command: Train | Resume, trained: Trained, history: History, report: Report) -> None:
+def _print_run(
+    command: Train | Resume, trained: Trained, history: History, report: EvaluationReport
+) -> None:
     path = trained.run.path
     if command.json:
         _print_json({"run": str(path), **trained.run.read_json("report.json")})
@@ -527,6 +545,20 @@ def _sample(arguments: list[str]) -> None:
     _write_arrays(command, "samples.npz", arrays, picture)
 
 
+def _report(arguments: list[str]) -> None:
+    command = _parse(Report, arguments)
+    from mimachine.report import write_comparison, write_report
+
+    if (command.run / "comparison.json").exists():
+        page = write_comparison(command.run)
+    else:
+        page = write_report(command.run, embedding=command.embedding)
+    if command.json:
+        _print_json({"file": str(page)})
+    else:
+        print(f"wrote {page}")
+
+
 def _data(arguments: list[str]) -> None:
     command = _parse(Data, arguments)
     from mimachine.downloads import located
@@ -552,6 +584,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "embed": _embed,
     "reconstruct": _reconstruct,
     "sample": _sample,
+    "report": _report,
     "data": _data,
 }
 
@@ -608,7 +641,7 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1))
 
 
-def _print_reports(reports: dict[str, Report]) -> None:
+def _print_reports(reports: dict[str, EvaluationReport]) -> None:
     """A table of metrics, a column for each report, with what they mean below."""
     from rich.console import Console
     from rich.table import Table

@@ -123,6 +123,12 @@ def test_a_run_is_inspected_without_torch(trained, capsys):
     assert "header cannot be read" in capsys.readouterr().err
 
 
+def test_a_report_is_written_for_a_run(trained, capsys):
+    assert run("report", "run") == 0
+    assert "wrote run/report.html" in capsys.readouterr().out
+    assert "negative_log_likelihood" in Path("run/report.html").read_text(encoding="utf-8")
+
+
 def test_help_and_catalogue_name_the_same_data(capsys, monkeypatch, tmp_path):
     from mimachine.catalogue import DATASETS
 
@@ -158,6 +164,7 @@ MISTAKES = [
     (["compare", "digits", "--objectives", "mim", "gan"], "objective must be one of"),
     (["evaluate", "nowhere"], "no run at nowhere"),
     (["inspect", "nowhere"], "no run at nowhere"),
+    (["report", "nowhere"], "nowhere"),
     (["inspect", "taken"], "has no experiment.json"),
     (["evaluate", "taken"], "not a complete run"),
     (["evaluate", "run", "--num-samples", "0"], "num_samples must be 1 or more"),
