@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,11 +170,12 @@ class _Trainer:
             for step, x in enumerate(batches, 1):
                 value = self.module(x.to(device, non_blocking=True), annealing)
                 loss = value.mean(-1)
-                if step % stride == 0 and not torch.isfinite(loss).all():
+                # Independent models add up and do not meet in any gradient.
+                summed = loss.sum() if loss.dim() else loss
+                if step % stride == 0 and not math.isfinite(summed.item()):
                     raise self._diverged(loss, number, step, x)
                 self.optimizer.zero_grad(set_to_none=True)
-                # Independent models add up and do not meet in any gradient.
-                fabric.backward(loss.sum() if loss.dim() else loss)
+                fabric.backward(summed)
                 self.wrapped.step()
                 losses.append(loss.detach())
                 counts.append(value.shape[-1])

@@ -617,7 +617,15 @@ def _scatter(points: Array, labels: Array | None, names: tuple[str, str], title:
             va="center",
             bbox={"facecolor": "white", "edgecolor": colour, "boxstyle": "round,pad=0.2"},
         )
-    figure.legend(loc="outside lower center", ncols=5, frameon=False, markerscale=1.5)
+    columns = max(1, 20 // (3 + max(len(str(label)) for label in classes)))
+    figure.legend(
+        loc="outside lower center",
+        ncols=columns,
+        columnspacing=1.2,
+        handletextpad=0.3,
+        frameon=False,
+        markerscale=1.5,
+    )
     return figure
 
 

@@ -273,6 +273,19 @@ def test_hostile_names_and_notes_are_text(tmp_path):
     assert words[-1] == f"{path}-again"
 
 
+def test_a_run_of_a_comparison_may_have_a_name_that_is_no_formula_and_no_tag(copied):
+    name = "$\\nonsense{$ <i> & 50%"
+    copied.rename(copied.parent / name)
+    measured = json.loads((copied.parent / name / "report.json").read_text())
+    saved = {"reports": {name: measured}, "summary": f"best: {name}"}
+    (copied.parent / "comparison.json").write_text(json.dumps(saved))
+    write_report(copied.parent / name)
+    read = page(write_comparison(copied.parent))
+    check_self_contained(read, {"%24%5Cnonsense%7B%24%20%3Ci%3E%20%26%2050%25/report.html"})
+    assert f"best: {name}" in read.text
+    assert "mimachine compare" not in read.text
+
+
 @pytest.mark.parametrize("file", report._FILES)
 def test_what_is_missing_is_named(file, copied):
     (copied / file).unlink()
