@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from mimachine.distributions import DiagNormal, Mixture
+from mimachine.preprocessing import Preprocessing
 from mimachine.randomness import derived_seed, forked
+from mimachine.rows import Rows
 
 __all__ = ["Dataset", "digits", "mixture_2d"]
 
@@ -26,21 +28,41 @@ class Dataset:
         train_labels: Classes of the training data.
         val_labels: Classes of the validation data.
         test_labels: Classes of the test data.
-        image_shape: Height and width where a row is an image.
+        image_shape: Channels, height and width where a row is an image, flattened in this order;
+            values are in [0, 1].
         levels: Number of grid values 0, 1/(L-1), ..., 1 that the data take, if they do.
         distribution: P(x) where it is known.
+        ink: Whether a grey value of 1 is ink, to be shown as black.
+        classes: Names of the classes, where labels are places in them.
+        preprocessing: How rows were made of a file's values, and are made values again; None where
+            rows are the data themselves.
     """
 
     name: str
-    train: Tensor
-    val: Tensor
-    test: Tensor
+    train: Tensor | Rows
+    val: Tensor | Rows
+    test: Tensor | Rows
     train_labels: Tensor | None = None
     val_labels: Tensor | None = None
     test_labels: Tensor | None = None
-    image_shape: tuple[int, int] | None = None
+    image_shape: tuple[int, int, int] | None = None
     levels: int | None = None
     distribution: Mixture | None = None
+    ink: bool = True
+    classes: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
+
+    @property
+    def log_volume(self) -> float:
+        """What a log-density of rows exceeds that of the original values by, in nats."""
+        return 0.0 if self.preprocessing is None else self.preprocessing.log_volume
+
+    @property
+    def unit(self) -> str:
+        """Unit of the rows' values."""
+        if self.preprocessing is None or not self.preprocessing.standardized:
+            return "units of x"
+        return "std of x"
 
 
 def digits() -> Dataset:
@@ -67,7 +89,7 @@ def digits() -> Dataset:
         y[train],
         y[val],
         y[test],
-        image_shape=(8, 8),
+        image_shape=(1, 8, 8),
         levels=17,
     )
 

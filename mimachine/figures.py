@@ -77,7 +77,7 @@ def plane(models: Mapping[str, tuple[Joint, Report]], data: Dataset, seed: int =
 
 def image_reconstructions(models: Mapping[str, Joint], data: Dataset, count: int = 12) -> Figure:
     """Test images, and under them what each model makes of their codes' means."""
-    height, width = _image_shape(data)
+    shape = _image_shape(data)
     originals = data.test[:count]
     rows = {"test data": originals}
     for name, model in models.items():
@@ -85,17 +85,17 @@ def image_reconstructions(models: Mapping[str, Joint], data: Dataset, count: int
             rows[name] = model.decoder(codes(model, originals).mean).mean
     figure, axes = _panels(len(rows), 1, width=0.6 * count, height=0.9)
     for axis, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
-        _show(axis, _tiled(images, height, width, columns=count))
+        _show(axis, _tiled(images, shape, columns=count), data.ink)
         axis.set_title(name, loc="left", fontsize=9)
     return figure
 
 
 def image_samples(samples: Mapping[str, Tensor], data: Dataset, columns: int = 8) -> Figure:
     """Images drawn from each model, a block for each."""
-    height, width = _image_shape(data)
+    shape = _image_shape(data)
     figure, axes = _panels(1, len(samples), width=3.2, height=3.4)
     for axis, (name, images) in zip(axes[0], samples.items(), strict=True):
-        _show(axis, _tiled(images, height, width, columns))
+        _show(axis, _tiled(images, shape, columns), data.ink)
         axis.set_title(name)
     return figure
 
@@ -149,24 +149,31 @@ def _latent_panel(axis: Axes, mean: Tensor, std: Tensor) -> None:
     axis.set(xlabel="$z_1$", ylabel="$z_2$")
 
 
-def _image_shape(data: Dataset) -> tuple[int, int]:
+def _image_shape(data: Dataset) -> tuple[int, int, int]:
     if data.image_shape is None:
         raise ValueError(f"{data.name} does not consist of images")
     return data.image_shape
 
 
-def _tiled(images: Tensor, height: int, width: int, columns: int) -> np.ndarray[Any, Any]:
+def _tiled(images: Tensor, shape: tuple[int, int, int], columns: int) -> np.ndarray[Any, Any]:
+    """Images in a grid, as one of shape (H', W', C) with one channel for grey or three."""
+    channels, height, width = shape
     rows = math.ceil(len(images) / columns)
     # A border of half-grey separates the images whatever their background is.
-    tiles = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1), 0.5)
-    for index, image in enumerate(images.reshape(-1, height, width).numpy()):
+    tiles = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), 0.5)
+    upright = images.reshape(-1, *shape).permute(0, 2, 3, 1).cpu().numpy()
+    for index, image in enumerate(upright):
         top, left = (index // columns) * (height + 1), (index % columns) * (width + 1)
         tiles[top : top + height, left : left + width] = image
-    return tiles
+    return tiles[..., :3].clip(0, 1)
 
 
-def _show(axis: Axes, image: np.ndarray[Any, Any]) -> None:
-    axis.imshow(image, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+def _show(axis: Axes, image: np.ndarray[Any, Any], ink: bool) -> None:
+    if image.shape[-1] < 3:
+        colours = "gray_r" if ink else "gray"
+        axis.imshow(image[..., 0], cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+    else:
+        axis.imshow(image, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)

@@ -362,6 +362,6 @@ def _dataset(
         classes(train),
         classes(val),
         classes(test),
-        image_shape=image_shape,
+        image_shape=(1, *image_shape),
         levels=LEVELS,
     )

@@ -203,7 +203,9 @@ def _write(file: Path, page: Mapping[str, Any]) -> Path:
 def _described(data: Dataset) -> str:
     size = f"{data.test[0].numel()} numbers"
     if data.image_shape is not None:
-        size = f"an image of {data.image_shape[0]} × {data.image_shape[1]} pixels"
+        size = "an image of {1} × {2} pixels{0}".format(
+            " in colour" if data.image_shape[0] > 1 else "", *data.image_shape[1:]
+        )
     parts = f"{len(data.train):,} for training, {len(data.val):,} for validation"
     return (
         f"Data: {data.name}, each {size}; {parts}, and {len(data.test):,} for the test, on which "

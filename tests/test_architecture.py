@@ -14,6 +14,10 @@ PACKAGE = Path(mimachine.__file__).parent
 # A module imports only from modules that stand before it.
 ORDER = [
     "training",
+    "memory",
+    "preprocessing",
+    "tables",
+    "imagefolder",
     "networks",
     "distributions",
     "conditionals",
@@ -21,6 +25,7 @@ ORDER = [
     "joint",
     "randomness",
     "objectives",
+    "rows",
     "sources",
     "state",
     "runs",
@@ -35,6 +40,7 @@ ORDER = [
     "downloads",
     "imagesets",
     "catalogue",
+    "userdata",
     "evaluation",
     "experiment",
     "workflow",

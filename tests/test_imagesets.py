@@ -100,7 +100,7 @@ def test_rows_are_the_images_in_order_with_their_labels(tmp_path):
     contents = {name: idx(array) for name, array in arrays.items()}
     files = written(tmp_path, contents, compressed=("images", "test-labels"))
     data = from_idx(tmp_path, files)
-    assert (data.name, data.image_shape, data.levels) == ("things", (3, 4), 256)
+    assert (data.name, data.image_shape, data.levels) == ("things", (1, 3, 4), 256)
     images = torch.tensor(arrays["images"]).reshape(5, 12)
     expected = [images[:3], images[3:], torch.tensor(arrays["test-images"]).reshape(2, 12)]
     for split, pixels in zip(splits(data), expected, strict=True):
@@ -148,7 +148,7 @@ def from_mat(folder, variables):
 def test_characters_keep_their_labels_and_stand_upright(tmp_path):
     variables = mat_variables()
     data = from_mat(tmp_path, variables)
-    assert (data.image_shape, data.levels) == ((28, 28), 256)
+    assert (data.image_shape, data.levels) == ((1, 28, 28), 256)
 
     # What the authors' loader does to the pixels, and to their order.
     def upright(columns):
@@ -263,7 +263,7 @@ def from_archives(folder, first, second, per_character=(2, 1, 2)):
 def test_each_drawing_is_in_one_split_once_with_its_character(tmp_path):
     # The second character is in both archives, as Greek and Latin are.
     data = from_archives(tmp_path, archive("first", (1, 2)), archive("second", (0, 1)))
-    assert (data.image_shape, data.levels) == ((28, 28), 256)
+    assert (data.image_shape, data.levels) == ((1, 28, 28), 256)
     assert [Counter(y.tolist()) for y in labels(data)] == [
         {0: 2, 1: 2, 2: 2},
         {0: 1, 1: 1, 2: 1},
@@ -333,7 +333,7 @@ MNIST_TEST = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
 def test_real_splits_have_their_sizes_and_lie_on_the_grid(real):
-    assert (real.image_shape, real.levels) == ((28, 28), 256)
+    assert (real.image_shape, real.levels) == ((1, 28, 28), 256)
     assert tuple(map(len, splits(real))) == tuple(map(len, labels(real))) == SIZES[real.name]
     for split in splits(real):
         assert split.shape[1] == 784

@@ -1,0 +1,45 @@
+"""Memory: how much this machine has, and from what size on data stay on disk."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+__all__ = ["MAPPED_SHARE", "available", "release", "stays_on_disk"]
+
+MAPPED_SHARE = 1 / 32
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_UNKNOWN = 4 << 30
+
+
+def available() -> int:
+    """Bytes of memory that this process may use: the machine's, or its container's if less."""
+    try:
+        sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf.
+        sizes = [_UNKNOWN]
+    for file in _LIMITS:
+        try:
+            sizes.append(int(Path(file).read_text()))
+        except (OSError, ValueError):  # No such limit, or it says "max".
+            continue
+    return min(sizes)
+
+
+def stays_on_disk(num_bytes: int) -> bool:
+    """Whether an array is so large that it is better read from disk as it is needed."""
+    return num_bytes > MAPPED_SHARE * available()
+
+
+def release(array: Any) -> None:
+    """Give back the memory of an array that is mapped from a file; it is read again when needed.
+
+    Pages that were read stay with a process until memory is short, which looks like a process that
+    holds its whole file.
+    """
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "base", None)
+    if array is not None and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)

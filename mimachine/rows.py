@@ -1,0 +1,79 @@
+"""Rows: data that stay in their file, and become tensors a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mimachine import memory
+from mimachine.preprocessing import Preprocessing
+
+__all__ = ["Rows"]
+
+# Mapped pages are given back each time so many bytes were read.
+_HELD_BYTES = 128 << 20
+
+
+class Rows:
+    """Chosen rows of an array as a model sees them; the part of a tensor's interface that needs.
+
+    It has what is used of a tensor of shape (N, D) without holding it: `len`, `shape`, `dtype`,
+    indexing and slicing of the first axis, `split` and `to`.
+
+    Args:
+        values: The file's values, (M, *S), usually mapped.
+        places: Which of them, and in which order, shape (N,).
+        preprocessing: How they become rows.
+        device: Where the tensors are to be.
+    """
+
+    dtype = torch.float32
+
+    def __init__(
+        self,
+        values: NDArray[Any],
+        places: NDArray[np.int64],
+        preprocessing: Preprocessing,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.values, self.places, self.preprocessing = values, places, preprocessing
+        self.device = torch.device(device)
+        self._read = 0
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape (N, D) of the tensor that this stands for."""
+        return torch.Size((len(self.places), self.preprocessing.num_features))
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of that tensor."""
+        return self.shape.numel() * 4
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: slice | Tensor | NDArray[Any]) -> Tensor:
+        """Rows as a tensor (n, D)."""
+        if isinstance(index, Tensor):
+            index = index.cpu().numpy()
+        block = np.asarray(self.values[self.places[index]])
+        self._read += block.nbytes
+        if self._read > _HELD_BYTES:
+            memory.release(self.values)
+            self._read = 0
+        return torch.from_numpy(self.preprocessing.apply(block)).to(self.device)
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """Blocks of at most so many rows, in order."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    def to(self, device: torch.device | str) -> Rows:
+        """The same rows, with their tensors elsewhere."""
+        return Rows(self.values, self.places, self.preprocessing, device)
