@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from mimachine.datasets import Dataset, digits, mixture_2d
 from mimachine.imagesets import fashion_mnist, mnist, omniglot, omniglot_small
+from mimachine.suggestions import unknown
 
-__all__ = ["DATASETS", "load", "unknown"]
+__all__ = ["DATASETS", "load"]
 
 DATASETS: dict[str, Callable[[], Dataset]] = {
     "digits": digits,
@@ -31,10 +31,3 @@ def load(name: str) -> Dataset:
     if name not in DATASETS:
         raise ValueError(unknown("data", name, DATASETS))
     return DATASETS[name]()
-
-
-def unknown(kind: str, name: str, known: Collection[str]) -> str:
-    """A message about a name that is not known, with the nearest one that is."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"{kind} must be one of {', '.join(known)}; got {name!r}{hint}"

@@ -9,20 +9,34 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
 import mimachine
-from mimachine.experiment import Experiment, Model, default, published
+from mimachine.experiment import Experiment, default, published
+from mimachine.options import (
+    Compare,
+    Data,
+    Embed,
+    Evaluate,
+    Inspect,
+    Reconstruct,
+    Report,
+    Resume,
+    Sample,
+    Train,
+)
+from mimachine.suggestions import unknown
 from mimachine.training import Training
 
 if TYPE_CHECKING:
     from mimachine.evaluation import Report as EvaluationReport
     from mimachine.fitting import History
-    from mimachine.workflow import Trained
+    from mimachine.results import Columns
+    from mimachine.workflow import Selection, Trained
 
 __all__ = ["main"]
 
@@ -41,11 +55,13 @@ Train auto-encoders whose codes keep what the data say, and measure them.
   sample RUN         new data from the model
   data               the data sets and where their files are
 
-DATA is one of: digits, mixture-2d, mnist, fashion-mnist, omniglot, omniglot-small; the last four
-have files, which are looked for in the folder that MIMACHINE_DATA names, in /usr/share/datasets
+DATA is a file of your own (.csv, .tsv, .npy, .npz, .parquet), a folder of images, or one of:
+digits, mixture-2d, mnist, fashion-mnist, omniglot, omniglot-small. The last four have files, which
+are looked for in --data-dir DIR, in the folder that MIMACHINE_DATA names, in /usr/share/datasets
 and in the cache, and downloaded else. RUN is a directory that train made.
 
   mimachine compare digits
+  mimachine train measurements.csv --labels species
   mimachine train digits --objective mim --model.latent 20 --out digits-run
   mimachine sample digits-run
 
@@ -54,192 +70,6 @@ A mistake is one line and exit code 2; --debug shows where it came from."""
 
 EXIT_MISTAKE, EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 3, 130, 143
 
-DataName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-Split = Literal["train", "val", "test"]
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train one model, keep its best weights, and measure it on the test split.
-
-    Attributes:
-        data: Data set, see mimachine data.
-        objective: mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce or auto-encoder.
-        preset: Settings to start from: the library's, or those the paper's figures were made with.
-        model: Encoder, decoder and prior.
-        training: Training recipe.
-        num_samples: Importance samples for the likelihood of each test datum.
-        out: Run directory; by default a new one under runs/.
-        checkpoint_seconds: Least time between two writes of the state that --resume RUN goes on
-            from.
-        json: Print the report as JSON.
-    """
-
-    data: DataName
-    objective: str = "mim"
-    preset: Literal["default", "published"] = "default"
-    model: Model = field(default_factory=Model)
-    training: Training = field(default_factory=Training)
-    num_samples: int = 1000
-    out: Path | None = None
-    checkpoint_seconds: float = 10.0
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Resume:
-    """Go on with an interrupted run; it ends as if it had not been interrupted.
-
-    Attributes:
-        resume: Run directory.
-        checkpoint_seconds: Least time between two writes of the state.
-        json: Print the report as JSON.
-    """
-
-    resume: Path
-    checkpoint_seconds: float = 10.0
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Compare:
-    """Train several objectives with the same architecture and data; compare them side by side.
-
-    Attributes:
-        data: Data set, see mimachine data.
-        objectives: Two or more of mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce,
-            auto-encoder.
-        preset: Settings to start from: the library's, or those the paper's figures were made with.
-        model: Encoder, decoder and prior.
-        training: Training recipe.
-        num_samples: Importance samples for the likelihood of each test datum.
-        out: Directory for the runs and the pictures; by default a new one under runs/.
-        json: Print the comparison as JSON.
-    """
-
-    data: DataName
-    objectives: tuple[str, ...] = ("mim", "vae")
-    preset: Literal["default", "published"] = "default"
-    model: Model = field(default_factory=Model)
-    training: Training = field(default_factory=Training)
-    num_samples: int = 1000
-    out: Path | None = None
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Report:
-    """Write report.html, one file with pictures, numbers in plain words and settings.
-
-    Attributes:
-        run: Run directory, or a directory that compare made.
-        embedding: How the codes are brought to two dimensions for their picture.
-        json: Print where it is as JSON.
-    """
-
-    run: RunPath
-    embedding: Literal["pca", "tsne"] = "pca"
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Data:
-    """List the data sets and where their files were found; nothing is downloaded.
-
-    Attributes:
-        json: Print the list as JSON.
-    """
-
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Inspect:
-    """Tell what a run directory holds, without loading torch.
-
-    Attributes:
-        run: Run directory.
-        json: Print everything as JSON.
-    """
-
-    run: RunPath
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Measure a trained model on the test split and write report.json anew.
-
-    Attributes:
-        run: Run directory.
-        num_samples: Importance samples for the likelihood of each test datum.
-        json: Print the report as JSON.
-    """
-
-    run: RunPath
-    num_samples: int = 5000
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Embed:
-    """Write the codes of data to an .npz file: mean and std of q(z|x), and labels if there are.
-
-    Attributes:
-        run: Run directory.
-        data: Data set; by default the one the model was trained on.
-        split: Which split to encode.
-        out: The file; by default RUN/codes.npz.
-        json: Print where it is as JSON.
-    """
-
-    run: RunPath
-    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
-    split: Split = "test"
-    out: Path | None = None
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Reconstruct:
-    """Encode data and decode them again: an .npz file with x, mean, sample and z.
-
-    Attributes:
-        run: Run directory.
-        data: Data set; by default the one the model was trained on.
-        split: Which split to reconstruct.
-        seed: Seed of the samples of p(x|z).
-        out: The file; by default RUN/reconstructions.npz.
-        json: Print where it is as JSON.
-    """
-
-    run: RunPath
-    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
-    split: Split = "test"
-    seed: int = 0
-    out: Path | None = None
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Draw new data from the model: an .npz file with sample, mean and z.
-
-    Attributes:
-        run: Run directory.
-        num: How many.
-        seed: Seed of the draws.
-        out: The file; by default RUN/samples.npz.
-        json: Print where it is as JSON.
-    """
-
-    run: RunPath
-    num: int = 64
-    seed: int = 0
-    out: Path | None = None
-    json: bool = False
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, or 2 after a user's mistake, 3 if training diverged."""
@@ -247,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        _dispatch(arguments)
+        with _data_dir(arguments):
+            _dispatch(arguments)
         sys.stdout.flush()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_MISTAKE
@@ -259,6 +90,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"mimachine: error: {' '.join(str(error).split())}", file=sys.stderr)
         return EXIT_MISTAKE
+    except (MemoryError, RuntimeError) as error:
+        if debug or not _is_out_of_memory(error):
+            raise
+        print(
+            "mimachine: error: out of memory; try a smaller model.hidden, model.latent or "
+            f"training.batch_size ({' '.join(str(error).split())})",
+            file=sys.stderr,
+        )
+        return EXIT_MISTAKE
     except FloatingPointError as error:
         print(f"mimachine: training diverged: {error}", file=sys.stderr)
         return EXIT_DIVERGED
@@ -266,6 +106,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("mimachine: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short: torch says so by a plain RuntimeError on a processor."""
+    return isinstance(error, MemoryError) or "memory" in str(error)
+
+
+@contextlib.contextmanager
+def _data_dir(arguments: list[str]) -> Iterator[None]:
+    """Take --data-dir DIR from the arguments; it is MIMACHINE_DATA for this command."""
+    from mimachine.downloads import VARIABLE
+
+    before = os.environ.get(VARIABLE)
+    for place, argument in enumerate(arguments):
+        name, has_value, value = argument.partition("=")
+        if name != "--data-dir":
+            continue
+        if not has_value:
+            value = arguments[place + 1] if place + 1 < len(arguments) else ""
+        if not os.path.isdir(value):
+            raise ValueError(f"--data-dir must be a directory, got {value!r}")
+        del arguments[place : place + (1 if has_value else 2)]
+        os.environ[VARIABLE] = value
+        break
+    try:
+        yield
+    finally:
+        os.environ.pop(VARIABLE, None)
+        if before is not None:
+            os.environ[VARIABLE] = before
 
 
 def _dispatch(arguments: list[str]) -> None:
@@ -278,15 +148,7 @@ def _dispatch(arguments: list[str]) -> None:
     elif arguments[0] in _COMMANDS:
         _COMMANDS[arguments[0]](arguments[1:])
     else:
-        raise ValueError(_unknown_command(arguments[0]))
-
-
-def _unknown_command(name: str) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(name, _COMMANDS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"command must be one of {', '.join(_COMMANDS)}; got {name!r}{hint}"
+        raise ValueError(unknown("command", arguments[0], _COMMANDS))
 
 
 # --- reading arguments ---------------------------------------------------------------------------
@@ -327,8 +189,10 @@ def _one_line(panel: str) -> str:
     return text
 
 
-def _settings(preset: str, data: str, objective: str) -> Experiment:
-    return published(data, objective) if preset == "published" else default(data, objective)
+def _settings(command: Train | Compare, objective: str) -> Experiment:
+    if command.preset == "published":
+        return published(command.data, objective)
+    return default(command.data, objective, command.file)
 
 
 Trainer = TypeVar("Trainer", Train, Compare)
@@ -351,7 +215,7 @@ def _parse_trainer(command: type[Trainer], arguments: list[str], objective: str 
         return _parse(command, arguments)
     if not first.data:
         return _parse(command, arguments)
-    settings = _settings(first.preset, first.data, objective or getattr(first, "objective", ""))
+    settings = _settings(first, objective or getattr(first, "objective", ""))
     start = replace(
         first,
         model=settings.model,
@@ -372,7 +236,7 @@ def _train(arguments: list[str]) -> None:
     settings = _experiment(command, command.objective)
     from mimachine import workflow
 
-    out = command.out or _new_directory(f"{command.data}-{command.objective}")
+    out = command.out or _new_directory(f"{Path(command.data).stem}-{command.objective}")
     with _interruptible(out):
         done = workflow.train(
             settings,
@@ -400,12 +264,18 @@ def _print_run(
     command: Train | Resume, trained: Trained, history: History, report: EvaluationReport
 ) -> None:
     path = trained.run.path
+    if command.report:
+        from mimachine.report import write_report
+
+        page = write_report(path)
     if command.json:
         _print_json({"run": str(path), **trained.run.read_json("report.json")})
         return
     ending = "stopped early" if history.stopped_early else "all epochs done"
     print(f"best epoch {history.best_epoch} of {len(history.epochs)} ({ending})")
     _print_reports({trained.experiment.objective: report})
+    if command.report:
+        print(f"report: {page}")
     print(f"next: mimachine sample {path}    mimachine embed {path}")
 
 
@@ -423,6 +293,14 @@ def _interruptible(run: Path) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except OSError as error:
+        if not (run / "state.ckpt").exists() or isinstance(error, BlockingIOError):
+            raise
+        # A disk that is full, say.
+        raise OSError(
+            f"{error}; the state of the last checkpoint is kept. When that is mended, go on with: "
+            f"mimachine train --resume {run}"
+        ) from error
     except KeyboardInterrupt as interruption:
         kept = (
             "the state of its last checkpoint is kept"
@@ -451,14 +329,20 @@ def _compare(arguments: list[str]) -> None:
 
     for name in experiments:
         workflow.objective(name)
-    out = command.out or _new_directory(f"compare-{command.data}")
+    out = command.out or _new_directory(f"compare-{Path(command.data).stem}")
     result = comparison.compare(experiments, out, say=lambda text: _say(command, text))
+    if command.report:
+        from mimachine.report import write_comparison
+
+        page = write_comparison(out)
     if command.json:
         _print_json(result.to_json())
         return
     _print_reports(result.reports)
     print(result.summary)
     print("pictures: " + ", ".join(str(picture) for picture in result.pictures))
+    if command.report:
+        print(f"report: {page}")
 
 
 def _inspect(arguments: list[str]) -> None:
@@ -508,41 +392,59 @@ def _evaluate(arguments: list[str]) -> None:
 def _embed(arguments: list[str]) -> None:
     command = _parse(Embed, arguments)
     from mimachine.representation import codes
+    from mimachine.results import Columns
 
-    trained, x, labels = _opened(command)
-    encoded = codes(trained.model, x)
-    arrays = {"mean": encoded.mean, "std": encoded.std}
-    if labels is not None:
-        arrays["labels"] = labels
-    _write_arrays(command, "codes.npz", arrays)
+    trained, chosen = _selected(command)
+    encoded = codes(trained.model, chosen.rows)
+    mean, std = encoded.mean.numpy(), encoded.std.numpy()
+    arrays = {"mean": mean, "std": std}
+    latents = range(1, mean.shape[1] + 1)
+    table = Columns((*(f"z{i}" for i in latents), *(f"std{i}" for i in latents)), (mean, std))
+    if chosen.labels is not None:
+        arrays["labels"] = chosen.labels
+        table = Columns((*table.names, "label"), (*table.parts, chosen.labels[:, None]))
+    _write(command, "codes.npz", arrays, table)
 
 
 def _reconstruct(arguments: list[str]) -> None:
     command = _parse(Reconstruct, arguments)
     from mimachine import figures, workflow
+    from mimachine.results import named
 
-    trained, x, _ = _opened(command)
-    drawn = workflow.reconstruct(trained.model, x, command.seed)
-    arrays = {"x": x, "mean": drawn.mean, "sample": drawn.x, "z": drawn.z}
+    trained, chosen = _selected(command)
+    data = trained.data
+    drawn = workflow.reconstruct(trained.model, chosen.rows, command.seed)
+    arrays = {
+        "x": data.restore(chosen.rows[:]),
+        "mean": data.restore(drawn.mean),
+        "sample": data.restore(drawn.x),
+        "z": drawn.z.numpy(),
+    }
     picture = None
-    if trained.data.image_shape is not None:
+    if data.image_shape is not None:
         name = trained.experiment.objective
-        picture = figures.image_reconstructions({name: trained.model}, trained.data)
-    _write_arrays(command, "reconstructions.npz", arrays, picture)
+        picture = figures.image_reconstructions({name: trained.model}, data)
+    _write(command, "reconstructions.npz", arrays, named(data.columns, arrays["mean"]), picture)
 
 
 def _sample(arguments: list[str]) -> None:
     command = _parse(Sample, arguments)
     from mimachine import figures, workflow
+    from mimachine.results import named
 
     trained = workflow.open_run(command.run)
+    data = trained.data
     drawn = workflow.sample(trained.model, command.num, command.seed)
     picture = None
-    if trained.data.image_shape is not None:
+    if data.image_shape is not None:
         shown = {trained.experiment.objective: drawn.mean[:64]}
-        picture = figures.image_samples(shown, trained.data)
-    arrays = {"sample": drawn.x, "mean": drawn.mean, "z": drawn.z}
-    _write_arrays(command, "samples.npz", arrays, picture)
+        picture = figures.image_samples(shown, data)
+    arrays = {
+        "sample": data.restore(drawn.x),
+        "mean": data.restore(drawn.mean),
+        "z": drawn.z.numpy(),
+    }
+    _write(command, "samples.npz", arrays, named(data.columns, arrays["sample"]), picture)
 
 
 def _report(arguments: list[str]) -> None:
@@ -589,34 +491,19 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
 }
 
 
-class _Opened(NamedTuple):
-    trained: Trained
-    x: Any
-    labels: Any
-
-
-def _opened(command: Embed | Reconstruct) -> _Opened:
-    """A run's model with the split of the data that a command asks for."""
+def _selected(command: Embed | Reconstruct) -> tuple[Trained, Selection]:
+    """A run, and the data to apply it to."""
     from mimachine import workflow
 
     trained = workflow.open_run(command.run)
-    data = trained.data
-    if command.data is not None and command.data != data.name:
-        other = replace(trained.experiment.data, name=command.data)
-        data = workflow.prepare(replace(trained.experiment, data=other))
-        expected, came = trained.data.train.shape[1], data.train.shape[1]
-        if came != expected:
-            raise ValueError(
-                f"data must have {expected} columns, as the run's {trained.data.name} has; "
-                f"{data.name} has {came}"
-            )
-        trained = replace(trained, data=data)
-    x, labels = getattr(data, command.split), getattr(data, f"{command.split}_labels")
-    return _Opened(trained, x, labels)
+    chosen = workflow.select(trained, command.data, command.split)
+    for note in chosen.notes:
+        print(note, file=sys.stderr)
+    return trained, chosen
 
 
 def _experiment(command: Train | Compare, objective: str) -> Experiment:
-    start = _settings(command.preset, command.data, objective)
+    start = _settings(command, objective)
     return replace(
         start, model=command.model, training=command.training, num_samples=command.num_samples
     )
@@ -666,17 +553,18 @@ def _print_reports(reports: dict[str, EvaluationReport]) -> None:
                 console.print(f"  {metric.name}: {note}", soft_wrap=True, highlight=False)
 
 
-def _write_arrays(
-    command: Embed | Reconstruct | Sample, name: str, arrays: dict[str, Any], picture: Any = None
+def _write(
+    command: Embed | Reconstruct | Sample,
+    name: str,
+    arrays: dict[str, Any],
+    table: Columns,
+    picture: Any = None,
 ) -> None:
-    """Write an .npz file, and a picture beside it where there is one; say where they are."""
-    import numpy as np
+    """Write a file of results, and a picture beside it where there is one; say where they are."""
+    from mimachine.results import write_results
 
     file = command.out or command.run / name
-    if file.suffix != ".npz":
-        raise ValueError(f"out must end in .npz, got {file}")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(file, **{key: value.numpy() for key, value in arrays.items()})
+    write_results(file, arrays, table)
     written = {"file": str(file)}
     if picture is not None:
         picture.savefig(file.with_suffix(".png"))
@@ -686,6 +574,8 @@ def _write_arrays(
         _print_json({**written, "shapes": shapes})
         return
     shapes_text = ", ".join(f"{key} {tuple(value.shape)}" for key, value in arrays.items())
+    if file.suffix == ".csv":
+        shapes_text = f"{len(table.parts[0])} rows of {len(table.names)} columns"
     print(f"wrote {file}: {shapes_text}")
     if picture is not None:
         print(f"picture: {written['picture']}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mimachine.distributions import DiagNormal, Mixture
@@ -36,12 +38,14 @@ class Dataset:
         classes: Names of the classes, where labels are places in them.
         preprocessing: How rows were made of a file's values, and are made values again; None where
             rows are the data themselves.
+        fingerprint: Hash by which a file's values are known again.
+        notes: What was decided when the data were read, a sentence each.
     """
 
     name: str
     train: Tensor | Rows
-    val: Tensor | Rows
-    test: Tensor | Rows
+    val: Tensor
+    test: Tensor
     train_labels: Tensor | None = None
     val_labels: Tensor | None = None
     test_labels: Tensor | None = None
@@ -51,6 +55,18 @@ class Dataset:
     ink: bool = True
     classes: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
+    fingerprint: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """Names of the columns of the file that the data come from, where it has them."""
+        return None if self.preprocessing is None else self.preprocessing.columns
+
+    def restore(self, rows: Tensor) -> NDArray[Any]:
+        """Rows (n, D) in the units and the shape that the data have in their file."""
+        values = rows.cpu().numpy()
+        return values if self.preprocessing is None else self.preprocessing.restore(values)
 
     @property
     def log_volume(self) -> float:

@@ -33,6 +33,8 @@ _NEIGHBOURS = (1, 3, 5, 10)
 # KSG compares all pairs above a few dimensions, and its bias says little there anyway.
 _MOST_KSG_DATA = 10_000
 _TRUSTED_KSG_DIMENSIONS = 20
+# More training codes change an accuracy little, and cost as much as the training.
+_MOST_NEIGHBOURS = 50_000
 
 ADVICE = {
     "healthy": "The codes depend on the data and have a width of their own.",
@@ -135,15 +137,17 @@ def evaluate(model: Joint, data: Dataset, *, num_samples: int = 1000, seed: int 
         seed: Seed of the noise; the global generator is left as found.
     """
     device = next(model.parameters()).device
-    test, train = data.test.to(device), data.train.to(device)
+    test = data.test.to(device)
     with forked(derived_seed(seed, "evaluation"), device), evaluating(model), torch.no_grad():
         test_codes = codes(model, test)
-        metrics = [*_likelihood(model, test, num_samples), _rate(model, test)]
+        metrics = _likelihood(model, test, num_samples, data.log_volume)
+        metrics.append(_rate(model, test))
         if len(test) >= 4:
             metrics.append(_information(test, test_codes))
-        metrics += _reconstruction(model, test, test_codes)
+        metrics += _reconstruction(model, test, test_codes, data.unit)
         if data.train_labels is not None and data.test_labels is not None:
-            labels = (data.train_labels, data.test_labels)
+            labels = (data.train_labels[:_MOST_NEIGHBOURS], data.test_labels)
+            train = data.train[:_MOST_NEIGHBOURS].to(device)
             metrics += _neighbours(codes(model, train), test_codes, *labels)
         floor = model.encoder.floor if isinstance(model.encoder, Gaussian) else 0.0
         health = diagnose_codes(test_codes.mean, test_codes.std, floor)
@@ -164,7 +168,8 @@ def _metric(
     return Metric(name, estimate.value, unit, definition, latent, error, notes)
 
 
-def _likelihood(model: Joint, x: Tensor, num_samples: int) -> list[Metric]:
+def _likelihood(model: Joint, x: Tensor, num_samples: int, log_volume: float) -> list[Metric]:
+    """Likelihood and ELBO, of the data in their own units."""
     result = log_likelihood(model, x, num_samples)
     effective = result.effective_sample_sizes
     poor = float((effective < 10).double().mean())
@@ -174,7 +179,7 @@ def _likelihood(model: Joint, x: Tensor, num_samples: int) -> list[Metric]:
     return [
         _metric(
             "negative_log_likelihood",
-            Estimate.mean_of(-result.values),
+            Estimate.mean_of(log_volume - result.values),
             "nats",
             f"-log of the mean of {num_samples} importance weights p(x|z) p(z) / q(z|x), "
             "z ~ q(z|x); an upper bound in expectation",
@@ -183,7 +188,7 @@ def _likelihood(model: Joint, x: Tensor, num_samples: int) -> list[Metric]:
         ),
         _metric(
             "negative_elbo",
-            Estimate.mean_of(-result.evidence_lower_bounds),
+            Estimate.mean_of(log_volume - result.evidence_lower_bounds),
             "nats",
             "-E[log p(x|z) + log p(z) - log q(z|x)], z ~ q(z|x), from the same samples; what the "
             "likelihood's estimate would be with one sample each",
@@ -233,7 +238,7 @@ def _information(x: Tensor, encoded: Codes) -> Metric:
     )
 
 
-def _reconstruction(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
+def _reconstruction(model: Joint, x: Tensor, encoded: Codes, unit: str) -> list[Metric]:
     by_mean, sampled = [], []
     for rows, mean, sample in zip(
         x.split(4096), encoded.mean.split(4096), encoded.sample.split(4096), strict=True
@@ -248,7 +253,7 @@ def _reconstruction(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
         _metric(
             "reconstruction_rmse",
             Estimate(root, error),
-            "units of x",
+            unit,
             "root of the mean squared difference of x and the decoder's mean at the code's mean, "
             "over data and dimensions",
             "mean",
@@ -256,7 +261,7 @@ def _reconstruction(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
         _metric(
             "sampled_reconstruction_distance",
             Estimate.mean_of(torch.cat(sampled)),
-            "units of x",
+            unit,
             "mean Euclidean distance of x and a sample of p(x|z), z ~ q(z|x); the paper's "
             '"reconstruction error"',
             "sample",

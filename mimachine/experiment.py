@@ -6,14 +6,54 @@ Nothing here needs torch: a command line can show and check settings before payi
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mimachine.suggestions import unknown
 from mimachine.training import Noam, Training, Warmup
 
-__all__ = ["Data", "Experiment", "Model", "default", "from_json", "published", "to_json"]
+__all__ = [
+    "NAMES",
+    "Data",
+    "Experiment",
+    "File",
+    "Model",
+    "default",
+    "from_json",
+    "published",
+    "to_json",
+]
 
 FORMAT_VERSION = 1
+
+
+NAMES = ("digits", "mixture-2d", "mnist", "fashion-mnist", "omniglot", "omniglot-small")
+
+
+@dataclass(frozen=True)
+class File:
+    """How to read a file or a folder of one's own.
+
+    Attributes:
+        labels: Column of a .csv or .parquet file, or array of an .npz file, with the classes of
+            the rows; or a file of one class a line. The model does not see them. Images have the
+            names of their folders.
+        drop: Columns to leave out.
+        array: Array of an .npz file to read; by default x, or the only one.
+        image_shape: Height and width, or height, width and channels, of the images that rows are.
+        resize: Height and width to bring the images of a folder to.
+        standardize: Bring columns to mean 0 and standard deviation 1 where p(x|z) is Gaussian.
+            Likelihoods are those of the original values all the same.
+    """
+
+    labels: str | None = None
+    drop: tuple[str, ...] = ()
+    array: str | None = None
+    image_shape: tuple[int, ...] | None = None
+    resize: tuple[int, int] | None = None
+    standardize: bool = True
 
 
 @dataclass(frozen=True)
@@ -21,12 +61,19 @@ class Data:
     """What to learn from.
 
     Attributes:
-        name: Name of a data set.
+        name: Name of a data set, or path of a file or of a folder of images.
         fresh: Draw new training and validation data in every epoch, where P(x) is known.
+        file: How to read it, if it is a file or a folder.
     """
 
     name: str = "digits"
     fresh: bool = False
+    file: File = File()
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it is a file or a folder."""
+        return self.name not in NAMES
 
 
 @dataclass(frozen=True)
@@ -93,8 +140,17 @@ class Experiment:
             raise ValueError(f"num_samples must be 1 or more, got {self.num_samples}")
 
 
-def default(data: str, objective: str = "mim") -> Experiment:
-    """The library's settings for a data set."""
+def default(data: str, objective: str = "mim", file: File = File()) -> Experiment:
+    """The library's settings for a data set, or for a file or folder of one's own.
+
+    Of a file no more is read than its size.
+
+    Raises:
+        ValueError: If there is no data set of that name, or the file cannot be read.
+        FileNotFoundError: If there is nothing at a path.
+    """
+    if data not in NAMES:
+        return _default_for_file(data, objective, file)
     if data == "mixture-2d":
         model, training = Model(latent=2, hidden=(50,)), Training(epochs=200, warmup=Warmup(3))
     elif data == "digits":
@@ -105,6 +161,39 @@ def default(data: str, objective: str = "mim") -> Experiment:
         model, training = Model(latent=40), Training(epochs=100, warmup=Warmup(10), patience=20)
         return Experiment(Data(data), model, objective, training, num_samples=50)
     return Experiment(Data(data), model, objective, training)
+
+
+def _default_for_file(path: str, objective: str, file: File) -> Experiment:
+    """Settings by the number of rows and of values in a row."""
+    _check_there(path)
+    if os.path.isdir(path):
+        from mimachine import imagefolder
+
+        count, shape = imagefolder.peek(path, resize=file.resize)
+    else:
+        from mimachine import tables
+
+        count, shape = tables.peek(path, labels=file.labels, drop=file.drop, array=file.array)
+    features = math.prod(shape)
+    batch_size = 64 if count < 2000 else 128
+    # Few data need many passes, and many data few, for as many steps.
+    epochs = min(1000, max(10, 20_000 // math.ceil(max(1, 0.8 * count / batch_size))))
+    training = Training(
+        epochs, batch_size, warmup=Warmup(min(10, epochs // 2)), patience=max(10, epochs // 10)
+    )
+    # As many as take a minute or so.
+    num_samples = min(1000, max(50, 200_000_000 // (features * min(10_000, count // 10 + 1))))
+    latent = min(40 if features >= 500 else 10, features)
+    return Experiment(Data(path, file=file), Model(latent), objective, training, num_samples)
+
+
+def _check_there(path: str) -> None:
+    """Whether there is a file or folder; a word may be the misspelt name of a data set."""
+    if os.path.exists(path):
+        return
+    if os.path.basename(path) == path and "." not in path:
+        raise ValueError(f"{unknown('data', path, NAMES)}; nor is there a file or folder of it")
+    raise FileNotFoundError(f"there is no file or folder {path}")
 
 
 def published(data: str, objective: str = "mim") -> Experiment:

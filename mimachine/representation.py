@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
+from mimachine.rows import Rows
 
 __all__ = [
     "Codes",
@@ -39,7 +40,7 @@ class Codes(NamedTuple):
 
 
 @torch.no_grad()
-def codes(model: Joint, x: Tensor, batch_size: int = 4096) -> Codes:
+def codes(model: Joint, x: Tensor | Rows, batch_size: int = 4096) -> Codes:
     """Encode data of shape (N, *X) with the model in evaluation mode."""
     with evaluating(model):
         parts = [moments(model.encoder(rows)) for rows in x.split(batch_size)]

@@ -2,6 +2,7 @@
 
 =====================  ====================================================================
 experiment.json        the settings, written before training starts
+data.json              how a user's own data were preprocessed, and a mark to know them by
 metrics.jsonl          a line for each epoch
 model.safetensors      weights of the best epoch so far
 state.ckpt             what is needed to go on after an interruption; gone once it is finished
@@ -17,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,8 +71,18 @@ class Run:
             raise FileNotFoundError(f"no run at {self.path}: {what}")
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], experiment: dict[str, Any]) -> Run:
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        experiment: dict[str, Any],
+        data: dict[str, Any] | None = None,
+    ) -> Run:
         """Make the directory and write the settings.
+
+        Args:
+            path: The directory.
+            experiment: The settings.
+            data: What to keep of a user's data, see `userdata.record`.
 
         Raises:
             FileExistsError: If something that is not an empty directory is there: a run is never
@@ -83,8 +95,29 @@ class Run:
             )
         directory.mkdir(parents=True, exist_ok=True)
         run = cls(directory)
-        run.write_json("experiment.json", experiment)
+        try:
+            if data is not None:
+                run.write_json("data.json", data)
+            # Last: a directory with settings is a run.
+            run.write_json("experiment.json", experiment)
+        except OSError:
+            # A disk that is full, say: no half a run.
+            shutil.rmtree(directory, ignore_errors=True)
+            raise
         return run
+
+    def data_record(self) -> dict[str, Any] | None:
+        """What was kept of a user's data; None if the run was trained on a named data set.
+
+        Raises:
+            ValueError: If it is damaged.
+        """
+        if not (self.path / "data.json").exists():
+            return None
+        record = self.read_json("data.json")
+        if not isinstance(record, dict) or {"fingerprint", "preprocessing"} - set(record):
+            raise ValueError(f"{self.path / 'data.json'} is damaged: it lacks what was kept")
+        return record
 
     @property
     def finished(self) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mimachine.priors import Samplable
 from mimachine.randomness import derived_seed, forked
+from mimachine.rows import Rows
 
 __all__ = ["Binarized", "FreshDraws", "Source", "TensorSource"]
 
@@ -34,17 +35,17 @@ class TensorSource:
     """The rows of a tensor, in a new order each epoch unless `shuffle` is off.
 
     Args:
-        data: Shape (N, *X).
+        data: Shape (N, *X); or rows that stay in their file.
         seed: Seed of the order.
         shuffle: Whether to change the order.
     """
 
-    def __init__(self, data: Tensor, seed: int = 0, shuffle: bool = True) -> None:
-        if data.dim() < 2 or not len(data):
+    def __init__(self, data: Tensor | Rows, seed: int = 0, shuffle: bool = True) -> None:
+        if len(data.shape) < 2 or not len(data):
             raise ValueError(
                 f"data must have shape (N, *X) with N of 1 or more, got {tuple(data.shape)}"
             )
-        if not data.is_floating_point():
+        if not data.dtype.is_floating_point:
             raise ValueError(f"data must be floating-point numbers, got {data.dtype}")
         self.data, self.seed, self.shuffle = data, seed, shuffle
 

@@ -7,13 +7,14 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 import mimachine
-from mimachine import catalogue, conditionals, experiment, priors
+from mimachine import catalogue, conditionals, experiment, priors, userdata
 from mimachine.datasets import Dataset
 from mimachine.evaluation import Report, evaluate
 from mimachine.experiment import Experiment, Model
@@ -24,8 +25,10 @@ from mimachine.networks import MLP
 from mimachine.objectives import OBJECTIVES, Loss, Objective
 from mimachine.randomness import derived_seed, forked
 from mimachine.representation import codes
+from mimachine.rows import Rows
 from mimachine.runs import Run
 from mimachine.sources import Binarized, FreshDraws, Source, TensorSource
+from mimachine.suggestions import unknown
 
 __all__ = [
     "Drawn",
@@ -38,6 +41,7 @@ __all__ = [
     "reconstruct",
     "resume",
     "sample",
+    "select",
     "sources",
     "train",
 ]
@@ -60,30 +64,54 @@ def objective(name: str) -> Objective:
         ValueError: If there is none; the nearest name is suggested.
     """
     if name not in OBJECTIVES:
-        raise ValueError(catalogue.unknown("objective", name, OBJECTIVES))
+        raise ValueError(unknown("objective", name, OBJECTIVES))
     return OBJECTIVES[name]
 
 
-def prepare(settings: Experiment) -> Dataset:
+def prepare(settings: Experiment, run: Run | None = None) -> Dataset:
     """Load the data, as they are measured.
 
     If the likelihood is Bernoulli, grey values become binary once and for all. Training takes its
     own draws from the grey values of the training data in every epoch, see `sources`.
 
+    Args:
+        settings: What is to be done.
+        run: The run that was trained on the data, where there is one; a user's data are then
+            treated as they were for it.
+
     Raises:
-        ValueError: If the data are unknown or do not fit the likelihood.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the data are unknown, cannot be used, do not fit the likelihood, or are not
+            those of the run any more.
     """
-    data = catalogue.load(settings.data.name)
-    if _likelihood(settings.model, data) != "bernoulli":
+    data = _load(settings, None if run is None else run.data_record())
+    if not _is_binarized(settings, data):
         return data
-    if data.levels is None:
+    if data.levels is None and data.preprocessing is None:
         raise ValueError(
             f'model.likelihood "bernoulli" needs grey levels in [0, 1], '
             f"which {data.name} does not have"
         )
+    if isinstance(data.train, Rows):
+        raise ValueError(
+            f"{data.name} is too large to be binarised in memory: store it as zeros and ones, or "
+            "take another model.likelihood"
+        )
     with forked(derived_seed(0, "binarised", data.name)):
         train, val, test = map(torch.bernoulli, (data.train, data.val, data.test))
     return replace(data, train=train, val=val, test=test)
+
+
+def _load(settings: Experiment, stored: dict[str, Any] | None = None) -> Dataset:
+    data = settings.data
+    if not data.is_path:
+        return catalogue.load(data.name)
+    return userdata.load(data.name, data.file, settings.model.likelihood, stored)
+
+
+def _is_binarized(settings: Experiment, data: Dataset) -> bool:
+    """Whether grey values are drawn as zeros and ones."""
+    return _likelihood(settings.model, data) == "bernoulli" and data.levels != 2
 
 
 def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
@@ -100,8 +128,8 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
             FreshDraws(data.distribution, count, derived_seed(seed, "validation data")),
         )
     train: Source = TensorSource(data.train, seed)
-    if _likelihood(settings.model, data) == "bernoulli":
-        train = Binarized(TensorSource(catalogue.load(data.name).train, seed), seed)
+    if _is_binarized(settings, data):
+        train = Binarized(TensorSource(_load(settings).train, seed), seed)
     return train, TensorSource(data.val, shuffle=False)
 
 
@@ -125,6 +153,8 @@ def build(settings: Experiment, data: Dataset) -> Joint:
 
 
 def _likelihood(model: Model, data: Dataset) -> str:
+    if data.preprocessing is not None:
+        return data.preprocessing.likelihood
     if model.likelihood != "auto":
         return model.likelihood
     return "gaussian" if data.levels is None else "discretized-logistic"
@@ -156,10 +186,12 @@ def _encoder_floor(model: Model) -> float:
 def _gaussian_floor(model: Model, data: Dataset) -> float | Tensor:
     if model.decoder_floor is not None:
         return model.decoder_floor
+    if data.preprocessing is not None:
+        return torch.as_tensor(data.preprocessing.floor, dtype=torch.get_default_dtype())
     if data.levels is not None:
         # Standard deviation of a uniform distribution over one grid step: the data's resolution.
         return 1 / (data.levels - 1) / 12**0.5
-    return 1e-3 * data.train.std(0)
+    return 1e-3 * data.train[:].std(0)
 
 
 def _prior(model: Model, data: Dataset, encoder: nn.Module) -> nn.Module:
@@ -199,9 +231,17 @@ def train(
         ValueError: If the settings make no sense; nothing is written then.
         FileExistsError: If there is something at `out`.
     """
+    if settings.data.is_path:
+        # Later commands may be given in another directory.
+        place = str(Path(settings.data.name).resolve())
+        settings = replace(settings, data=replace(settings.data, name=place))
     prepared = _prepared(settings)
-    run = Run.create(out, experiment.to_json(settings))
-    say(f"training {settings.objective} on {settings.data.name}, run directory {run.path}")
+    data = prepared[0]
+    for note in (*data.notes, *_cautions(settings, data)):
+        say(note)
+    record = None if data.preprocessing is None else userdata.record(data)
+    run = Run.create(out, experiment.to_json(settings), record)
+    say(f"training {settings.objective} on {data.name}, run directory {run.path}")
     return _carry_out(run, settings, prepared, progress, checkpoint_seconds)
 
 
@@ -223,13 +263,24 @@ def resume(
     settings = experiment.from_json(run.read_json("experiment.json"))
     if run.finished:
         raise ValueError(f"{run.path} is finished; see it with: mimachine evaluate {run.path}")
-    say(f"going on with {settings.objective} on {settings.data.name}, run directory {run.path}")
-    return _carry_out(run, settings, _prepared(settings), progress, checkpoint_seconds)
+    prepared = _prepared(settings, run)
+    say(f"going on with {settings.objective} on {prepared[0].name}, run directory {run.path}")
+    return _carry_out(run, settings, prepared, progress, checkpoint_seconds)
 
 
-def _prepared(settings: Experiment) -> tuple[Dataset, Loss, Source, Source]:
+def _cautions(settings: Experiment, data: Dataset) -> list[str]:
+    latent, features = settings.model.latent, data.train.shape[1]
+    if latent <= features:
+        return []
+    return [
+        f"warning: model.latent is {latent}, more than the {features} values of a datum; "
+        "codes cannot tell more than there is"
+    ]
+
+
+def _prepared(settings: Experiment, run: Run | None = None) -> tuple[Dataset, Loss, Source, Source]:
     chosen = objective(settings.objective)
-    data = prepare(settings)
+    data = prepare(settings, run)
     loss = Loss(build(settings, data), chosen)
     return data, loss, *sources(settings, data)
 
@@ -286,10 +337,67 @@ def open_run(path: str | os.PathLike[str]) -> Trained:
     run = Run(Path(path))
     settings = experiment.from_json(run.read_json("experiment.json"))
     objective(settings.objective)
-    data = prepare(settings)
+    data = prepare(settings, run)
     model = build(settings, data)
     run.load_weights(model)
     return Trained(run, settings, data, model.eval())
+
+
+def select(trained: Trained, data: str | None = None, split: str | None = None) -> Selection:
+    """Data to apply a trained model to.
+
+    Args:
+        trained: The model.
+        data: Name of a data set, or a file or folder; None: what the model was trained on.
+        split: "train", "val", "test", or "all": every row of a file in its order. By default
+            "all" for files and "test" for named data sets.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the data are not like those that the model was trained on.
+    """
+    settings = trained.experiment
+    name = settings.data.name if data is None else data
+    own = name == settings.data.name or str(Path(name).resolve()) == settings.data.name
+    if name in experiment.NAMES or (own and split not in (None, "all")):
+        found = trained.data
+        if not own:
+            chosen = replace(settings.data, name=name)
+            found = prepare(replace(settings, data=chosen))
+        return _of_split(trained, found, split or "test")
+    if split not in (None, "all"):
+        raise ValueError(f"split must be all for {name}, which the run did not split; got {split}")
+    learned = trained.data.preprocessing
+    if learned is None:
+        raise ValueError(
+            f"data must be a named data set, for the run was trained on {trained.data.name}; "
+            f"got {name}"
+        )
+    rows, labels, notes = userdata.read(name, settings.data.file, learned)
+    return Selection(rows, labels, notes)
+
+
+class Selection(NamedTuple):
+    """Data for a trained model: rows (N, D), labels (N,) or none, and what was decided."""
+
+    rows: Tensor | Rows
+    labels: Any
+    notes: tuple[str, ...] = ()
+
+
+def _of_split(trained: Trained, data: Dataset, split: str) -> Selection:
+    if split == "all":
+        raise ValueError(f"split must be train, val or test for {data.name}, got all")
+    expected, came = trained.data.train.shape[1], data.train.shape[1]
+    if came != expected:
+        raise ValueError(
+            f"data must have {expected} columns, as the run's {trained.data.name} has; "
+            f"{data.name} has {came}"
+        )
+    labels = getattr(data, f"{split}_labels")
+    if labels is not None:
+        labels = labels.numpy() if data.classes is None else np.array(data.classes)[labels.numpy()]
+    return Selection(getattr(data, split), labels)
 
 
 class Drawn(NamedTuple):
@@ -306,15 +414,17 @@ def sample(model: Joint, count: int, seed: int = 0) -> Drawn:
     if count < 1:
         raise ValueError(f"the number of samples must be 1 or more, got {count}")
     with forked(derived_seed(seed, "sample")), evaluating(model):
-        z = model.prior().sample((count,))
-        decoded = model.decoder(z)
-        return Drawn(decoded.sample(), decoded.mean, z)
+        return _decoded(model, model.prior().sample((count,)))
 
 
 @torch.no_grad()
-def reconstruct(model: Joint, x: Tensor, seed: int = 0) -> Drawn:
+def reconstruct(model: Joint, x: Tensor | Rows, seed: int = 0) -> Drawn:
     """Encode data by the mean of q(z|x) and decode them again."""
     with forked(derived_seed(seed, "reconstruct")), evaluating(model):
-        z = codes(model, x).mean
-        decoded = model.decoder(z)
-        return Drawn(decoded.sample(), decoded.mean, z)
+        return _decoded(model, codes(model, x).mean)
+
+
+def _decoded(model: Joint, z: Tensor, batch_size: int = 1024) -> Drawn:
+    decoded = [model.decoder(part) for part in z.split(batch_size)]
+    samples, means = zip(*((each.sample(), each.mean) for each in decoded), strict=True)
+    return Drawn(torch.cat(samples), torch.cat(means), z)

@@ -13,6 +13,7 @@ PACKAGE = Path(mimachine.__file__).parent
 
 # A module imports only from modules that stand before it.
 ORDER = [
+    "suggestions",
     "training",
     "memory",
     "preprocessing",
@@ -40,14 +41,16 @@ ORDER = [
     "downloads",
     "imagesets",
     "catalogue",
-    "userdata",
     "evaluation",
     "experiment",
+    "userdata",
     "workflow",
     "figures",
     "comparison",
+    "results",
     "report",
     "inspection",
+    "options",
     "cli",
     "paper",
 ]

@@ -1,0 +1,228 @@
+"""Options: what each command takes, as frozen values whose documentation is the command's help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from mimachine.experiment import File, Model
+from mimachine.training import Training
+
+__all__ = [
+    "Compare",
+    "Data",
+    "Embed",
+    "Evaluate",
+    "Inspect",
+    "Reconstruct",
+    "Report",
+    "Resume",
+    "Sample",
+    "Train",
+]
+
+DataName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+FileOptions = Annotated[File, tyro.conf.arg(name="")]
+Split = Literal["train", "val", "test", "all"]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one model, keep its best weights, and measure it on the test split.
+
+    Attributes:
+        data: Data set, see mimachine data; or a .csv, .tsv, .npy, .npz or .parquet file, or a
+            folder of images.
+        file: How to read a file or a folder.
+        objective: mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce or auto-encoder.
+        preset: Settings to start from: the library's, or those the paper's figures were made with.
+        model: Encoder, decoder and prior.
+        training: Training recipe.
+        num_samples: Importance samples for the likelihood of each test datum.
+        out: Run directory; by default a new one under runs/.
+        checkpoint_seconds: Least time between two writes of the state that --resume RUN goes on
+            from.
+        report: Write report.html when done.
+        json: Print the report as JSON.
+    """
+
+    data: DataName
+    file: FileOptions = File()
+    objective: str = "mim"
+    preset: Literal["default", "published"] = "default"
+    model: Model = field(default_factory=Model)
+    training: Training = field(default_factory=Training)
+    num_samples: int = 1000
+    out: Path | None = None
+    checkpoint_seconds: float = 10.0
+    report: bool = True
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with an interrupted run; it ends as if it had not been interrupted.
+
+    Attributes:
+        resume: Run directory.
+        checkpoint_seconds: Least time between two writes of the state.
+        report: Write report.html when done.
+        json: Print the report as JSON.
+    """
+
+    resume: Path
+    checkpoint_seconds: float = 10.0
+    report: bool = True
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Train several objectives with the same architecture and data; compare them side by side.
+
+    Attributes:
+        data: Data set, see mimachine data; or a file or a folder of images, as for train.
+        file: How to read a file or a folder.
+        objectives: Two or more of mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce,
+            auto-encoder.
+        preset: Settings to start from: the library's, or those the paper's figures were made with.
+        model: Encoder, decoder and prior.
+        training: Training recipe.
+        num_samples: Importance samples for the likelihood of each test datum.
+        out: Directory for the runs and the pictures; by default a new one under runs/.
+        report: Write report.html when done.
+        json: Print the comparison as JSON.
+    """
+
+    data: DataName
+    file: FileOptions = File()
+    objectives: tuple[str, ...] = ("mim", "vae")
+    preset: Literal["default", "published"] = "default"
+    model: Model = field(default_factory=Model)
+    training: Training = field(default_factory=Training)
+    num_samples: int = 1000
+    out: Path | None = None
+    report: bool = True
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write report.html, one file with pictures, numbers in plain words and settings.
+
+    Attributes:
+        run: Run directory, or a directory that compare made.
+        embedding: How the codes are brought to two dimensions for their picture.
+        json: Print where it is as JSON.
+    """
+
+    run: RunPath
+    embedding: Literal["pca", "tsne"] = "pca"
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Data:
+    """List the data sets and where their files were found; nothing is downloaded.
+
+    Attributes:
+        json: Print the list as JSON.
+    """
+
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Tell what a run directory holds, without loading torch.
+
+    Attributes:
+        run: Run directory.
+        json: Print everything as JSON.
+    """
+
+    run: RunPath
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a trained model on the test split and write report.json anew.
+
+    Attributes:
+        run: Run directory.
+        num_samples: Importance samples for the likelihood of each test datum.
+        json: Print the report as JSON.
+    """
+
+    run: RunPath
+    num_samples: int = 5000
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Write the codes of data to a file: mean and std of q(z|x), and labels if there are.
+
+    Attributes:
+        run: Run directory.
+        data: Data set, file or folder; by default the one the model was trained on.
+        split: Which rows to encode; by default all of a file, in its order, and the test split of
+            a named data set.
+        out: The file, .npz or .csv; by default RUN/codes.npz.
+        json: Print where it is as JSON.
+    """
+
+    run: RunPath
+    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
+    split: Split | None = None
+    out: Path | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Encode data and decode them again, in the units of the data.
+
+    An .npz file gets x, the decoder's mean, a sample of p(x|z), and z; a .csv file the mean.
+
+    Attributes:
+        run: Run directory.
+        data: Data set, file or folder; by default the one the model was trained on.
+        split: Which rows to reconstruct; by default as for embed.
+        seed: Seed of the samples of p(x|z).
+        out: The file, .npz or .csv; by default RUN/reconstructions.npz.
+        json: Print where it is as JSON.
+    """
+
+    run: RunPath
+    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
+    split: Split | None = None
+    seed: int = 0
+    out: Path | None = None
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw new data from the model, in the units of its data.
+
+    An .npz file gets samples of p(x|z), the decoder's means, and z; a .csv file the samples.
+
+    Attributes:
+        run: Run directory.
+        num: How many.
+        seed: Seed of the draws.
+        out: The file, .npz or .csv; by default RUN/samples.npz.
+        json: Print where it is as JSON.
+    """
+
+    run: RunPath
+    num: int = 64
+    seed: int = 0
+    out: Path | None = None
+    json: bool = False

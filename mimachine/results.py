@@ -1,0 +1,49 @@
+"""Results: codes, reconstructions and samples as files for other programs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimachine.runs import replacing
+
+__all__ = ["Columns", "named", "write_results"]
+
+
+class Columns(NamedTuple):
+    """A table: names of its columns, and arrays of shape (N, any) that have them side by side."""
+
+    names: tuple[str, ...]
+    parts: tuple[NDArray[Any], ...]
+
+
+def named(names: tuple[str, ...] | None, values: NDArray[Any]) -> Columns:
+    """Data (N, *S) as columns, x1, x2, ... where they have no names."""
+    flat = values.reshape(len(values), -1)
+    return Columns(names or tuple(f"x{i}" for i in range(1, flat.shape[1] + 1)), (flat,))
+
+
+def write_results(file: Path, arrays: Mapping[str, NDArray[Any]], table: Columns) -> None:
+    """Write all arrays to an .npz file, or the table to a .csv file.
+
+    Raises:
+        ValueError: If the file's name ends in neither.
+    """
+    if file.suffix not in (".npz", ".csv"):
+        raise ValueError(f"out must end in .npz or .csv, got {file}")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        if file.suffix == ".npz":
+            with temporary.open("wb") as stream:
+                np.savez(stream, **arrays)  # type: ignore[arg-type]
+            return
+        with temporary.open("w", newline="", encoding="utf-8") as text:
+            writer = csv.writer(text)
+            writer.writerow(table.names)
+            for row in zip(*table.parts, strict=True):
+                writer.writerow([value for part in row for value in part.tolist()])

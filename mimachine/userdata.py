@@ -1,0 +1,220 @@
+"""User's data: a file or a folder of one's own as a data set, treated alike by every command."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mimachine import memory, preprocessing
+from mimachine.datasets import Dataset
+from mimachine.experiment import File
+from mimachine.imagefolder import read_images
+from mimachine.preprocessing import Preprocessing
+from mimachine.rows import Rows
+from mimachine.tables import Table, check_finite, read_table
+
+__all__ = ["Encodable", "load", "read", "record"]
+
+_FEWEST = 10
+_MOST_HELD_OUT = 10_000
+_MOST_HELD_OUT_VALUES = 1 << 26
+
+
+def load(
+    path: str | os.PathLike[str],
+    file: File = File(),
+    likelihood: str = "auto",
+    stored: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """Read a file or a folder of images and split it.
+
+    A tenth of the rows is for validation and a tenth for the test, at most 10,000 rows each and
+    fewer if they are long; which ones is the same each time.
+
+    Args:
+        path: A .npy, .npz, .csv, .tsv or .parquet file, or a folder of images.
+        file: How to read it.
+        likelihood: As in `experiment.Model`.
+        stored: What `record` gave when a model was trained on it; the data are treated as then.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`.
+        ValueError: If the data cannot be used: what is wrong with them, and where. If they are not
+            those that were stored.
+    """
+    learned = None if stored is None else Preprocessing.from_json(stored["preprocessing"])
+    table = _read(Path(path), file, learned)
+    count = len(table.values)
+    if count < _FEWEST:
+        raise ValueError(
+            f"{table.source} must have {_FEWEST} rows or more for a training, a validation and a "
+            f"test split, got {count}"
+        )
+    mark = preprocessing.fingerprint(table.values)
+    if stored is not None and mark != stored["fingerprint"]:
+        raise ValueError(
+            f"{table.source} has changed since the run began; its rows would be split otherwise. "
+            "Put the old file back, or train a new run"
+        )
+    splits, notes = _split(table.values), table.notes
+    if learned is None:
+        learned, more = _learn(table, splits[0], file, likelihood)
+        notes += more
+    data = _dataset(Path(path).name, table, splits, learned)
+    return dataclasses.replace(data, fingerprint=mark, notes=notes)
+
+
+def _learn(
+    table: Table, train: NDArray[Any], file: File, likelihood: str
+) -> tuple[Preprocessing, tuple[str, ...]]:
+    chosen = np.zeros(len(table.values), dtype=bool)
+    chosen[train] = True
+    return preprocessing.learn(
+        table.values,
+        chosen,
+        likelihood,
+        columns=table.columns,
+        standardize=file.standardize,
+        source=table.source,
+    )
+
+
+def _dataset(
+    name: str, table: Table, splits: tuple[NDArray[Any], ...], learned: Preprocessing
+) -> Dataset:
+    train, val, test = splits
+    labels, classes = _classes(table)
+    train_labels, val_labels, test_labels = (
+        None if labels is None else labels[places] for places in splits
+    )
+    return Dataset(
+        name,
+        _held(Rows(table.values, train, learned)),
+        Rows(table.values, val, learned)[:],
+        Rows(table.values, test, learned)[:],
+        train_labels,
+        val_labels,
+        test_labels,
+        image_shape=learned.image_shape,
+        levels=learned.levels,
+        ink=False,
+        classes=classes,
+        preprocessing=learned,
+    )
+
+
+def record(data: Dataset) -> dict[str, Any]:
+    """What a run has to keep of a user's data, as JSON values."""
+    if data.preprocessing is None:
+        raise ValueError(f"{data.name} is no user's data: there is nothing to keep")
+    return {"fingerprint": data.fingerprint, "preprocessing": data.preprocessing.to_json()}
+
+
+class Encodable(NamedTuple):
+    """All rows of a file, in its order, ready for a trained model.
+
+    Attributes:
+        rows: Shape (N, D).
+        labels: Shape (N,), as the file has them, or none.
+        notes: What was decided when the file was read.
+    """
+
+    rows: Tensor | Rows
+    labels: NDArray[Any] | None
+    notes: tuple[str, ...]
+
+
+def read(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> Encodable:
+    """Read all rows of a file for a model that was trained on data like them.
+
+    Args:
+        path: As for `load`.
+        file: As for `load`.
+        learned: The preprocessing that the model was trained with.
+
+    Raises:
+        FileNotFoundError: If there is nothing at `path`.
+        ValueError: If the data cannot be used, or are not like those.
+    """
+    table = _read(Path(path), file, learned)
+    if table.values.shape[1:] != learned.shape:
+        raise ValueError(
+            f"{table.source} must have rows of shape {learned.shape}, as the training data had, "
+            f"got {table.values.shape[1:]}"
+        )
+    _check_range(table, learned)
+    rows = Rows(table.values, np.arange(len(table.values)), learned)
+    return Encodable(_held(rows), table.labels, table.notes)
+
+
+def _check_range(table: Table, learned: Preprocessing) -> None:
+    """Grey levels and bits have a range, which data in other units miss."""
+    if learned.likelihood == "gaussian":
+        return
+    rows = learned.apply(np.asarray(table.values[:1000]))
+    if rows.min() < 0 or rows.max() > 1:
+        raise ValueError(
+            f"{table.source} must have values in [0, {float(learned.scale):g}], as the training "
+            f"data had, got [{table.values[:1000].min():g}, {table.values[:1000].max():g}]"
+        )
+
+
+def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
+    """Values and labels of a file or a folder, all finite."""
+    if path.is_dir():
+        colour = None if learned is None else len(learned.shape) == 3
+        images = read_images(path, resize=file.resize, colour=colour)
+        return Table(images.values, None, images.labels, images.source, images.notes)
+    table = read_table(
+        path,
+        labels=file.labels,
+        # The columns that a model expects are taken by name.
+        drop=file.drop if learned is None else (),
+        array=file.array,
+        columns=None if learned is None else learned.columns,
+    )
+    check_finite(table.values, table.columns, table.source)
+    if file.image_shape is None:
+        return table
+    if np.prod(file.image_shape) != np.prod(table.values.shape[1:]):
+        raise ValueError(
+            f"image_shape must have as many pixels as a row of {table.source}, "
+            f"{np.prod(table.values.shape[1:])}, got {file.image_shape}"
+        )
+    values = table.values.reshape(len(table.values), *file.image_shape)
+    return Table(values, None, table.labels, table.source, table.notes)
+
+
+def _split(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Places of the rows for training, validation and test."""
+    count, features = len(values), max(1, int(np.prod(values.shape[1:])))
+    held_out = max(1, min(count // 10, _MOST_HELD_OUT, _MOST_HELD_OUT_VALUES // features))
+    # numpy keeps what this generator draws the same for ever.
+    order = np.random.RandomState(0).permutation(count)
+    return order[2 * held_out :], order[:held_out], order[held_out : 2 * held_out]
+
+
+def _held(rows: Rows) -> Tensor | Rows:
+    """Rows as a tensor, if that takes little of the memory."""
+    return rows if memory.stays_on_disk(rows.num_bytes) else rows[:]
+
+
+def _classes(table: Table) -> tuple[Tensor | None, tuple[str, ...] | None]:
+    """Labels (N,) as places in the names of the classes."""
+    if table.labels is None:
+        return None, None
+    names, places = np.unique(table.labels, return_inverse=True)
+    if len(names) > max(20, len(places) // 2):
+        raise ValueError(
+            f"labels of {table.source} must be classes; {len(names)} different ones in "
+            f"{len(places)} rows are none"
+        )
+    return torch.from_numpy(places.reshape(-1)), tuple(str(name) for name in names)
