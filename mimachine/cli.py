@@ -189,16 +189,18 @@ def _one_line(panel: str) -> str:
     return text
 
 
-def _settings(command: Train | Compare, objective: str) -> Experiment:
+def _settings(command: Train | Compare, objective: str | None) -> Experiment:
     if command.preset == "published":
-        return published(command.data, objective)
+        return published(command.data, objective or "mim")
     return default(command.data, objective, command.file)
 
 
 Trainer = TypeVar("Trainer", Train, Compare)
 
 
-def _parse_trainer(command: type[Trainer], arguments: list[str], objective: str = "") -> Trainer:
+def _parse_trainer(
+    command: type[Trainer], arguments: list[str], objective: str | None = None
+) -> Trainer:
     """Arguments over the defaults that belong to the data, the preset and the objective.
 
     They are read twice: once to learn what the defaults depend on, once over these defaults.
@@ -215,14 +217,17 @@ def _parse_trainer(command: type[Trainer], arguments: list[str], objective: str 
         return _parse(command, arguments)
     if not first.data:
         return _parse(command, arguments)
-    settings = _settings(first, objective or getattr(first, "objective", ""))
-    start = replace(
-        first,
-        model=settings.model,
-        training=settings.training,
-        num_samples=settings.num_samples,
-    )
-    return _parse(command, arguments, start)
+    settings = _settings(first, objective or getattr(first, "objective", None))
+    start: dict[str, Any] = {
+        "model": settings.model,
+        "training": settings.training,
+        "num_samples": settings.num_samples,
+    }
+    if isinstance(first, Train):
+        start["objective"] = settings.objective
+    elif not first.objectives:
+        start["objectives"] = (settings.objective, "vae")
+    return _parse(command, arguments, replace(first, **start))
 
 
 # --- commands ------------------------------------------------------------------------------------
@@ -236,7 +241,7 @@ def _train(arguments: list[str]) -> None:
     settings = _experiment(command, command.objective)
     from mimachine import workflow
 
-    out = command.out or _new_directory(f"{Path(command.data).stem}-{command.objective}")
+    out = command.out or _new_directory(f"{Path(command.data).stem}-{settings.objective}")
     with _interruptible(out):
         done = workflow.train(
             settings,
@@ -502,7 +507,7 @@ def _selected(command: Embed | Reconstruct) -> tuple[Trained, Selection]:
     return trained, chosen
 
 
-def _experiment(command: Train | Compare, objective: str) -> Experiment:
+def _experiment(command: Train | Compare, objective: str | None) -> Experiment:
     start = _settings(command, objective)
     return replace(
         start, model=command.model, training=command.training, num_samples=command.num_samples

@@ -20,6 +20,7 @@ __all__ = [
     "Experiment",
     "File",
     "Model",
+    "check_there",
     "default",
     "from_json",
     "published",
@@ -140,15 +141,21 @@ class Experiment:
             raise ValueError(f"num_samples must be 1 or more, got {self.num_samples}")
 
 
-def default(data: str, objective: str = "mim", file: File = File()) -> Experiment:
+def default(data: str, objective: str | None = None, file: File = File()) -> Experiment:
     """The library's settings for a data set, or for a file or folder of one's own.
 
-    Of a file no more is read than its size.
+    Args:
+        data: Name of a data set, or a path; of a file no more is read than its size.
+        objective: By default mim for the 2-D mixture and a-mim else: symmetric MIM needs samples
+            of the decoder, and for pixels their gradient is that of REINFORCE.
+        file: How to read a file.
 
     Raises:
         ValueError: If there is no data set of that name, or the file cannot be read.
         FileNotFoundError: If there is nothing at a path.
     """
+    if objective is None:
+        objective = "mim" if data == "mixture-2d" else "a-mim"
     if data not in NAMES:
         return _default_for_file(data, objective, file)
     if data == "mixture-2d":
@@ -165,7 +172,7 @@ def default(data: str, objective: str = "mim", file: File = File()) -> Experimen
 
 def _default_for_file(path: str, objective: str, file: File) -> Experiment:
     """Settings by the number of rows and of values in a row."""
-    _check_there(path)
+    check_there(path)
     if os.path.isdir(path):
         from mimachine import imagefolder
 
@@ -177,18 +184,23 @@ def _default_for_file(path: str, objective: str, file: File) -> Experiment:
     features = math.prod(shape)
     batch_size = 64 if count < 2000 else 128
     # Few data need many passes, and many data few, for as many steps.
-    epochs = min(1000, max(10, 20_000 // math.ceil(max(1, 0.8 * count / batch_size))))
+    epochs = min(1000, max(10, 20_000 // math.ceil(max(1, 0.7 * count / batch_size))))
     training = Training(
         epochs, batch_size, warmup=Warmup(min(10, epochs // 2)), patience=max(10, epochs // 10)
     )
     # As many as take a minute or so.
-    num_samples = min(1000, max(50, 200_000_000 // (features * min(10_000, count // 10 + 1))))
+    num_samples = min(1000, max(50, 200_000_000 // (features * min(10_000, count // 5 + 1))))
     latent = min(40 if features >= 500 else 10, features)
     return Experiment(Data(path, file=file), Model(latent), objective, training, num_samples)
 
 
-def _check_there(path: str) -> None:
-    """Whether there is a file or folder; a word may be the misspelt name of a data set."""
+def check_there(path: str) -> None:
+    """See that there is a file or folder; a word may be the misspelt name of a data set.
+
+    Raises:
+        FileNotFoundError: If there is none at what looks like a path.
+        ValueError: If it looks like a name; the nearest name is suggested.
+    """
     if os.path.exists(path):
         return
     if os.path.basename(path) == path and "." not in path:

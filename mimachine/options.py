@@ -38,7 +38,8 @@ class Train:
         data: Data set, see mimachine data; or a .csv, .tsv, .npy, .npz or .parquet file, or a
             folder of images.
         file: How to read a file or a folder.
-        objective: mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce or auto-encoder.
+        objective: mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce or auto-encoder; by default
+            mim for mixture-2d and a-mim else, which needs no samples of the decoder.
         preset: Settings to start from: the library's, or those the paper's figures were made with.
         model: Encoder, decoder and prior.
         training: Training recipe.
@@ -52,7 +53,7 @@ class Train:
 
     data: DataName
     file: FileOptions = File()
-    objective: str = "mim"
+    objective: str | None = None
     preset: Literal["default", "published"] = "default"
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
@@ -87,8 +88,8 @@ class Compare:
     Attributes:
         data: Data set, see mimachine data; or a file or a folder of images, as for train.
         file: How to read a file or a folder.
-        objectives: Two or more of mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce,
-            auto-encoder.
+        objectives: One or more of mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce,
+            auto-encoder; by default the one that train would take, and vae.
         preset: Settings to start from: the library's, or those the paper's figures were made with.
         model: Encoder, decoder and prior.
         training: Training recipe.
@@ -100,7 +101,7 @@ class Compare:
 
     data: DataName
     file: FileOptions = File()
-    objectives: tuple[str, ...] = ("mim", "vae")
+    objectives: tuple[str, ...] = ()
     preset: Literal["default", "published"] = "default"
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)

@@ -207,13 +207,18 @@ def learn(
 
 
 class _Seen(NamedTuple):
-    """What one pass over the values saw: range of all; mean and deviation of training columns."""
+    """What one pass over the values saw.
+
+    Range of all values and whether they are whole numbers; of the columns of the training rows the
+    mean, the standard deviation, and whether they vary.
+    """
 
     low: float
     high: float
     whole: bool
     mean: Array
     std: Array
+    varies: NDArray[np.bool_]
 
 
 def _blocks(values: Array) -> Iterator[slice]:
@@ -226,6 +231,7 @@ def _blocks(values: Array) -> Iterator[slice]:
 def _look_at(values: Array, train: NDArray[np.bool_]) -> _Seen:
     low, high, whole = math.inf, -math.inf, True
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
+    first, varies = np.zeros(0), np.zeros(1, dtype=bool)
     for block in _blocks(values):
         now = np.asarray(values[block]).reshape(len(values[block]), -1)
         low, high = min(low, float(now.min())), max(high, float(now.max()))
@@ -233,12 +239,16 @@ def _look_at(values: Array, train: NDArray[np.bool_]) -> _Seen:
         now = now[train[block]].astype(np.float64)
         if not len(now):
             continue
+        # Less one of them, or a large offset would take the digits.
+        first = first if count else now[0].copy()
+        now -= first
+        varies = varies | (now != 0).any(0)
         # Means and squared deviations of two groups of rows put together (Chan et al., 1979).
         new_mean = now.mean(0)
         delta, total = new_mean - mean, count + len(now)
         squares = squares + ((now - new_mean) ** 2).sum(0) + delta**2 * (count * len(now) / total)
         mean, count = mean + delta * (len(now) / total), total
-    return _Seen(low, high, whole, mean, np.sqrt(squares / count))
+    return _Seen(low, high, whole, first + mean, np.sqrt(squares / count), varies)
 
 
 class _Layout(NamedTuple):
@@ -250,18 +260,27 @@ def _image_layout(shape: tuple[int, ...], spread: float) -> _Layout | None:
     """How data of a shape are images: (H, W), (H, W, C) or (C, H, W); None if they are not."""
     if len(shape) == 2 and min(shape) > 1 and spread > 0:
         return _Layout((1, *shape), channels_last=True)
-    if len(shape) == 3 and shape[-1] in (1, 3, 4):
-        return _Layout((shape[2], shape[0], shape[1]), channels_last=True)
-    if len(shape) == 3 and shape[0] in (1, 3, 4):
-        return _Layout((shape[0], shape[1], shape[2]), channels_last=False)
+    if len(shape) != 3:
+        return None
+    # Grey and colour before colour with transparency, which a small side may look like.
+    for channels in ((1, 3), (4,)):
+        if shape[-1] in channels:
+            return _Layout((shape[2], shape[0], shape[1]), channels_last=True)
+        if shape[0] in channels:
+            return _Layout((shape[0], shape[1], shape[2]), channels_last=False)
     return None
 
 
 def _sampled(values: Array, train: NDArray[np.bool_]) -> Array:
-    """Up to 20,000 training rows spread over the file, flat."""
-    rows = np.flatnonzero(train)
-    rows = rows[:: max(1, len(rows) // _MOST_SAMPLED)]
-    return np.asarray(values[rows]).reshape(len(rows), -1)
+    """Some 20,000 training rows, flat: all there are, or runs of rows spread over the file."""
+    runs = 100 if len(values) > 2 * _MOST_SAMPLED else 1
+    # Single rows from all over a mapped file would bring all of it into memory.
+    starts = np.linspace(0, len(values), runs, endpoint=False).astype(np.int64)
+    length = len(values) if runs == 1 else _MOST_SAMPLED // runs
+    parts = [values[start : start + length][train[start : start + length]] for start in starts]
+    memory.release(values)
+    sample = np.concatenate(parts)
+    return sample.reshape(len(sample), -1)
 
 
 def _grid(values: Array, train: NDArray[np.bool_], seen: _Seen) -> int | None:
@@ -320,8 +339,7 @@ def _learn_columns(
     source: str,
 ) -> tuple[dict[str, Any], list[str]]:
     """Which columns vary, their mean, standard deviation and grid."""
-    # Rounding leaves a constant column a deviation of a few units in the last place.
-    varies = seen.std > 1e-12 * np.maximum(1.0, np.abs(seen.mean))
+    varies = seen.varies
     if not varies.any():
         raise ValueError(f"{source} has no column that varies in its training rows")
     notes, kept, constants = [], None, None

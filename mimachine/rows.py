@@ -15,8 +15,10 @@ from mimachine.preprocessing import Preprocessing
 
 __all__ = ["Rows"]
 
-# Mapped pages are given back each time so many bytes were read.
+# Mapped pages are given back each time so many bytes were read. A row read at random costs more
+# than itself: systems map what is around it too, 64 KiB on Linux.
 _HELD_BYTES = 128 << 20
+_LEAST_BYTES_A_ROW = 64 << 10
 
 
 class Rows:
@@ -63,7 +65,7 @@ class Rows:
         if isinstance(index, Tensor):
             index = index.cpu().numpy()
         block = np.asarray(self.values[self.places[index]])
-        self._read += block.nbytes
+        self._read += max(block.nbytes, len(block) * _LEAST_BYTES_A_ROW)
         if self._read > _HELD_BYTES:
             memory.release(self.values)
             self._read = 0
@@ -73,6 +75,10 @@ class Rows:
         """Blocks of at most so many rows, in order."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
+
+    def tensor(self) -> Tensor:
+        """All rows as one tensor (N, D)."""
+        return torch.cat(list(self.split(1000)))
 
     def to(self, device: torch.device | str) -> Rows:
         """The same rows, with their tensors elsewhere."""

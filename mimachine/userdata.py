@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mimachine import memory, preprocessing
 from mimachine.datasets import Dataset
-from mimachine.experiment import File
+from mimachine.experiment import File, check_there
 from mimachine.imagefolder import read_images
 from mimachine.preprocessing import Preprocessing
 from mimachine.rows import Rows
@@ -36,7 +36,7 @@ def load(
 ) -> Dataset:
     """Read a file or a folder of images and split it.
 
-    A tenth of the rows is for validation and a tenth for the test, at most 10,000 rows each and
+    A tenth of the rows is for validation and a fifth for the test, at most 10,000 rows each and
     fewer if they are long; which ones is the same each time.
 
     Args:
@@ -98,8 +98,8 @@ def _dataset(
     return Dataset(
         name,
         _held(Rows(table.values, train, learned)),
-        Rows(table.values, val, learned)[:],
-        Rows(table.values, test, learned)[:],
+        Rows(table.values, val, learned).tensor(),
+        Rows(table.values, test, learned).tensor(),
         train_labels,
         val_labels,
         test_labels,
@@ -169,6 +169,7 @@ def _check_range(table: Table, learned: Preprocessing) -> None:
 
 def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
     """Values and labels of a file or a folder, all finite."""
+    check_there(str(path))
     if path.is_dir():
         colour = None if learned is None else len(learned.shape) == 3
         images = read_images(path, resize=file.resize, colour=colour)
@@ -176,8 +177,8 @@ def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
     table = read_table(
         path,
         labels=file.labels,
-        # The columns that a model expects are taken by name.
-        drop=file.drop if learned is None else (),
+        # The columns that a model expects are taken by name, where they have names.
+        drop=file.drop if learned is None or learned.columns is None else (),
         array=file.array,
         columns=None if learned is None else learned.columns,
     )
@@ -196,15 +197,16 @@ def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
 def _split(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Places of the rows for training, validation and test."""
     count, features = len(values), max(1, int(np.prod(values.shape[1:])))
-    held_out = max(1, min(count // 10, _MOST_HELD_OUT, _MOST_HELD_OUT_VALUES // features))
+    most = max(1, min(_MOST_HELD_OUT, _MOST_HELD_OUT_VALUES // features))
+    num_val, num_test = min(count // 10, most), min(count // 5, most)
     # numpy keeps what this generator draws the same for ever.
     order = np.random.RandomState(0).permutation(count)
-    return order[2 * held_out :], order[:held_out], order[held_out : 2 * held_out]
+    return order[num_val + num_test :], order[:num_val], order[num_val : num_val + num_test]
 
 
 def _held(rows: Rows) -> Tensor | Rows:
     """Rows as a tensor, if that takes little of the memory."""
-    return rows if memory.stays_on_disk(rows.num_bytes) else rows[:]
+    return rows if memory.stays_on_disk(rows.num_bytes) else rows.tensor()
 
 
 def _classes(table: Table) -> tuple[Tensor | None, tuple[str, ...] | None]:

@@ -232,6 +232,7 @@ def train(
         FileExistsError: If there is something at `out`.
     """
     if settings.data.is_path:
+        experiment.check_there(settings.data.name)
         # Later commands may be given in another directory.
         place = str(Path(settings.data.name).resolve())
         settings = replace(settings, data=replace(settings.data, name=place))

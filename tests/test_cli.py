@@ -37,6 +37,7 @@ def test_a_model_is_trained_measured_and_used_by_commands_alone(here, capsys):
         "experiment.json",
         "metrics.jsonl",
         "model.safetensors",
+        "report.html",
         "report.json",
     }
     assert run("evaluate", "run", "--num-samples", 3) == 0
@@ -131,12 +132,14 @@ def test_a_report_is_written_for_a_run(trained, capsys):
 
 def test_help_and_catalogue_name_the_same_data(capsys, monkeypatch, tmp_path):
     from mimachine.catalogue import DATASETS
+    from mimachine.experiment import NAMES
 
     for variable in ("MIMACHINE_DATA", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
     assert run("--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert f"DATA is one of: {', '.join(DATASETS)};" in text
+    assert f"or one of: {', '.join(DATASETS)}." in text
+    assert set(NAMES) == set(DATASETS)
     assert run("data", "--json") == 0
     listed = {entry["data"] for entry in json.loads(capsys.readouterr().out)}
     assert listed == set(DATASETS) - {"digits", "mixture-2d"}
@@ -170,7 +173,7 @@ MISTAKES = [
     (["evaluate", "run", "--num-samples", "0"], "num_samples must be 1 or more"),
     (["sample", "run", "--num", "0"], "must be 1 or more, got 0"),
     (["embed", "run", "mixture-2d"], "must have 64 columns"),
-    (["embed", "run", "--out", "codes.csv"], "must end in .npz"),
+    (["embed", "run", "--out", "codes.txt"], "must end in .npz or .csv, got codes.txt"),
     (["embed", "run", "--split", "all"], "split"),
 ]
 

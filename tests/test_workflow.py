@@ -5,7 +5,7 @@ import torch
 
 import mimachine as mm
 from mimachine import figures, workflow
-from mimachine.experiment import Model, default, published
+from mimachine.experiment import Data, Model, default, published
 from mimachine.objectives import OBJECTIVES
 from mimachine.training import Training
 
@@ -100,7 +100,7 @@ def test_the_gaussian_floor_follows_the_data():
         (quick(likelihood="bernoulli"), r'"bernoulli" needs grey levels in \[0, 1\]'),
         (quick(likelihood="discretized-logistic"), "needs grey levels"),
         (quick(objective="mimm"), "objective must be one of .* did you mean 'mim'"),
-        (quick("digts"), "did you mean 'digits'"),
+        (replace(quick(), data=Data("digts")), "did you mean 'digits'"),
         (quick("digits", prior="vampprior", components=5000), "components must be at most 1257"),
         (replace(quick("digits"), data=replace(default("digits").data, fresh=True)), "is known"),
     ],

@@ -1,0 +1,492 @@
+"""Image folders: a user's folder of images as one array of bytes.
+
+An image is read as viewers show it: turned upright as its file says, on white where it is
+transparent, and of an animation the first frame. Colour profiles are not applied.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from mimachine import memory
+from mimachine.suggestions import nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+__all__ = ["SUFFIXES", "Images", "peek", "read_images"]
+
+SUFFIXES = (
+    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+)
+# Whatever a file is called: of other formats some start programs, as PostScript does.
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_ORIENTATION = 0x0112
+# What Pillow calls the transpositions that bring EXIF's orientations upright.
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+_TRAITS = {
+    "turned": "on a side or mirrored: turned upright, as the files say",
+    "transparent": "with transparency: shown on white",
+    "deep": "of more than 8 bits: scaled to 8 bits",
+    "animated": "of several frames: the first is read",
+}
+_FEW, _LISTED, _BLOCK, _THREADS = 5, 5, 32, 8
+# Mapped bytes that are written before their memory is given back.
+_HELD_BYTES = 64 << 20
+# Longer side of a size that is suggested: what a small network learns in minutes.
+_SUGGESTED = 64
+
+Read = TypeVar("Read")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of one size, sorted by the paths of their files.
+
+    Attributes:
+        values: Grey levels (N, H, W), or red, green and blue (N, H, W, 3). Large ones are mapped
+            from a temporary file, which goes away with them.
+        labels: The sub-folder that each lies in, shape (N,), "." being the folder itself; none
+            if all lie there.
+        files: Paths relative to the folder, with slashes.
+        source: The folder.
+        notes: What was decided.
+    """
+
+    values: NDArray[np.uint8]
+    labels: NDArray[Any] | None
+    files: tuple[str, ...]
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+class _Header(NamedTuple):
+    """What a file says of its image before it is decoded; height and width are those upright."""
+
+    height: int
+    width: int
+    grey: bool
+    traits: tuple[str, ...]
+
+
+def read_images(
+    folder: str | os.PathLike[str],
+    *,
+    resize: tuple[int, int] | None = None,
+    colour: bool | None = None,
+) -> Images:
+    """Read all images of a folder and of its sub-folders.
+
+    Args:
+        folder: Where they are. Hidden files and files of other kinds are not used.
+        resize: Height and width to bring them to: the largest central part of that shape is cut
+            out and scaled, with antialiasing. Without it all must be of one size.
+        colour: Whether to read them in colour; without it, if one of them is.
+
+    Raises:
+        FileNotFoundError: If there is no such folder; the nearest name is suggested.
+        NotADirectoryError: If it is a file.
+        ValueError: If there are no images in it, if some cannot be read, which are named, or if
+            they are of several sizes.
+        OSError: If they fit neither into memory nor on the disk.
+    """
+    _check_resize(resize)
+    root, files, others = _find(folder)
+    with _no_bombs():
+        headers = _parallel(lambda file: _attempt(_header, root / file), files)
+        sound = [header for header in headers if isinstance(header, _Header)]
+        in_colour = not all(header.grey for header in sound) if colour is None else colour
+        values = None
+        # If a header is damaged the others are decoded all the same, to name all damaged files.
+        if len(sound) == len(files):
+            values = _allocated((len(files), *_shape(root, files, sound, resize, in_colour)))
+        _decode(root, files, headers, values, resize, in_colour)
+    assert values is not None
+    folders = np.array([os.path.dirname(file) or "." for file in files])
+    labels = folders if (folders != ".").any() else None
+    notes = _notes(values, sound, labels, others)
+    return Images(values, labels, tuple(files), str(root), notes)
+
+
+def peek(
+    folder: str | os.PathLike[str], *, resize: tuple[int, int] | None = None
+) -> tuple[int, tuple[int, ...]]:
+    """Number of images and the shape of one, by the headers of a few.
+
+    Args:
+        folder: Where they are.
+        resize: As for `read_images`.
+
+    Returns:
+        The number, and (H, W), or (H, W, 3) if one of the few is in colour.
+
+    Raises:
+        OSError: As `read_images`.
+        ValueError: As `read_images`, as far as the few show it.
+    """
+    _check_resize(resize)
+    root, files, _ = _find(folder)
+    few = [files[row] for row in sorted({i * (len(files) - 1) // (_FEW - 1) for i in range(_FEW)})]
+    with _no_bombs():
+        headers = {file: _attempt(_header, root / file) for file in few}
+    _check_read(root, headers)
+    sound = [header for header in headers.values() if isinstance(header, _Header)]
+    return len(files), _shape(root, few, sound, resize, not all(header.grey for header in sound))
+
+
+# --- finding files -------------------------------------------------------------------------------
+
+
+def _find(folder: str | os.PathLike[str]) -> tuple[Path, list[str], Counter[str]]:
+    """The folder, sorted paths of its images relative to it, and numbers of other files by kind."""
+    root = Path(folder).expanduser()
+    _check_folder(root)
+    files: list[str] = []
+    others: Counter[str] = Counter()
+    for here, names in _walk(root):
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith("."):
+                others["hidden"] += 1
+            elif suffix in SUFFIXES:
+                files.append((here.relative_to(root) / name).as_posix())
+            else:
+                others[suffix or "without a suffix"] += 1
+    if not files:
+        found = f"got {_kinds(others)}" if others else "it holds no files"
+        raise ValueError(f"{root} must hold images ({' '.join(SUFFIXES)}), {found}")
+    return root, sorted(files), others
+
+
+def _check_folder(root: Path) -> None:
+    if root.is_dir():
+        return
+    if root.exists():
+        raise NotADirectoryError(f"{root} must be a folder of images, got a file")
+    missing = root
+    while not missing.parent.is_dir() and missing != missing.parent:
+        missing = missing.parent
+    hint = nearest(missing.name, sorted(p.name for p in missing.parent.iterdir() if p.is_dir()))
+    raise FileNotFoundError(f"there is no folder {root}{hint}")
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders, and the names of their files and of what is hidden; links are followed."""
+
+    def stop(error: OSError) -> None:
+        raise OSError(f"the folder {error.filename} cannot be listed: {error.strerror}") from error
+
+    seen = set()
+    for here, folders, names in os.walk(root, onerror=stop, followlinks=True):
+        status = os.stat(here)
+        # A link to a folder above would lead round for ever.
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        hidden = [name for name in folders if name.startswith(".")]
+        folders[:] = sorted(set(folders).difference(hidden))
+        yield Path(here), names + hidden
+
+
+# --- headers -------------------------------------------------------------------------------------
+
+
+def _header(image: Image.Image) -> _Header:
+    orientation, grey = _orientation(image), _is_grey(image)
+    width, height = image.size if orientation < 5 else image.size[::-1]
+    found = {
+        "turned": orientation > 1,
+        "transparent": _is_transparent(image),
+        "deep": _is_deep(image),
+        # Last, since a GIF goes on to its second frame to know.
+        "animated": getattr(image, "is_animated", False),
+    }
+    traits = tuple(trait for trait, is_so in found.items() if is_so)
+    return _Header(height, width, grey, traits)
+
+
+def _is_grey(image: Image.Image) -> bool:
+    """Whether an image cannot but be grey, by its mode or its palette."""
+    if image.mode == "P" and image.palette is not None:
+        order, entries = image.palette.getdata()
+        colours = np.frombuffer(bytes(entries), np.uint8)
+        # TIFF's are all red, all green and all blue, others' one colour after the other.
+        planes = order.endswith(";L")
+        colours = colours.reshape(3, -1).T if planes else colours.reshape(-1, len(order))
+        return bool((colours[:, :1] == colours[:, 1:3]).all())
+    return _is_deep(image) or image.mode in ("1", "L", "LA")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode.endswith("A") or "transparency" in image.info
+
+
+def _orientation(image: Image.Image) -> int:
+    """How an image lies, as EXIF numbers it: 1 is upright, and 5 to 8 are on a side."""
+    from PIL import Image
+
+    if image.format == "TIFF":  # Pillow turns it when it loads it, and says its size upright.
+        return 1
+    try:
+        # The method of a PNG itself would decode it.
+        number = Image.Image.getexif(image).get(_ORIENTATION)
+    except Exception:  # Viewers show an image whose EXIF is damaged, in whatever way it is.
+        return 1
+    return number if number in _TURNS else 1
+
+
+def _shape(
+    root: Path,
+    files: Sequence[str],
+    headers: Sequence[_Header],
+    resize: tuple[int, int] | None,
+    in_colour: bool,
+) -> tuple[int, ...]:
+    """Shape of each image; an error if there are several, with a size to bring them to."""
+    sizes = Counter(header[:2] for header in headers)
+    usual = resize or sizes.most_common(1)[0][0]
+    if resize is None and len(sizes) > 1:
+        # One of the usual size, and one that is not, which may be the only one.
+        rows = {header[:2] == usual: row for row, header in enumerate(headers)}
+        found = " and ".join(
+            f"{_size(headers[i])} of {files[i]}" for i in (rows[True], rows[False])
+        )
+        height, width = _suggested(headers)
+        raise ValueError(
+            f"the images in {root} must be of one size, got {found}, {len(sizes):,} sizes among "
+            f"{len(headers):,} images (height × width); to cut and scale them to one, give it, "
+            f"for example --resize {height} {width}"
+        )
+    return (*usual, 3) if in_colour else usual
+
+
+def _suggested(headers: Sequence[_Header]) -> tuple[int, int]:
+    """The middle height and width; if they are large, about that shape in multiples of eight."""
+    height, width = (int(side) for side in np.median([header[:2] for header in headers], axis=0))
+    scale = _SUGGESTED / max(height, width)
+    if scale >= 1:
+        return height, width
+    return max(8, 8 * round(height * scale / 8)), max(8, 8 * round(width * scale / 8))
+
+
+# --- decoding ------------------------------------------------------------------------------------
+
+
+def _decode(
+    root: Path,
+    files: Sequence[str],
+    headers: Sequence[_Header | str],
+    values: NDArray[np.uint8] | None,
+    resize: tuple[int, int] | None,
+    in_colour: bool,
+) -> None:
+    """Write each image to its row, if there are rows; an error if some cannot be read."""
+
+    def decode(row: int) -> str | None:
+        header = headers[row]
+        if isinstance(header, str):
+            return header
+        pixels = _attempt(lambda image: _pixels(image, resize, in_colour), root / files[row])
+        if isinstance(pixels, str):
+            return pixels
+        if values is None:
+            return None
+        if pixels.shape != values.shape[1:]:
+            found = f"{_size(pixels.shape)} when decoded and {_size(header)} by its header"
+            return f"is {found}, which only --resize can bring together"
+        values[row] = pixels
+        if row % max(1, _HELD_BYTES // pixels.nbytes) == 0:
+            memory.release(values)
+        return None
+
+    _check_read(root, dict(zip(files, _parallel(decode, range(len(files))), strict=True)))
+
+
+def _pixels(
+    image: Image.Image, resize: tuple[int, int] | None, in_colour: bool
+) -> NDArray[np.uint8]:
+    """An image as it is seen, (H, W) or (H, W, 3)."""
+    from PIL import Image, ImageOps
+
+    if resize is not None:
+        # A JPEG that is far larger is decoded at a half, a quarter or an eighth of its size.
+        image.draft(None, (2 * max(resize), 2 * max(resize)))
+    image.load()
+    orientation = _orientation(image)
+    shown = _eight_bits(image) if _is_deep(image) else image
+    if _is_transparent(shown):
+        white = Image.new("RGBA", shown.size, "white")
+        shown = Image.alpha_composite(white, shown.convert("RGBA"))
+    shown = shown.convert("RGB" if in_colour else "L")
+    if orientation > 1:
+        shown = shown.transpose(Image.Transpose(_TURNS[orientation]))
+    return np.asarray(shown if resize is None else ImageOps.fit(shown, resize[::-1]))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Whole numbers up to 65,535, or real ones up to 1, on 256 levels.
+
+    Raises:
+        ValueError: If some are not in that range: it is not known then which is white.
+    """
+    from PIL import Image
+
+    values = np.asarray(image)
+    white = 1 if image.mode == "F" else 65_535
+    if not (values.min() >= 0 and values.max() <= white):
+        found = f"[{values.min():g}, {values.max():g}]"
+        raise ValueError(f"grey values must be in [0, {white}], got {found}, save it with 8 bits")
+    levels = np.rint(values * np.float32(255 / white)).astype(np.uint8)
+    # A grey value of a PNG that stands for transparent.
+    if (key := image.info.get("transparency")) is not None:
+        levels[values == key] = 255
+    return Image.fromarray(levels)
+
+
+def _allocated(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Bytes to write to: in memory, or if they are many in a file that goes away with them."""
+    size = math.prod(shape)
+    if not memory.stays_on_disk(size):
+        return np.empty(shape, np.uint8)
+    # On many systems /tmp is itself in memory.
+    in_var = "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK)
+    place = "/var/tmp" if in_var else tempfile.gettempdir()
+    with tempfile.TemporaryFile(dir=place) as file:
+        # Reserved at once: writing to mapped bytes that the disk has no room for is fatal.
+        if hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                raise OSError(
+                    f"{size:,} bytes of images do not fit into {place}: {error.strerror}; give a "
+                    "smaller size with --resize HEIGHT WIDTH, or set TMPDIR to a larger folder"
+                ) from error
+        return np.memmap(file, np.uint8, "w+", shape=shape)
+
+
+def _attempt(read: Callable[[Image.Image], Read], file: Path) -> Read | str:
+    """What is read of an image, or why it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            return read(image)
+    except Exception as error:  # Pillow raises whatever a damaged file leads it to.
+        return _reason(file, error)
+
+
+def _reason(file: Path, error: Exception) -> str:
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels, make it smaller"
+    if isinstance(error, UnidentifiedImageError):
+        with file.open("rb") as opened:
+            start = opened.read(24)
+        return f"is damaged or no image: it begins with {start!r}" if start else "is empty"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be opened: {error.strerror}"
+    return f"cannot be decoded: {error or type(error).__name__}"
+
+
+def _parallel(work: Callable[[Item], Read], items: Sequence[Item]) -> list[Read]:
+    """Results of the work on each, in order."""
+    from PIL import Image
+
+    Image.init()  # The formats are registered by one thread.
+
+    # In blocks: a task takes memory, and there may be millions of images.
+    def block(start: int) -> list[Read]:
+        return [work(item) for item in items[start : start + _BLOCK]]
+
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as executor:
+        blocks = executor.map(block, range(0, len(items), _BLOCK))
+        return [result for results in blocks for result in results]
+
+
+@contextmanager
+def _no_bombs() -> Iterator[None]:
+    """Far too large images are errors; other warnings, of odd metadata, do not name the file."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+# --- messages ------------------------------------------------------------------------------------
+
+
+def _check_resize(resize: tuple[int, int] | None) -> None:
+    if resize is not None and (len(resize) != 2 or min(resize) < 1):
+        raise ValueError(f"resize must be a height and a width of at least 1, got {resize}")
+
+
+def _check_read(root: Path, results: Mapping[str, object]) -> None:
+    """An error if there are reasons among the results, by file, why one cannot be read."""
+    failures = [f"{file} {why}" for file, why in results.items() if isinstance(why, str)]
+    if not failures:
+        return
+    more = f"; and {len(failures) - _LISTED:,} more" if len(failures) > _LISTED else ""
+    raise ValueError(
+        f"{len(failures):,} of {_many(len(results), 'image')} in {root} cannot be read: "
+        f"{'; '.join(failures[:_LISTED])}{more}. Replace them, or take them out of the folder"
+    )
+
+
+def _notes(
+    values: NDArray[np.uint8],
+    headers: Sequence[_Header],
+    labels: NDArray[Any] | None,
+    others: Counter[str],
+) -> tuple[str, ...]:
+    kind, other = ("colour", "grey") if values.ndim == 4 else ("grey", "colour")
+    notes = [f"{_many(len(values), f'{kind} image')} of {_size(values.shape[1:])}"]
+    if converted := sum(header.grey == (kind == "colour") for header in headers):
+        notes.append(f"{_many(converted, f'{other} image')}: read as {kind}")
+    traits = Counter(trait for header in headers for trait in header.traits)
+    notes += [f"{_many(traits[key], 'image')} {how}" for key, how in _TRAITS.items() if traits[key]]
+    sizes = [header[:2] for header in headers if header[:2] != values.shape[1:3]]
+    if sizes:
+        small = sum(h < values.shape[1] or w < values.shape[2] for h, w in sizes)
+        enlarged = f", {small:,} of them enlarged" if small else ""
+        of_sizes = _many(len(set(sizes)), "other size")
+        notes.append(f"{_many(len(sizes), 'image')} of {of_sizes}: cut and scaled{enlarged}")
+    if labels is not None:
+        notes.append(f"labels: {_many(len(np.unique(labels)), 'sub-folder')}")
+    if others:
+        notes.append(f"files not used: {_kinds(others)}")
+    return tuple(notes)
+
+
+def _kinds(others: Counter[str]) -> str:
+    return ", ".join(f"{number:,} {kind}" for kind, number in sorted(others.items()))
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _size(shape: Sequence[Any]) -> str:
+    return f"{shape[0]} × {shape[1]}"

@@ -1,0 +1,422 @@
+"""Malformed inputs: each ends in one clear line, exit code 2, and no run."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mimachine.cli import main
+
+ROWS = np.random.default_rng(0).normal(size=(40, 4))
+NAMES = ("age", "height", "weight", "dose")
+QUICK = ("--training.epochs", "1", "--training.warmup.epochs", "0", "--num-samples", "2")
+
+
+def csv_text(rows=ROWS, names=NAMES, delimiter=","):
+    lines = [delimiter.join(names)] + [delimiter.join(map(str, row)) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def with_cell(row, column, text):
+    cells = [list(map(str, each)) for each in ROWS]
+    cells[row][column] = text
+    return csv_text(cells)
+
+
+def write(name, content):
+    file = Path(name)
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    elif isinstance(content, str):
+        file.write_text(content)
+    elif isinstance(content, dict):
+        np.savez(file, **content)
+    else:
+        np.save(file, content, allow_pickle=True)
+    return name
+
+
+def picture(file, size=(8, 8), mode="L", colour=100):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(file)
+
+
+def folder(count=12, sizes=((8, 8),), name="pictures"):
+    for i in range(count):
+        picture(Path(name) / f"{i}.png", sizes[i % len(sizes)], colour=i * 10)
+    return name
+
+
+def spoilt(name, content):
+    folder()
+    (Path("pictures") / name).write_bytes(content)
+    return "pictures"
+
+
+def png_bytes():
+    picture(Path("one.png"), (64, 64))
+    return Path("one.png").read_bytes()
+
+
+def npy_bytes():
+    np.save("whole.npy", ROWS)
+    return Path("whole.npy").read_bytes()
+
+
+# Each is a file or folder to make, further arguments, and what the message has to say.
+FILES = {
+    # Values that are no numbers.
+    "nan in npy": (lambda: write("x.npy", put(2, 1, np.nan)), "1 value.*column 2.*row 3"),
+    "inf in npy": (lambda: write("x.npy", put(0, 3, np.inf)), "column 4.*row 1"),
+    "minus inf in npy": (lambda: write("x.npy", put(39, 0, -np.inf)), "column 1.*row 40"),
+    "nan in npz": (lambda: write("x.npz", {"x": put(2, 1, np.nan)}), "column 2.*row 3"),
+    "two bad columns": (
+        lambda: write("x.csv", csv_text(np.where(np.eye(40, 4, -5) > 0, np.inf, ROWS))),
+        "4 values.*'age'.*'height'.*'weight'.*'dose'",
+    ),
+    "nan in csv": (lambda: write("x.csv", with_cell(4, 2, "nan")), "'weight'.*row 5"),
+    "NA in csv": (lambda: write("x.csv", with_cell(4, 2, "NA")), "'weight'.*row 5"),
+    "empty cell in csv": (lambda: write("x.csv", with_cell(16, 0, "")), "'age'.*row 17"),
+    "inf in csv": (lambda: write("x.csv", with_cell(0, 3, "inf")), "'dose'.*row 1"),
+    "nan in images": (
+        lambda: write("x.npy", put(3, 2, np.nan).reshape(40, 2, 2)),
+        "not finite.*row 4",
+    ),
+    "words in a column": (lambda: write("x.csv", with_cell(4, 2, "heavy")), "'weight'.*'heavy'"),
+    "a date in a column": (
+        lambda: write("x.csv", with_cell(0, 1, "2020-01-02")),
+        "'height'.*'2020-01-02'.*--drop",
+    ),
+    "a unit after a number": (lambda: write("x.csv", with_cell(7, 3, "5mg")), "'dose'.*'5mg'"),
+    "decimal commas": (
+        lambda: write("x.csv", csv_text(delimiter=";").replace(".", ",")),
+        "comma",
+    ),
+    "a formula": (lambda: write("x.csv", with_cell(1, 1, "=A1*2")), "'height'.*'=A1"),
+    # Shapes.
+    "a short line": (lambda: write("x.csv", csv_text() + "1,2\n"), "4 cells.*got 2 .*line 42"),
+    "a long line": (lambda: write("x.csv", csv_text() + "1,2,3,4,5\n"), "4 cells.*got 5 .*line 42"),
+    "ragged lines": (lambda: write("x.csv", "a,b\n1,2\n3\n4,5,6\n" * 9), "2 cells.*got 1 .*line 3"),
+    "one axis": (lambda: write("x.npy", ROWS[:, 0]), r"one axis|\(40,\)"),
+    "no axis": (lambda: write("x.npy", np.float64(3)), r"x\.npy"),
+    "no rows": (lambda: write("x.npy", ROWS[:0]), r"rows of values.*\(0, 4\)"),
+    "no columns": (lambda: write("x.npy", ROWS[:, :0]), r"rows of values.*\(40, 0\)"),
+    "one row": (lambda: write("x.npy", ROWS[:1]), "10 rows or more.*got 1"),
+    "nine rows": (lambda: write("x.npy", ROWS[:9]), "10 rows or more.*got 9"),
+    "one row in csv": (lambda: write("x.csv", csv_text(ROWS[:1])), "10 rows or more.*got 1"),
+    "nothing varies": (lambda: write("x.npy", np.ones((40, 3))), "no column that varies"),
+    "an empty file": (lambda: write("x.csv", ""), r"x\.csv.*(empty|no )"),
+    "an empty npy": (lambda: write("x.npy", b""), r"x\.npy"),
+    "an empty npz": (lambda: write("x.npz", b""), r"x\.npz"),
+    "only a header": (lambda: write("x.csv", "a,b,c\n"), "no rows|no data"),
+    "blank lines": (lambda: write("x.csv", "\n\n\n"), r"x\.csv"),
+    "a column twice": (
+        lambda: write("x.csv", csv_text(names=("a", "b", "a", "c"))),
+        "several columns called 'a'",
+    ),
+    # Types.
+    "objects": (lambda: write("x.npy", np.array([[1, "a"]] * 20, dtype=object)), "object"),
+    "complex numbers": (lambda: write("x.npy", ROWS + 1j), "complex"),
+    "strings": (lambda: write("x.npy", ROWS.astype(str)), r"x\.npy.*(string|text|<U)"),
+    "records": (lambda: write("x.npy", np.zeros(40, dtype="f4,i4")), r"x\.npy"),
+    "times": (lambda: write("x.npy", np.zeros((40, 2), dtype="M8[s]")), r"datetime"),
+    "objects in npz": (
+        lambda: write("x.npz", {"x": np.array([[1, "a"]] * 20, dtype=object)}),
+        "object",
+    ),
+    "complex in npz": (lambda: write("x.npz", {"x": ROWS + 1j}), "complex"),
+    # Files that are something else.
+    "text called npy": (lambda: write("x.npy", "hello"), r"x\.npy"),
+    "text called npz": (lambda: write("x.npz", "hello"), r"x\.npz"),
+    "text called parquet": (lambda: write("x.parquet", "hello"), r"x\.parquet|pyarrow"),
+    "a truncated npy": (lambda: write("x.npy", npy_bytes()[:700]), r"x\.npy"),
+    "a truncated header": (lambda: write("x.npy", npy_bytes()[:20]), r"x\.npy"),
+    "a truncated npz": (lambda: truncated_npz(), r"x\.npz"),
+    "a pickle called npy": (lambda: write("x.npy", b"\x80\x04\x95\x00."), r"x\.npy"),
+    "bytes called csv": (lambda: write("x.csv", bytes(range(256)) * 9), r"x\.csv"),
+    "latin-1": (
+        lambda: write("x.csv", csv_text(names=("Größe", "b", "c", "d")).encode("latin-1")),
+        "UTF-8",
+    ),
+    "utf-16": (lambda: write("x.csv", csv_text().encode("utf-16")), r"x\.csv"),
+    "an unknown suffix": (lambda: write("x.xlsx", "hello"), r"\.csv.*\.npy"),
+    "no suffix": (lambda: write("table", csv_text()), r"\.csv.*\.npy"),
+    "a missing file": (lambda: "nowhere.csv", "no file or folder nowhere.csv"),
+    "a missing folder": (lambda: "no/where", "no file or folder"),
+    "a misspelt name": (lambda: "mnits", "did you mean 'mnist'"),
+    "an unknown name": (lambda: "cifar", "data must be one of digits"),
+    "npz of two arrays": (
+        lambda: write("x.npz", {"a": ROWS, "b": ROWS}),
+        r"a.*\(40, 4\).*b.*--array",
+    ),
+    "npz of nothing": (lambda: write("x.npz", {}), r"x\.npz"),
+    # Folders of images.
+    "an empty folder": (lambda: made("pictures"), "pictures must hold images.*no files"),
+    "a folder of text": (lambda: text_folder(), r"pictures must hold images.*got 1 \.txt"),
+    "two sizes": (lambda: folder(sizes=((8, 8), (9, 8))), "8.*9.*--resize"),
+    "three sizes": (lambda: folder(sizes=((8, 8), (9, 8), (5, 5))), "3.*sizes.*--resize"),
+    "a truncated image": (lambda: spoilt("z.png", png_bytes()[:60]), r"z\.png"),
+    "an empty image": (lambda: spoilt("z.png", b""), r"z\.png"),
+    "text called png": (lambda: spoilt("z.png", b"hello"), r"z\.png"),
+    "text called jpg": (lambda: spoilt("deep.jpg", b"hello"), r"deep\.jpg"),
+    "nine images": (lambda: folder(9), "10 rows or more.*got 9"),
+    "one image": (lambda: folder(1), "10 rows or more.*got 1"),
+}
+
+
+def put(row, column, value):
+    values = ROWS.copy()
+    values[row, column] = value
+    return values
+
+
+def truncated_npz():
+    np.savez("x.npz", x=ROWS)
+    whole = Path("x.npz").read_bytes()
+    return write("x.npz", whole[: len(whole) // 2])
+
+
+def made(name):
+    Path(name).mkdir()
+    return name
+
+
+def text_folder():
+    made("pictures")
+    Path("pictures/a.txt").write_text("hello")
+    return "pictures"
+
+
+def csv_file():
+    return write("x.csv", csv_text())
+
+
+def npy_file():
+    return write("x.npy", ROWS)
+
+
+def npz_file():
+    return write("x.npz", {"x": ROWS, "y": np.arange(40) % 3})
+
+
+# Good files with options that do not go with them.
+OPTIONS = {
+    "an unknown label column": (csv_file, ["--labels", "ages"], "'ages'.*did you mean 'age'"),
+    "an unknown column to drop": (csv_file, ["--drop", "hieght"], "did you mean 'height'"),
+    "all columns dropped": (csv_file, ["--drop", *NAMES], "column"),
+    "labels that are measurements": (csv_file, ["--labels", "age"], "labels.*classes"),
+    "labels of another length": (
+        lambda: npy_file() and write("y.npy", np.arange(39)) and "x.npy",
+        ["--labels", "y.npy"],
+        "39.*40|40.*39",
+    ),
+    "labels of another length in npz": (
+        lambda: write("x.npz", {"x": ROWS, "y": np.arange(41)}),
+        ["--labels", "y"],
+        "41.*40|40.*41",
+    ),
+    "labels nowhere": (npy_file, ["--labels", "z.npy"], r"z\.npy"),
+    "an unknown array": (npz_file, ["--array", "xx"], "'xx'.*x"),
+    "columns to drop of an array": (npy_file, ["--drop", "a"], "drop|column"),
+    "pixels that are not as many": (npy_file, ["--image-shape", 3, 3], r"image_shape.*4.*\(3, 3\)"),
+    "bernoulli on measurements": (csv_file, ["--model.likelihood", "bernoulli"], r"\[0, 1\]"),
+    "grey levels of measurements": (
+        npy_file,
+        ["--model.likelihood", "discretized-logistic"],
+        "grey levels",
+    ),
+    "an unknown likelihood": (csv_file, ["--model.likelihood", "gausian"], "gaussian"),
+    "an unknown objective": (csv_file, ["--objective", "min"], "did you mean 'mim'"),
+    "an unknown prior": (csv_file, ["--model.prior", "vamp"], "vampprior"),
+    "the published preset": (csv_file, ["--preset", "published"], "mixture-2d"),
+    "no latents": (csv_file, ["--model.latent", 0], "model.latent.*1 or more.*0"),
+    "a word for a number": (csv_file, ["--model.latent", "two"], "two"),
+    "layers of nothing": (csv_file, ["--model.hidden", 0], "model.hidden"),
+    "more pseudo-inputs than data": (
+        csv_file,
+        ["--model.prior", "vampprior", "--model.components", 1000],
+        "model.components.*at most 28",
+    ),
+    "no epochs": (csv_file, ["--training.epochs", 0], "training.epochs.*1 or more"),
+    "no batches": (csv_file, ["--training.batch-size", 0], "training.batch_size"),
+    "a learning rate below zero": (csv_file, ["--training.learning-rate", -1], "learning_rate"),
+    "a warm-up longer than the training": (
+        csv_file,
+        ["--training.epochs", 3, "--training.warmup.epochs", 9],
+        "warm-up.*9.*got 3",
+    ),
+    "no samples": (csv_file, ["--num-samples", 0], "num_samples must be 1 or more"),
+    "an unknown option": (csv_file, ["--latent", 3], "--latent"),
+    "a run where something is": (csv_file, ["--out", "."], "there already"),
+    "a file where the run should be": (csv_file, ["--out", "x.csv"], "there already"),
+    "a place that cannot be written": (csv_file, ["--out", "/proc/run"], "/proc"),
+    "no data directory": (csv_file, ["--data-dir", "nowhere"], "--data-dir.*'nowhere'"),
+    "images of no height": (
+        folder,
+        ["--resize", 0, 4],
+        "resize",
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def message_of(capsys, *arguments):
+    """The one line that a command ends in, after a mistake."""
+    assert main(list(map(str, arguments))) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    errors = [line for line in lines if line.startswith("mimachine: error: ")]
+    assert len(errors) == 1
+    assert errors[0] == lines[-1]
+    assert not any("Traceback" in line for line in lines)
+    return errors[0]
+
+
+def assert_no_run():
+    assert not list(Path().rglob("experiment.json"))
+    assert not list(Path().rglob("metrics.jsonl"))
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_bad_file_is_refused_by_name(case, capsys):
+    make, expected = FILES[case]
+    data = make()
+    message = message_of(capsys, "train", data, *QUICK, "--out", "run")
+    assert re.search(expected, message), message
+    assert_no_run()
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_options_that_do_not_go_with_a_file_are_refused_by_name(case, capsys):
+    make, options, expected = OPTIONS[case]
+    data = make()
+    out = [] if "--out" in options else ["--out", "run"]
+    quick = QUICK if not {"--training.epochs", "--num-samples"} & set(options) else QUICK[2:4]
+    quick = () if "--training.warmup.epochs" in options else quick
+    message = message_of(capsys, "train", data, *quick, *options, *out)
+    assert re.search(expected, message), message
+    assert_no_run()
+
+
+@pytest.fixture
+def trained(capsys):
+    write("x.csv", csv_text())
+    assert main(["train", "x.csv", *QUICK, "--out", "run", "--no-report"]) == 0
+    capsys.readouterr()
+    return Path("run")
+
+
+LATER = {
+    "fewer columns": (lambda: write("y.csv", csv_text(ROWS[:, :3], NAMES[:3])), "'dose'"),
+    "another name": (
+        lambda: write("y.csv", csv_text(names=("age", "hight", "weight", "dose"))),
+        "'height'",
+    ),
+    "fewer columns without names": (lambda: write("y.npy", ROWS[:, :3]), r"4 columns.*\(3,\)"),
+    "images": (lambda: write("y.npy", ROWS.reshape(40, 2, 2)), r"4 columns.*\(2, 2\)"),
+    "missing values": (lambda: write("y.csv", with_cell(3, 1, "")), "'height'.*row 4"),
+    "a folder of images": (folder, r"\(4,\).*\(8, 8\)"),
+    "nothing there": (lambda: "z.csv", r"z\.csv"),
+    "a named data set of other columns": (lambda: "digits", "4 columns.*64"),
+}
+
+
+@pytest.mark.parametrize("case", LATER)
+def test_data_unlike_those_of_the_run_are_refused_later(case, trained, capsys):
+    make, expected = LATER[case]
+    message = message_of(capsys, "embed", "run", make())
+    assert re.search(expected, message), message
+    assert not (trained / "codes.npz").exists()
+
+
+def changed(name, change):
+    def spoil(run):
+        value = json.loads((run / name).read_text())
+        change(value)
+        (run / name).write_text(json.dumps(value))
+
+    return spoil
+
+
+def replaced(name, content):
+    return lambda run: (run / name).write_bytes(content)
+
+
+def cut(name):
+    return lambda run: (run / name).write_bytes((run / name).read_bytes()[:-20])
+
+
+def removed(name):
+    return lambda run: (run / name).unlink()
+
+
+def foreign_weights(run):
+    from safetensors.numpy import save_file
+
+    save_file({"other": np.zeros(3, dtype=np.float32)}, str(run / "model.safetensors"))
+
+
+RUNS = {
+    "weights cut off": (cut("model.safetensors"), r"model\.safetensors"),
+    "weights of nothing": (replaced("model.safetensors", b""), r"model\.safetensors"),
+    "weights of text": (replaced("model.safetensors", b"hello" * 9), r"model\.safetensors"),
+    "weights of another model": (foreign_weights, r"model\.safetensors.*weights of this model"),
+    "no weights": (removed("model.safetensors"), "no weights"),
+    "no settings": (removed("experiment.json"), r"no experiment\.json"),
+    "settings cut off": (cut("experiment.json"), r"experiment\.json is not valid JSON"),
+    "settings of a later version": (
+        changed("experiment.json", lambda v: v.update(format_version=99)),
+        "version 99",
+    ),
+    "settings of the wrong type": (
+        changed("experiment.json", lambda v: v["model"].update(latent="many")),
+        "model.latent",
+    ),
+    "settings with a stranger": (
+        changed("experiment.json", lambda v: v["model"].update(colour=3)),
+        "model.colour",
+    ),
+    "settings without something": (
+        changed("experiment.json", lambda v: v["model"].pop("latent")),
+        "model.latent.*missing",
+    ),
+    "settings of another size": (
+        changed("experiment.json", lambda v: v["model"].update(latent=7)),
+        r"model\.safetensors.*weights of this model",
+    ),
+    "no preprocessing": (changed("data.json", lambda v: v.pop("preprocessing")), r"data\.json"),
+    "preprocessing cut off": (cut("data.json"), r"data\.json is not valid JSON"),
+    "preprocessing of something else": (
+        changed("data.json", lambda v: v["preprocessing"].pop("scale")),
+        "preprocessing cannot be read.*scale",
+    ),
+    "data gone": (lambda run: Path("x.csv").unlink(), r"no .*x\.csv|x\.csv.*not"),
+    "data changed": (
+        lambda run: write("x.csv", csv_text(ROWS + 1)),
+        "changed since the run began",
+    ),
+    "data of fewer rows": (
+        lambda run: write("x.csv", csv_text(ROWS[:30])),
+        "changed since the run began",
+    ),
+    "no run at all": (lambda run: shutil.rmtree(run), "no run at"),
+}
+
+
+@pytest.mark.parametrize("case", RUNS)
+def test_a_damaged_run_is_refused_by_name(case, trained, capsys):
+    spoil, expected = RUNS[case]
+    spoil(trained)
+    message = message_of(capsys, "evaluate", "run", "--num-samples", "2")
+    assert re.search(expected, message), message
+
+
+def test_a_hundred_kinds_of_mistakes_are_here():
+    assert len(FILES) + len(OPTIONS) + len(LATER) + len(RUNS) >= 100

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+
+from mimachine import rows as rows_module
+from mimachine.preprocessing import learn
+from mimachine.rows import Rows
+from mimachine.sources import TensorSource
+
+
+@pytest.fixture
+def both(tmp_path):
+    """The same rows in their file and as a tensor."""
+    values = np.random.default_rng(0).normal(size=(50, 4)) * 3 + 1
+    np.save(tmp_path / "x.npy", values)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    learned, _ = learn(values, np.ones(50, dtype=bool))
+    places = np.random.default_rng(1).permutation(50)[:40]
+    return Rows(mapped, places, learned), torch.from_numpy(learned.apply(values[places]))
+
+
+def test_rows_are_a_tensor_to_all_who_ask_for_parts(both):
+    rows, tensor = both
+    assert len(rows) == len(tensor)
+    assert rows.shape == tensor.shape
+    assert rows.dtype == tensor.dtype
+    assert rows.num_bytes == tensor.numel() * tensor.element_size()
+    for index in (slice(None), slice(3, 9), torch.tensor([5, 1, 1]), np.array([0, 39])):
+        assert torch.equal(rows[index], tensor[index])
+    for size in (1, 7, 40, 100):
+        for a, b in zip(rows.split(size), tensor.split(size), strict=True):
+            assert torch.equal(a, b)
+    assert torch.equal(rows.to("cpu")[:], tensor)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_training_gets_the_same_batches_from_disk_as_from_memory(both, shuffle):
+    from_disk, from_memory = (TensorSource(each, seed=3, shuffle=shuffle) for each in both)
+    for epoch in (1, 2):
+        pairs = zip(from_disk.batches(16, epoch), from_memory.batches(16, epoch), strict=True)
+        for a, b in pairs:
+            assert torch.equal(a, b)
+
+
+def test_giving_memory_back_between_reads_changes_nothing(both, monkeypatch):
+    rows, tensor = both
+    monkeypatch.setattr(rows_module, "_HELD_BYTES", 0)
+    for _ in range(3):
+        assert torch.equal(rows[:], tensor)
