@@ -361,6 +361,8 @@ def _inspect(arguments: list[str]) -> None:
         return
     for name, value in _flat(found["experiment"]):
         print(f"{name:<32} {value}")
+    for name, value in (found["data"] or {}).items():
+        print(f"{'data: ' + name:<32} {value}")
     state = (
         "finished" if found["finished"] else f"go on with: mimachine train --resume {command.run}"
     )

@@ -16,6 +16,7 @@ from mimachine.estimates import Estimate
 from mimachine.information import mutual_information
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating, log_likelihood
+from mimachine.memory import rows_at_once
 from mimachine.randomness import derived_seed, forked
 from mimachine.representation import (
     Codes,
@@ -24,7 +25,7 @@ from mimachine.representation import (
     codes,
     diagnose_codes,
     knn_accuracy,
-    moments,
+    mean_of,
 )
 
 __all__ = ["ADVICE", "Metric", "Report", "evaluate"]
@@ -197,9 +198,9 @@ def _likelihood(model: Joint, x: Tensor, num_samples: int, log_volume: float) ->
     ]
 
 
-def _rate(model: Joint, x: Tensor, batch_size: int = 4096) -> Metric:
+def _rate(model: Joint, x: Tensor) -> Metric:
     rates = []
-    for rows in x.split(batch_size):
+    for rows in x.split(rows_at_once(x.shape)):
         log_probs = model.log_probs(model.encode(rows))
         rates.append(log_probs.q_z_given_x - log_probs.p_z)
     return _metric(
@@ -240,10 +241,11 @@ def _information(x: Tensor, encoded: Codes) -> Metric:
 
 def _reconstruction(model: Joint, x: Tensor, encoded: Codes, unit: str) -> list[Metric]:
     by_mean, sampled = [], []
+    size = rows_at_once(x.shape)
     for rows, mean, sample in zip(
-        x.split(4096), encoded.mean.split(4096), encoded.sample.split(4096), strict=True
+        x.split(size), encoded.mean.split(size), encoded.sample.split(size), strict=True
     ):
-        decoded = moments(model.decoder(mean)).mean
+        decoded = mean_of(model.decoder(mean))
         by_mean.append((decoded - rows).flatten(1).square().mean(1))
         sampled.append((model.decoder(sample).sample() - rows).flatten(1).norm(dim=1))
     square = Estimate.mean_of(torch.cat(by_mean))
@@ -321,7 +323,8 @@ def _at_floor(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
     for name, part, condition in parts:
         if not isinstance(part, Gaussian | DiscretizedLogistic):
             continue
-        near = [at_floor(part(rows).scale, part.floor) for rows in condition.split(4096)]
+        size = rows_at_once(x.shape)
+        near = [at_floor(part(rows).scale, part.floor) for rows in condition.split(size)]
         metrics.append(
             Metric(
                 f"{name}_share_at_floor",

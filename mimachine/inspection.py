@@ -27,6 +27,7 @@ def inspect(run: Run) -> dict[str, Any]:
         "run": str(run.path),
         "finished": run.finished,
         "experiment": run.read_json("experiment.json"),
+        "data": _data(run),
         "epochs": len(epochs),
         "best_epoch": None if best is None else best["epoch"],
         "best_val_loss": None if best is None else best["val_loss"],
@@ -34,6 +35,16 @@ def inspect(run: Run) -> dict[str, Any]:
         "num_weights": sum(math.prod(shape) for shape in weights.values()),
         "report": run.read_json("report.json") if report.exists() else None,
     }
+
+
+def _data(run: Run) -> dict[str, Any] | None:
+    """How a user's own data are treated, without the numbers of each column."""
+    record = run.data_record()
+    if record is None:
+        return None
+    kept = record["preprocessing"]
+    names = ("likelihood", "shape", "columns", "levels", "image_shape")
+    return {name: kept.get(name) for name in names}
 
 
 def _shapes(run: Run) -> dict[str, list[int]]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mimachine.distributions import draw
 from mimachine.estimates import Estimate
 from mimachine.joint import Joint, checked
+from mimachine.memory import rows_at_once
 
 __all__ = ["LogLikelihood", "evaluating", "log_likelihood"]
 
@@ -48,7 +49,7 @@ class LogLikelihood:
 
 @torch.no_grad()
 def log_likelihood(
-    model: Joint, x: Tensor, num_samples: int = 5000, *, chunk_size: int = 5_000
+    model: Joint, x: Tensor, num_samples: int = 5000, *, chunk_size: int | None = None
 ) -> LogLikelihood:
     r"""Estimate log p(x) = log E_{p(z)} p(x|z) with the encoder as proposal.
 
@@ -60,7 +61,8 @@ def log_likelihood(
         model: The model, used in evaluation mode.
         x: Data, shape (N, *X).
         num_samples: Number S of samples for each datum; exactly as many are drawn.
-        chunk_size: Most pairs of datum and sample that are decoded at once; bounds the memory.
+        chunk_size: Most pairs of datum and sample that are decoded at once; bounds the memory. By
+            default 5,000, and fewer if data are so large that they would take over 16 MiB.
 
     Raises:
         ValueError: If there are no data, or `num_samples` or `chunk_size` is not positive.
@@ -68,6 +70,8 @@ def log_likelihood(
     References:
         Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
     """
+    if chunk_size is None:
+        chunk_size = rows_at_once(x.shape, most=5000)
     for name, value in (
         ("len(x)", len(x)),
         ("num_samples", num_samples),
@@ -77,9 +81,9 @@ def log_likelihood(
             raise ValueError(f"{name} must be 1 or more, got {value}")
     with evaluating(model):
         prior = model.prior()
-        rows_at_once = max(1, chunk_size // num_samples)
+        batch_size = max(1, chunk_size // num_samples)
         parts = []
-        for rows in x.split(rows_at_once):
+        for rows in x.split(batch_size):
             proposal = checked("encoder", model.encoder(rows), len(rows))
             log_weights = []
             for start in range(0, num_samples, max(1, chunk_size // len(rows))):

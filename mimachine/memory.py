@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MAPPED_SHARE", "available", "release", "stays_on_disk"]
+__all__ = ["MAPPED_SHARE", "available", "release", "rows_at_once", "stays_on_disk"]
 
 MAPPED_SHARE = 1 / 32
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNKNOWN = 4 << 30
+_VALUES_AT_ONCE = 1 << 22
 
 
 def available() -> int:
@@ -31,6 +33,11 @@ def available() -> int:
 def stays_on_disk(num_bytes: int) -> bool:
     """Whether an array is so large that it is better read from disk as it is needed."""
     return num_bytes > MAPPED_SHARE * available()
+
+
+def rows_at_once(shape: tuple[int, ...], most: int = 4096) -> int:
+    """How many rows of data (N, *X) to work on at once: fewer where they are long."""
+    return max(1, min(most, _VALUES_AT_ONCE // max(1, math.prod(shape[1:]))))
 
 
 def release(array: Any) -> None:

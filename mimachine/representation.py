@@ -11,6 +11,7 @@ from torch.distributions import Distribution
 
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
+from mimachine.memory import rows_at_once
 from mimachine.rows import Rows
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "codes",
     "diagnose_codes",
     "knn_accuracy",
+    "mean_of",
     "moments",
 ]
 
@@ -40,8 +42,9 @@ class Codes(NamedTuple):
 
 
 @torch.no_grad()
-def codes(model: Joint, x: Tensor | Rows, batch_size: int = 4096) -> Codes:
+def codes(model: Joint, x: Tensor | Rows, batch_size: int | None = None) -> Codes:
     """Encode data of shape (N, *X) with the model in evaluation mode."""
+    batch_size = rows_at_once(x.shape) if batch_size is None else batch_size
     with evaluating(model):
         parts = [moments(model.encoder(rows)) for rows in x.split(batch_size)]
     return Codes(*(torch.cat(part) for part in zip(*parts, strict=True)))
@@ -57,9 +60,24 @@ def moments(distribution: Distribution, num_samples: int = 64) -> Codes:
             return Codes(mean, std, sample)
     except (NotImplementedError, AttributeError):
         pass
-    draws = distribution.sample(torch.Size((num_samples,)))
-    draws = draws if draws.is_floating_point() else draws.to(torch.get_default_dtype())
+    draws = _draws(distribution, num_samples)
     return Codes(draws.mean(0), draws.std(0), sample)
+
+
+def mean_of(distribution: Distribution, num_samples: int = 64) -> Tensor:
+    """Mean; from draws where there is no closed form."""
+    try:
+        mean: Tensor = distribution.mean
+        if not mean.isnan().all():
+            return mean
+    except (NotImplementedError, AttributeError):
+        pass
+    return _draws(distribution, num_samples).mean(0)
+
+
+def _draws(distribution: Distribution, num_samples: int) -> Tensor:
+    draws = distribution.sample(torch.Size((num_samples,)))
+    return draws if draws.is_floating_point() else draws.to(torch.get_default_dtype())
 
 
 def at_floor(scale: Tensor, floor: float | Tensor) -> Tensor:

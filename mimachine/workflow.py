@@ -425,7 +425,10 @@ def reconstruct(model: Joint, x: Tensor | Rows, seed: int = 0) -> Drawn:
         return _decoded(model, codes(model, x).mean)
 
 
-def _decoded(model: Joint, z: Tensor, batch_size: int = 1024) -> Drawn:
-    decoded = [model.decoder(part) for part in z.split(batch_size)]
-    samples, means = zip(*((each.sample(), each.mean) for each in decoded), strict=True)
+def _decoded(model: Joint, z: Tensor, batch_size: int = 256) -> Drawn:
+    samples, means = [], []
+    for part in z.split(batch_size):
+        decoded = model.decoder(part)
+        samples.append(decoded.sample())
+        means.append(decoded.mean)
     return Drawn(torch.cat(samples), torch.cat(means), z)

@@ -259,6 +259,18 @@ def test_what_a_run_keeps_of_its_data_is_enough_to_treat_others_alike():
     np.testing.assert_allclose(learned.restore(every.rows.numpy()), values, atol=1e-5)
 
 
+def test_inspect_tells_how_data_are_treated(capsys):
+    values, labels = measurements(40)
+    write_csv("x.csv", values, labels)
+    assert run("train", "x.csv", "--labels", "tree", *QUICK, "--out", "run") == 0
+    capsys.readouterr()
+    assert run("inspect", "run", "--json") == 0
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert (data["likelihood"], data["columns"]) == ("gaussian", ["height", "girth", "age"])
+    assert run("inspect", "run") == 0
+    assert "['height', 'girth', 'age']" in capsys.readouterr().out
+
+
 def test_more_latents_than_values_are_warned_of(capsys):
     np.save("x.npy", measurements(40)[0])
     assert run("train", "x.npy", *QUICK, "--model.latent", 9, "--out", "run") == 0
