@@ -23,7 +23,8 @@ def run(*arguments):
 
 @pytest.fixture
 def trained(here, capsys):
-    assert run("train", "digits", *QUICK, "--model.latent", 3, "--out", "run") == 0
+    small = ["--model.latent", 3, "--no-report"]
+    assert run("train", "digits", *QUICK, *small, "--out", "run") == 0
     capsys.readouterr()
     return Path("run")
 
@@ -89,6 +90,7 @@ def test_objectives_are_compared_side_by_side_with_pictures(here, capsys, data, 
 
 def test_the_published_preset_differs_by_the_objective_and_can_be_overridden(here):
     arguments = ["--preset", "published", "--training.epochs", 3, "--num-samples", 1]
+    arguments.append("--no-report")
     assert run("compare", "mixture-2d", *arguments, "--model.hidden", 20, "--out", "both") == 0
     mim, vae = (json.loads(Path(f"both/{o}/experiment.json").read_text()) for o in ("mim", "vae"))
     assert mim["training"]["warmup"]["terms"] == ["q_z_given_x", "q_x"]
@@ -99,7 +101,7 @@ def test_the_published_preset_differs_by_the_objective_and_can_be_overridden(her
 
 def test_runs_get_names_of_their_own(here):
     for _ in range(2):
-        assert run("train", "mixture-2d", *QUICK) == 0
+        assert run("train", "mixture-2d", *QUICK, "--no-report") == 0
     assert {p.name for p in Path("runs").iterdir()} == {"mixture-2d-mim", "mixture-2d-mim-2"}
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -183,7 +184,7 @@ EPOCHS = 40
 COMMAND = [sys.executable, "-m", "mimachine.cli", "train"]
 SETTINGS = ["digits", "--model.latent", "4", "--model.hidden", "32", "--training.epochs",
             str(EPOCHS), "--training.warmup.epochs", "2", "--training.patience", "200",
-            "--num-samples", "5"]  # fmt: skip
+            "--num-samples", "5", "--no-report"]  # fmt: skip
 
 
 def start(*arguments):
@@ -234,10 +235,29 @@ def test_a_process_stopped_by_a_signal_is_resumed_to_the_same_bits(tmp_path, uni
         assert f"mimachine train --resume {path}" in errors
         assert "Traceback" not in errors
     assert not (path / "report.json").exists()
-    code, errors = finish(start("--resume", path))
+    code, errors = finish(start("--resume", path, "--no-report"))
     assert code == 0, errors
     assert same_files(uninterrupted, path) == []
     assert {p.name for p in path.iterdir()} == set(FILES)
+
+
+def test_a_run_on_a_file_is_resumed_to_the_same_bits(tmp_path):
+    table = tmp_path / "table.npy"
+    np.save(table, np.random.default_rng(0).normal(size=(2000, 5)))
+    settings = [table, *SETTINGS[1:], "--checkpoint-seconds", 0]
+    code, errors = finish(start(*settings, "--out", tmp_path / "whole"))
+    assert code == 0, errors
+    path = tmp_path / "killed"
+    process = start(*settings, "--out", path)
+    metrics = path / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 5, process)
+    process.kill()
+    finish(process)
+    assert not (path / "report.json").exists()
+    code, errors = finish(start("--resume", path, "--no-report"))
+    assert code == 0, errors
+    assert same_files(tmp_path / "whole", path) == []
+    assert (tmp_path / "whole" / "data.json").read_bytes() == (path / "data.json").read_bytes()
 
 
 @pytest.mark.slow
@@ -255,7 +275,7 @@ def test_twenty_kills_at_random_moments_give_twenty_equal_runs(tmp_path, uninter
             code, errors = finish(process)
             kills += code == -signal.SIGKILL
             if code != 0 or not (path / "report.json").exists():
-                process = start("--resume", path, "--checkpoint-seconds", 0)
+                process = start("--resume", path, "--checkpoint-seconds", 0, "--no-report")
             if dice.random() < 0.6:
                 break
         code, errors = finish(process)
@@ -271,7 +291,7 @@ def test_a_second_process_on_a_run_is_refused(tmp_path):
     process = start(*SETTINGS, *endless, "--out", path, "--checkpoint-seconds", 0)
     try:
         wait_for((path / "state.ckpt").exists, process)
-        code, errors = finish(start("--resume", path))
+        code, errors = finish(start("--resume", path, "--no-report"))
         assert code == 2
         assert "in use by another process" in errors
     finally:

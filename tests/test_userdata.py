@@ -14,7 +14,10 @@ from mimachine.experiment import File, default
 from mimachine.preprocessing import Preprocessing
 from mimachine.rows import Rows
 
-QUICK = ["--training.epochs", "3", "--training.warmup.epochs", "1", "--num-samples", "4"]
+QUICK = [
+    *("--training.epochs", "3", "--training.warmup.epochs", "1"),
+    *("--num-samples", "4", "--no-report"),
+]
 
 
 @pytest.fixture(autouse=True)
