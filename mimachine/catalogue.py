@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from mimachine.datasets import Dataset, digits, mixture_2d
 from mimachine.imagesets import fashion_mnist, mnist, omniglot, omniglot_small
-from mimachine.suggestions import unknown
+from mimachine.wording import unknown
 
 __all__ = ["DATASETS", "load"]
 

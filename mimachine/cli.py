@@ -29,8 +29,8 @@ from mimachine.options import (
     Sample,
     Train,
 )
-from mimachine.suggestions import unknown
 from mimachine.training import Training
+from mimachine.wording import unknown
 
 if TYPE_CHECKING:
     from mimachine.evaluation import Report as EvaluationReport

@@ -1,57 +1,40 @@
-"""Image folders: a user's folder of images as one array of bytes.
-
-An image is read as viewers show it: turned upright as its file says, on white where it is
-transparent, and of an animation the first frame. Colour profiles are not applied.
-"""
+"""Image folders: a user's folder of images as one array of bytes."""
 
 from __future__ import annotations
 
 import math
 import os
 import tempfile
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mimachine import memory
-from mimachine.suggestions import nearest
+from mimachine.pixels import (
+    SUFFIXES,
+    TRAITS,
+    Header,
+    in_threads,
+    no_bombs,
+    read_header,
+    read_pixels,
+)
+from mimachine.wording import counted, nearest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL import Image
 
-__all__ = ["SUFFIXES", "Images", "peek", "read_images"]
+__all__ = ["Images", "peek", "read_images"]
 
-SUFFIXES = (
-    *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
-    *(".tif", ".tiff", ".webp"),
-)
-# Whatever a file is called: of other formats some start programs, as PostScript does.
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
-_ORIENTATION = 0x0112
-# What Pillow calls the transpositions that bring EXIF's orientations upright.
-_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
-_TRAITS = {
-    "turned": "on a side or mirrored: turned upright, as the files say",
-    "transparent": "with transparency: shown on white",
-    "deep": "of more than 8 bits: scaled to 8 bits",
-    "animated": "of several frames: the first is read",
-}
-_FEW, _LISTED, _BLOCK, _THREADS = 5, 5, 32, 8
+_FEW, _LISTED = 5, 5
 # Mapped bytes that are written before their memory is given back.
 _HELD_BYTES = 64 << 20
 # Longer side of a size that is suggested: what a small network learns in minutes.
 _SUGGESTED = 64
-
-Read = TypeVar("Read")
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -73,15 +56,6 @@ class Images:
     files: tuple[str, ...]
     source: str
     notes: tuple[str, ...] = ()
-
-
-class _Header(NamedTuple):
-    """What a file says of its image before it is decoded; height and width are those upright."""
-
-    height: int
-    width: int
-    grey: bool
-    traits: tuple[str, ...]
 
 
 def read_images(
@@ -107,9 +81,9 @@ def read_images(
     """
     _check_resize(resize)
     root, files, others = _find(folder)
-    with _no_bombs():
-        headers = _parallel(lambda file: _attempt(_header, root / file), files)
-        sound = [header for header in headers if isinstance(header, _Header)]
+    with no_bombs():
+        headers = in_threads(lambda file: read_header(root / file), files)
+        sound = [header for header in headers if isinstance(header, Header)]
         in_colour = not all(header.grey for header in sound) if colour is None else colour
         values = None
         # If a header is damaged the others are decoded all the same, to name all damaged files.
@@ -142,10 +116,10 @@ def peek(
     _check_resize(resize)
     root, files, _ = _find(folder)
     few = [files[row] for row in sorted({i * (len(files) - 1) // (_FEW - 1) for i in range(_FEW)})]
-    with _no_bombs():
-        headers = {file: _attempt(_header, root / file) for file in few}
+    with no_bombs():
+        headers = {file: read_header(root / file) for file in few}
     _check_read(root, headers)
-    sound = [header for header in headers.values() if isinstance(header, _Header)]
+    sound = [header for header in headers.values() if isinstance(header, Header)]
     return len(files), _shape(root, few, sound, resize, not all(header.grey for header in sound))
 
 
@@ -204,61 +178,13 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(here), names + hidden
 
 
-# --- headers -------------------------------------------------------------------------------------
-
-
-def _header(image: Image.Image) -> _Header:
-    orientation, grey = _orientation(image), _is_grey(image)
-    width, height = image.size if orientation < 5 else image.size[::-1]
-    found = {
-        "turned": orientation > 1,
-        "transparent": _is_transparent(image),
-        "deep": _is_deep(image),
-        # Last, since a GIF goes on to its second frame to know.
-        "animated": getattr(image, "is_animated", False),
-    }
-    traits = tuple(trait for trait, is_so in found.items() if is_so)
-    return _Header(height, width, grey, traits)
-
-
-def _is_grey(image: Image.Image) -> bool:
-    """Whether an image cannot but be grey, by its mode or its palette."""
-    if image.mode == "P" and image.palette is not None:
-        order, entries = image.palette.getdata()
-        colours = np.frombuffer(bytes(entries), np.uint8)
-        # TIFF's are all red, all green and all blue, others' one colour after the other.
-        planes = order.endswith(";L")
-        colours = colours.reshape(3, -1).T if planes else colours.reshape(-1, len(order))
-        return bool((colours[:, :1] == colours[:, 1:3]).all())
-    return _is_deep(image) or image.mode in ("1", "L", "LA")
-
-
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode.startswith("I") or image.mode == "F"
-
-
-def _is_transparent(image: Image.Image) -> bool:
-    return image.mode.endswith("A") or "transparency" in image.info
-
-
-def _orientation(image: Image.Image) -> int:
-    """How an image lies, as EXIF numbers it: 1 is upright, and 5 to 8 are on a side."""
-    from PIL import Image
-
-    if image.format == "TIFF":  # Pillow turns it when it loads it, and says its size upright.
-        return 1
-    try:
-        # The method of a PNG itself would decode it.
-        number = Image.Image.getexif(image).get(_ORIENTATION)
-    except Exception:  # Viewers show an image whose EXIF is damaged, in whatever way it is.
-        return 1
-    return number if number in _TURNS else 1
+# --- sizes ---------------------------------------------------------------------------------------
 
 
 def _shape(
     root: Path,
     files: Sequence[str],
-    headers: Sequence[_Header],
+    headers: Sequence[Header],
     resize: tuple[int, int] | None,
     in_colour: bool,
 ) -> tuple[int, ...]:
@@ -280,7 +206,7 @@ def _shape(
     return (*usual, 3) if in_colour else usual
 
 
-def _suggested(headers: Sequence[_Header]) -> tuple[int, int]:
+def _suggested(headers: Sequence[Header]) -> tuple[int, int]:
     """The middle height and width; if they are large, about that shape in multiples of eight."""
     height, width = (int(side) for side in np.median([header[:2] for header in headers], axis=0))
     scale = _SUGGESTED / max(height, width)
@@ -295,7 +221,7 @@ def _suggested(headers: Sequence[_Header]) -> tuple[int, int]:
 def _decode(
     root: Path,
     files: Sequence[str],
-    headers: Sequence[_Header | str],
+    headers: Sequence[Header | str],
     values: NDArray[np.uint8] | None,
     resize: tuple[int, int] | None,
     in_colour: bool,
@@ -306,7 +232,7 @@ def _decode(
         header = headers[row]
         if isinstance(header, str):
             return header
-        pixels = _attempt(lambda image: _pixels(image, resize, in_colour), root / files[row])
+        pixels = read_pixels(root / files[row], resize, in_colour)
         if isinstance(pixels, str):
             return pixels
         if values is None:
@@ -319,48 +245,7 @@ def _decode(
             memory.release(values)
         return None
 
-    _check_read(root, dict(zip(files, _parallel(decode, range(len(files))), strict=True)))
-
-
-def _pixels(
-    image: Image.Image, resize: tuple[int, int] | None, in_colour: bool
-) -> NDArray[np.uint8]:
-    """An image as it is seen, (H, W) or (H, W, 3)."""
-    from PIL import Image, ImageOps
-
-    if resize is not None:
-        # A JPEG that is far larger is decoded at a half, a quarter or an eighth of its size.
-        image.draft(None, (2 * max(resize), 2 * max(resize)))
-    image.load()
-    orientation = _orientation(image)
-    shown = _eight_bits(image) if _is_deep(image) else image
-    if _is_transparent(shown):
-        white = Image.new("RGBA", shown.size, "white")
-        shown = Image.alpha_composite(white, shown.convert("RGBA"))
-    shown = shown.convert("RGB" if in_colour else "L")
-    if orientation > 1:
-        shown = shown.transpose(Image.Transpose(_TURNS[orientation]))
-    return np.asarray(shown if resize is None else ImageOps.fit(shown, resize[::-1]))
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Whole numbers up to 65,535, or real ones up to 1, on 256 levels.
-
-    Raises:
-        ValueError: If some are not in that range: it is not known then which is white.
-    """
-    from PIL import Image
-
-    values = np.asarray(image)
-    white = 1 if image.mode == "F" else 65_535
-    if not (values.min() >= 0 and values.max() <= white):
-        found = f"[{values.min():g}, {values.max():g}]"
-        raise ValueError(f"grey values must be in [0, {white}], got {found}, save it with 8 bits")
-    levels = np.rint(values * np.float32(255 / white)).astype(np.uint8)
-    # A grey value of a PNG that stands for transparent.
-    if (key := image.info.get("transparency")) is not None:
-        levels[values == key] = 255
-    return Image.fromarray(levels)
+    _check_read(root, dict(zip(files, in_threads(decode, range(len(files))), strict=True)))
 
 
 def _allocated(shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -384,57 +269,6 @@ def _allocated(shape: tuple[int, ...]) -> NDArray[np.uint8]:
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
-def _attempt(read: Callable[[Image.Image], Read], file: Path) -> Read | str:
-    """What is read of an image, or why it cannot be read."""
-    from PIL import Image
-
-    try:
-        with Image.open(file, formats=_FORMATS) as image:
-            return read(image)
-    except Exception as error:  # Pillow raises whatever a damaged file leads it to.
-        return _reason(file, error)
-
-
-def _reason(file: Path, error: Exception) -> str:
-    from PIL import Image, UnidentifiedImageError
-
-    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return f"has more than {Image.MAX_IMAGE_PIXELS or 0:,} pixels, make it smaller"
-    if isinstance(error, UnidentifiedImageError):
-        with file.open("rb") as opened:
-            start = opened.read(24)
-        return f"is damaged or no image: it begins with {start!r}" if start else "is empty"
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be opened: {error.strerror}"
-    return f"cannot be decoded: {error or type(error).__name__}"
-
-
-def _parallel(work: Callable[[Item], Read], items: Sequence[Item]) -> list[Read]:
-    """Results of the work on each, in order."""
-    from PIL import Image
-
-    Image.init()  # The formats are registered by one thread.
-
-    # In blocks: a task takes memory, and there may be millions of images.
-    def block(start: int) -> list[Read]:
-        return [work(item) for item in items[start : start + _BLOCK]]
-
-    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as executor:
-        blocks = executor.map(block, range(0, len(items), _BLOCK))
-        return [result for results in blocks for result in results]
-
-
-@contextmanager
-def _no_bombs() -> Iterator[None]:
-    """Far too large images are errors; other warnings, of odd metadata, do not name the file."""
-    from PIL import Image
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        yield
-
-
 # --- messages ------------------------------------------------------------------------------------
 
 
@@ -450,31 +284,33 @@ def _check_read(root: Path, results: Mapping[str, object]) -> None:
         return
     more = f"; and {len(failures) - _LISTED:,} more" if len(failures) > _LISTED else ""
     raise ValueError(
-        f"{len(failures):,} of {_many(len(results), 'image')} in {root} cannot be read: "
+        f"{len(failures):,} of {counted(len(results), 'image')} in {root} cannot be read: "
         f"{'; '.join(failures[:_LISTED])}{more}. Replace them, or take them out of the folder"
     )
 
 
 def _notes(
     values: NDArray[np.uint8],
-    headers: Sequence[_Header],
+    headers: Sequence[Header],
     labels: NDArray[Any] | None,
     others: Counter[str],
 ) -> tuple[str, ...]:
     kind, other = ("colour", "grey") if values.ndim == 4 else ("grey", "colour")
-    notes = [f"{_many(len(values), f'{kind} image')} of {_size(values.shape[1:])}"]
+    notes = [f"{counted(len(values), f'{kind} image')} of {_size(values.shape[1:])}"]
     if converted := sum(header.grey == (kind == "colour") for header in headers):
-        notes.append(f"{_many(converted, f'{other} image')}: read as {kind}")
+        notes.append(f"{counted(converted, f'{other} image')}: read as {kind}")
     traits = Counter(trait for header in headers for trait in header.traits)
-    notes += [f"{_many(traits[key], 'image')} {how}" for key, how in _TRAITS.items() if traits[key]]
+    notes += [
+        f"{counted(traits[key], 'image')} {how}" for key, how in TRAITS.items() if traits[key]
+    ]
     sizes = [header[:2] for header in headers if header[:2] != values.shape[1:3]]
     if sizes:
         small = sum(h < values.shape[1] or w < values.shape[2] for h, w in sizes)
         enlarged = f", {small:,} of them enlarged" if small else ""
-        of_sizes = _many(len(set(sizes)), "other size")
-        notes.append(f"{_many(len(sizes), 'image')} of {of_sizes}: cut and scaled{enlarged}")
+        of_sizes = counted(len(set(sizes)), "other size")
+        notes.append(f"{counted(len(sizes), 'image')} of {of_sizes}: cut and scaled{enlarged}")
     if labels is not None:
-        notes.append(f"labels: {_many(len(np.unique(labels)), 'sub-folder')}")
+        notes.append(f"labels: {counted(len(np.unique(labels)), 'sub-folder')}")
     if others:
         notes.append(f"files not used: {_kinds(others)}")
     return tuple(notes)
@@ -482,10 +318,6 @@ def _notes(
 
 def _kinds(others: Counter[str]) -> str:
     return ", ".join(f"{number:,} {kind}" for kind, number in sorted(others.items()))
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _size(shape: Sequence[Any]) -> str:

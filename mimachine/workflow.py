@@ -28,7 +28,7 @@ from mimachine.representation import codes
 from mimachine.rows import Rows
 from mimachine.runs import Run
 from mimachine.sources import Binarized, FreshDraws, Source, TensorSource
-from mimachine.suggestions import unknown
+from mimachine.wording import unknown
 
 __all__ = [
     "Drawn",

@@ -5,6 +5,9 @@ import zlib
 import pytest
 import torch
 
+# Its assertions are explained like those of tests.
+pytest.register_assert_rewrite("tablefiles")
+
 # Models here are small; threads that wait for each other on a busy machine only cost time.
 torch.set_num_threads(1)
 

@@ -1,6 +1,7 @@
 """Order of the modules, lazy imports, and no seeding of global generators."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,12 @@ PACKAGE = Path(mimachine.__file__).parent
 
 # A module imports only from modules that stand before it.
 ORDER = [
-    "suggestions",
+    "wording",
     "training",
     "memory",
     "preprocessing",
     "tables",
+    "pixels",
     "imagefolder",
     "networks",
     "distributions",
@@ -77,6 +79,18 @@ def module_of(file):
     return file.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+def package_of(file):
+    """The full name of the package that a file is in."""
+    return ".".join(("mimachine", *file.relative_to(PACKAGE).parts[:-1]))
+
+
+def origin(node, package):
+    """The full name of what a `from ... import` in a package is from."""
+    parents = package.split(".")
+    stem = parents[: len(parents) - node.level + 1] if node.level else []
+    return ".".join([*stem, *([node.module] if node.module else [])])
+
+
 def home_of(name):
     """The part of the package that `mimachine.name` is taken from; none for a dunder."""
     return None if name.startswith("__") else mimachine._HOME.get(name, name)
@@ -94,10 +108,7 @@ def imported_modules(tree, package="mimachine"):
                 elif top == "mimachine":
                     whole.add(alias.asname or top)
         elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")
-            stem = parents[: len(parents) - node.level + 1] if node.level else []
-            module = ".".join([*stem, *([node.module] if node.module else [])])
-            top, _, rest = module.partition(".")
+            top, _, rest = origin(node, package).partition(".")
             if top == "mimachine" and rest:
                 found.add(rest.partition(".")[0])
             elif top == "mimachine":
@@ -120,8 +131,7 @@ def identify(file):
 def test_modules_import_only_from_modules_before_them(file):
     module = module_of(file)
     tree = ast.parse(file.read_text())
-    package = ".".join(("mimachine", *file.relative_to(PACKAGE).parts[:-1]))
-    imported = imported_modules(tree, package)
+    imported = imported_modules(tree, package_of(file))
     if module in ("__init__", "__main__"):
         assert not imported - ({"cli"} if module == "__main__" else set())
         return
@@ -130,6 +140,27 @@ def test_modules_import_only_from_modules_before_them(file):
     if file.parent != PACKAGE:
         before = [*before, module]
     assert imported <= set(before), f"{identify(file)} imports {imported - set(before)}"
+
+
+def siblings(file):
+    """Modules that a file of a subpackage imports from there; `__init__` is the package itself."""
+    package = package_of(file)
+    names = set()
+    for node in walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(origin(node, package))
+    inside = [name for name in names if f"{name}.".startswith(f"{package}.")]
+    return {name.removeprefix(package).lstrip(".") or "__init__" for name in inside}
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({file.parent for file in sources()} - {PACKAGE}), ids=identify
+)
+def test_modules_of_a_subpackage_import_each_other_one_way(folder):
+    graph = {file.stem: siblings(file) for file in folder.glob("*.py")}
+    graphlib.TopologicalSorter(graph).prepare()  # An error names the modules of a circle.
 
 
 def test_imports_in_every_form_are_seen():

@@ -1,0 +1,96 @@
+"""Tables: a user's own file as an array with a row for each datum, or the reason why not.
+
+=====================  ====================================================================
+.npy                   one array, memory-mapped where it is large
+.npz                   one of its arrays, and another one for the labels
+.csv, .tsv             numbers between commas, semicolons, tabs or bars; also compressed, .gz
+.parquet               columns of numbers; needs pyarrow
+=====================  ====================================================================
+
+Rows are counted from 1, without a header, and so are columns that have no names. A table is
+parsed in C; only one that cannot be is read a second time, to say which cell is in the way.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from mimachine.tables.arrays import peek_npy, peek_npz, read_npy, read_npz
+from mimachine.tables.files import checked, readable, suffix
+from mimachine.tables.labels import labelled
+from mimachine.tables.parquet import peek_parquet, read_parquet
+from mimachine.tables.table import Table, check_finite
+from mimachine.tables.text import peek_text, read_text
+
+__all__ = ["Table", "check_finite", "peek", "read_table"]
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    labels: str | None = None,
+    drop: Sequence[str] = (),
+    array: str | None = None,
+    columns: Sequence[str] | None = None,
+) -> Table:
+    """Read values and labels of a file.
+
+    Args:
+        path: The file; its suffix tells the format.
+        labels: Column or array of labels, else a file with one label for each row. Columns
+            without names go by their number, from 1, here and in `drop`.
+        drop: Columns to leave out.
+        array: Array of an .npz file.
+        columns: Columns that a trained model expects, taken by name and in this order. Labels
+            may then be absent.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not what it should be: damaged, with a value that is missing or no
+            number, or without a column or array that is asked for.
+    """
+    file = checked(path, drop, array)
+    with readable(file):
+        if suffix(file) == ".npy":
+            table = read_npy(file, labels, columns)
+        elif suffix(file) == ".npz":
+            table = read_npz(file, labels, array, columns)
+        elif suffix(file) == ".parquet":
+            table = read_parquet(file, labels, drop, columns)
+        else:
+            table = read_text(file, labels, drop, columns)
+    return labelled(table, labels)
+
+
+def peek(
+    path: str | os.PathLike[str],
+    *,
+    labels: str | None = None,
+    drop: Sequence[str] = (),
+    array: str | None = None,
+) -> tuple[int, tuple[int, ...]]:
+    """Number of rows of a file and shape of one row, without parsing its values.
+
+    Args:
+        path: As for `read_table`.
+        labels: As for `read_table`.
+        drop: As for `read_table`.
+        array: As for `read_table`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If that much is clear already: it cannot be read.
+    """
+    file = checked(path, drop, array)
+    shape: tuple[int, ...]
+    with readable(file):
+        if suffix(file) == ".npy":
+            shape = peek_npy(file)
+        elif suffix(file) == ".npz":
+            shape = peek_npz(file, labels, array)
+        elif suffix(file) == ".parquet":
+            shape = peek_parquet(file, labels, drop)
+        else:
+            shape = peek_text(file, labels, drop)
+    return shape[0], shape[1:]

@@ -1,0 +1,177 @@
+"""Arrays: files as numpy writes them, of one array or an archive of several."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimachine.memory import stays_on_disk
+from mimachine.tables.layout import elsewhere, in_order
+from mimachine.tables.table import Table
+from mimachine.wording import hint, some
+
+__all__ = ["Header", "check_labels", "header", "peek_npy", "peek_npz", "read_npy", "read_npz"]
+
+_VALUES, _LABELS = ("x", "X", "data"), ("y", "labels", "target")
+
+Header = tuple[tuple[int, ...], np.dtype[Any]]
+
+
+def header(stream: IO[bytes], what: str) -> Header:
+    """Shape and type of an array in numpy's format; the stream then stands at its values."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_2_0
+        if version == (1, 0):
+            read = np.lib.format.read_array_header_1_0
+        shape, _, dtype = read(stream)
+    except (OSError, zipfile.BadZipFile):
+        raise
+    except Exception as error:
+        # The header is a Python expression, and a damaged one fails in any way that these do.
+        raise ValueError(f"{what} is not an array as numpy.save writes it: {error}") from error
+    return shape, dtype
+
+
+def check_labels(dtype: np.dtype[Any], what: str) -> None:
+    """An error if labels are of a type that neither numbers nor text are of."""
+    if dtype.kind not in "biufU":
+        raise ValueError(
+            f"{what} must have labels that are numbers or text, got the type {dtype}; save them "
+            "with .astype(str)"
+        )
+
+
+def _check_array(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> tuple[int, ...]:
+    """The shape of values that can be used."""
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise ValueError(
+            f"{what} must have booleans, integers or floats of up to 64 bits, got the type "
+            f"{dtype}; convert it, as by .astype(numpy.float32)"
+        )
+    if len(shape) == 1:
+        raise ValueError(
+            f"{what} has one axis {shape}, and rows and columns are expected; reshape(-1, 1) if "
+            "it is one column"
+        )
+    if 0 in shape or not shape:
+        raise ValueError(f"{what} must have rows of values, got the shape {shape}")
+    return shape
+
+
+def peek_npy(file: Path) -> tuple[int, ...]:
+    """Shape of an array that is there to its end."""
+    with file.open("rb") as stream:
+        shape, dtype = header(stream, file.name)
+        size = stream.tell() + math.prod(shape) * dtype.itemsize
+    _check_array(shape, dtype, file.name)
+    if (found := file.stat().st_size) < size:
+        raise ValueError(f"{file.name} is cut off: it must have {size:,} bytes, got {found:,}")
+    return shape
+
+
+def read_npy(file: Path, labels: str | None, columns: Sequence[str] | None) -> Table:
+    """The values of a file of one array."""
+    peek_npy(file)
+    notes: tuple[str, ...] = ()
+    if labels is not None:
+        notes = elsewhere(labels, "column", (), file.name, columns is not None)
+    mapped = stays_on_disk(file.stat().st_size)
+    values = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
+    values = values if mapped else _native(values)
+    return _expecting(Table(values, None, None, file.name, notes), columns)
+
+
+def peek_npz(file: Path, labels: str | None, array: str | None) -> tuple[int, ...]:
+    """Shape of the array of values of an archive."""
+    headers = _headers(file)
+    name = _pick(headers, file.name, labels, array, False)[0]
+    return _check_array(*headers[name], f"array {name!r} of {file.name}")
+
+
+def read_npz(
+    file: Path, labels: str | None, array: str | None, columns: Sequence[str] | None
+) -> Table:
+    """The arrays of values and of labels of an archive."""
+    headers = _headers(file)
+    name, label, notes = _pick(headers, file.name, labels, array, columns is not None)
+    _check_array(*headers[name], f"array {name!r} of {file.name}")
+    found = None
+    with np.load(file, allow_pickle=False) as arrays:
+        values = _native(arrays[name])
+        if label is not None:
+            check_labels(headers[label][1], f"array {label!r} of {file.name}")
+            found = arrays[label]
+    return _expecting(Table(values, None, found, file.name, notes), columns)
+
+
+def _expecting(table: Table, columns: Sequence[str] | None) -> Table:
+    """An array as the columns that a trained model expects."""
+    if columns is None:
+        return table
+    note = in_order(table.values.shape[1:], columns, table.source)
+    return replace(table, columns=tuple(columns), notes=table.notes + note)
+
+
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    """Values in C order, their bytes in this machine's."""
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+
+
+def _headers(file: Path) -> dict[str, Header]:
+    """Shapes and types of the arrays of an archive."""
+    headers = {}
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.namelist():
+            if member.endswith(".npy"):
+                name = member.removesuffix(".npy")
+                with archive.open(member) as stream:
+                    headers[name] = header(stream, f"array {name!r} of {file.name}")
+    return headers
+
+
+def _pick(
+    headers: dict[str, Header],
+    source: str,
+    labels: str | None,
+    array: str | None,
+    optional: bool,
+) -> tuple[str, str | None, tuple[str, ...]]:
+    """Names of the arrays of values and of labels, and notes."""
+    if array is not None and array not in headers:
+        raise ValueError(f"--array {array!r} is no array of {source}{hint(array, headers)}")
+    label = labels if labels in headers else None
+    notes: tuple[str, ...] = ()
+    if labels is not None and label is None:
+        notes = elsewhere(labels, "array", headers, source, optional)
+    if array is None:
+        array = _only(headers, source, label)
+    if labels is None:
+        fitting = [name for name in _LABELS if name in headers and name != array]
+        rows = headers[array][0][:1]
+        label = next((name for name in fitting if headers[name][0] == rows), None)
+    notes = (f"values: array {array!r}", *notes)
+    return array, label, notes if label is None else (*notes, f"labels: array {label!r}")
+
+
+def _only(headers: dict[str, Header], source: str, label: str | None) -> str:
+    """The array of values: the one so called, else the one with rows and columns."""
+    usual = [name for name in _VALUES if name in headers and name != label]
+    tables = [name for name, (shape, _) in headers.items() if len(shape) > 1 and name != label]
+    for found in (usual, tables, [name for name in headers if name != label]):
+        if len(found) == 1:
+            return found[0]
+        if found:
+            break
+    arrays = [f"{name} {shape}" for name, (shape, _) in headers.items()]
+    raise ValueError(
+        f"{source} must have one array of values, got {some(arrays, 12) or 'none'}; say which by "
+        "--array NAME"
+    )

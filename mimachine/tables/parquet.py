@@ -1,0 +1,101 @@
+"""Parquet: columns of numbers, read by pyarrow, which is loaded for nothing else."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimachine.tables.layout import Layout, check_unique, choose, missing_found, no_numbers
+from mimachine.tables.table import Table
+from mimachine.wording import counted
+
+__all__ = ["peek_parquet", "read_parquet"]
+
+
+def peek_parquet(file: Path, labels: str | None, drop: Sequence[str]) -> tuple[int, int]:
+    """Shape of the values of a parquet file, by its own account."""
+    with _open(file) as opened:
+        layout, rows = _layout(opened, file.name), opened.metadata.num_rows
+    return rows, len(choose(layout, file.name, labels, drop, None).values)
+
+
+def read_parquet(
+    file: Path, labels: str | None, drop: Sequence[str], columns: Sequence[str] | None
+) -> Table:
+    """Columns of a parquet file; an error names those that hold no numbers or nulls."""
+    with _open(file) as opened:
+        layout = _layout(opened, file.name)
+        choice = choose(layout, file.name, labels, drop, columns)
+        values = _values(opened, layout, choice.values, file.name)
+        found = None
+        if choice.label is not None:
+            found = _labels(opened, layout.names[choice.label])
+    return Table(values, choice.columns, found, file.name, choice.notes)
+
+
+@contextmanager
+def _open(file: Path) -> Iterator[Any]:
+    """An open parquet file."""
+    try:
+        import pyarrow  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        import pyarrow.parquet  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError as error:
+        raise ValueError(f"{file.name} needs pyarrow to be read; `pip install pyarrow`") from error
+    try:
+        with pyarrow.parquet.ParquetFile(file) as opened:
+            yield opened
+    except (pyarrow.ArrowException, OSError) as error:
+        # The system's own errors have a number; pyarrow's about the content have none.
+        if getattr(error, "errno", None) is not None:
+            raise
+        raise ValueError(f"{file.name} is damaged, or no parquet file: {error}") from error
+
+
+def _layout(opened: Any, source: str) -> Layout:
+    names = tuple(opened.schema_arrow.names)
+    check_unique(names, source)
+    if not opened.metadata.num_rows:
+        raise ValueError(f"{source} has no rows")
+    # As pandas calls an index that has no name.
+    counters = [k for k, name in enumerate(names) if re.fullmatch(r"__index_level_\d+__", name)]
+    return Layout(names, counters=tuple(counters))
+
+
+def _values(opened: Any, layout: Layout, places: list[int], source: str) -> NDArray[Any]:
+    """Values (N, D), read column by column so that they are in memory once."""
+    kinds = {k: opened.schema_arrow.field(k).type for k in places}
+    if other := {k: f"is of type {kind}" for k, kind in kinds.items() if not _numeric(kind)}:
+        raise no_numbers(other, layout, source)
+    dtype = np.result_type(*{np.dtype(kind.to_pandas_dtype()) for kind in kinds.values()})
+    values = np.empty((opened.metadata.num_rows, len(places)), dtype)
+    missing = []
+    for column, k in enumerate(places):
+        stored = opened.read(columns=[layout.names[k]]).column(layout.names[k])
+        if stored.null_count:
+            first = int(stored.is_null().to_numpy().argmax()) + 1
+            missing.append((k, counted(stored.null_count, "null"), f"row {first}"))
+        else:
+            values[:, column] = stored.to_numpy()
+    if missing:
+        raise missing_found(missing, layout, source)
+    return values
+
+
+def _labels(opened: Any, name: str) -> NDArray[Any]:
+    """Labels of a column of any type; what is no number becomes text, and a null empty."""
+    stored = opened.read(columns=[name]).column(name)
+    if _numeric(stored.type) and not stored.null_count:
+        return np.asarray(stored.to_numpy())
+    return np.array(["" if label is None else str(label) for label in stored.to_pylist()])
+
+
+def _numeric(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind))

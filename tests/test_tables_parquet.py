@@ -1,0 +1,70 @@
+"""Parquet is compared with what pyarrow wrote, where it is installed."""
+
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tablefiles import message, quick, same, tables
+
+from mimachine.tables import peek, read_table
+
+
+@quick
+@given(values=tables, dtype=st.sampled_from(["f8", "f4", "f2", "i4", "u1", "?"]))
+def test_numbers_come_back_from_parquet_bit_for_bit(tmp_path, values, dtype):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    values = np.clip(values, 0, 100).astype(dtype)
+    names = tuple(f"a.{k}" for k in range(values.shape[1]))
+    columns = {name: pyarrow.array(values[:, k]) for k, name in enumerate(names)}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "data.parquet")
+    table = read_table(tmp_path / "data.parquet")
+    same(table.values, values)
+    assert table.columns == names
+    assert peek(tmp_path / "data.parquet") == (len(values), values.shape[1:])
+
+
+def write_parquet(path, **columns):
+    pyarrow = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(pyarrow.table(columns), path)
+    return path
+
+
+def test_parquet_columns_of_several_types_become_one_array(tmp_path):
+    path = write_parquet(
+        tmp_path / "data.parquet",
+        a=[1, 2],
+        kind=["x", "y"],
+        b=[0.5, 1.5],
+        c=[True, False],
+        __index_level_0__=[7, 3],
+    )
+    table = read_table(path, labels="kind")
+    same(table.values, np.array([[1, 0.5, 1], [2, 1.5, 0]]))
+    assert table.columns == ("a", "b", "c")
+    assert table.labels.tolist() == ["x", "y"]
+    assert table.notes == ("column '__index_level_0__' counts the rows and is left out",)
+    assert peek(path, labels="kind", drop=["b"]) == (2, (2,))
+    same(read_table(path, columns=["c", "a"]).values, np.array([[1, 1], [0, 2]]))
+
+
+def test_parquet_without_numbers_or_with_nulls_is_refused(tmp_path):
+    path = write_parquet(tmp_path / "data.parquet", a=[1, None, None], city=["x", None, "y"])
+    assert "column 'city' is of type string. Leave out by --drop city" in message(path)
+    assert "column 'a' has 2 nulls, first in row 2" in message(path, drop=["city"])
+    assert "has 1 missing label, first in row 2" in message(
+        write_parquet(tmp_path / "data.parquet", a=[1, 2, 3], city=["x", None, "y"]), labels="city"
+    )
+    assert "has no rows" in message(write_parquet(tmp_path / "data.parquet", a=[]))
+    path.write_bytes(b"PAR1 and so on PAR1")
+    assert "data.parquet is damaged, or no parquet file" in message(path)
+    path.write_bytes(b"a,b\n1,2\n")
+    assert "data.parquet is damaged, or no parquet file" in message(path)
+
+
+def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "data.parquet").touch()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "`pip install pyarrow`" in message(tmp_path / "data.parquet")
