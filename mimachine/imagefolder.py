@@ -111,7 +111,7 @@ def peek(
 
     Raises:
         OSError: As `read_images`.
-        ValueError: As `read_images`, as far as the few show it.
+        ValueError: As `read_images` of damaged files, as far as the few show it.
     """
     _check_resize(resize)
     root, files, _ = _find(folder)
@@ -120,7 +120,9 @@ def peek(
         headers = {file: read_header(root / file) for file in few}
     _check_read(root, headers)
     sound = [header for header in headers.values() if isinstance(header, Header)]
-    return len(files), _shape(root, few, sound, resize, not all(header.grey for header in sound))
+    # Of different sizes among these few reading will say more, which looks at all.
+    size = resize or sound[0][:2]
+    return len(files), size if all(header.grey for header in sound) else (*size, 3)
 
 
 # --- finding files -------------------------------------------------------------------------------
