@@ -95,7 +95,7 @@ class Preprocessing:
                 f"data must have rows of shape {self.shape}, as the training data had, "
                 f"got {values.shape[1:]}"
             )
-        flat = self._channels_first(values).reshape(len(values), -1)
+        flat = self._channels_first(values).reshape(len(values), math.prod(self.shape))
         if self.kept is not None:
             flat = flat[:, self.kept]
         rows: NDArray[np.float32] = ((flat - self.shift) / self.scale).astype(np.float32)

@@ -16,8 +16,8 @@ from mimachine.preprocessing import Preprocessing
 __all__ = ["Rows"]
 
 # Mapped pages are given back each time so many bytes were read. A row read at random costs more
-# than itself: systems map what is around it too, 64 KiB on Linux.
-_HELD_BYTES = 128 << 20
+# than itself: systems map what is around it too, 64 KiB and more.
+_HELD_BYTES = 64 << 20
 _LEAST_BYTES_A_ROW = 64 << 10
 
 
@@ -64,12 +64,19 @@ class Rows:
         """Rows as a tensor (n, D)."""
         if isinstance(index, Tensor):
             index = index.cpu().numpy()
-        block = np.asarray(self.values[self.places[index]])
+        places = self.places[index]
+        size = 1 + _HELD_BYTES // _LEAST_BYTES_A_ROW
+        blocks = [self._rows(places[i : i + size]) for i in range(0, len(places), size)]
+        rows = blocks[0] if len(blocks) == 1 else np.concatenate([self._rows(places[:0]), *blocks])
+        return torch.from_numpy(rows).to(self.device)
+
+    def _rows(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        block = np.asarray(self.values[places])
         self._read += max(block.nbytes, len(block) * _LEAST_BYTES_A_ROW)
         if self._read > _HELD_BYTES:
             memory.release(self.values)
             self._read = 0
-        return torch.from_numpy(self.preprocessing.apply(block)).to(self.device)
+        return self.preprocessing.apply(block)
 
     def split(self, size: int) -> Iterator[Tensor]:
         """Blocks of at most so many rows, in order."""

@@ -42,8 +42,10 @@ def test_training_gets_the_same_batches_from_disk_as_from_memory(both, shuffle):
             assert torch.equal(a, b)
 
 
-def test_giving_memory_back_between_reads_changes_nothing(both, monkeypatch):
+@pytest.mark.parametrize("held", [0, 7 << 16])
+def test_giving_memory_back_between_reads_changes_nothing(both, held, monkeypatch):
     rows, tensor = both
-    monkeypatch.setattr(rows_module, "_HELD_BYTES", 0)
+    monkeypatch.setattr(rows_module, "_HELD_BYTES", held)
+    assert rows[:0].shape == (0, 4)
     for _ in range(3):
         assert torch.equal(rows[:], tensor)
