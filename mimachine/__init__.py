@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from mimachine.conditionals import DiscretizedLogistic as DiscretizedLogistic
     from mimachine.conditionals import Gaussian as Gaussian
     from mimachine.datasets import Dataset as Dataset
+    from mimachine.decomposition import Decomposition as Decomposition
+    from mimachine.decomposition import decompose as decompose
+    from mimachine.decomposition import (
+        geometric_mean_log_normaliser as geometric_mean_log_normaliser,
+    )
     from mimachine.distributions import DiagNormal as DiagNormal
     from mimachine.distributions import Draw as Draw
     from mimachine.distributions import Mixture as Mixture
@@ -142,6 +147,11 @@ _MODULES = {
     "likelihood": (
         "LogLikelihood",
         "log_likelihood",
+    ),
+    "decomposition": (
+        "Decomposition",
+        "decompose",
+        "geometric_mean_log_normaliser",
     ),
     "information": (
         "MutualInformation",

@@ -36,6 +36,7 @@ ORDER = [
     "information",
     "estimates",
     "likelihood",
+    "decomposition",
     "representation",
     "datasets",
     "downloads",
