@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from mimachine.experiment import Experiment as Experiment
     from mimachine.fitting import History as History
     from mimachine.fitting import fit as fit
+    from mimachine.flows import Flow as Flow
+    from mimachine.flows import FlowConditional as FlowConditional
+    from mimachine.flows import FlowPrior as FlowPrior
+    from mimachine.flows import InvertibleGaussian as InvertibleGaussian
+    from mimachine.flows import InvertibleMap as InvertibleMap
+    from mimachine.flows import MaskedAutoregressive as MaskedAutoregressive
+    from mimachine.flows import NeuralSpline as NeuralSpline
+    from mimachine.flows import RealNVP as RealNVP
+    from mimachine.flows import invertible_pair as invertible_pair
     from mimachine.information import MutualInformation as MutualInformation
     from mimachine.information import mutual_information as mutual_information
     from mimachine.joint import Joint as Joint
@@ -108,6 +117,17 @@ _MODULES = {
         "Prior",
         "StandardNormal",
         "VampPrior",
+    ),
+    "flows": (
+        "Flow",
+        "FlowConditional",
+        "FlowPrior",
+        "InvertibleGaussian",
+        "InvertibleMap",
+        "MaskedAutoregressive",
+        "NeuralSpline",
+        "RealNVP",
+        "invertible_pair",
     ),
     "joint": (
         "Joint",

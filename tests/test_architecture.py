@@ -23,6 +23,7 @@ ORDER = [
     "distributions",
     "conditionals",
     "priors",
+    "flows",
     "joint",
     "randomness",
     "objectives",
