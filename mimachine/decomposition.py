@@ -271,7 +271,8 @@ def geometric_mean_log_normaliser(
 
     It is 1 where the two factorisations agree, and L_MIM + log β is the cross-entropy of M_S to
     the normalised geometric mean. The weights are at most 1, so their mean is well-behaved unless
-    β is tiny: then few samples carry it, and the error, by the delta method, is too small.
+    β is tiny: then few samples carry it, and the error, by the delta method, says too little. An
+    error near 1 says that one sample carries all, and that β is not known.
 
     Args:
         model: The model, used in evaluation mode.

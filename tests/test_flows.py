@@ -115,6 +115,14 @@ def test_a_drawn_log_density_is_that_of_evaluation(kind, shape):
 
 
 @double
+@kinds
+def test_each_row_has_the_distribution_of_its_own_condition(kind):
+    module, condition, x = conditional(3, 2, kind), torch.randn(5, 2), torch.randn(5, 3)
+    alone = [module(condition[i : i + 1]).log_prob(x[i : i + 1]) for i in range(5)]
+    torch.testing.assert_close(module(condition).log_prob(x), torch.cat(alone))
+
+
+@double
 def test_one_value_is_evaluated_under_every_condition():
     distribution = conditional(3, 2, mm.MaskedAutoregressive())(torch.randn(5, 2))
     one = torch.randn(3)
