@@ -433,6 +433,7 @@ def test_a_flow_makes_a_vampprior_and_a_context_comes_from_a_network():
 def test_the_decoders_mean_of_the_encoders_mean_is_the_datum(kind, features):
     encoder, decoder = mm.invertible_pair(features, 3, (8,), kind)
     perturbed(encoder)
+    assert f"transforms=3, hidden=(8,), kind={kind}" in repr(encoder)
     x = torch.randn(40, features)
     z = encoder(x).mean
     assert (z - x).abs().mean() > 0.05
