@@ -81,13 +81,11 @@ def test_mixture_density_keeps_its_floor_with_the_weights():
     torch.testing.assert_close(other.floor, torch.tensor([0.5, 2]))
 
 
-@pytest.mark.parametrize("size", [1, 5, 7, 8, 12])
-def test_an_output_that_does_not_divide_into_components_is_an_error(size):
-    # 4 (1 + 2F) outputs would be 12, 20, ...; 12 makes 3 components of 4, which is no 1 + 2F.
-    components = 3 if size == 12 else 4
-    with pytest.raises(
-        ValueError, match=rf"MixtureDensity.*{components} \(1 \+ 2F\).*\(6, {size}\)"
-    ):
+@pytest.mark.parametrize(("size", "components"), [(1, 4), (4, 4), (8, 4), (13, 4), (12, 3)])
+def test_an_output_that_does_not_divide_into_components_is_an_error(size, components):
+    # 4 (1 + 2F) is 12, 20, ...; 4 and 8 would leave no mean or a mean without a scale.
+    message = rf"MixtureDensity.*{components} \(1 \+ 2F\), got \(6, {size}\)"
+    with pytest.raises(ValueError, match=message):
         mm.MixtureDensity(mm.MLP(2, size), components)(torch.zeros(6, 2))
 
 

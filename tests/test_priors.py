@@ -124,9 +124,13 @@ def vamp(components=4):
     return mm.VampPrior(encoder, torch.randn(components, 2))
 
 
+@pytest.mark.parametrize("mixture", [False, True])
 @pytest.mark.parametrize("components", [1, 4])
-def test_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(components):
+def test_vamp_prior_is_the_mean_of_the_posteriors_at_its_pseudo_inputs(components, mixture):
     prior = vamp(components)
+    if mixture:
+        prior.encoder = mm.MixtureDensity(mm.MLP(2, 2 * 7), 2)
+        assert prior().sample((9,)).shape == (9, 3)
     value = torch.randn(7, 3)
     posteriors = [prior.encoder(u[None]).log_prob(value).exp() for u in prior.pseudo_inputs]
     close(prior().log_prob(value).exp(), torch.stack(posteriors).mean(0))
@@ -193,15 +197,17 @@ def test_a_fixed_prior_is_its_distribution_wherever_the_module_goes():
 
 
 class Twice(nn.Module):
-    """A prior that has one part in two places, and one parameter in two parts."""
+    """A prior that has one part in two places, and one parameter in several."""
 
     def __init__(self):
         super().__init__()
         self.first, self.tied = nn.Linear(1, 3), nn.Linear(1, 3)
         self.again, self.tied.weight = self.first, self.first.weight
+        self.bias, self.same = self.first.bias, self.first.bias
 
     def forward(self):
         loc = self.first(torch.ones(1)) + self.again(torch.ones(1)) + self.tied(torch.ones(1))
+        loc = loc + self.bias + self.same
         return mm.DiagNormal(loc, torch.ones(3))
 
 
