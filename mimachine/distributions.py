@@ -33,9 +33,10 @@ _LOG_2PI = math.log(2 * math.pi)
 class Draw(NamedTuple):
     """A value with what its drawing knows of it.
 
-    Gradients flow through `value` where the distribution is reparameterised. Where it is not,
-    `score` is the log-probability whose gradient REINFORCE needs, ∇ E[f] = E[∇f + f ∇score]
-    (C.2 of the paper); else it is None.
+    Gradients flow through `value` where the distribution is reparameterised. `score` is the
+    log-probability of what was drawn without, whose gradient REINFORCE needs,
+    ∇ E[f] = E[∇f + f ∇score] (C.2 of the paper): all of the value, or the index of a mixture's
+    component alone. It is None where all is reparameterised.
     """
 
     value: Tensor

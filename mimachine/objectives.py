@@ -251,7 +251,8 @@ VAE_H = Objective(vae, "encoding", _encoding_entropy)
 MIM_H = Objective(mim, "mixture", _minus_joint_entropy)
 MIM_H_TRUE = Objective(mim, "mixture", _minus_joint_entropy, regulariser_priors="anchors")
 # ½ SKL + R_H = ½ (H(M_S, p(x|z)P(z)) + H(M_S, q(z|x)P(x))): the symmetric KL divergence of the
-# anchored encoder and decoder, and their mean entropy. Model priors play no part in it.
+# anchored encoder and decoder, and their mean entropy. Model priors play no part in it, so a
+# learned p(z) stays as it is.
 SYMMETRIC_KL = Objective(mim, "mixture", priors="anchors")
 AUTO_ENCODER = beta_vae(0.0)
 
