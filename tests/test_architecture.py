@@ -28,6 +28,7 @@ ORDER = [
     "joint",
     "randomness",
     "objectives",
+    "ensemble",
     "rows",
     "sources",
     "state",
