@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mimachine.distributions import Draw as Draw
     from mimachine.distributions import Mixture as Mixture
     from mimachine.distributions import draw as draw
+    from mimachine.ensemble import Ensemble as Ensemble
     from mimachine.estimates import Estimate as Estimate
     from mimachine.evaluation import Metric as Metric
     from mimachine.evaluation import Report as Report
@@ -167,6 +168,7 @@ _MODULES = {
         "mim",
         "vae",
     ),
+    "ensemble": ("Ensemble",),
     "sources": (
         "Binarized",
         "FreshDraws",

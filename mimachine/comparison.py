@@ -60,10 +60,13 @@ def compare(
 
     Raises:
         FileExistsError: If there is something at `out`.
+        ValueError: If any of the settings make no sense; nothing is trained then.
     """
     directory = Path(out)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise FileExistsError(f"{directory} is there already; give another place")
+    for settings in experiments.values():
+        workflow.check(settings)
     trained: dict[str, Trained] = {}
     reports: dict[str, Report] = {}
     for name, settings in experiments.items():

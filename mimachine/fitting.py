@@ -91,12 +91,16 @@ def fit(
         run.resume(state, rewrite=first)
     saved_at = time.monotonic()
     own_run = run if first else None
+    # A loss of several models may stop computing those that are done.
+    retire = getattr(loss, "retire", lambda done: None)
+    retire(state.best.done)
     with (
         Progress(training.epochs, progress if first else False) as bar,
         _ending_with_best(state, own_run),
     ):
         while state.epoch < training.epochs and not state.best.all_done:
             state.add(*trainer.epoch(state.epoch + 1))
+            retire(state.best.done)
             bar.update(state.epochs[-1])
             if own_run is not None:
                 own_run.append_metrics(state.epochs[-1])

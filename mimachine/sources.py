@@ -6,7 +6,7 @@ epoch can be done again to the same bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -16,7 +16,7 @@ from mimachine.priors import Samplable
 from mimachine.randomness import derived_seed, forked
 from mimachine.rows import Rows
 
-__all__ = ["Binarized", "FreshDraws", "Source", "TensorSource"]
+__all__ = ["Binarized", "FreshDraws", "Shared", "Source", "Stacked", "TensorSource"]
 
 
 class Source(Protocol):
@@ -66,6 +66,51 @@ class TensorSource:
             return torch.arange(len(self.data))
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
         return torch.randperm(len(self.data), generator=generator)
+
+
+class Stacked:
+    """Sources of M models side by side: batches of shape (M, B, *X), see `ensemble.Ensemble`.
+
+    Args:
+        sources: A source for each model, all with as many data.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        sizes = {len(source) for source in sources}
+        if len(sizes) != 1:
+            raise ValueError(
+                f"sources must be one or more, all with as many data, got {sorted(sizes)}"
+            )
+        self.sources = list(sources)
+
+    def __len__(self) -> int:
+        return len(self.sources[0])
+
+    def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
+        """Batches of one epoch; the last one may be smaller."""
+        parts = [source.batches(batch_size, epoch) for source in self.sources]
+        for batches in zip(*parts, strict=True):
+            yield torch.stack(batches)
+
+
+class Shared:
+    """One source for M models: batches of shape (M, B, *X) without a copy for each.
+
+    Args:
+        source: Where the data come from.
+        num_models: Number M of models.
+    """
+
+    def __init__(self, source: Source, num_models: int) -> None:
+        self.source, self.num_models = source, num_models
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
+        """Batches of one epoch; the last one may be smaller."""
+        for batch in self.source.batches(batch_size, epoch):
+            yield batch.expand(self.num_models, *batch.shape)
 
 
 class FreshDraws:

@@ -34,6 +34,7 @@ __all__ = [
     "Drawn",
     "Trained",
     "build",
+    "check",
     "measure",
     "objective",
     "open_run",
@@ -244,6 +245,16 @@ def train(
     run = Run.create(out, experiment.to_json(settings), record)
     say(f"training {settings.objective} on {data.name}, run directory {run.path}")
     return _carry_out(run, settings, prepared, progress, checkpoint_seconds)
+
+
+def check(settings: Experiment) -> None:
+    """See that an experiment can be begun: as `train`, up to the run directory.
+
+    Raises:
+        FileNotFoundError: If the data are nowhere.
+        ValueError: If the settings make no sense.
+    """
+    _prepared(settings)
 
 
 def resume(

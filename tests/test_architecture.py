@@ -29,6 +29,7 @@ ORDER = [
     "joint",
     "randomness",
     "objectives",
+    "ensemble",
     "rows",
     "sources",
     "state",

@@ -152,6 +152,10 @@ def test_help_and_catalogue_name_the_same_data(capsys, monkeypatch, tmp_path):
 MISTAKES = [
     (["trian"], "did you mean 'train'"),
     (["train"], "DATA"),
+    (
+        ["compare", "digits", "--objectives", "mim", "symmetric-kl"],
+        "needs data whose P(x) is known",
+    ),
     (["train", "digitz"], "did you mean 'digits'"),
     (["train", "digits", "--objective", "mimm"], "did you mean 'mim'"),
     (["train", "digits", "--training.epohs", "3"], "--training.epohs"),

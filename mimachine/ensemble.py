@@ -1,0 +1,165 @@
+"""Ensemble: independent models of one shape, trained as one.
+
+Small models spend their time on starting operations, not on arithmetic. M of them stacked along a
+first axis start as many operations as one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from mimachine.objectives import Loss
+from mimachine.training import Annealing
+
+__all__ = ["Ensemble"]
+
+
+class Ensemble(nn.Module):
+    """M models that share nothing but their shape, as one loss of shape (M, B).
+
+    `fit` trains it as it trains a `Loss`: every model has its own weights, data, noise, early
+    stopping and best weights, and ends as it would have ended alone with the same noise. Data have
+    a first axis of size M, see `sources.Stacked`.
+
+    The models are run by `torch.vmap`, so their parts must not decide anything by looking at a
+    tensor's values, nor change their buffers (as batch normalisation does).
+
+    Args:
+        losses: Losses of models of one shape under one objective, each with its own weights, which
+            are copied.
+
+    Raises:
+        ValueError: If there is none, or they are not alike.
+
+    Example:
+        >>> def model():
+        ...     encoder, decoder = mm.Gaussian(mm.MLP(3, 4)), mm.Gaussian(mm.MLP(2, 6))
+        ...     return mm.Joint(encoder, decoder, mm.StandardNormal(2))
+        >>> ensemble = mm.Ensemble([mm.Loss(model(), mm.MIM) for _ in range(5)])
+        >>> ensemble(torch.randn(5, 7, 3)).shape
+        torch.Size([5, 7])
+    """
+
+    def __init__(self, losses: Sequence[Loss]) -> None:
+        super().__init__()
+        _check_alike(losses)
+        # Not a submodule: its weights are replaced in every call.
+        self._template = (copy.deepcopy(losses[0]),)
+        self._names = [name for name, _ in losses[0].named_parameters()]
+        self._buffer_names = [name for name, _ in losses[0].named_buffers()]
+        # Parts that are registered twice, such as the encoder of a VampPrior, have two names.
+        # functional_call would find them by itself, but leave such parts with what it was given.
+        self._homes = _homes(losses[0])
+        for name in self._names:
+            stacked = torch.stack([loss.get_parameter(name).detach() for loss in losses])
+            frozen = not losses[0].get_parameter(name).requires_grad
+            self.register_parameter(_flat(name), nn.Parameter(stacked, requires_grad=not frozen))
+        for name in self._buffer_names:
+            stacked = torch.stack([loss.get_buffer(name) for loss in losses])
+            self.register_buffer(_flat(name), stacked)
+        self.num_models = len(losses)
+        self._active: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.num_models
+
+    def forward(self, x: Tensor, annealing: Annealing | float = 1.0) -> Tensor:
+        """Loss of each model at its own data.
+
+        Args:
+            x: Data, shape (M, B, *X).
+            annealing: State of the warm-up, or just its β.
+
+        Returns:
+            Shape (M, B), in nats.
+        """
+        if len(x) != self.num_models:
+            raise ValueError(
+                f"x must have shape (M, B, *X) with M = {self.num_models}, got {tuple(x.shape)}"
+            )
+        template = self._template[0].train(self.training)
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], rows: Tensor) -> Tensor:
+            tensors = {**parameters, **buffers}
+            value: Tensor = functional_call(
+                template,
+                {name: tensors[home] for name, home in self._homes.items()},
+                (rows, annealing),
+                tie_weights=False,
+            )
+            return value
+
+        weights, buffers = self._stacked(self._names), self._stacked(self._buffer_names)
+        if self._active is not None:
+            weights = {name: tensor[self._active] for name, tensor in weights.items()}
+            buffers = {name: tensor[self._active] for name, tensor in buffers.items()}
+            x = x[self._active]
+        value: Tensor = vmap(one, randomness="different")(weights, buffers, x)
+        if self._active is None:
+            return value
+        everyone = value.new_zeros(self.num_models, value.shape[1])
+        return everyone.index_copy(0, self._active, value)
+
+    def retire(self, done: Tensor) -> None:
+        """Stop computing the models that are done; their loss is 0 from now on.
+
+        Args:
+            done: Which models, shape (M,). `fit` tells after each epoch.
+        """
+        self._active = (~done).nonzero().squeeze(1) if done.any() else None
+
+    def member(self, index: int) -> Loss:
+        """A model with its loss, on its own: a copy."""
+        loss = copy.deepcopy(self._template[0])
+        with torch.no_grad():
+            for name in self._names:
+                loss.get_parameter(name).copy_(getattr(self, _flat(name))[index])
+            for name in self._buffer_names:
+                loss.get_buffer(name).copy_(getattr(self, _flat(name))[index])
+        return loss.train(self.training)
+
+    def _stacked(self, names: list[str]) -> dict[str, Tensor]:
+        return {name: getattr(self, _flat(name)) for name in names}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Ensemble:
+        super()._apply(fn, recurse)
+        # What the template has besides weights, such as a known P(x), has to follow.
+        self._template[0]._apply(fn, recurse)
+        return self
+
+
+def _flat(name: str) -> str:
+    """A name without dots, which names of parameters must not have."""
+    return name.replace(".", "/")
+
+
+def _homes(loss: nn.Module) -> dict[str, str]:
+    """The first name of each parameter and buffer, by each of its names."""
+    first: dict[int, str] = {}
+    homes = {}
+    for named in (loss.named_parameters, loss.named_buffers):
+        for name, tensor in named(remove_duplicate=False):
+            homes[name] = first.setdefault(id(tensor), name)
+    return homes
+
+
+def _check_alike(losses: Sequence[Loss]) -> None:
+    if not losses:
+        raise ValueError("losses must be one or more, got none")
+
+    def shape(loss: Loss) -> tuple[Any, ...]:
+        tensors = [*loss.named_parameters(), *loss.named_buffers()]
+        return (str(loss), loss.objective, [(n, t.shape, t.dtype) for n, t in tensors])
+
+    for index, loss in enumerate(losses):
+        if shape(loss) != shape(losses[0]):
+            raise ValueError(
+                "losses must be alike, of one architecture and objective; number "
+                f"{index} differs from the first"
+            )
