@@ -53,8 +53,8 @@ class Ensemble(nn.Module):
         self._template = (copy.deepcopy(losses[0]),)
         self._names = [name for name, _ in losses[0].named_parameters()]
         self._buffer_names = [name for name, _ in losses[0].named_buffers()]
-        # Parts that are registered twice, such as the encoder of a VampPrior, have two names.
-        # functional_call would find them by itself, but leave such parts with what it was given.
+        # functional_call would find by itself what has several names, but leaves a module that is
+        # registered twice, such as the encoder of a VampPrior, with what it was called with.
         self._homes = _homes(losses[0])
         for name in self._names:
             stacked = torch.stack([loss.get_parameter(name).detach() for loss in losses])
@@ -140,12 +140,15 @@ def _flat(name: str) -> str:
 
 
 def _homes(loss: nn.Module) -> dict[str, str]:
-    """The first name of each parameter and buffer, by each of its names."""
+    """For each place of a parameter or buffer in a module, the first name of what is there."""
     first: dict[int, str] = {}
     homes = {}
-    for named in (loss.named_parameters, loss.named_buffers):
-        for name, tensor in named(remove_duplicate=False):
-            homes[name] = first.setdefault(id(tensor), name)
+    # A module that is registered twice comes once here.
+    for path, module in loss.named_modules():
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                full = f"{path}.{name}" if path else name
+                homes[full] = first.setdefault(id(tensor), full)
     return homes
 
 
