@@ -20,10 +20,17 @@ from mimachine.joint import Joint
 from mimachine.randomness import derived_seed, forked
 from mimachine.representation import codes
 
-__all__ = ["image_reconstructions", "image_samples", "loss_curves", "plane"]
+__all__ = ["code_scatter", "image_reconstructions", "image_samples", "loss_curves", "plane"]
+
+Array = np.ndarray[Any, Any]
 
 _NUM_POINTS = 200
 _RED, _GREEN, _BLUE, _GREY = "#c8342b", "#2d8a4e", "#2b5fa8", "#555555"
+_COLOURS = (
+    *("#4477aa", "#cc3311", "#228833", "#aa3377", "#8a6500"),
+    *("#117788", "#555555", "#b85500", "#6644cc", "#000000"),
+)
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
@@ -40,7 +47,7 @@ def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             axis.plot(epochs[best], held_out[best], "o", color=_RED, label="kept")
             # Early losses can be orders of magnitude larger than all that follow.
             axis.set_ylim(*_span([*held_out[1:], *(r["train_loss"] for r in records[1:])]))
-        axis.set(title=name, xlabel="epoch", ylabel="loss (nats)")
+        axis.set(title=_plain(name), xlabel="epoch", ylabel="loss (nats)")
         axis.legend(frameon=False, fontsize=8)
     return figure
 
@@ -60,7 +67,7 @@ def plane(models: Mapping[str, tuple[Joint, Report]], data: Dataset, seed: int =
             reconstructions = model.decoder(encoded.sample).sample()
         top, bottom = axes[:, column]
         _data_panel(top, reconstructions, data)
-        top.set_title(name)
+        top.set_title(_plain(name))
         top.text(
             0.97,
             0.03,
@@ -86,7 +93,7 @@ def image_reconstructions(models: Mapping[str, Joint], data: Dataset, count: int
     figure, axes = _panels(len(rows), 1, width=0.6 * count, height=0.9)
     for axis, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
         _show(axis, _tiled(images, shape, columns=count), data.ink)
-        axis.set_title(name, loc="left", fontsize=9)
+        axis.set_title(_plain(name), loc="left", fontsize=9)
     return figure
 
 
@@ -96,8 +103,55 @@ def image_samples(samples: Mapping[str, Tensor], data: Dataset, columns: int = 8
     figure, axes = _panels(1, len(samples), width=3.2, height=3.4)
     for axis, (name, images) in zip(axes[0], samples.items(), strict=True):
         _show(axis, _tiled(images, shape, columns), data.ink)
-        axis.set_title(name)
+        axis.set_title(_plain(name))
     return figure
+
+
+def code_scatter(points: Array, labels: Array | None, axes: tuple[str, str], title: str) -> Figure:
+    """Points (N, 2) by class, in colours and shapes, with the name of a class at its middle."""
+    figure = Figure(figsize=(3.6, 4.0), layout="constrained")
+    axis = figure.subplots()
+    axis.set(title=_plain(title), xlabel=axes[0], ylabel=axes[1])
+    axis.set_aspect("equal", adjustable="datalim")
+    if labels is None:
+        axis.scatter(points[:, 0], points[:, 1], s=9, color=_COLOURS[0], alpha=0.7, linewidths=0)
+        return figure
+    classes = np.unique(labels)
+    for index, label in enumerate(classes):
+        _mark(axis, points[labels == label], index, _plain(label))
+    longest = max(len(str(label)) for label in classes)
+    figure.legend(
+        loc="outside lower center",
+        ncols=max(1, 20 // (3 + longest)),
+        columnspacing=1.2,
+        handletextpad=0.3,
+        frameon=False,
+        markerscale=1.5,
+    )
+    return figure
+
+
+def _mark(axis: Axes, members: Array, index: int, name: str) -> None:
+    """The members of a class, and its name at their middle."""
+    # After each round of colours the shapes move on by one, so that pairs come back late.
+    marker = _MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)]
+    colour = _COLOURS[index % len(_COLOURS)]
+    x, y = members.T
+    axis.scatter(x, y, s=12, color=colour, marker=marker, alpha=0.7, linewidths=0, label=name)
+    axis.annotate(
+        name,
+        (np.median(x), np.median(y)),
+        color=colour,
+        weight="bold",
+        ha="center",
+        va="center",
+        bbox={"facecolor": "white", "edgecolor": colour, "boxstyle": "round,pad=0.2"},
+    )
+
+
+def _plain(name: object) -> str:
+    """A name for matplotlib, which takes what is between two dollars for a formula."""
+    return str(name).replace("$", r"\$")
 
 
 def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
@@ -155,7 +209,7 @@ def _image_shape(data: Dataset) -> tuple[int, int, int]:
     return data.image_shape
 
 
-def _tiled(images: Tensor, shape: tuple[int, int, int], columns: int) -> np.ndarray[Any, Any]:
+def _tiled(images: Tensor, shape: tuple[int, int, int], columns: int) -> Array:
     """Images in a grid, as one of shape (H', W', C) with one channel for grey or three."""
     channels, height, width = shape
     rows = math.ceil(len(images) / columns)
@@ -168,7 +222,7 @@ def _tiled(images: Tensor, shape: tuple[int, int, int], columns: int) -> np.ndar
     return tiles[..., :3].clip(0, 1)
 
 
-def _show(axis: Axes, image: np.ndarray[Any, Any], ink: bool) -> None:
+def _show(axis: Axes, image: Array, ink: bool) -> None:
     if image.shape[-1] < 3:
         colours = "gray_r" if ink else "gray"
         axis.imshow(image[..., 0], cmap=colours, vmin=0, vmax=1, interpolation="nearest")

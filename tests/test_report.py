@@ -9,9 +9,26 @@ import numpy as np
 import pytest
 import torch
 
-from mimachine import catalogue, cli, comparison, datasets, report, runs, workflow
+from mimachine import (
+    catalogue,
+    cli,
+    commands,
+    comparison,
+    datasets,
+    figures,
+    meanings,
+    outcomes,
+    pictures,
+    report,
+    runs,
+    sections,
+    workflow,
+)
+from mimachine.advice import advice
 from mimachine.evaluation import Report
 from mimachine.experiment import Data, Model, default, published
+from mimachine.outcomes import kept_epoch, open_outcome
+from mimachine.projections import project
 from mimachine.report import write_comparison, write_report
 from mimachine.training import Noam, Training, Warmup
 
@@ -80,7 +97,7 @@ def small_data():
         patch.setitem(catalogue.DATASETS, "mixture-2d", lambda: plane)
         patch.setitem(catalogue.DATASETS, HOSTILE, lambda: unlabelled)
         # Pictures take most of the time.
-        patch.setattr(report, "_STORED_DPI", 20)
+        patch.setattr(pictures, "_STORED_DPI", 20)
         yield
 
 
@@ -108,7 +125,7 @@ def copied(digits, tmp_path):
     """A run of one's own to damage."""
     copy = tmp_path / "run"
     copy.mkdir()
-    for file in report._FILES:
+    for file in outcomes.FILES:
         (copy / file).write_bytes((digits / file).read_bytes())
     return copy
 
@@ -116,7 +133,7 @@ def copied(digits, tmp_path):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """For what is about text alone."""
-    monkeypatch.setattr(report, "_sections", lambda columns, embedding: iter(()))
+    monkeypatch.setattr(report, "sections", lambda outcomes, embedding: iter(()))
 
 
 def edited(run, name, edit):
@@ -180,7 +197,7 @@ def test_every_metric_has_a_meaning_of_its_own(digits, compared):
     metrics = json.loads((digits / "report.json").read_text())["metrics"]
     metrics += json.loads((compared / "comparison.json").read_text())["reports"]["mim"]["metrics"]
     for metric in metrics:
-        known = metric["name"] in report._MEANINGS or metric["name"].startswith("knn_")
+        known = metric["name"] in meanings.MEANINGS or metric["name"].startswith("knn_")
         assert known, f"tell a practitioner what {metric['name']} means"
 
 
@@ -205,7 +222,7 @@ def test_settings_are_all_there_and_changes_are_marked(digits, digits_page):
     read = digits_page
     settings = json.loads((digits / "experiment.json").read_text())
     del settings["format_version"]
-    names = list(report._flat(settings))
+    names = list(commands.flat(settings))
     assert {"data.name", "model.latent", "training.warmup.epochs", "num_samples"} <= set(names)
     cells = {name: read.row(name) for name in names}
     assert cells["model.prior"] == ["standard-normal"]
@@ -294,7 +311,7 @@ def test_a_run_of_a_comparison_may_have_a_name_that_is_no_formula_and_no_tag(cop
     assert "mimachine compare" not in read.text
 
 
-@pytest.mark.parametrize("file", report._FILES)
+@pytest.mark.parametrize("file", outcomes.FILES)
 def test_what_is_missing_is_named(file, copied):
     (copied / file).unlink()
     with pytest.raises(FileNotFoundError, match=re.escape(file)):
@@ -352,7 +369,7 @@ def test_a_page_that_cannot_be_finished_leaves_the_old_one(copied, no_pictures, 
 
 def test_tsne_is_drawn_only_when_asked_for(digits, digits_page, monkeypatch):
     assert "t-SNE" not in digits_page.text
-    monkeypatch.setattr(report, "_MOST_POINTS", 50)
+    monkeypatch.setattr(sections, "_MOST_POINTS", 50)
     read = page(write_report(digits, embedding="tsne"))
     assert "50 codes, 3 latents by t-SNE" in read.text
 
@@ -360,28 +377,28 @@ def test_tsne_is_drawn_only_when_asked_for(digits, digits_page, monkeypatch):
 def test_codes_are_placed_as_they_are_or_by_components():
     points = np.random.default_rng(0).normal(size=(50, 4)) * (5.0, 3.0, 0.1, 0.1)
     for dimensions in (1, 2):
-        placed, _, _ = report._placed(points[:, :dimensions], "pca")
+        placed, _, _ = project(points[:, :dimensions], "pca")
         assert np.array_equal(placed[:, :dimensions], points[:, :dimensions])
         assert placed.shape == (50, 2)
-    placed, _, way = report._placed(points, "pca")
+    placed, _, way = project(points, "pca")
     # Independent: eigenvalues of the covariance are the variances along the components.
     expected = np.sort(np.linalg.eigvalsh(np.cov(points.T)))[::-1]
     assert np.allclose(placed.var(0, ddof=1), expected[:2])
     assert f"{expected[:2].sum() / expected.sum():.0%} of the variance" in way
-    same, _, way = report._placed(np.ones((5, 3)), "pca")
+    same, _, way = project(np.ones((5, 3)), "pca")
     assert np.allclose(same, 0)
     assert "0% of the variance" in way
 
 
 def test_classes_differ_by_shape_and_not_by_colour_alone():
-    count = report._MOST_CLASSES
+    count = sections._MOST_CLASSES
     points = np.random.default_rng(0).normal(size=(2 * count, 2))
-    drawn = report._scatter(points, np.repeat(np.arange(count), 2), ("", ""), "")
+    drawn = figures.code_scatter(points, np.repeat(np.arange(count), 2), ("", ""), "")
     scatters = drawn.axes[0].collections
     looks = {(s.get_paths()[0].vertices.tobytes(), s.get_facecolor().tobytes()) for s in scatters}
     assert len(looks) == count
     assert [text.get_text() for text in drawn.axes[0].texts] == [str(i) for i in range(count)]
-    ten = report._scatter(np.zeros((10, 2)), np.arange(10), ("", ""), "")
+    ten = figures.code_scatter(np.zeros((10, 2)), np.arange(10), ("", ""), "")
     shapes = {s.get_paths()[0].vertices.tobytes() for s in ten.axes[0].collections}
     assert len(shapes) == 10
     (legend,) = ten.legends
@@ -404,7 +421,7 @@ def test_classes_differ_by_shape_and_not_by_colour_alone():
     ],
 )
 def test_the_command_for_the_same_again_gives_the_same_settings(settings):
-    options = report._options(settings)
+    options = commands.options(settings)
     arguments = [settings.data.name, "--objective", settings.objective, *options]
     command = cli._parse_trainer(cli.Train, arguments)
     assert cli._experiment(command, command.objective) == settings
@@ -412,32 +429,32 @@ def test_the_command_for_the_same_again_gives_the_same_settings(settings):
 
 def test_what_the_command_line_cannot_say_is_said_in_python(digits):
     settings = replace(default("digits"), training=Training(schedule=Noam(5)))
-    assert report._options(settings) is None
-    assert report._options(replace(default("digits"), data=Data("digits", fresh=True))) is None
-    column = report._opened(digits)
-    trained = replace(column.trained, experiment=settings)
-    code = report._training_command(replace(column, trained=trained))
+    assert commands.options(settings) is None
+    assert commands.options(replace(default("digits"), data=Data("digits", fresh=True))) is None
+    outcome = open_outcome(digits)
+    trained = replace(outcome.trained, experiment=settings)
+    code = commands.training(replace(outcome, trained=trained))
     compile(code, "command", "exec")
     assert repr(str(digits / "experiment.json")) in code
 
 
 def test_advice_is_for_what_the_run_shows(digits):
-    column = report._opened(digits)
+    outcome = open_outcome(digits)
 
-    def advice(losses, verdict="healthy", notes=()):
+    def told(losses, verdict="healthy", notes=()):
         epochs = [{"epoch": i, "beta": 1.0, "val_loss": loss} for i, loss in enumerate(losses)]
-        metrics = (replace(column.report.metrics[0], notes=tuple(notes)),)
+        metrics = (replace(outcome.report.metrics[0], notes=tuple(notes)),)
         measured = Report(metrics, verdict, "The verdict's own.")
-        return " ".join(report._advice(replace(column, records=epochs, report=measured)))
+        return " ".join(advice(replace(outcome, records=epochs, report=measured)))
 
-    assert advice([1.0, 2.0]).startswith("The verdict's own. Nothing needs mending.")
-    assert "Try more epochs, such as --training.epochs 8" in advice([2.0, 1.0])
+    assert told([1.0, 2.0]).startswith("The verdict's own. Nothing needs mending.")
+    assert "Try more epochs, such as --training.epochs 8" in told([2.0, 1.0])
     # Stopped early at its best is not cut short.
-    assert "more epochs" not in advice([1.0])
-    assert "Nothing" not in advice([1.0, 2.0], "collapsed")
+    assert "more epochs" not in told([1.0])
+    assert "Nothing" not in told([1.0, 2.0], "collapsed")
     loose = "under 10 for 7% of the data: an upper bound that may be loose"
-    assert "few importance samples" in advice([1.0, 2.0], notes=[loose])
-    assert report._kept([{"epoch": 1, "beta": 0.5, "val_loss": -math.inf}]) is None
+    assert "few importance samples" in told([1.0, 2.0], notes=[loose])
+    assert kept_epoch([{"epoch": 1, "beta": 0.5, "val_loss": -math.inf}]) is None
 
 
 def test_an_interrupted_run_says_how_to_go_on(copied, no_pictures):
