@@ -20,7 +20,14 @@ from mimachine.joint import Joint
 from mimachine.randomness import derived_seed, forked
 from mimachine.representation import codes
 
-__all__ = ["code_scatter", "image_reconstructions", "image_samples", "loss_curves", "plane"]
+__all__ = [
+    "code_scatter",
+    "image_grid",
+    "image_reconstructions",
+    "image_samples",
+    "loss_curves",
+    "plane",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -84,7 +91,6 @@ def plane(models: Mapping[str, tuple[Joint, Report]], data: Dataset, seed: int =
 
 def image_reconstructions(models: Mapping[str, Joint], data: Dataset, count: int = 12) -> Figure:
     """Test images, and under them what each model makes of their codes' means."""
-    shape = _image_shape(data)
     originals = data.test[:count]
     rows = {"test data": originals}
     for name, model in models.items():
@@ -92,19 +98,33 @@ def image_reconstructions(models: Mapping[str, Joint], data: Dataset, count: int
             rows[name] = model.decoder(codes(model, originals).mean).mean
     figure, axes = _panels(len(rows), 1, width=0.6 * count, height=0.9)
     for axis, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
-        _show(axis, _tiled(images, shape, columns=count), data.ink)
+        _show(axis, image_grid(images, data, count))
         axis.set_title(_plain(name), loc="left", fontsize=9)
     return figure
 
 
 def image_samples(samples: Mapping[str, Tensor], data: Dataset, columns: int = 8) -> Figure:
     """Images drawn from each model, a block for each."""
-    shape = _image_shape(data)
     figure, axes = _panels(1, len(samples), width=3.2, height=3.4)
     for axis, (name, images) in zip(axes[0], samples.items(), strict=True):
-        _show(axis, _tiled(images, shape, columns), data.ink)
+        _show(axis, image_grid(images, data, columns))
         axis.set_title(_plain(name))
     return figure
+
+
+def image_grid(images: Tensor, data: Dataset, columns: int = 8) -> Array:
+    """Images (N, D) side by side as bytes, of shape (H', W') if they are grey, else (H', W', 3).
+
+    Raises:
+        ValueError: If the data are no images.
+    """
+    if data.image_shape is None:
+        raise ValueError(f"{data.name} does not consist of images")
+    tiles = np.nan_to_num(_tiled(images, data.image_shape, columns), nan=0.5)
+    if tiles.shape[-1] < 3:
+        tiles = 1 - tiles[..., 0] if data.ink else tiles[..., 0]
+    grid: Array = np.rint(255 * tiles).astype(np.uint8)
+    return grid
 
 
 def code_scatter(points: Array, labels: Array | None, axes: tuple[str, str], title: str) -> Figure:
@@ -203,12 +223,6 @@ def _latent_panel(axis: Axes, mean: Tensor, std: Tensor) -> None:
     axis.set(xlabel="$z_1$", ylabel="$z_2$")
 
 
-def _image_shape(data: Dataset) -> tuple[int, int, int]:
-    if data.image_shape is None:
-        raise ValueError(f"{data.name} does not consist of images")
-    return data.image_shape
-
-
 def _tiled(images: Tensor, shape: tuple[int, int, int], columns: int) -> Array:
     """Images in a grid, as one of shape (H', W', C) with one channel for grey or three."""
     channels, height, width = shape
@@ -222,12 +236,8 @@ def _tiled(images: Tensor, shape: tuple[int, int, int], columns: int) -> Array:
     return tiles[..., :3].clip(0, 1)
 
 
-def _show(axis: Axes, image: Array, ink: bool) -> None:
-    if image.shape[-1] < 3:
-        colours = "gray_r" if ink else "gray"
-        axis.imshow(image[..., 0], cmap=colours, vmin=0, vmax=1, interpolation="nearest")
-    else:
-        axis.imshow(image, interpolation="nearest")
+def _show(axis: Axes, pixels: Array) -> None:
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)

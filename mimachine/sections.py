@@ -9,9 +9,8 @@ import numpy as np
 
 from mimachine import figures, workflow
 from mimachine.datasets import Dataset
-from mimachine.meanings import listed
 from mimachine.outcomes import Outcome, kept_epoch
-from mimachine.pictures import Picture, picture
+from mimachine.pictures import Picture, drawing, pixels
 from mimachine.projections import Embedding, project
 from mimachine.representation import codes
 
@@ -33,12 +32,14 @@ class Section:
         title: Its heading.
         text: What its pictures show and what to look for.
         pictures: Its pictures.
+        stacked: Whether they are to be compared from top to bottom, one below the other.
     """
 
     name: str
     title: str
     text: str
     pictures: list[Picture]
+    stacked: bool = False
 
 
 def sections(outcomes: Sequence[Outcome], embedding: Embedding) -> Iterator[Section]:
@@ -57,7 +58,8 @@ def sections(outcomes: Sequence[Outcome], embedding: Embedding) -> Iterator[Sect
             "Reconstructions",
             "Test images, encoded and decoded again without noise. What is lost here, the codes "
             "do not keep.",
-            [_reconstruction_picture(outcomes, data)],
+            list(_reconstruction_pictures(outcomes, data)),
+            stacked=True,
         )
         yield Section(
             "samples",
@@ -71,9 +73,9 @@ def sections(outcomes: Sequence[Outcome], embedding: Embedding) -> Iterator[Sect
         yield Section(
             "plane",
             "Data and latent plane",
-            "Above, level sets of P(x) in black and reconstructions in red: the closer they follow "
-            "each other, the better. Below, the codes: a green ellipse for each datum, one "
-            "standard deviation wide, and the circle of N(0, I), dashed.",
+            "Above, level sets of P(x) as lines and reconstructions as dots: the closer they follow "
+            "each other, the better. Below, the codes: an ellipse for each datum, one standard "
+            "deviation wide, and the circle of N(0, I), dashed.",
             [_plane_picture(outcome) for outcome in plane],
         )
     scatters = [drawn for r in outcomes if (drawn := _scatter_picture(r, embedding))]
@@ -103,32 +105,30 @@ def _loss_picture(outcome: Outcome) -> Picture:
         )
         caption += f" Kept: epoch {kept['epoch']}."
     figure = figures.loss_curves({outcome.name: outcome.records})
-    return picture(figure, f"{alt}.", caption)
+    return drawing(figure, f"{alt}.", caption)
 
 
-def _reconstruction_picture(outcomes: Sequence[Outcome], data: Dataset) -> Picture:
-    models = {outcome.name: outcome.trained.model for outcome in outcomes}
-    count = min(_NUM_RECONSTRUCTIONS, len(data.test))
-    errors = [
-        f"{outcome.name} with an error of {outcome.report['reconstruction_rmse']}"
-        for outcome in outcomes
-        if outcome.report.has("reconstruction_rmse")
-    ]
-    alt = f"Top row: {count} test images. Below, the same images encoded and decoded again"
-    alt += f" by {listed(errors)} in units of x." if errors else "."
-    below = listed([outcome.name for outcome in outcomes])
-    order = ", in this order" if len(outcomes) > 1 else ""
-    return picture(
-        figures.image_reconstructions(models, data, count),
-        alt,
-        f"Top row: test images. Below{order}: {below}.",
-    )
+def _reconstruction_pictures(outcomes: Sequence[Outcome], data: Dataset) -> Iterator[Picture]:
+    """A row of test images, and a row of what each model makes of them."""
+    images = data.test[:_NUM_RECONSTRUCTIONS]
+    count = len(images)
+    grid = figures.image_grid(images, data, count)
+    yield pixels(grid, f"A row of {count} images from the test data, to compare with.", "Test data")
+    for outcome in outcomes:
+        restored = workflow.reconstruct(outcome.trained.model, images).mean
+        caption = outcome.name
+        if outcome.report.has("reconstruction_rmse"):
+            metric = outcome.report["reconstruction_rmse"]
+            caption += f": reconstruction error {metric} {metric.unit}"
+        grid = figures.image_grid(restored, data, count)
+        alt = f"The same {count} images, encoded and decoded again by the {caption}."
+        yield pixels(grid, alt.replace(outcome.name, f"{outcome.name} model", 1), caption)
 
 
 def _sample_picture(outcome: Outcome, data: Dataset) -> Picture:
     drawn = workflow.sample(outcome.trained.model, _NUM_SAMPLES).mean
-    return picture(
-        figures.image_samples({outcome.name: drawn}, data),
+    return pixels(
+        figures.image_grid(drawn, data),
         f"{_NUM_SAMPLES} images in a grid, decoded from latents drawn from the prior of the "
         f"{outcome.name} model.",
         f"{outcome.name}: means of p(x|z), z ~ p(z).",
@@ -148,7 +148,7 @@ def _plane_picture(outcome: Outcome) -> Picture:
     information = outcome.report["mutual_information_ksg"]
     distance = outcome.report["sampled_reconstruction_distance"]
     shown = {outcome.name: (outcome.trained.model, outcome.report)}
-    return picture(
+    return drawing(
         figures.plane(shown, outcome.trained.data),
         f"Two panels of {outcome.name}. Top: reconstructed test points over the level sets of the "
         f"data's density; their mean distance from the originals is {distance}. Bottom: codes of "
@@ -178,4 +178,4 @@ def _scatter_picture(outcome: Outcome, embedding: Embedding) -> Picture | None:
     alt += "; classes are not shown." if labels is None else f"; each of {count} classes is marked."
     if outcome.report.has("knn_5_accuracy"):
         alt += f" 5-nearest-neighbour accuracy of the codes: {outcome.report['knn_5_accuracy']}."
-    return picture(figures.code_scatter(placed, labels, axes, outcome.name), alt, caption)
+    return drawing(figures.code_scatter(placed, labels, axes, outcome.name), alt, caption)

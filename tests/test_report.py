@@ -253,6 +253,18 @@ def test_images_have_reconstructions_and_samples_and_points_have_the_plane(digit
     assert sections(page(write_comparison(compared))) == ["summary", *of_points]
 
 
+def test_a_dark_page_turns_drawings_round_and_leaves_images_of_data(digits, digits_page):
+    kinds = [image["class"] for image in digits_page.attributes("img")]
+    assert kinds == ["ink", "pixels", "pixels", "pixels", "ink"]
+    style = (digits / "report.html").read_text().partition("<style>")[2].partition("</style>")[0]
+    (rule,) = re.findall(r"([^{}]*)\{[^{}]*filter:[^{}]*\}", style)
+    assert rule.split("*/")[-1].strip() == ".ink"
+    before = style[: style.index("filter:")]
+    # The innermost block that is open there is the dark scheme's.
+    opened = re.findall(r"@media ([^{]*)\{(?:[^{}]*\{[^{}]*\})*[^{}]*\{[^{}]*$", before)
+    assert opened == ["(prefers-color-scheme: dark) "]
+
+
 def test_a_comparison_has_every_run_in_every_row_and_links_to_reports_that_exist(
     compared, no_pictures
 ):
