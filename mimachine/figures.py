@@ -11,7 +11,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Circle
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from mimachine.datasets import Dataset
@@ -37,6 +39,10 @@ _COLOURS = (
     *("#4477aa", "#cc3311", "#228833", "#aa3377", "#8a6500"),
     *("#117788", "#555555", "#b85500", "#6644cc", "#000000"),
 )
+# Of the names in a legend, and rows of one.
+_MOST_LETTERS, _MOST_ROWS = 20, 6
+_LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), "-.")
+_BARS = "#b4bcc4"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
@@ -127,8 +133,60 @@ def image_grid(images: Tensor, data: Dataset, columns: int = 8) -> Array:
     return grid
 
 
-def code_scatter(points: Array, labels: Array | None, axes: tuple[str, str], title: str) -> Figure:
-    """Points (N, 2) by class, in colours and shapes, with the name of a class at its middle."""
+def histogram(
+    column: Array, samples: Mapping[str, Array], edges: Array, whole: bool = False
+) -> Figure:
+    """Share of the values of a column (n,) in each bin, filled; that of samples as lines.
+
+    Args:
+        column: The values.
+        samples: Other values, shape (m,), by what they are.
+        edges: Edges of the bins.
+        whole: Whether to mark whole numbers alone.
+    """
+    figure = Figure(figsize=(2.5, 2.0), layout="constrained")
+    axis = figure.subplots()
+    axis.stairs(_shares(column, edges), edges, fill=True, color=_BARS, label="test data")
+    for index, (name, drawn) in enumerate(samples.items()):
+        axis.stairs(
+            _shares(drawn, edges),
+            edges,
+            color=_COLOURS[(index + 1) % len(_COLOURS)],
+            linestyle=_LINES[index % len(_LINES)],
+            linewidth=1.3,
+            label=_plain(name),
+        )
+    axis.set(yticks=[], xlim=(edges[0], edges[-1]))
+    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=whole))
+    axis.ticklabel_format(axis="x", useOffset=False)
+    axis.tick_params(labelsize=8)
+    axis.spines[["left", "top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, handlelength=1.6)
+    return figure
+
+
+def _shares(column: Array, edges: Array) -> Array:
+    """Share of the values in each bin; what is outside, or no number, is in none."""
+    counted: Array = np.histogram(column[np.isfinite(column)], edges)[0] / max(1, len(column))
+    return counted
+
+
+def code_scatter(
+    points: Array,
+    labels: Array | None,
+    axes: tuple[str, str],
+    title: str,
+    names: Sequence[str] = (),
+) -> Figure:
+    """Points (N, 2) by class, in colours and shapes, with the name of a class at its middle.
+
+    Args:
+        points: The points.
+        labels: Their classes, shape (N,), or none.
+        axes: Names of the axes.
+        title: What they are.
+        names: Names of the classes, where labels are places in them.
+    """
     figure = Figure(figsize=(3.6, 4.0), layout="constrained")
     axis = figure.subplots()
     axis.set(title=_plain(title), xlabel=axes[0], ylabel=axes[1])
@@ -136,13 +194,12 @@ def code_scatter(points: Array, labels: Array | None, axes: tuple[str, str], tit
     if labels is None:
         axis.scatter(points[:, 0], points[:, 1], s=9, color=_COLOURS[0], alpha=0.7, linewidths=0)
         return figure
-    classes = np.unique(labels)
-    for index, label in enumerate(classes):
-        _mark(axis, points[labels == label], index, _plain(label))
-    longest = max(len(str(label)) for label in classes)
+    classes = {label: names[label] if names else str(label) for label in np.unique(labels)}
+    for index, (label, name) in enumerate(classes.items()):
+        _mark(axis, points[labels == label], index, name)
     figure.legend(
         loc="outside lower center",
-        ncols=max(1, 20 // (3 + longest)),
+        ncols=_legend_columns(list(classes.values())),
         columnspacing=1.2,
         handletextpad=0.3,
         frameon=False,
@@ -151,15 +208,29 @@ def code_scatter(points: Array, labels: Array | None, axes: tuple[str, str], tit
     return figure
 
 
+def fits(names: Sequence[str]) -> bool:
+    """Whether names can be drawn: the font has their letters, and a legend has room for them."""
+    font = get_font(findfont(FontProperties()))
+    letters = {ord(letter) for name in names for letter in _short(name, _MOST_LETTERS)}
+    rows = -(-len(names) // _legend_columns(names))
+    return rows <= _MOST_ROWS and all(font.get_char_index(letter) for letter in letters)
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    longest = max(len(_short(name, _MOST_LETTERS)) for name in names)
+    return max(1, 24 // (4 + longest))
+
+
 def _mark(axis: Axes, members: Array, index: int, name: str) -> None:
     """The members of a class, and its name at their middle."""
     # After each round of colours the shapes move on by one, so that pairs come back late.
     marker = _MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)]
     colour = _COLOURS[index % len(_COLOURS)]
+    label = _plain(_short(name, _MOST_LETTERS))
     x, y = members.T
-    axis.scatter(x, y, s=12, color=colour, marker=marker, alpha=0.7, linewidths=0, label=name)
+    axis.scatter(x, y, s=12, color=colour, marker=marker, alpha=0.7, linewidths=0, label=label)
     axis.annotate(
-        name,
+        _plain(_short(name, _MOST_LETTERS // 2)),
         (np.median(x), np.median(y)),
         color=colour,
         weight="bold",
@@ -169,9 +240,15 @@ def _mark(axis: Axes, members: Array, index: int, name: str) -> None:
     )
 
 
-def _plain(name: object) -> str:
+def _plain(name: str) -> str:
     """A name for matplotlib, which takes what is between two dollars for a formula."""
-    return str(name).replace("$", r"\$")
+    return name.replace("$", r"\$")
+
+
+def _short(name: str, most: int) -> str:
+    """A name on one line, of at most so many letters."""
+    name = " ".join(name.split())
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from torch import Tensor
+
 from mimachine import workflow
+from mimachine.columns import Explained, explained
 from mimachine.evaluation import Report
 from mimachine.runs import Run
 from mimachine.workflow import Trained
@@ -16,6 +21,8 @@ from mimachine.workflow import Trained
 __all__ = ["FILES", "Outcome", "kept_epoch", "open_compared", "open_outcome"]
 
 FILES = ("experiment.json", "metrics.jsonl", "model.safetensors", "report.json")
+
+_FEWEST_SAMPLES, _MOST_SAMPLES, _MOST_VALUES = 100, 2000, 5_000_000
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,18 @@ class Outcome:
     records: list[dict[str, Any]]
     measured: dict[str, Any]
     link: str = ""
+
+    @cached_property
+    def explained(self) -> Explained:
+        """How much of each column of the test data its codes keep."""
+        return explained(self.trained.model, self.trained.data)
+
+    @cached_property
+    def samples(self) -> Tensor:
+        """Data drawn from its model, shape (n, *X): 2,000, or fewer if they are large."""
+        size = math.prod(self.trained.data.test.shape[1:])
+        count = max(_FEWEST_SAMPLES, min(_MOST_SAMPLES, _MOST_VALUES // size))
+        return workflow.sample(self.trained.model, count).x
 
 
 def open_outcome(path: Path, name: str = "") -> Outcome:

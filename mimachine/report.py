@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 from mimachine import commands, experiment
 from mimachine.advice import advice
 from mimachine.datasets import Dataset
+from mimachine.experiment import Experiment
 from mimachine.meanings import Meaning, listed, meaning
 from mimachine.outcomes import Outcome, open_compared, open_outcome
 from mimachine.projections import Embedding
@@ -41,7 +42,7 @@ def write_report(run_directory: str | os.PathLike[str], *, embedding: Embedding 
     outcome = open_outcome(Path(run_directory))
     settings, data = outcome.trained.experiment, outcome.trained.data
     page = _page(
-        f"{settings.objective} on {settings.data.name}",
+        f"{settings.objective} on {data.name}",
         f"A model trained with the objective {settings.objective}. {_described(data)}",
         [outcome],
         embedding,
@@ -180,10 +181,11 @@ class _Setting(NamedTuple):
 
 
 def _settings(outcomes: Sequence[Outcome]) -> list[_Setting]:
-    given = [commands.flat(asdict(outcome.trained.experiment)) for outcome in outcomes]
+    experiments = [outcome.trained.experiment for outcome in outcomes]
+    given = [_flat(each) for each in experiments]
     starts = [
-        commands.flat(asdict(experiment.default(s.data.name, s.objective)))
-        for s in (outcome.trained.experiment for outcome in outcomes)
+        _flat(experiment.default(each.data.name, each.objective, each.data.file))
+        for each in experiments
     ]
     names = dict.fromkeys(name for settings in given for name in settings)
     rows = []
@@ -198,6 +200,14 @@ def _settings(outcomes: Sequence[Outcome]) -> list[_Setting]:
         ]
         rows.append(_Setting(name, cells, any(value != values[0] for value in values)))
     return rows
+
+
+def _flat(settings: Experiment) -> dict[str, Any]:
+    """Settings by their names; how to read a file is of no interest where there is none."""
+    named = commands.flat(asdict(commands.shown(settings)))
+    if settings.data.is_path:
+        return named
+    return {name: value for name, value in named.items() if not name.startswith("data.file.")}
 
 
 def _shown(value: Any) -> str:

@@ -45,6 +45,7 @@ ORDER = [
     "experiment",
     "userdata",
     "workflow",
+    "columns",
     "projections",
     "figures",
     "comparison",
