@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from mimachine import commands, experiment
-from mimachine.advice import advice
+from mimachine.advice import tips
 from mimachine.datasets import Dataset
 from mimachine.experiment import Experiment
 from mimachine.meanings import Meaning, listed, meaning
@@ -102,11 +102,12 @@ def _page(
     """All that the template shows."""
     with forked(derived_seed(0, "report")):
         shown = list(sections(outcomes, embedding))
+        told = {outcome.name: tips(outcome) for outcome in outcomes}
     return {
         "title": title,
         "lead": lead,
         "outcomes": outcomes,
-        "advice": {outcome.name: advice(outcome) for outcome in outcomes},
+        "tips": told,
         "summary": summary,
         "groups": _groups(outcomes),
         "definitions": {m.name: m.definition for r in outcomes for m in r.report.metrics},
