@@ -24,15 +24,21 @@ _FEW_ROWS = 500
 _MOST_COLUMNS = 5000
 
 
-def tips(outcome: Outcome) -> list[str]:
-    """What to try, a sentence or two each, the most pressing first."""
-    found = [tip for each in _TIPS if (tip := each(outcome)) is not None]
-    if not found and outcome.report.verdict == "healthy":
-        return [
-            "Nothing needs mending. To see whether another objective does better on these data: "
-            f"{commands.comparing(outcome)}"
-        ]
-    return found
+def tips(outcome: Outcome, compared: bool = False) -> list[str]:
+    """What to try, a sentence or two each, the most pressing first.
+
+    Args:
+        outcome: What was measured.
+        compared: Whether it is seen beside other objectives, so that none is to be proposed.
+    """
+    questions = [each for each in _TIPS if not (compared and each is _another)]
+    found = [tip for each in questions if (tip := each(outcome)) is not None]
+    if found or compared or outcome.report.verdict != "healthy":
+        return found
+    return [
+        "Nothing needs mending. To see whether another objective does better on these data: "
+        f"{commands.comparing(outcome)}"
+    ]
 
 
 def _interrupted(outcome: Outcome) -> str | None:
@@ -117,7 +123,7 @@ def _astray(outcome: Outcome) -> str | None:
     test, samples = outcome.trained.data.test.double(), outcome.samples.double()
     variance = test.var(0, correction=0).sum()
     distance = float(((samples.mean(0) - test.mean(0)).square().sum() / variance).sqrt())
-    if not distance > _OFF or outcome.trained.experiment.objective == "vae":
+    if not _OFF < distance < math.inf or outcome.trained.experiment.objective == "vae":
         return None
     return (
         "Data drawn from the model miss the test data, for the codes are not where the prior is: "

@@ -234,6 +234,7 @@ def _mark(axis: Axes, members: Array, index: int, name: str) -> None:
         (np.median(x), np.median(y)),
         color=colour,
         weight="bold",
+        fontsize=10 if len(name) < 3 else 8,
         ha="center",
         va="center",
         bbox={"facecolor": "white", "edgecolor": colour, "boxstyle": "round,pad=0.2"},

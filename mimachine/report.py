@@ -102,12 +102,14 @@ def _page(
     """All that the template shows."""
     with forked(derived_seed(0, "report")):
         shown = list(sections(outcomes, embedding))
-        told = {outcome.name: tips(outcome) for outcome in outcomes}
+        told = [tips(outcome, compared=len(outcomes) > 1) for outcome in outcomes]
+    shared = [tip for tip in told[0] if len(told) > 1 and all(tip in each for each in told)]
     return {
         "title": title,
         "lead": lead,
         "outcomes": outcomes,
-        "tips": told,
+        "tips": [[tip for tip in each if tip not in shared] for each in told],
+        "shared_tips": shared,
         "summary": summary,
         "groups": _groups(outcomes),
         "definitions": {m.name: m.definition for r in outcomes for m in r.report.metrics},
@@ -135,14 +137,17 @@ def _write(file: Path, page: Mapping[str, Any]) -> Path:
 
 
 def _described(data: Dataset) -> str:
-    size = f"{math.prod(data.test.shape[1:])} numbers"
+    shape = data.test.shape[1:] if data.preprocessing is None else data.preprocessing.shape
+    size = f"each of {' × '.join(map(str, shape))} numbers"
+    if data.columns is not None:
+        size = f"rows of {len(data.columns)} columns"
     if data.image_shape is not None:
-        size = "an image of {1} × {2} pixels{0}".format(
-            " in colour" if data.image_shape[0] > 1 else "", *data.image_shape[1:]
-        )
+        channels, height, width = data.image_shape
+        colour = " in colour" if channels > 1 else ""
+        size = f"images of {height} × {width} pixels{colour}"
     parts = f"{len(data.train):,} for training, {len(data.val):,} for validation"
     return (
-        f"Data: {data.name}, each {size}; {parts}, and {len(data.test):,} for the test, on which "
+        f"Data: {data.name}, {size}; {parts}, and {len(data.test):,} for the test, on which "
         "everything below was measured."
     )
 

@@ -14,7 +14,6 @@ from mimachine.runs import Run
 from mimachine.training import Training
 from mimachine.workflow import Trained
 
-
 LATENT_2 = Model(latent=2)
 
 
