@@ -11,7 +11,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyArrowPatch
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.patches import Circle
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from mimachine.datasets import Dataset
@@ -20,12 +22,28 @@ from mimachine.joint import Joint
 from mimachine.randomness import derived_seed, forked
 from mimachine.representation import codes
 
-__all__ = ["factorisations", "image_reconstructions", "image_samples", "loss_curves", "plane"]
+__all__ = [
+    "code_scatter",
+    "image_grid",
+    "image_reconstructions",
+    "image_samples",
+    "loss_curves",
+    "plane",
+]
+
+Array = np.ndarray[Any, Any]
 
 _NUM_POINTS = 200
 _RED, _GREEN, _BLUE, _GREY = "#c8342b", "#2d8a4e", "#2b5fa8", "#555555"
-# Places and size of the nodes in the diagram of the factorisations.
-_X, _Z, _RADIUS = (0.0, 0.0), (0.0, 1.5), 0.24
+_COLOURS = (
+    *("#4477aa", "#cc3311", "#228833", "#aa3377", "#8a6500"),
+    *("#117788", "#555555", "#b85500", "#6644cc", "#000000"),
+)
+# Of the names in a legend, and rows of one.
+_MOST_LETTERS, _MOST_ROWS = 20, 6
+_LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), "-.")
+_BARS = "#b4bcc4"
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
@@ -42,7 +60,7 @@ def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             axis.plot(epochs[best], held_out[best], "o", color=_RED, label="kept")
             # Early losses can be orders of magnitude larger than all that follow.
             axis.set_ylim(*_span([*held_out[1:], *(r["train_loss"] for r in records[1:])]))
-        axis.set(title=name, xlabel="epoch", ylabel="loss (nats)")
+        axis.set(title=_plain(name), xlabel="epoch", ylabel="loss (nats)")
         axis.legend(frameon=False, fontsize=8)
     return figure
 
@@ -62,7 +80,7 @@ def plane(models: Mapping[str, tuple[Joint, Report]], data: Dataset, seed: int =
             reconstructions = model.decoder(encoded.sample).sample()
         top, bottom = axes[:, column]
         _data_panel(top, reconstructions, data)
-        top.set_title(name)
+        top.set_title(_plain(name))
         top.text(
             0.97,
             0.03,
@@ -79,7 +97,6 @@ def plane(models: Mapping[str, tuple[Joint, Report]], data: Dataset, seed: int =
 
 def image_reconstructions(models: Mapping[str, Joint], data: Dataset, count: int = 12) -> Figure:
     """Test images, and under them what each model makes of their codes' means."""
-    shape = _image_shape(data)
     originals = data.test[:count]
     rows = {"test data": originals}
     for name, model in models.items():
@@ -87,112 +104,152 @@ def image_reconstructions(models: Mapping[str, Joint], data: Dataset, count: int
             rows[name] = model.decoder(codes(model, originals).mean).mean
     figure, axes = _panels(len(rows), 1, width=0.6 * count, height=0.9)
     for axis, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
-        _show(axis, _tiled(images, shape, columns=count), data.ink)
-        axis.set_title(name, loc="left", fontsize=9)
+        _show(axis, image_grid(images, data, count))
+        axis.set_title(_plain(name), loc="left", fontsize=9)
     return figure
 
 
 def image_samples(samples: Mapping[str, Tensor], data: Dataset, columns: int = 8) -> Figure:
     """Images drawn from each model, a block for each."""
-    shape = _image_shape(data)
     figure, axes = _panels(1, len(samples), width=3.2, height=3.4)
     for axis, (name, images) in zip(axes[0], samples.items(), strict=True):
-        _show(axis, _tiled(images, shape, columns), data.ink)
-        axis.set_title(name)
+        _show(axis, image_grid(images, data, columns))
+        axis.set_title(_plain(name))
     return figure
 
 
-def factorisations() -> Figure:
-    """What MIM learns, as in the paper's figure 6: two factorisations of one joint distribution.
+def image_grid(images: Tensor, data: Dataset, columns: int = 8) -> Array:
+    """Images (N, D) side by side as bytes, of shape (H', W') if they are grey, else (H', W', 3).
 
-    Left the encoding factorisation, in the middle the decoding one, right the distribution M_S
-    of Eq. (4) that samples come from. An anchor, P(x) or P(z), gives samples; the model prior
-    beside it, q(x) or p(z), is evaluated at them.
+    Raises:
+        ValueError: If the data are no images.
     """
-    figure, axes = _panels(1, 3, width=3.0, height=3.45)
-    titles = ("encoding", "decoding", "what is sampled")
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set(xlim=(-1.35, 1.35), ylim=(-0.8, 2.3), aspect="equal")
-        axis.axis("off")
-        axis.text(0, 2.1, title, fontsize=12, horizontalalignment="center")
-        _node(axis, _X, "$x$", "#e6e6e6")
-        _node(axis, _Z, "$z$", "white")
-    encoding, decoding, samples = axes[0]
-    for axis, end, letter, model in ((encoding, _X, "x", "q"), (decoding, _Z, "z", "p")):
-        _entry(axis, end, f"$P({letter})$", "black", left=True)
-        _entry(axis, end, f"${model}({letter})$", _GREY, left=False)
-    _edge(encoding, _X, _Z, "$q(z|x)$", _GREEN)
-    _edge(decoding, _Z, _X, "$p(x|z)$", _RED)
-    for end, letter in ((_X, "x"), (_Z, "z")):
-        _entry(samples, end, f"$P({letter})$", "black", left=True)
-    _edge(samples, _X, _Z, "$q(z|x)$", _GREEN, bend=-0.22)
-    _edge(samples, _Z, _X, "$p(x|z)$", _RED, bend=-0.22)
-    for axis, line in (
-        (encoding, "$q(x,z) = q(z|x)\\,q(x)$"),
-        (decoding, "$p(x,z) = p(x|z)\\,p(z)$"),
-        (samples, "$M_S = \\frac{1}{2}\\,q(z|x)P(x) + \\frac{1}{2}\\,p(x|z)P(z)$"),
-    ):
-        axis.text(0, -0.66, line, fontsize=11, horizontalalignment="center")
+    if data.image_shape is None:
+        raise ValueError(f"{data.name} does not consist of images")
+    tiles = np.nan_to_num(_tiled(images, data.image_shape, columns), nan=0.5)
+    if tiles.shape[-1] < 3:
+        tiles = 1 - tiles[..., 0] if data.ink else tiles[..., 0]
+    grid: Array = np.rint(255 * tiles).astype(np.uint8)
+    return grid
+
+
+def histogram(
+    column: Array, samples: Mapping[str, Array], edges: Array, whole: bool = False
+) -> Figure:
+    """Share of the values of a column (n,) in each bin, filled; that of samples as lines.
+
+    Args:
+        column: The values.
+        samples: Other values, shape (m,), by what they are.
+        edges: Edges of the bins.
+        whole: Whether to mark whole numbers alone.
+    """
+    figure = Figure(figsize=(2.5, 2.0), layout="constrained")
+    axis = figure.subplots()
+    axis.stairs(_shares(column, edges), edges, fill=True, color=_BARS, label="test data")
+    for index, (name, drawn) in enumerate(samples.items()):
+        axis.stairs(
+            _shares(drawn, edges),
+            edges,
+            color=_COLOURS[(index + 1) % len(_COLOURS)],
+            linestyle=_LINES[index % len(_LINES)],
+            linewidth=1.3,
+            label=_plain(name),
+        )
+    axis.set(yticks=[], xlim=(edges[0], edges[-1]))
+    axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=whole))
+    axis.ticklabel_format(axis="x", useOffset=False)
+    axis.tick_params(labelsize=8)
+    axis.spines[["left", "top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8, handlelength=1.6)
     return figure
 
 
-def _node(axis: Axes, place: tuple[float, float], name: str, colour: str) -> None:
-    axis.add_patch(Circle(place, _RADIUS, facecolor=colour, edgecolor="black", linewidth=1.2))
-    axis.text(*place, name, fontsize=14, ha="center", va="center")
+def _shares(column: Array, edges: Array) -> Array:
+    """Share of the values in each bin; what is outside, or no number, is in none."""
+    counted: Array = np.histogram(column[np.isfinite(column)], edges)[0] / max(1, len(column))
+    return counted
 
 
-def _entry(axis: Axes, node: tuple[float, float], name: str, colour: str, left: bool) -> None:
-    """An arrow into a node from the side: from an anchor on the left, dashed from a prior."""
-    side = -1 if left else 1
-    far, near = (side * 0.78, node[1]), (side * (_RADIUS + 0.03), node[1])
-    _arrow(axis, far, near, colour, "-" if left else "--")
-    _label(axis, (side * 0.83, node[1]), name, colour, left)
+def code_scatter(
+    points: Array,
+    labels: Array | None,
+    axes: tuple[str, str],
+    title: str,
+    names: Sequence[str] = (),
+) -> Figure:
+    """Points (N, 2) by class, in colours and shapes, with the name of a class at its middle.
 
-
-def _edge(
-    axis: Axes,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    name: str,
-    colour: str,
-    bend: float = 0.0,
-) -> None:
-    """An arrow from node to node, bent to its left by a share of its length."""
-    up = 1 if end[1] > start[1] else -1
-    gap = up * (_RADIUS + 0.04)
-    shift = -0.1 * up if bend else 0.0
-    _arrow(axis, (shift, start[1] + gap), (shift, end[1] - gap), colour, "-", bend)
-    left = bool(bend) and up > 0
-    offset = (-1 if left else 1) * (0.3 if bend else 0.1)
-    _label(axis, (offset, (start[1] + end[1]) / 2), name, colour, left)
-
-
-def _label(axis: Axes, place: tuple[float, float], name: str, colour: str, left: bool) -> None:
-    """Text that ends, or else begins, at a place."""
-    axis.text(*place, name, color=colour, fontsize=12, va="center", ha="right" if left else "left")
-
-
-def _arrow(
-    axis: Axes,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    colour: str,
-    line: str,
-    bend: float = 0.0,
-) -> None:
-    patch = FancyArrowPatch(
-        start,
-        end,
-        arrowstyle="-|>",
-        mutation_scale=13,
-        shrinkA=0,
-        shrinkB=0,
-        color=colour,
-        linestyle=line,
-        linewidth=1.5,
-        connectionstyle=f"arc3,rad={bend}",
+    Args:
+        points: The points.
+        labels: Their classes, shape (N,), or none.
+        axes: Names of the axes.
+        title: What they are.
+        names: Names of the classes, where labels are places in them.
+    """
+    figure = Figure(figsize=(3.6, 4.0), layout="constrained")
+    axis = figure.subplots()
+    axis.set(title=_plain(title), xlabel=axes[0], ylabel=axes[1])
+    axis.set_aspect("equal", adjustable="datalim")
+    if labels is None:
+        axis.scatter(points[:, 0], points[:, 1], s=9, color=_COLOURS[0], alpha=0.7, linewidths=0)
+        return figure
+    classes = {label: names[label] if names else str(label) for label in np.unique(labels)}
+    for index, (label, name) in enumerate(classes.items()):
+        _mark(axis, points[labels == label], index, name)
+    figure.legend(
+        loc="outside lower center",
+        ncols=_legend_columns(list(classes.values())),
+        columnspacing=1.2,
+        handletextpad=0.3,
+        frameon=False,
+        markerscale=1.5,
     )
-    axis.add_patch(patch)
+    return figure
+
+
+def fits(names: Sequence[str]) -> bool:
+    """Whether names can be drawn: the font has their letters, and a legend has room for them."""
+    font = get_font(findfont(FontProperties()))
+    letters = {ord(letter) for name in names for letter in _short(name, _MOST_LETTERS)}
+    rows = -(-len(names) // _legend_columns(names))
+    return rows <= _MOST_ROWS and all(font.get_char_index(letter) for letter in letters)
+
+
+def _legend_columns(names: Sequence[str]) -> int:
+    longest = max(len(_short(name, _MOST_LETTERS)) for name in names)
+    return max(1, 24 // (4 + longest))
+
+
+def _mark(axis: Axes, members: Array, index: int, name: str) -> None:
+    """The members of a class, and its name at their middle."""
+    # After each round of colours the shapes move on by one, so that pairs come back late.
+    marker = _MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)]
+    colour = _COLOURS[index % len(_COLOURS)]
+    label = _plain(_short(name, _MOST_LETTERS))
+    x, y = members.T
+    axis.scatter(x, y, s=12, color=colour, marker=marker, alpha=0.7, linewidths=0, label=label)
+    axis.annotate(
+        _plain(_short(name, _MOST_LETTERS // 2)),
+        (np.median(x), np.median(y)),
+        color=colour,
+        weight="bold",
+        fontsize=10 if len(name) < 3 else 8,
+        ha="center",
+        va="center",
+        bbox={"facecolor": "white", "edgecolor": colour, "boxstyle": "round,pad=0.2"},
+    )
+
+
+def _plain(name: str) -> str:
+    """A name for matplotlib, which takes what is between two dollars for a formula."""
+    return name.replace("$", r"\$")
+
+
+def _short(name: str, most: int) -> str:
+    """A name on one line, of at most so many letters."""
+    name = " ".join(name.split())
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:
@@ -244,13 +301,7 @@ def _latent_panel(axis: Axes, mean: Tensor, std: Tensor) -> None:
     axis.set(xlabel="$z_1$", ylabel="$z_2$")
 
 
-def _image_shape(data: Dataset) -> tuple[int, int, int]:
-    if data.image_shape is None:
-        raise ValueError(f"{data.name} does not consist of images")
-    return data.image_shape
-
-
-def _tiled(images: Tensor, shape: tuple[int, int, int], columns: int) -> np.ndarray[Any, Any]:
+def _tiled(images: Tensor, shape: tuple[int, int, int], columns: int) -> Array:
     """Images in a grid, as one of shape (H', W', C) with one channel for grey or three."""
     channels, height, width = shape
     rows = math.ceil(len(images) / columns)
@@ -263,12 +314,8 @@ def _tiled(images: Tensor, shape: tuple[int, int, int], columns: int) -> np.ndar
     return tiles[..., :3].clip(0, 1)
 
 
-def _show(axis: Axes, image: np.ndarray[Any, Any], ink: bool) -> None:
-    if image.shape[-1] < 3:
-        colours = "gray_r" if ink else "gray"
-        axis.imshow(image[..., 0], cmap=colours, vmin=0, vmax=1, interpolation="nearest")
-    else:
-        axis.imshow(image, interpolation="nearest")
+def _show(axis: Axes, pixels: Array) -> None:
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_visible(False)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from mimachine import memory
 
-__all__ = ["Likelihood", "Preprocessing", "fingerprint", "learn"]
+__all__ = ["Likelihood", "Preprocessing", "column_grids", "fingerprint", "learn"]
 
 Likelihood = Literal["gaussian", "bernoulli", "discretized-logistic"]
 Array = NDArray[Any]
@@ -347,7 +347,7 @@ def _learn_columns(
         kept, constants = np.flatnonzero(varies), seen.mean
         notes.append(_left_out(np.flatnonzero(~varies), columns))
     std = seen.std[varies]
-    grid = _column_grids(_sampled(values, train)[:, varies])
+    grid = column_grids(_sampled(values, train)[:, varies])
     floor = np.maximum(_FLOOR_SHARE * std, grid / math.sqrt(12))
     learned: dict[str, Any] = {"kept": kept, "constants": constants}
     if standardize:
@@ -365,7 +365,7 @@ def _left_out(places: Array, columns: tuple[str, ...] | None) -> str:
     return f"warning: {what} constant in the training rows, and left out"
 
 
-def _column_grids(sample: Array) -> NDArray[np.float64]:
+def column_grids(sample: Array) -> NDArray[np.float64]:
     """The step of the grid on which each column of (n, D) lies; 0 where there is none."""
     grids = np.zeros(sample.shape[1])
     for column in range(sample.shape[1]):

@@ -1,21 +1,41 @@
+import csv
 import json
-import math
+import os
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import r2_score
 
-from mimachine import catalogue, cli, comparison, datasets, report, runs, workflow
+from mimachine import (
+    catalogue,
+    commands,
+    comparison,
+    datasets,
+    meanings,
+    memory,
+    outcomes,
+    pictures,
+    report,
+    runs,
+    sections,
+    workflow,
+)
 from mimachine.evaluation import Report
-from mimachine.experiment import Data, Model, default, published
+from mimachine.experiment import Data, File, default
 from mimachine.report import write_comparison, write_report
-from mimachine.training import Noam, Training, Warmup
+from mimachine.rows import Rows
+from mimachine.training import Training
 
 HOSTILE = '"><script>alert(1)</script>&lt;$x_'
+HOSTILE_FILE = '"><img src=x onerror=alert(1)>&lt;$x_.csv'
 VOID = {"meta", "img", "wbr", "br", "hr", "input", "link"}
 
 
@@ -64,6 +84,10 @@ def page(file):
     return Page(file.read_text(encoding="utf-8"))
 
 
+def sections_of(read):
+    return [a["id"] for tag, a in read.tags if tag == "h2" and "id" in a]
+
+
 def quick(data, objective="mim", **model):
     settings = default(data, objective)
     small = replace(settings.model, **{"latent": 2, "hidden": (8,), **model})
@@ -73,14 +97,12 @@ def quick(data, objective="mim", **model):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
-    """Little data, and some with a name that is not fit for a page."""
+    """Little data."""
     plane = replace(datasets.mixture_2d(60), name="mixture-2d")
-    unlabelled = replace(plane, name=HOSTILE, train_labels=None, val_labels=None, test_labels=None)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(catalogue.DATASETS, "mixture-2d", lambda: plane)
-        patch.setitem(catalogue.DATASETS, HOSTILE, lambda: unlabelled)
         # Pictures take most of the time.
-        patch.setattr(report, "_STORED_DPI", 20)
+        patch.setattr(pictures, "_STORED_DPI", 20)
         yield
 
 
@@ -99,6 +121,34 @@ def compared(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A run on a file of one's own: 14 columns that vary and one that does not, with classes."""
+    folder = tmp_path_factory.mktemp("secret")
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 15)) + 100
+    values[:, 1] = np.rint(values[:, 1])
+    values[:, 2] = 7
+    names = [f"column-{i}" for i in range(15)]
+    names[3] = HOSTILE
+    kinds = np.array([HOSTILE, "猫", "third"])[rng.integers(0, 3, 60)]
+    with (folder / HOSTILE_FILE).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*names, "kind"])
+        writer.writerows([*row, kind] for row, kind in zip(values.tolist(), kinds, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        data = Data(HOSTILE_FILE, file=File(labels="kind"))
+        settings = replace(quick("mixture-2d", latent=3), data=data)
+        workflow.train(settings, "a <b> & 'c'")
+        yield Path("a <b> & 'c'")
+
+
+@pytest.fixture(scope="module")
+def table_page(table):
+    return page(write_report(table))
+
+
+@pytest.fixture(scope="module")
 def digits_page(digits):
     return page(write_report(digits))
 
@@ -108,7 +158,7 @@ def copied(digits, tmp_path):
     """A run of one's own to damage."""
     copy = tmp_path / "run"
     copy.mkdir()
-    for file in report._FILES:
+    for file in outcomes.FILES:
         (copy / file).write_bytes((digits / file).read_bytes())
     return copy
 
@@ -116,7 +166,7 @@ def copied(digits, tmp_path):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """For what is about text alone."""
-    monkeypatch.setattr(report, "_sections", lambda columns, embedding: iter(()))
+    monkeypatch.setattr(report, "sections", lambda outcomes, embedding: iter(()))
 
 
 def edited(run, name, edit):
@@ -180,7 +230,7 @@ def test_every_metric_has_a_meaning_of_its_own(digits, compared):
     metrics = json.loads((digits / "report.json").read_text())["metrics"]
     metrics += json.loads((compared / "comparison.json").read_text())["reports"]["mim"]["metrics"]
     for metric in metrics:
-        known = metric["name"] in report._MEANINGS or metric["name"].startswith("knn_")
+        known = metric["name"] in meanings.MEANINGS or metric["name"].startswith("knn_")
         assert known, f"tell a practitioner what {metric['name']} means"
 
 
@@ -205,13 +255,15 @@ def test_settings_are_all_there_and_changes_are_marked(digits, digits_page):
     read = digits_page
     settings = json.loads((digits / "experiment.json").read_text())
     del settings["format_version"]
-    names = list(report._flat(settings))
+    names = [name for name in commands.flat(settings) if not name.startswith("data.file.")]
     assert {"data.name", "model.latent", "training.warmup.epochs", "num_samples"} <= set(names)
     cells = {name: read.row(name) for name in names}
     assert cells["model.prior"] == ["standard-normal"]
     assert cells["model.latent"] == ["3 (changed; default 32)"]
     assert cells["model.hidden"] == ["8 (changed; default 300)"]
     assert cells["training.schedule"] == ["none"]
+    # How to read a file is of no interest where there is none.
+    assert "data.file" not in read.text
 
 
 def test_versions_and_commands_are_those_of_the_run(digits, digits_page):
@@ -224,16 +276,25 @@ def test_versions_and_commands_are_those_of_the_run(digits, digits_page):
 
 
 def test_images_have_reconstructions_and_samples_and_points_have_the_plane(digits_page, compared):
-    def sections(read):
-        return [a["id"] for tag, a in read.tags if tag == "h2" and "id" in a]
-
     common = ["settings", "commands", "versions"]
     pictures = ["loss", "reconstructions", "samples", "codes"]
-    assert sections(digits_page) == ["numbers", *pictures, *common]
-    of_points = ["numbers", "loss", "plane", "codes", *common]
-    assert sections(page(write_report(compared / "mim"))) == of_points
+    assert sections_of(digits_page) == ["numbers", *pictures, *common]
+    of_points = ["numbers", "loss", "columns", "plane", "codes", *common]
+    assert sections_of(page(write_report(compared / "mim"))) == of_points
     (compared / "mim" / "report.html").unlink()
-    assert sections(page(write_comparison(compared))) == ["summary", *of_points]
+    assert sections_of(page(write_comparison(compared))) == ["summary", *of_points]
+
+
+def test_a_dark_page_turns_drawings_round_and_leaves_images_of_data(digits, digits_page):
+    kinds = [image["class"] for image in digits_page.attributes("img")]
+    assert kinds == ["ink", "pixels", "pixels", "pixels", "ink"]
+    style = (digits / "report.html").read_text().partition("<style>")[2].partition("</style>")[0]
+    (rule,) = re.findall(r"([^{}]*)\{[^{}]*filter:[^{}]*\}", style)
+    assert rule.split("*/")[-1].strip() == ".ink"
+    before = style[: style.index("filter:")]
+    # The innermost block that is open there is the dark scheme's.
+    opened = re.findall(r"@media ([^{]*)\{(?:[^{}]*\{[^{}]*\})*[^{}]*\{[^{}]*$", before)
+    assert opened == ["(prefers-color-scheme: dark) "]
 
 
 def test_a_comparison_has_every_run_in_every_row_and_links_to_reports_that_exist(
@@ -264,21 +325,27 @@ def test_a_comparison_keeps_its_numbers_when_a_run_is_measured_anew(compared):
     file.write_text(original)
 
 
-def test_hostile_names_and_notes_are_text(tmp_path):
-    path = tmp_path / "a <b> & 'c'"
-    workflow.train(quick(HOSTILE), path)
-    edited(path, "report.json", lambda value: value.update(advice=f"Try {HOSTILE}"))
-    edited(path, "report.json", lambda v: v["metrics"][0].update(notes=[HOSTILE], unit=HOSTILE))
+def test_hostile_names_and_notes_are_text(copied, no_pictures):
+    edited(copied, "report.json", lambda value: value.update(advice=f"Try {HOSTILE}"))
+    edited(copied, "report.json", lambda v: v["metrics"][0].update(notes=[HOSTILE], unit=HOSTILE))
     new = {"name": HOSTILE, "value": 1.0, "unit": "", "definition": HOSTILE, "latent": "mean"}
-    edited(path, "report.json", lambda v: v["metrics"].append({**new, "notes": []}))
-    edited(path, "report.json", lambda v: v["versions"].update({HOSTILE: HOSTILE}))
-    read = page(write_report(path))
+    edited(copied, "report.json", lambda v: v["metrics"].append({**new, "notes": []}))
+    edited(copied, "report.json", lambda v: v["versions"].update({HOSTILE: HOSTILE}))
+    read = page(write_report(copied))
     check_self_contained(read)
-    assert read.text.count(HOSTILE) >= 10
-    (command,) = re.findall(r"mimachine train .*?-again'", read.text)
-    words = shlex.split("".join(w for w in read.words if w.startswith("mimachine train '")))
-    assert words[2] == HOSTILE, command
-    assert words[-1] == f"{path}-again"
+    assert read.text.count(HOSTILE) >= 9
+
+
+def test_hostile_names_of_files_columns_and_classes_are_text(table, table_page):
+    check_self_contained(table_page)
+    check_accessible(table_page)
+    assert table_page.text.startswith(f"mim on {HOSTILE_FILE}")
+    # The picture, the table of shares and the key of the classes.
+    assert table_page.text.count(HOSTILE) >= 3
+    (command,) = [w for w in table_page.words if w.startswith("mimachine train '")]
+    words = shlex.split(command)
+    assert words[2] == HOSTILE_FILE
+    assert words[-1] == f"{table}-again"
 
 
 def test_a_run_of_a_comparison_may_have_a_name_that_is_no_formula_and_no_tag(copied):
@@ -294,7 +361,7 @@ def test_a_run_of_a_comparison_may_have_a_name_that_is_no_formula_and_no_tag(cop
     assert "mimachine compare" not in read.text
 
 
-@pytest.mark.parametrize("file", report._FILES)
+@pytest.mark.parametrize("file", outcomes.FILES)
 def test_what_is_missing_is_named(file, copied):
     (copied / file).unlink()
     with pytest.raises(FileNotFoundError, match=re.escape(file)):
@@ -352,94 +419,75 @@ def test_a_page_that_cannot_be_finished_leaves_the_old_one(copied, no_pictures, 
 
 def test_tsne_is_drawn_only_when_asked_for(digits, digits_page, monkeypatch):
     assert "t-SNE" not in digits_page.text
-    monkeypatch.setattr(report, "_MOST_POINTS", 50)
+    monkeypatch.setattr(sections, "_MOST_POINTS", 50)
     read = page(write_report(digits, embedding="tsne"))
     assert "50 codes, 3 latents by t-SNE" in read.text
-
-
-def test_codes_are_placed_as_they_are_or_by_components():
-    points = np.random.default_rng(0).normal(size=(50, 4)) * (5.0, 3.0, 0.1, 0.1)
-    for dimensions in (1, 2):
-        placed, _, _ = report._placed(points[:, :dimensions], "pca")
-        assert np.array_equal(placed[:, :dimensions], points[:, :dimensions])
-        assert placed.shape == (50, 2)
-    placed, _, way = report._placed(points, "pca")
-    # Independent: eigenvalues of the covariance are the variances along the components.
-    expected = np.sort(np.linalg.eigvalsh(np.cov(points.T)))[::-1]
-    assert np.allclose(placed.var(0, ddof=1), expected[:2])
-    assert f"{expected[:2].sum() / expected.sum():.0%} of the variance" in way
-    same, _, way = report._placed(np.ones((5, 3)), "pca")
-    assert np.allclose(same, 0)
-    assert "0% of the variance" in way
-
-
-def test_classes_differ_by_shape_and_not_by_colour_alone():
-    count = report._MOST_CLASSES
-    points = np.random.default_rng(0).normal(size=(2 * count, 2))
-    drawn = report._scatter(points, np.repeat(np.arange(count), 2), ("", ""), "")
-    scatters = drawn.axes[0].collections
-    looks = {(s.get_paths()[0].vertices.tobytes(), s.get_facecolor().tobytes()) for s in scatters}
-    assert len(looks) == count
-    assert [text.get_text() for text in drawn.axes[0].texts] == [str(i) for i in range(count)]
-    ten = report._scatter(np.zeros((10, 2)), np.arange(10), ("", ""), "")
-    shapes = {s.get_paths()[0].vertices.tobytes() for s in ten.axes[0].collections}
-    assert len(shapes) == 10
-    (legend,) = ten.legends
-    assert [text.get_text() for text in legend.get_texts()] == [str(i) for i in range(10)]
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        default("digits"),
-        default("mixture-2d", "a-mim"),
-        published("mixture-2d"),
-        replace(published("mixture-2d"), model=Model(latent=2, hidden=(7, 5))),
-        quick("digits", "vae", hidden=(), encoder_floor=0.25, prior="vampprior"),
-        replace(
-            default("digits"),
-            training=Training(10, 8, 0.1, None, Warmup(4, ("q_x", "p_z"), "after", "sum"), None),
-            num_samples=7,
-        ),
-    ],
-)
-def test_the_command_for_the_same_again_gives_the_same_settings(settings):
-    options = report._options(settings)
-    arguments = [settings.data.name, "--objective", settings.objective, *options]
-    command = cli._parse_trainer(cli.Train, arguments)
-    assert cli._experiment(command, command.objective) == settings
-
-
-def test_what_the_command_line_cannot_say_is_said_in_python(digits):
-    settings = replace(default("digits"), training=Training(schedule=Noam(5)))
-    assert report._options(settings) is None
-    assert report._options(replace(default("digits"), data=Data("digits", fresh=True))) is None
-    column = report._opened(digits)
-    trained = replace(column.trained, experiment=settings)
-    code = report._training_command(replace(column, trained=trained))
-    compile(code, "command", "exec")
-    assert repr(str(digits / "experiment.json")) in code
-
-
-def test_advice_is_for_what_the_run_shows(digits):
-    column = report._opened(digits)
-
-    def advice(losses, verdict="healthy", notes=()):
-        epochs = [{"epoch": i, "beta": 1.0, "val_loss": loss} for i, loss in enumerate(losses)]
-        metrics = (replace(column.report.metrics[0], notes=tuple(notes)),)
-        measured = Report(metrics, verdict, "The verdict's own.")
-        return " ".join(report._advice(replace(column, records=epochs, report=measured)))
-
-    assert advice([1.0, 2.0]).startswith("The verdict's own. Nothing needs mending.")
-    assert "Try more epochs, such as --training.epochs 8" in advice([2.0, 1.0])
-    # Stopped early at its best is not cut short.
-    assert "more epochs" not in advice([1.0])
-    assert "Nothing" not in advice([1.0, 2.0], "collapsed")
-    loose = "under 10 for 7% of the data: an upper bound that may be loose"
-    assert "few importance samples" in advice([1.0, 2.0], notes=[loose])
-    assert report._kept([{"epoch": 1, "beta": 0.5, "val_loss": -math.inf}]) is None
 
 
 def test_an_interrupted_run_says_how_to_go_on(copied, no_pictures):
     (copied / "state.ckpt").write_bytes(b"")
     assert f"mimachine train --resume {copied}" in page(write_report(copied)).text
+
+
+def test_a_table_has_a_histogram_of_each_of_its_first_columns(table_page):
+    captions = [words.strip() for words in table_page.words]
+    names = [f"column-{i}" if i != 3 else HOSTILE for i in range(15) if i != 2]
+    alts = [image["alt"] for image in table_page.attributes("img")]
+    assert [alt.partition(":")[0] for alt in alts[1:13]] == [
+        f"Histogram of {n}" for n in names[:12]
+    ]
+    assert all(name in captions for name in names[:12])
+    assert "The first 12 columns are drawn, and 2 left out." in table_page.text
+    assert sections_of(table_page)[:4] == ["numbers", "loss", "columns", "codes"]
+
+
+def test_what_is_kept_of_columns_is_what_reconstruct_gives_the_worst_first(table, table_page):
+    trained = workflow.open_run(table)
+    restored = workflow.reconstruct(trained.model, trained.data.test).mean
+    before, after = (trained.data.restore(rows) for rows in (trained.data.test, restored))
+    names = trained.data.columns
+    # In the file's units, by another implementation; the constant column is the third.
+    shares = r2_score(before, after, multioutput="raw_values")
+    expected = {names[i]: shares[i] for i in range(15) if i != 2}
+    worst = sorted(expected, key=expected.get)
+    rows = [row for row in table_page.rows if len(row) == 2 and row[0] in expected]
+    assert [row[0] for row in rows] == worst
+    for name, share in rows:
+        assert share == ("none" if expected[name] < 0.005 else f"{expected[name]:.0%}")
+    assert f"Least kept: '{worst[0]}' (" in table_page.text
+
+
+def test_classes_have_the_names_of_the_file(table_page):
+    # Two of them are not for the picture: its font has no such letter, and they are told below.
+    assert f"0 is {HOSTILE}, 1 is third, 2 is 猫." in table_page.text
+
+
+def test_a_page_does_not_tell_where_the_file_is(table, table_page):
+    html = write_report(table).read_text(encoding="utf-8")
+    assert str(Path.cwd()) not in html
+    assert Path.cwd().name not in html
+    assert table_page.row("data.name") == [HOSTILE_FILE]
+    assert table_page.row("data.file.labels") == ["kind"]
+
+
+def test_data_that_stay_in_their_file_make_the_same_page(table, monkeypatch):
+    before = write_report(table).read_bytes()
+    monkeypatch.setattr(memory, "stays_on_disk", lambda size: True)
+    assert isinstance(workflow.open_run(table).data.train, Rows)
+    assert write_report(table).read_bytes() == before
+
+
+def test_a_page_is_the_same_in_another_process_and_knows_no_other_places(digits, monkeypatch):
+    """Sets have another order there, and the run is given as a relative path."""
+    code = (
+        "from mimachine import pictures, report; pictures._STORED_DPI = 20; "
+        f"report.write_report({digits.name!r})"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    subprocess.run([sys.executable, "-c", code], cwd=digits.parent, env=environment, check=True)
+    there = (digits / "report.html").read_bytes()
+    monkeypatch.chdir(digits.parent)
+    assert write_report(digits.name).read_bytes() == there
+    html = re.sub('base64,[^"]*', "", there.decode())
+    for place in (digits.parent, Path(report.__file__).parent):
+        assert str(place) not in html

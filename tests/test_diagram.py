@@ -4,7 +4,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from mimachine.figures import factorisations
+from mimachine.diagram import factorisations
 
 
 @pytest.fixture(scope="module")

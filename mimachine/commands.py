@@ -1,0 +1,149 @@
+"""Commands: what to type to make a outcome again, or to use it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from mimachine import experiment
+from mimachine.experiment import Experiment, File
+from mimachine.outcomes import Outcome
+
+__all__ = [
+    "comparing",
+    "flat",
+    "of_comparison",
+    "of_runs",
+    "options",
+    "quoted",
+    "shown",
+    "training",
+]
+
+
+def flat(value: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    """Nested settings by their names on the command line, such as training.warmup.epochs."""
+    settings: dict[str, Any] = {}
+    for name, part in value.items():
+        nested = isinstance(part, dict)
+        settings |= flat(part, f"{place}{name}.") if nested else {place + name: part}
+    return settings
+
+
+def quoted(path: Path) -> str:
+    """A path as a shell reads it."""
+    return shlex.quote(str(path))
+
+
+def shown(settings: Experiment) -> Experiment:
+    """Settings as they may be shown to others: of paths to files the name alone."""
+    data = settings.data
+    if not data.is_path:
+        return settings
+    labels = data.file.labels
+    if labels is not None and Path(labels).is_absolute():
+        labels = Path(labels).name
+    file = replace(data.file, labels=labels)
+    return replace(settings, data=replace(data, name=Path(data.name).name, file=file))
+
+
+def options(settings: Experiment) -> list[str] | None:
+    """Options of `mimachine train` that give these settings; none if the command has no such."""
+    start = experiment.default(settings.data.name, settings.objective, settings.data.file)
+    given: list[str] = []
+    if settings.data.fresh or settings.training.schedule is not None:
+        try:
+            start = experiment.published(settings.data.name, settings.objective)
+        except ValueError:
+            return None
+        given += ["--preset", "published"]
+    defaults = flat(asdict(start))
+    for name, value in flat(asdict(settings)).items():
+        if name in defaults and defaults[name] == value:
+            continue
+        if name.startswith(("data.", "training.schedule")):
+            return None
+        given += _option(name, value)
+    return given + _file_options(shown(settings).data.file)
+
+
+def _file_options(file: File) -> list[str]:
+    defaults = asdict(File())
+    changed = {name: value for name, value in asdict(file).items() if value != defaults[name]}
+    return [part for name, value in changed.items() for part in _option(name, value)]
+
+
+def _option(name: str, value: Any) -> list[str]:
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", *map(str, value if isinstance(value, tuple) else (value,))]
+
+
+def training(outcome: Outcome) -> str:
+    """What trains the model again: a command, or Python where the command line cannot say it."""
+    settings, path = outcome.trained.experiment, outcome.trained.run.path
+    given, again = options(settings), f"{path}-again"
+    if given is not None:
+        name = shown(settings).data.name
+        command = ["mimachine", "train", name, "--objective", settings.objective]
+        return shlex.join([*command, *given, "--out", again])
+    return (
+        "import json\nfrom mimachine import experiment, workflow\n"
+        f"with open({str(path / 'experiment.json')!r}) as file:\n"
+        "    settings = experiment.from_json(json.load(file))\n"
+        f"workflow.train(settings, {again!r})"
+    )
+
+
+def comparing(outcome: Outcome, other: str = "") -> str:
+    """What compares the objective with another one, or with those that are usual."""
+    settings = outcome.trained.experiment
+    name, given = shown(settings).data.name, options(settings)
+    objectives = ["--objectives", settings.objective, other] if other else []
+    return shlex.join(["mimachine", "compare", name, *objectives, *(given or [])])
+
+
+def of_runs(*outcomes: Outcome) -> list[tuple[str, str]]:
+    """What each of a list of commands is for, and the command, a line for each run."""
+    paths = [quoted(outcome.trained.run.path) for outcome in outcomes]
+
+    def each(command: str, options: str = "") -> str:
+        return "\n".join(f"mimachine {command} {path}{options}" for path in paths)
+
+    # JSON's quotes and escapes are also Python's.
+    first = json.dumps(str(outcomes[0].trained.run.path))
+    return [
+        (_again(outcomes[0]), "\n".join(training(outcome) for outcome in outcomes)),
+        ("Measure again with more importance samples", each("evaluate", " --num-samples 5000")),
+        ("Draw new data", each("sample", " --num 64")),
+        ("Write the codes of the test data", each("embed")),
+        ("Reconstruct the test data", each("reconstruct")),
+        ("Use in Python", f"from mimachine import workflow\ntrained = workflow.open_run({first})"),
+    ]
+
+
+def _again(outcome: Outcome) -> str:
+    settings = outcome.trained.experiment
+    # The page may be read elsewhere, and by others: it does not tell where the file is.
+    where = f", in the folder of {shown(settings).data.name}" if settings.data.is_path else ""
+    return f"Train the same again{where}"
+
+
+def of_comparison(directory: Path, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
+    """The same for a comparison, which one command repeats if the runs share their options."""
+    separate = of_runs(*outcomes)
+    settings = [outcome.trained.experiment for outcome in outcomes]
+    given = [options(each) for each in settings]
+    names = [each.objective for each in settings]
+    alike = all(each == given[0] for each in given) and names == [r.name for r in outcomes]
+    if given[0] is None or not alike:
+        return separate
+    name = shown(settings[0]).data.name
+    command = ["mimachine", "compare", name, "--objectives", *names]
+    again = shlex.join([*command, *given[0], "--out", f"{directory}-again"])
+    return [(separate[0][0], again), *separate[1:]]

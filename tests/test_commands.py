@@ -1,0 +1,109 @@
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mimachine import cli, commands
+from mimachine.evaluation import Report
+from mimachine.experiment import Data, File, Model, default, published
+from mimachine.options import Train
+from mimachine.outcomes import Outcome
+from mimachine.runs import Run
+from mimachine.training import Noam, Training, Warmup
+from mimachine.workflow import Trained
+
+
+def outcome(settings, path):
+    path.mkdir(exist_ok=True)
+    return Outcome("", Trained(Run(path), settings, None, None), Report((), "", ""), [], {})
+
+
+def read(command):
+    """Settings that a line of a shell would train with."""
+    program, verb, *arguments = shlex.split(command)
+    assert (program, verb) == ("mimachine", "train")
+    parsed = cli._parse_trainer(Train, arguments)
+    return cli._experiment(parsed, parsed.objective), parsed.out
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        default("digits"),
+        default("mixture-2d", "a-mim"),
+        published("mixture-2d"),
+        replace(published("mixture-2d"), model=Model(latent=2, hidden=(7, 5))),
+        replace(
+            default("digits", "vae"),
+            model=Model(latent=2, hidden=(), encoder_floor=0.25, prior="vampprior"),
+            training=Training(epochs=2, warmup=1),
+            num_samples=2,
+        ),
+        replace(
+            default("digits"),
+            training=Training(10, 8, 0.1, None, Warmup(4, ("q_x", "p_z"), "after", "sum"), None),
+            num_samples=7,
+        ),
+    ],
+)
+def test_the_command_for_the_same_again_gives_the_same_settings(settings, tmp_path):
+    command = commands.training(outcome(settings, tmp_path / "a run"))
+    assert read(command) == (settings, tmp_path / "a run-again")
+
+
+@pytest.fixture
+def table(tmp_path, monkeypatch):
+    """A file of one's own, in a folder whose name is nobody's business."""
+    (tmp_path / "secret").mkdir()
+    file = tmp_path / "secret" / "my data.csv"
+    rows = [f"{i},{i * i % 7},{i % 2}" for i in range(30)]
+    file.write_text("\n".join(["a,the b,kind", *rows]))
+    monkeypatch.chdir(tmp_path)
+    return file
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        File(),
+        File(labels="kind"),
+        File(drop=("a",), standardize=False),
+        File(labels="kind", drop=("the b",), image_shape=(1, 2), resize=(3, 4)),
+    ],
+)
+def test_the_command_for_a_file_works_where_it_is_and_does_not_tell_where(
+    file, table, tmp_path, monkeypatch
+):
+    settings = replace(default(str(table), "vae", file), num_samples=3)
+    done = outcome(settings, Path("run"))
+    command = commands.training(done)
+    ((heading, _), *_) = commands.of_runs(done)
+    assert heading == "Train the same again, in the folder of my data.csv"
+    text = str([command, commands.of_runs(done), commands.of_comparison(Path("."), [done])])
+    assert "secret" not in text + commands.comparing(done, "mim")
+    monkeypatch.chdir(table.parent)
+    expected = replace(settings, data=Data("my data.csv", file=file))
+    assert read(command) == (expected, Path("run-again"))
+
+
+def test_of_labels_in_a_file_the_name_alone_is_shown(table):
+    labels = str(table.parent / "labels.txt")
+    settings = replace(default(str(table)), data=Data(str(table), file=File(labels=labels)))
+    assert commands.shown(settings).data == Data("my data.csv", file=File(labels="labels.txt"))
+    assert commands.shown(default("digits")) == default("digits")
+
+
+def test_objectives_are_compared_with_the_settings_of_the_run(tmp_path):
+    settings = replace(default("digits", "vae"), num_samples=7)
+    command = commands.comparing(outcome(settings, tmp_path), "mim")
+    assert command == "mimachine compare digits --objectives vae mim --num-samples 7"
+
+
+def test_what_the_command_line_cannot_say_is_said_in_python(tmp_path):
+    settings = replace(default("digits"), training=Training(schedule=Noam(5)))
+    assert commands.options(settings) is None
+    assert commands.options(replace(default("digits"), data=Data("digits", fresh=True))) is None
+    code = commands.training(outcome(settings, tmp_path))
+    compile(code, "command", "exec")
+    assert repr(str(tmp_path / "experiment.json")) in code
