@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +13,13 @@ from sklearn.decomposition import PCA
 from mimachine.datasets import Dataset
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
-from mimachine.representation import moments
+from mimachine.memory import rows_at_once
+from mimachine.representation import mean_of
 
 __all__ = ["Explained", "chosen", "edges", "explained", "linear", "names", "values"]
 
 Array = np.ndarray[Any, Any]
 
-_BATCH = 4096
 _MOST_FITTED = 2000
 # Fewest and most bins.
 _BINS = (8, 40)
@@ -88,11 +88,11 @@ def explained(model: Joint, data: Dataset) -> Explained:
     """How much of each column the codes' means keep, measured on the test split."""
 
     def decoded(rows: torch.Tensor) -> Array:
-        code = moments(model.encoder(rows)).mean
-        return moments(model.decoder(code)).mean.flatten(1).double().cpu().numpy()
+        restored = mean_of(model.decoder(mean_of(model.encoder(rows))))
+        return _flat(restored)
 
     with evaluating(model):
-        return _explained(data, ((rows, decoded(rows)) for rows in data.test.split(_BATCH)))
+        return _explained(data, ((rows, decoded(rows)) for rows in _blocks(data)))
 
 
 def linear(data: Dataset, dimensions: int) -> Explained:
@@ -105,19 +105,23 @@ def linear(data: Dataset, dimensions: int) -> Explained:
         restored: Array = pca.inverse_transform(pca.transform(x))
         return restored
 
-    return _explained(data, ((rows, projected(rows)) for rows in data.test.split(_BATCH)))
+    return _explained(data, ((rows, projected(rows)) for rows in _blocks(data)))
 
 
 def _explained(data: Dataset, pairs: Iterator[tuple[torch.Tensor, Array]]) -> Explained:
     """Sums over blocks of the test split and what was made of them."""
     count = len(data.test)
-    mean = sum(_flat(rows).sum(0) for rows in data.test.split(_BATCH)) / count
+    mean = sum(_flat(rows).sum(0) for rows in _blocks(data)) / count
     error, variance = np.zeros_like(mean), np.zeros_like(mean)
     for rows, restored in pairs:
         x = _flat(rows)
         error += np.square(restored - x).sum(0) / count
         variance += np.square(x - mean).sum(0) / count
     return Explained(error, variance)
+
+
+def _blocks(data: Dataset) -> Iterable[torch.Tensor]:
+    return data.test.split(rows_at_once(data.test.shape))
 
 
 def _flat(rows: torch.Tensor) -> Array:
