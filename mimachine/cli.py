@@ -422,15 +422,16 @@ def _reconstruct(arguments: list[str]) -> None:
     data = trained.data
     drawn = workflow.reconstruct(trained.model, chosen.rows, command.seed)
     arrays = {
-        "x": data.restore(chosen.rows[:]),
+        "x": data.restore(chosen.rows[:], drawn=True),
         "mean": data.restore(drawn.mean),
-        "sample": data.restore(drawn.x),
+        "sample": data.restore(drawn.x, drawn=True),
         "z": drawn.z.numpy(),
     }
     picture = None
     if data.image_shape is not None:
         name = trained.experiment.objective
-        picture = figures.image_reconstructions({name: trained.model}, data)
+        shown = chosen.rows[:12]
+        picture = figures.image_reconstructions({name: trained.model}, data, images=shown)
     _write(command, "reconstructions.npz", arrays, named(data.columns, arrays["mean"]), picture)
 
 
@@ -439,7 +440,7 @@ def _sample(arguments: list[str]) -> None:
     from mimachine import figures, workflow
     from mimachine.results import named
 
-    trained = workflow.open_run(command.run)
+    trained = workflow.open_model(command.run)
     data = trained.data
     drawn = workflow.sample(trained.model, command.num, command.seed)
     picture = None
@@ -447,7 +448,7 @@ def _sample(arguments: list[str]) -> None:
         shown = {trained.experiment.objective: drawn.mean[:64]}
         picture = figures.image_samples(shown, data)
     arrays = {
-        "sample": data.restore(drawn.x),
+        "sample": data.restore(drawn.x, drawn=True),
         "mean": data.restore(drawn.mean),
         "z": drawn.z.numpy(),
     }
@@ -502,7 +503,10 @@ def _selected(command: Embed | Reconstruct) -> tuple[Trained, Selection]:
     """A run, and the data to apply it to."""
     from mimachine import workflow
 
-    trained = workflow.open_run(command.run)
+    # Data of others need not those that the model was trained on, which may be gone.
+    opened = workflow.open_run if command.data is None or command.split else workflow.open_model
+    trained = opened(command.run)
+    _check_out(command, trained.experiment.data.name)
     chosen = workflow.select(trained, command.data, command.split)
     for note in chosen.notes:
         print(note, file=sys.stderr)
@@ -558,6 +562,16 @@ def _print_reports(reports: dict[str, EvaluationReport]) -> None:
         for metric in report.metrics:
             for note in metric.notes:
                 console.print(f"  {metric.name}: {note}", soft_wrap=True, highlight=False)
+
+
+def _check_out(command: Embed | Reconstruct, trained_on: str) -> None:
+    """See that results do not take the place of data."""
+    if command.out is None:
+        return
+    for data in (command.data or trained_on, trained_on):
+        both = os.path.exists(data) and os.path.exists(command.out)
+        if both and os.path.samefile(data, command.out):
+            raise ValueError(f"out must be another file than the data, got {command.out}")
 
 
 def _write(

@@ -121,7 +121,8 @@ def _explained(data: Dataset, pairs: Iterator[tuple[torch.Tensor, Array]]) -> Ex
 
 
 def _blocks(data: Dataset) -> Iterable[torch.Tensor]:
-    return data.test.split(rows_at_once(data.test.shape))
+    blocks: Iterable[torch.Tensor] = data.test.split(rows_at_once(data.test.shape))
+    return blocks
 
 
 def _flat(rows: torch.Tensor) -> Array:

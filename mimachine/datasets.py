@@ -63,10 +63,18 @@ class Dataset:
         """Names of the columns of the file that the data come from, where it has them."""
         return None if self.preprocessing is None else self.preprocessing.columns
 
-    def restore(self, rows: Tensor) -> NDArray[Any]:
-        """Rows (n, D) in the units and the shape that the data have in their file."""
+    def restore(self, rows: Tensor, drawn: bool = False) -> NDArray[Any]:
+        """Rows (n, D) in the units and the shape that the data have in their file.
+
+        Args:
+            rows: Data, or what a model gives.
+            drawn: Whether they are samples of p(x|z), or data themselves, and no means.
+        """
         values = rows.cpu().numpy()
-        return values if self.preprocessing is None else self.preprocessing.restore(values)
+        if self.preprocessing is None:
+            return values
+        on_grid = drawn and self.preprocessing.likelihood != "gaussian"
+        return self.preprocessing.restore(values, on_grid)
 
     @property
     def log_volume(self) -> float:
@@ -76,9 +84,12 @@ class Dataset:
     @property
     def unit(self) -> str:
         """Unit of the rows' values."""
-        if self.preprocessing is None or not self.preprocessing.standardized:
+        if self.preprocessing is None:
             return "units of x"
-        return "std of x"
+        if self.preprocessing.standardized:
+            return "std of x"
+        scale = float(self.preprocessing.scale)
+        return "units of x" if scale == 1 else f"units of x / {scale:g}"
 
 
 def digits() -> Dataset:

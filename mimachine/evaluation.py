@@ -148,8 +148,10 @@ def evaluate(model: Joint, data: Dataset, *, num_samples: int = 1000, seed: int 
         metrics += _reconstruction(model, test, test_codes, data.unit)
         if data.train_labels is not None and data.test_labels is not None:
             labels = (data.train_labels[:_MOST_NEIGHBOURS], data.test_labels)
-            train = data.train[:_MOST_NEIGHBOURS].to(device)
-            metrics += _neighbours(codes(model, train), test_codes, *labels)
+            # To tell one class from no other says nothing.
+            if len(labels[0].unique()) > 1:
+                train = data.train[:_MOST_NEIGHBOURS].to(device)
+                metrics += _neighbours(codes(model, train), test_codes, *labels)
         floor = model.encoder.floor if isinstance(model.encoder, Gaussian) else 0.0
         health = diagnose_codes(test_codes.mean, test_codes.std, floor)
         metrics += _latents(health)

@@ -156,6 +156,8 @@ def default(data: str, objective: str | None = None, file: File = File()) -> Exp
     """
     if objective is None:
         objective = "mim" if data == "mixture-2d" else "a-mim"
+    if data in NAMES and file != File():
+        raise ValueError(f"options of files, such as --labels, have no meaning for {data}")
     if data not in NAMES:
         return _default_for_file(data, objective, file)
     if data == "mixture-2d":

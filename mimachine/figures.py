@@ -95,16 +95,18 @@ def plane(models: Mapping[str, tuple[Joint, Report]], data: Dataset, seed: int =
     return figure
 
 
-def image_reconstructions(models: Mapping[str, Joint], data: Dataset, count: int = 12) -> Figure:
-    """Test images, and under them what each model makes of their codes' means."""
-    originals = data.test[:count]
-    rows = {"test data": originals}
+def image_reconstructions(
+    models: Mapping[str, Joint], data: Dataset, count: int = 12, images: Tensor | None = None
+) -> Figure:
+    """Images, of the test split if none are given, and what each model makes of their codes."""
+    originals = data.test[:count] if images is None else images[:count]
+    rows = {"test data" if images is None else "data": originals}
     for name, model in models.items():
         with torch.no_grad():
             rows[name] = model.decoder(codes(model, originals).mean).mean
     figure, axes = _panels(len(rows), 1, width=0.6 * count, height=0.9)
-    for axis, (name, images) in zip(axes[:, 0], rows.items(), strict=True):
-        _show(axis, image_grid(images, data, count))
+    for axis, (name, shown) in zip(axes[:, 0], rows.items(), strict=True):
+        _show(axis, image_grid(shown, data, count))
         axis.set_title(_plain(name), loc="left", fontsize=9)
     return figure
 

@@ -29,6 +29,9 @@ _MOST_SAMPLED = 20_000
 _BLOCK_VALUES = 1 << 22
 # The floor of a standard deviation, as a share of the column's.
 _FLOOR_SHARE = 1e-3
+# A column's grid may be as coarse as the column, such as a rare flag's; its floor must not be.
+_MOST_FLOOR_SHARE = 0.5
+_LARGEST_WHOLE = 2.0**53
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +101,28 @@ class Preprocessing:
         flat = self._channels_first(values).reshape(len(values), math.prod(self.shape))
         if self.kept is not None:
             flat = flat[:, self.kept]
-        rows: NDArray[np.float32] = ((flat - self.shift) / self.scale).astype(np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            rows: NDArray[np.float32] = ((flat - self.shift) / self.scale).astype(np.float32)
+        if not np.isfinite(rows).all():
+            place = tuple((np.argwhere(~np.isfinite(rows))[0] + 1).tolist())
+            raise ValueError(
+                f"data must be numbers that single precision can hold; at row {place[0]} and value "
+                f"{place[1]} of a block it cannot"
+            )
         return rows
 
-    def restore(self, rows: Array) -> Array:
-        """Rows (n, D) as values (n, *S) in the file's units and shape."""
-        flat = rows.astype(np.float64) * self.scale + self.shift
+    def restore(self, rows: Array, on_grid: bool = False) -> Array:
+        """Rows (n, D) as values (n, *S) in the file's units and shape.
+
+        Args:
+            rows: What the model sees, or gives.
+            on_grid: Whether they are data or samples, which lie on the grid of the levels, where
+                there is one, up to rounding.
+        """
+        rows = rows.astype(np.float64)
+        if on_grid and self.levels is not None:
+            rows = np.rint(rows * (self.levels - 1)) / (self.levels - 1)
+        flat = rows * self.scale + self.shift
         if self.kept is not None and self.constants is not None:
             full = np.tile(self.constants.astype(np.float64), (len(rows), 1))
             full[:, self.kept] = flat
@@ -173,7 +192,7 @@ def learn(
     Raises:
         ValueError: If the values do not fit the likelihood, or none of them varies.
     """
-    seen = _look_at(values, train)
+    seen = _look_at(values, train, source)
     image = _image_layout(values.shape[1:], seen.high - seen.low)
     pixels = seen.whole and seen.low >= 0 and 1 < seen.high <= 255
     is_pixels = pixels and (values.dtype == np.uint8 or image is not None)
@@ -228,7 +247,7 @@ def _blocks(values: Array) -> Iterator[slice]:
         memory.release(values)
 
 
-def _look_at(values: Array, train: NDArray[np.bool_]) -> _Seen:
+def _look_at(values: Array, train: NDArray[np.bool_], source: str) -> _Seen:
     low, high, whole = math.inf, -math.inf, True
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
     first, varies = np.zeros(0), np.zeros(1, dtype=bool)
@@ -246,8 +265,16 @@ def _look_at(values: Array, train: NDArray[np.bool_]) -> _Seen:
         # Means and squared deviations of two groups of rows put together (Chan et al., 1979).
         new_mean = now.mean(0)
         delta, total = new_mean - mean, count + len(now)
-        squares = squares + ((now - new_mean) ** 2).sum(0) + delta**2 * (count * len(now) / total)
+        # Squares of the very small and the very large are refused below.
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            squares = squares + ((now - new_mean) ** 2).sum(0)
+            squares = squares + delta**2 * (count * len(now) / total)
         mean, count = mean + delta * (len(now) / total), total
+    if values.dtype.kind in "iu" and max(-low, high) > _LARGEST_WHOLE:
+        raise ValueError(
+            f"{source} has whole numbers up to {max(-low, high):.4g}, too large for floating-point "
+            "numbers to tell apart; leave out such columns, or take an offset from them"
+        )
     return _Seen(low, high, whole, first + mean, np.sqrt(squares / count), varies)
 
 
@@ -280,7 +307,8 @@ def _sampled(values: Array, train: NDArray[np.bool_]) -> Array:
     parts = [values[start : start + length][train[start : start + length]] for start in starts]
     memory.release(values)
     sample = np.concatenate(parts)
-    return sample.reshape(len(sample), -1)
+    flat: Array = sample.reshape(len(sample), -1).astype(np.float64)
+    return flat
 
 
 def _grid(values: Array, train: NDArray[np.bool_], seen: _Seen) -> int | None:
@@ -347,8 +375,10 @@ def _learn_columns(
         kept, constants = np.flatnonzero(varies), seen.mean
         notes.append(_left_out(np.flatnonzero(~varies), columns))
     std = seen.std[varies]
+    _check_range(seen, std, np.flatnonzero(varies), columns, standardize, source)
     grid = column_grids(_sampled(values, train)[:, varies])
-    floor = np.maximum(_FLOOR_SHARE * std, grid / math.sqrt(12))
+    floor = np.minimum(grid / math.sqrt(12), _MOST_FLOOR_SHARE * std)
+    floor = np.maximum(_FLOOR_SHARE * std, floor)
     learned: dict[str, Any] = {"kept": kept, "constants": constants}
     if standardize:
         learned |= {"shift": seen.mean[varies], "scale": std, "floor": floor / std}
@@ -356,6 +386,30 @@ def _learn_columns(
     else:
         learned |= {"shift": np.asarray(0.0), "scale": np.asarray(1.0), "floor": floor}
     return learned, notes
+
+
+def _check_range(
+    seen: _Seen,
+    std: Array,
+    places: Array,
+    columns: tuple[str, ...] | None,
+    standardize: bool,
+    source: str,
+) -> None:
+    """Refuse columns that floating-point numbers cannot hold the variation of."""
+    with np.errstate(invalid="ignore"):
+        bad = ~((std > 1e-150) & (std < 1e150))
+        if not standardize:
+            # What is not standardised goes to single precision as it is.
+            bad |= std < 100 * np.spacing(np.abs(seen.mean[places]).astype(np.float32))
+    if bad.any():
+        place = int(places[bad.argmax()])
+        name = repr(columns[place]) if columns else str(place + 1)
+        raise ValueError(
+            f"column {name} of {source} varies by {std[bad.argmax()]:.3g} around "
+            f"{seen.mean[place]:.3g}, which single precision cannot tell; rescale it"
+            + ("" if standardize else ", or have it standardised")
+        )
 
 
 def _left_out(places: Array, columns: tuple[str, ...] | None) -> str:
@@ -369,26 +423,28 @@ def column_grids(sample: Array) -> NDArray[np.float64]:
     """The step of the grid on which each column of (n, D) lies; 0 where there is none."""
     grids = np.zeros(sample.shape[1])
     for column in range(sample.shape[1]):
-        distinct = np.unique(sample[:, column]).astype(np.float64)
-        if len(distinct) < 2:
+        values = sample[:, column] - sample[:, column].min()
+        span = float(values.max())
+        if span == 0:
             continue
+        # 0.3 and 3 * 0.1 are the same number here.
+        distinct = np.unique(np.round(values / span, 9))
         step = np.diff(distinct).min()
         # With more steps than this, rounding makes everything look like a grid or like none.
-        if (distinct[-1] - distinct[0]) / step > 1e6:
+        if step < 1e-6:
             continue
-        steps = (distinct - distinct[0]) / step
+        steps = distinct / step
         if np.abs(steps - np.rint(steps)).max() < 1e-2:
-            grids[column] = step
+            grids[column] = span / np.rint(1 / step)
     return grids
 
 
-def fingerprint(values: Array) -> str:
-    """A hash of the shape and of a thousand rows spread over the data, to see whether they changed.
-
-    The type of the numbers does not matter, only their values.
-    """
-    rows = np.unique(np.linspace(0, len(values) - 1, 1000).astype(np.int64))
-    sampled = np.ascontiguousarray(values[rows], dtype=np.float64)
-    digest = hashlib.sha256(str(values.shape).encode())
-    digest.update(sampled.astype("<f8").tobytes())
-    return digest.hexdigest()[:32]
+def fingerprint(values: Array, labels: Array | None = None) -> str:
+    """A hash of all values and labels, to see whether they changed; the same on every machine."""
+    digest = hashlib.blake2b(f"{values.shape} {values.dtype.str[1:]}".encode(), digest_size=16)
+    native = values.dtype.newbyteorder("<")
+    for block in _blocks(values):
+        digest.update(np.ascontiguousarray(values[block], dtype=native).data)
+    if labels is not None:
+        digest.update("\0".join(map(str, labels.tolist())).encode())
+    return digest.hexdigest()

@@ -21,7 +21,7 @@ from mimachine.preprocessing import Preprocessing
 from mimachine.rows import Rows
 from mimachine.tables import Table, check_finite, read_table
 
-__all__ = ["Encodable", "load", "read", "record"]
+__all__ = ["Encodable", "blank", "load", "read", "read_own", "record"]
 
 _FEWEST = 10
 _MOST_HELD_OUT = 10_000
@@ -58,7 +58,9 @@ def load(
             f"{table.source} must have {_FEWEST} rows or more for a training, a validation and a "
             f"test split, got {count}"
         )
-    mark = preprocessing.fingerprint(table.values)
+    if learned is not None and file.labels is not None and table.labels is None:
+        raise ValueError(f"--labels {file.labels} of {table.source} are not there any more")
+    mark = preprocessing.fingerprint(table.values, table.labels)
     if stored is not None and mark != stored["fingerprint"]:
         raise ValueError(
             f"{table.source} has changed since the run began; its rows would be split otherwise. "
@@ -135,6 +137,8 @@ class Encodable(NamedTuple):
 def read(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> Encodable:
     """Read all rows of a file for a model that was trained on data like them.
 
+    Labels that have a file of their own belong to the rows of the training file, and are not read.
+
     Args:
         path: As for `load`.
         file: As for `load`.
@@ -144,6 +148,13 @@ def read(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> En
         FileNotFoundError: If there is nothing at `path`.
         ValueError: If the data cannot be used, or are not like those.
     """
+    if file.labels is not None and Path(file.labels).is_file():
+        file = dataclasses.replace(file, labels=None)
+    return read_own(path, file, learned)
+
+
+def read_own(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> Encodable:
+    """As `read`, for the file that the model was trained on: labels may be in a file of theirs."""
     table = _read(Path(path), file, learned)
     if table.values.shape[1:] != learned.shape:
         raise ValueError(
@@ -156,20 +167,31 @@ def read(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> En
 
 
 def _check_range(table: Table, learned: Preprocessing) -> None:
-    """Grey levels and bits have a range, which data in other units miss."""
+    """Grey levels and bits have a range and a grid, which data in other units miss."""
     if learned.likelihood == "gaussian":
         return
-    rows = learned.apply(np.asarray(table.values[:1000]))
-    if rows.min() < 0 or rows.max() > 1:
-        raise ValueError(
-            f"{table.source} must have values in [0, {float(learned.scale):g}], as the training "
-            f"data had, got [{table.values[:1000].min():g}, {table.values[:1000].max():g}]"
-        )
+    scale = float(learned.scale)
+    for start in range(0, len(table.values), 1000):
+        block = np.asarray(table.values[start : start + 1000], dtype=np.float64)
+        low, high = block.min(), block.max()
+        if low < 0 or high > scale:
+            raise ValueError(
+                f"{table.source} must have values in [0, {scale:g}], as the training data had, "
+                f"got [{low:g}, {high:g}]"
+            )
+        steps = block * ((learned.levels or 1) - 1) / scale
+        if np.abs(steps - np.rint(steps)).max() > 1e-3:
+            raise ValueError(
+                f"{table.source} must have values on the {learned.levels} levels from 0 to "
+                f"{scale:g}, as the training data had, got others in [{low:g}, {high:g}]"
+            )
+        memory.release(table.values)
 
 
 def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
     """Values and labels of a file or a folder, all finite."""
     check_there(str(path))
+    _check_options(path, file)
     if path.is_dir():
         colour = None if learned is None else len(learned.shape) == 3
         images = read_images(path, resize=file.resize, colour=colour)
@@ -192,6 +214,49 @@ def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
         )
     values = table.values.reshape(len(table.values), *file.image_shape)
     return Table(values, None, table.labels, table.source, table.notes)
+
+
+def _check_options(path: Path, file: File) -> None:
+    """Refuse options that would have no effect."""
+    of_tables = {
+        "--labels": file.labels,
+        "--drop": file.drop,
+        "--array": file.array,
+        "--image-shape": file.image_shape,
+    }
+    given = [name for name, value in of_tables.items() if value]
+    if path.is_dir() and given:
+        raise ValueError(f"{given[0]} is for files; {path} is a folder of images")
+    if file.resize is not None and not path.is_dir():
+        raise ValueError(f"--resize is for folders of images; {path} is a file")
+    sides = file.image_shape
+    if sides is not None and (len(sides) not in (2, 3) or min(sides) < 1):
+        raise ValueError(
+            f"image_shape must be a height and a width, and channels if there are several, all 1 "
+            f"or more, got {sides}"
+        )
+
+
+def blank(stored: Mapping[str, Any], name: str, rows: int = 1) -> Dataset:
+    """A data set of zeros in the place of a user's data, to build their model without them.
+
+    Args:
+        stored: What `record` gave.
+        name: What to call it.
+        rows: Number of training rows.
+    """
+    learned = Preprocessing.from_json(stored["preprocessing"])
+    zeros = torch.zeros(rows, learned.num_features)
+    return Dataset(
+        name,
+        zeros,
+        zeros[:1],
+        zeros[:1],
+        image_shape=learned.image_shape,
+        levels=learned.levels,
+        ink=False,
+        preprocessing=learned,
+    )
 
 
 def _split(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:

@@ -37,6 +37,7 @@ __all__ = [
     "check",
     "measure",
     "objective",
+    "open_model",
     "open_run",
     "prepare",
     "reconstruct",
@@ -234,9 +235,7 @@ def train(
     """
     if settings.data.is_path:
         experiment.check_there(settings.data.name)
-        # Later commands may be given in another directory.
-        place = str(Path(settings.data.name).resolve())
-        settings = replace(settings, data=replace(settings.data, name=place))
+        settings = replace(settings, data=_anywhere(settings.data))
     prepared = _prepared(settings)
     data = prepared[0]
     for note in (*data.notes, *_cautions(settings, data)):
@@ -245,6 +244,17 @@ def train(
     run = Run.create(out, experiment.to_json(settings), record)
     say(f"training {settings.objective} on {data.name}, run directory {run.path}")
     return _carry_out(run, settings, prepared, progress, checkpoint_seconds)
+
+
+def _anywhere(data: experiment.Data) -> experiment.Data:
+    """The same data by absolute paths: later commands may be given in another directory.
+
+    Links are left as they are, for what they point to may have another suffix.
+    """
+    file, labels = data.file, data.file.labels
+    if labels is not None and os.path.isfile(os.path.expanduser(labels)):
+        file = replace(file, labels=os.path.abspath(os.path.expanduser(labels)))
+    return replace(data, name=os.path.abspath(data.name), file=file)
 
 
 def check(settings: Experiment) -> None:
@@ -376,9 +386,14 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
     """
     settings = trained.experiment
     name = settings.data.name if data is None else data
-    own = name == settings.data.name or str(Path(name).resolve()) == settings.data.name
+    own = name == settings.data.name or os.path.abspath(name) == settings.data.name
     if name in experiment.NAMES or (own and split not in (None, "all")):
         found = trained.data
+        if not own and trained.data.preprocessing is not None:
+            raise ValueError(
+                f"data must be a file or a folder like {trained.data.name}, which the run was "
+                f"trained on, got {name}"
+            )
         if not own:
             chosen = replace(settings.data, name=name)
             found = prepare(replace(settings, data=chosen))
@@ -391,7 +406,13 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
             f"data must be a named data set, for the run was trained on {trained.data.name}; "
             f"got {name}"
         )
-    rows, labels, notes = userdata.read(name, settings.data.file, learned)
+    read = userdata.read
+    if own:
+        # Only the training file's labels may be in a file of their own.
+        read = userdata.read_own
+    rows, labels, notes = read(name, settings.data.file, learned)
+    if _is_binarized(settings, trained.data):
+        notes += ("grey values are encoded as they are; training saw draws of zeros and ones",)
     return Selection(rows, labels, notes)
 
 
@@ -416,6 +437,25 @@ def _of_split(trained: Trained, data: Dataset, split: str) -> Selection:
     if labels is not None:
         labels = labels.numpy() if data.classes is None else np.array(data.classes)[labels.numpy()]
     return Selection(getattr(data, split), labels)
+
+
+def open_model(path: str | os.PathLike[str]) -> Trained:
+    """As `open_run`, but without a user's data, which may be gone; `data` has zeros then.
+
+    Raises:
+        FileNotFoundError: If there is no run, or it has no weights.
+        ValueError: If a file of the run is damaged.
+    """
+    run = Run(Path(path))
+    stored = run.data_record()
+    if stored is None:
+        return open_run(path)
+    settings = experiment.from_json(run.read_json("experiment.json"))
+    name = os.path.basename(settings.data.name)
+    data = userdata.blank(stored, name, rows=settings.model.components)
+    model = build(settings, data)
+    run.load_weights(model)
+    return Trained(run, settings, data, model.eval())
 
 
 class Drawn(NamedTuple):

@@ -255,6 +255,14 @@ OPTIONS = {
     "a file where the run should be": (csv_file, ["--out", "x.csv"], "there already"),
     "a place that cannot be written": (csv_file, ["--out", "/proc/run"], "/proc"),
     "no data directory": (csv_file, ["--data-dir", "nowhere"], "--data-dir.*'nowhere'"),
+    "labels of a folder": (folder, ["--labels", "a"], "--labels is for files"),
+    "labels of a named data set": (
+        lambda: "digits",
+        ["--labels", "y"],
+        "no meaning for digits",
+    ),
+    "a size for a table": (csv_file, ["--resize", 8, 8], "--resize is for folders"),
+    "an image of no height": (npy_file, ["--image-shape", -2, -2], "image_shape must be"),
     "images of no height": (
         folder,
         ["--resize", 0, 4],
@@ -324,7 +332,7 @@ LATER = {
     "missing values": (lambda: write("y.csv", with_cell(3, 1, "")), "'height'.*row 4"),
     "a folder of images": (folder, r"\(4,\).*\(8, 8\)"),
     "nothing there": (lambda: "z.csv", r"z\.csv"),
-    "a named data set of other columns": (lambda: "digits", "4 columns.*64"),
+    "a named data set of other columns": (lambda: "digits", "a file or a folder like x.csv"),
 }
 
 

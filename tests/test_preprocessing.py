@@ -136,6 +136,64 @@ def test_the_floor_is_the_grid_over_root_twelve_or_a_thousandth_of_the_deviation
     np.testing.assert_allclose(floor, expected, rtol=1e-9)
 
 
+def test_the_floor_of_a_rare_flag_stays_below_its_deviation():
+    values = np.column_stack([np.arange(200) % 50 == 0, np.linspace(0, 1, 200) ** 2]) * 1.0
+    values = np.column_stack([values, np.where(np.arange(200) == 7, 1000.0, 0.0)])
+    found = learned(values)
+    np.testing.assert_allclose(found.floor[[0, 2]], 0.5)
+
+
+def test_tenths_are_a_grid_whatever_rounding_makes_of_them():
+    whole = np.random.default_rng(0).integers(0, 50, 400)
+    values = np.where(np.arange(400) % 2, whole * 0.1, np.round(whole / 10, 1))[:, None]
+    values = np.hstack([values, np.random.default_rng(1).normal(size=(400, 1))])
+    found = learned(values)
+    assert found.floor[0] * found.scale[0] == pytest.approx(0.1 / math.sqrt(12), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (np.arange(200.0) * 1e-300, "column 2 of x varies by .* rescale it"),
+        (np.arange(200.0) * 1e300, "column 2 of x varies by .* rescale it"),
+        (np.full(200, 5.0), None),
+    ],
+)
+def test_columns_that_floats_cannot_square_are_refused_by_name(column, message):
+    values = np.column_stack([columns()[:, 0], column])
+    if message is None:
+        assert learned(values).num_features == 1
+        return
+    with pytest.raises(ValueError, match=message):
+        learned(values, source="x")
+
+
+def test_whole_numbers_that_floats_cannot_tell_apart_are_refused():
+    values = 2**60 + np.arange(40).reshape(20, 2)
+    with pytest.raises(ValueError, match=r"whole numbers up to .* too large"):
+        learned(values)
+    learned(2**52 + np.arange(40).reshape(20, 2))
+
+
+def test_what_is_not_standardised_must_fit_single_precision():
+    values = 1e9 + np.random.default_rng(0).normal(size=(50, 2))
+    learned(values)
+    with pytest.raises(ValueError, match=r"single precision cannot tell; .* standardised"):
+        learned(values, standardize=False)
+
+
+def test_later_values_that_single_precision_cannot_hold_are_refused():
+    found = learned(columns())
+    with pytest.raises(ValueError, match="row 2 and value 3"):
+        found.apply(np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 1e300]]))
+
+
+def test_data_and_samples_come_back_on_their_grid():
+    values = np.tile(np.arange(256), (9, 1)).astype(np.uint8)
+    found = learned(values)
+    np.testing.assert_array_equal(found.restore(found.apply(values), on_grid=True), values)
+
+
 def test_the_log_volume_is_what_a_density_changes_by():
     # log N(x; mean, std²) of a column at its own mean: -log std more than that of a row at 0.
     values = columns()
@@ -171,16 +229,20 @@ def test_a_damaged_record_is_refused():
         Preprocessing.from_json({"shape": [3]})
 
 
-def test_the_fingerprint_sees_any_of_few_rows_and_ignores_the_type_of_numbers():
-    values = np.arange(60.0).reshape(20, 3)
-    mark = fingerprint(values)
-    assert fingerprint(values.astype(np.float32)) == mark
-    for row in range(20):
-        changed = values.copy()
+def test_the_fingerprint_sees_every_value_and_label_but_not_how_they_are_stored():
+    values, labels = np.arange(6000.0).reshape(2000, 3), np.arange(2000) % 5
+    mark = fingerprint(values, labels)
+    assert fingerprint(np.asfortranarray(values), labels) == mark
+    assert fingerprint(values.astype(">f8"), labels) == mark
+    for row in (0, 1, 777, 1999):
+        changed, other = values.copy(), labels.copy()
         changed[row, 1] += 1
-        assert fingerprint(changed) != mark
-    assert fingerprint(values[:, [1, 0, 2]]) != mark
-    assert fingerprint(values.reshape(20, 3, 1)) != mark
+        other[row] += 1
+        assert fingerprint(changed, labels) != mark
+        assert fingerprint(values, other) != mark
+    assert fingerprint(values[:, [1, 0, 2]], labels) != mark
+    assert fingerprint(values.reshape(2000, 3, 1), labels) != mark
+    assert fingerprint(values) != mark
 
 
 def test_a_mapped_array_is_the_same_after_its_memory_was_given_back(tmp_path):

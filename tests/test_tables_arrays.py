@@ -60,7 +60,7 @@ def test_the_array_of_values_is_found_by_its_name_or_its_axes(tmp_path):
     for stored, chosen, labels in (
         ({"x": x, "y": np.arange(3), "other": x}, "x", "y"),
         ({"X": x, "target": np.arange(3), "names": names}, "X", "target"),
-        ({"data": x, "y": np.arange(2)}, "data", None),
+        ({"x": x, "y": np.arange(3)[:, None]}, "x", "y"),
         ({"features": x, "labels": np.arange(3), "names": names}, "features", "labels"),
     ):
         np.savez(tmp_path / "data.npz", **stored)
@@ -72,6 +72,13 @@ def test_the_array_of_values_is_found_by_its_name_or_its_axes(tmp_path):
         expected = (f"values: array {chosen!r}",)
         expected += () if labels is None else (f"labels: array {labels!r}",)
         assert table.notes == expected
+
+
+def test_labels_that_do_not_go_with_the_rows_are_named_and_not_used(tmp_path):
+    np.savez(tmp_path / "data.npz", data=np.ones((3, 2)), y=np.arange(2))
+    table = read_table(tmp_path / "data.npz")
+    assert table.labels is None
+    assert "array 'y' of shape (2,) has no label for each row" in table.notes[-1]
 
 
 def test_arrays_are_chosen_by_name(tmp_path):

@@ -241,6 +241,89 @@ def test_bernoulli_takes_bits_as_they_are_and_draws_them_from_greys(grey):
     assert run("evaluate", "run", "--num-samples", 2) == 0
 
 
+def test_labels_in_a_file_of_their_own_are_those_of_the_training_file_alone(monkeypatch):
+    values, labels = measurements(60)
+    write_csv("x.csv", values, labels)
+    np.save("x.npy", values)
+    np.save("labels.npy", labels)
+    assert run("train", "x.npy", "--labels", "labels.npy", *QUICK, "--out", "run") == 0
+    np.save("y.npy", values[::-1])
+    np.save("z.npy", values[:20])
+    for name in ("y", "z"):
+        assert run("embed", "run", f"{name}.npy", "--out", f"{name}.npz") == 0
+        assert "labels" not in np.load(f"{name}.npz")
+    assert run("embed", "run", "--out", "x.npz") == 0
+    np.testing.assert_array_equal(np.load("x.npz")["labels"], labels)
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert run("evaluate", "../run", "--num-samples", 2) == 0
+    assert "knn_5_accuracy" in report_of("../run")
+
+
+def test_labels_that_changed_or_went_are_noticed(capsys):
+    values, labels = measurements(60)
+    np.save("x.npy", values)
+    np.save("labels.npy", labels)
+    assert run("train", "x.npy", "--labels", "labels.npy", *QUICK, "--out", "run") == 0
+    np.save("labels.npy", labels[::-1])
+    assert run("evaluate", "run", "--num-samples", 2) == 2
+    assert "changed since the run began" in capsys.readouterr().err
+    Path("labels.npy").unlink()
+    assert run("evaluate", "run", "--num-samples", 2) == 2
+    assert "labels.npy" in capsys.readouterr().err
+
+
+def test_a_model_is_used_without_the_data_it_was_trained_on(capsys):
+    values, labels = measurements(40)
+    write_csv("x.csv", values, labels)
+    options = ["--model.prior", "vampprior", "--model.components", 5]
+    assert run("train", "x.csv", "--labels", "tree", *options, *QUICK, "--out", "run") == 0
+    assert run("sample", "run", "--out", "before.npz") == 0
+    Path("x.csv").rename("y.csv")
+    assert run("sample", "run", "--out", "after.npz") == 0
+    before, after = np.load("before.npz"), np.load("after.npz")
+    np.testing.assert_array_equal(before["sample"], after["sample"])
+    assert run("embed", "run", "y.csv") == 0
+    capsys.readouterr()
+    assert run("evaluate", "run") == 2
+    assert "x.csv" in capsys.readouterr().err
+
+
+def test_results_do_not_take_the_place_of_data(capsys):
+    values, labels = measurements(40)
+    write_csv("x.csv", values, labels)
+    assert run("train", "x.csv", "--labels", "tree", *QUICK, "--out", "run") == 0
+    before = Path("x.csv").read_bytes()
+    assert run("embed", "run", "x.csv", "--out", "x.csv") == 2
+    assert "another file than the data" in capsys.readouterr().err
+    assert Path("x.csv").read_bytes() == before
+
+
+def test_a_link_is_read_by_its_own_name():
+    values, labels = measurements(40)
+    write_csv("x.csv", values, labels)
+    Path("x.csv").rename("blob")
+    Path("x.csv").symlink_to("blob")
+    assert run("train", "x.csv", "--labels", "tree", *QUICK, "--out", "run") == 0
+
+
+def test_one_class_is_nothing_to_be_told_apart():
+    values, _ = measurements(40)
+    write_csv("x.csv", values, ["ash"] * 40)
+    assert run("train", "x.csv", "--labels", "tree", *QUICK, "--out", "run") == 0
+    assert not any(name.startswith("knn") for name in report_of("run"))
+
+
+def test_images_in_other_units_than_the_runs_are_refused(capsys):
+    images = np.random.default_rng(0).integers(0, 256, (30, 4, 4)).astype(np.uint8)
+    np.save("x.npy", images)
+    assert run("train", "x.npy", *QUICK, "--model.latent", 2, "--out", "run") == 0
+    np.save("y.npy", images / 255)
+    capsys.readouterr()
+    assert run("embed", "run", "y.npy") == 2
+    assert "256 levels from 0 to 255" in capsys.readouterr().err
+
+
 def test_a_run_is_used_from_another_directory(monkeypatch):
     values, labels = measurements(40)
     write_csv("x.csv", values, labels)

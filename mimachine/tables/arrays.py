@@ -109,6 +109,7 @@ def read_npz(
         if label is not None:
             check_labels(headers[label][1], f"array {label!r} of {file.name}")
             found = arrays[label]
+            found = found[:, 0] if found.shape[1:] == (1,) else found
     return _expecting(Table(values, None, found, file.name, notes), columns)
 
 
@@ -156,7 +157,10 @@ def _pick(
     if labels is None:
         fitting = [name for name in _LABELS if name in headers and name != array]
         rows = headers[array][0][:1]
-        label = next((name for name in fitting if headers[name][0] == rows), None)
+        label = next((n for n in fitting if headers[n][0] in (rows, (*rows, 1))), None)
+        if fitting and label is None:
+            shape = headers[fitting[0]][0]
+            notes += (f"array {fitting[0]!r} of shape {shape} has no label for each row; not used",)
     notes = (f"values: array {array!r}", *notes)
     return array, label, notes if label is None else (*notes, f"labels: array {label!r}")
 
