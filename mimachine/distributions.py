@@ -17,10 +17,12 @@ from torch.distributions import Distribution
 
 __all__ = [
     "Bernoulli",
+    "Categorical",
     "DiagNormal",
     "DiscretizedLogistic",
     "Draw",
     "Mixture",
+    "OneHotCategorical",
     "StandardNormal",
     "draw",
 ]
@@ -375,6 +377,79 @@ class Bernoulli(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, shape (*sample, *batch)."""
         each = value * self.logits - F.softplus(self.logits)
+        return _sum_last(each, len(self.event_shape))
+
+
+class Categorical(Distribution):
+    """Independent categorical values as one event, each the number of its category, 0 to K-1.
+
+    Numbers are names here, so there is no mean. Draws are of type `torch.long`; `log_prob` takes
+    whole numbers of any type.
+
+    Args:
+        logits: Unnormalised log-probabilities, shape (*batch, *event, K).
+        event_dims: How many trailing axes of a value form the event.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, logits: Tensor, event_dims: int = 1) -> None:
+        self.log_probabilities = logits.log_softmax(-1)
+        shape, split = logits.shape[:-1], logits.dim() - 1 - event_dims
+        super().__init__(shape[:split], shape[split:], validate_args=False)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Numbers of categories, shape (*sample_shape, *batch, *event)."""
+        return _indices(self.log_probabilities, Size(sample_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats, shape (*sample, *batch); -inf for what is no category."""
+        index = value.long()
+        # A look-up outside of the table would stop the program, on a GPU for good.
+        last = self.log_probabilities.shape[-1] - 1
+        known = (index == value) & (index >= 0) & (index <= last)
+        places = index.clamp(0, last).unsqueeze(-1)
+        places, table = torch.broadcast_tensors(places, self.log_probabilities)
+        each = table.gather(-1, places[..., :1]).squeeze(-1)
+        return _sum_last(torch.where(known, each, -math.inf), len(self.event_shape))
+
+
+class OneHotCategorical(Distribution):
+    """Independent categorical values as one event, each a one among zeros on the last axis.
+
+    Args:
+        logits: Unnormalised log-probabilities, shape (*batch, *event), the event's last axis that
+            of the K categories.
+        event_dims: How many trailing axes form the event, 1 or more.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, logits: Tensor, event_dims: int = 1) -> None:
+        self.log_probabilities = logits.log_softmax(-1)
+        split = logits.dim() - event_dims
+        super().__init__(logits.shape[:split], logits.shape[split:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Probabilities, shape (*batch, *event)."""
+        return self.log_probabilities.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        """P (1 - p), shape (*batch, *event)."""
+        return self.mean * (1 - self.mean)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Ones among zeros without gradient, shape (*sample_shape, *batch, *event)."""
+        index = _indices(self.log_probabilities, Size(sample_shape))
+        numbers = torch.arange(self.event_shape[-1], device=index.device)
+        return (index.unsqueeze(-1) == numbers).to(self.log_probabilities.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats, shape (*sample, *batch)."""
+        # A category that cannot be has a log-probability of -inf, which times 0 is no number.
+        each = value * torch.where(value == 0, 0.0, self.log_probabilities)
         return _sum_last(each, len(self.event_shape))
 
 

@@ -14,15 +14,17 @@ from torch.distributions import Distribution
 
 from mimachine import distributions
 from mimachine.conditionals import Conditional
-from mimachine.distributions import DiagNormal, Mixture
+from mimachine.distributions import DiagNormal, Mixture, OneHotCategorical
 
 __all__ = [
     "Anchor",
     "GaussianMixture",
     "LearnedNormal",
+    "LearnedOneHot",
     "Marginal",
     "Prior",
     "StandardNormal",
+    "UniformOneHot",
     "VampPrior",
 ]
 
@@ -115,6 +117,40 @@ class GaussianMixture(nn.Module):
         """Distribution of batch shape ()."""
         components = DiagNormal(self.loc, self.log_scale.exp() + self.floor)
         return Mixture(self.logits, components)
+
+
+class UniformOneHot(nn.Module):
+    """One-hot values of which all are as likely, fixed.
+
+    Args:
+        shape: Number of categories K, or the shape (V, K) of V independent values.
+    """
+
+    logits: Tensor
+
+    def __init__(self, shape: int | tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("logits", torch.zeros(shape), persistent=False)
+
+    def forward(self) -> OneHotCategorical:
+        """Distribution of batch shape ()."""
+        return OneHotCategorical(self.logits, self.logits.dim())
+
+
+class LearnedOneHot(nn.Module):
+    """One-hot values with learned probabilities, all as likely at first.
+
+    Args:
+        shape: Number of categories K, or the shape (V, K) of V independent values.
+    """
+
+    def __init__(self, shape: int | tuple[int, ...]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(shape))
+
+    def forward(self) -> OneHotCategorical:
+        """Distribution of batch shape ()."""
+        return OneHotCategorical(self.logits, self.logits.dim())
 
 
 class VampPrior(nn.Module):

@@ -16,10 +16,12 @@ from torch.distributions import (
     MixtureSameFamily,
     Normal,
 )
+from torch.distributions import OneHotCategorical as TorchOneHot
 
 import mimachine as mm
 from mimachine.distributions import Bernoulli as OurBernoulli
-from mimachine.distributions import DiscretizedLogistic, StandardNormal
+from mimachine.distributions import Categorical as OurCategorical
+from mimachine.distributions import DiscretizedLogistic, OneHotCategorical, StandardNormal
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -232,10 +234,24 @@ def test_distributions_keep_their_dtype(dtype):
         lambda loc: mm.DiagNormal(loc, torch.ones(3)),
         lambda loc: mm.Mixture(torch.zeros(2), mm.DiagNormal(loc, torch.ones(2, 3))),
         lambda loc: mm.Mixture(torch.zeros(2), mm.DiagNormal(loc[None] + 1, torch.ones(1, 2, 3))),
+        lambda loc: mm.Mixture(torch.zeros(2), OurBernoulli(loc)),
         lambda loc: DiscretizedLogistic(loc, torch.ones(2, 3), 17),
         StandardNormal,
+        OurBernoulli,
+        lambda loc: OurCategorical(loc, 1),
+        lambda loc: OneHotCategorical(loc, 2),
     ],
-    ids=["normal", "mixture", "batch of mixtures", "logistic", "standard"],
+    ids=[
+        "normal",
+        "mixture",
+        "batch of mixtures",
+        "mixture of bernoullis",
+        "logistic",
+        "standard",
+        "bernoulli",
+        "categorical",
+        "one-hot",
+    ],
 )
 def test_distributions_draw_and_score_under_vmap(make):
     def member(loc):
@@ -540,6 +556,97 @@ def test_weights_that_are_not_numbers_do_not_stop_a_draw(family, shape):
     drawn = mm.draw(mixture, shape)
     assert drawn.value.isfinite().all()
     assert drawn.log_prob.isnan().all()
+
+
+# Categorical and OneHotCategorical
+
+
+def test_categorical_agrees_with_torch():
+    for batch, event, dims in (((), (3,), 1), ((4,), (3,), 1), ((4,), (2, 3), 2), ((4,), (), 0)):
+        logits = torch.randn(*batch, *event, 5)
+        ours = OurCategorical(logits, dims)
+        theirs = Independent(Categorical(logits=logits), dims)
+        assert ours.batch_shape == theirs.batch_shape == batch
+        assert ours.event_shape == theirs.event_shape == event
+        for shape in ((), (6,), (6, 2)):
+            value = theirs.sample(shape)
+            close(ours.log_prob(value), theirs.log_prob(value))
+            close(ours.log_prob(value.double()), theirs.log_prob(value))
+            assert ours.sample(shape).shape == value.shape
+            assert ours.sample(shape).dtype == torch.long
+
+
+def test_one_hot_categorical_agrees_with_torch():
+    for batch, event, dims in (
+        ((), (5,), 1),
+        ((4,), (5,), 1),
+        ((4,), (2, 5), 2),
+        ((4,), (3, 5), 1),
+    ):
+        logits = torch.randn(*batch, *event)
+        ours = OneHotCategorical(logits, dims)
+        theirs = Independent(TorchOneHot(logits=logits), dims - 1)
+        assert ours.batch_shape == theirs.batch_shape
+        assert ours.event_shape == theirs.event_shape
+        for shape in ((), (6,), (6, 2)):
+            value = theirs.sample(shape)
+            close(ours.log_prob(value), theirs.log_prob(value))
+            drawn = ours.sample(shape)
+            assert drawn.shape == value.shape
+            close(drawn.sum(-1), torch.ones(drawn.shape[:-1]))
+            assert ((drawn == 0) | (drawn == 1)).all()
+        close(ours.mean, theirs.mean)
+        close(ours.variance, theirs.variance)
+
+
+def test_categories_are_drawn_at_their_probabilities():
+    logits = torch.randn(4, 2, 5)
+    drawn = OneHotCategorical(logits, 2).sample((20_000,))
+    within_standard_errors(drawn, logits.softmax(-1))
+    # Independent of each other.
+    pairs = drawn[:, :, 0, :, None] * drawn[:, :, 1, None, :]
+    p = logits.softmax(-1)
+    within_standard_errors(pairs, p[:, 0, :, None] * p[:, 1, None, :])
+    numbers = OurCategorical(logits, 1).sample((20_000,))
+    within_standard_errors(torch.eye(5)[numbers], logits.softmax(-1))
+
+
+@pytest.mark.parametrize("value", [-1, 5, 0.5, math.nan, math.inf])
+def test_what_is_no_category_has_probability_zero(value):
+    logits = torch.randn(3, 5, requires_grad=True)
+    log_prob = OurCategorical(logits, 0).log_prob(torch.tensor([1.0, value, 4.0]))
+    assert log_prob[1] == -torch.inf
+    assert log_prob[::2].isfinite().all()
+    assert torch.autograd.grad(log_prob[::2].sum(), logits)[0].isfinite().all()
+
+
+def test_a_category_that_cannot_be_leaves_the_others_theirs():
+    logits = torch.tensor([0.0, -torch.inf, 1.0], requires_grad=True)
+    one_hot = OneHotCategorical(logits)
+    values = torch.eye(3)
+    close(one_hot.log_prob(values).exp(), logits.softmax(-1))
+    assert torch.autograd.grad(one_hot.log_prob(values[0]), logits)[0].isfinite().all()
+    assert (one_hot.sample((1000,))[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("make", [OurCategorical, OneHotCategorical])
+@pytest.mark.parametrize("shape", [(), (6,)])
+def test_logits_that_are_not_numbers_do_not_stop_a_draw_of_categories(make, shape):
+    drawn = mm.draw(make(torch.full((4, 2, 3), torch.nan)), shape)
+    assert drawn.value.isfinite().all()
+    assert drawn.log_prob.isnan().all()
+
+
+@pytest.mark.parametrize("make", [OurCategorical, OneHotCategorical])
+def test_the_score_of_categories_is_their_log_probability(make):
+    logits = torch.randn(4, 2, 3, requires_grad=True)
+    value, log_prob, score = mm.draw(make(logits), (5,))
+    assert score is log_prob
+    assert not value.requires_grad
+    drawn = value if make is OneHotCategorical else torch.eye(3)[value]
+    # The derivative of a log-probability with respect to its logits.
+    expected = (drawn - logits.softmax(-1)).sum(0).detach()
+    close(torch.autograd.grad(score.sum(), logits)[0], expected)
 
 
 # DiscretizedLogistic

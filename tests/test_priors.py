@@ -41,8 +41,10 @@ def test_the_standard_normal_has_nothing_to_learn_or_save():
         lambda: mm.LearnedNormal(3),
         lambda: mm.GaussianMixture(3, 4),
         lambda: mm.VampPrior(mm.Gaussian(mm.MLP(2, 6)), torch.zeros(4, 2)),
+        lambda: mm.UniformOneHot(3),
+        lambda: mm.LearnedOneHot(3),
     ],
-    ids=["standard", "learned", "mixture", "vamp"],
+    ids=["standard", "learned", "mixture", "vamp", "uniform one-hot", "learned one-hot"],
 )
 def test_priors_follow_their_module_to_another_dtype(make):
     prior = make()
@@ -90,6 +92,30 @@ def test_every_parameter_of_a_learned_prior_gets_a_gradient(make):
         prior().log_prob(torch.randn(5, 2)).sum(), list(prior.parameters())
     )
     assert all(g.abs().sum() > 0 for g in gradients)
+
+
+@pytest.mark.parametrize("make", [mm.UniformOneHot, mm.LearnedOneHot])
+@pytest.mark.parametrize("shape", [4, (3, 4)])
+def test_one_hot_priors_start_with_all_categories_as_likely(make, shape):
+    prior = make(shape)()
+    assert prior.batch_shape == ()
+    assert prior.event_shape == torch.zeros(shape).shape
+    values = prior.sample((7,))
+    variables = prior.event_shape[:-1].numel()
+    close(prior.log_prob(values), torch.full((7,), -variables * torch.tensor(4.0).log().item()))
+    assert bool(list(make(shape).parameters())) == (make is mm.LearnedOneHot)
+
+
+def test_learned_one_hot_uses_its_logits():
+    prior = mm.LearnedOneHot((2, 3))
+    with torch.no_grad():
+        prior.logits.normal_()
+    values = torch.eye(3)[torch.tensor([[0, 1], [2, 2], [1, 0]])]
+    expected = (prior.logits.log_softmax(-1) * values).sum((1, 2))
+    close(prior().log_prob(values), expected)
+    # The derivative of a log-probability with respect to its logits.
+    gradient = torch.autograd.grad(prior().log_prob(values[0]), prior.logits)[0]
+    close(gradient, (values[0] - prior.logits.softmax(-1)).detach())
 
 
 def vamp(components=4):
