@@ -231,9 +231,21 @@ class Loss(nn.Module):
         objective: What to minimise.
         anchor: P(z), which latents of the decoding half are drawn from. By default the model
             prior as it is at the time, without gradient to its parameters.
+        components: What to do where a part that is sampled from gives a `Mixture` of K
+            components: "draw" one at random, whose index gets its gradient by REINFORCE, or
+            "sum" over draws of all of them with their weights, which the gradient flows through.
+            Both have the same expectation; the sum varies less and costs up to K times as much.
+            Of the encoder's second latent too, under `Marginal("importance")`.
     """
 
-    def __init__(self, model: Joint, objective: Objective, anchor: Anchor | None = None) -> None:
+    def __init__(
+        self,
+        model: Joint,
+        objective: Objective,
+        anchor: Anchor | None = None,
+        *,
+        components: Literal["draw", "sum"] = "draw",
+    ) -> None:
         super().__init__()
         if not isinstance(objective, Objective):
             raise TypeError(
@@ -244,7 +256,10 @@ class Loss(nn.Module):
                 "anchor must be callable and return something with a method sample, "
                 f"got {type(anchor).__name__}"
             )
+        if components not in ("draw", "sum"):
+            raise ValueError(f'components must be "draw" or "sum", got {components!r}')
         self.model, self.objective, self.anchor = model, objective, anchor
+        self.components = components
 
     def forward(self, x: Tensor, annealing: Annealing | float = 1.0) -> Tensor:
         """One-sample estimate of the loss at each datum, by Algorithm 1 or 2 of the paper.
@@ -261,13 +276,13 @@ class Loss(nn.Module):
         """
         if not isinstance(annealing, Annealing):
             annealing = Annealing(annealing)
-        prior = self.model.prior()
-        encoding = self._half(self.model.encode(x), prior, annealing)
+        prior, each = self.model.prior(), self.components == "sum"
+        encoding = self._half(self.model.encode(x, each), prior, annealing)
         if self.objective.sampling == "encoding" or not annealing.decoding:
             return encoding
         anchor = prior if self.anchor is None else self.anchor()
         z = sample_without_gradient(anchor, len(x))
-        total = encoding + self._half(self.model.decode(z), prior, annealing)
+        total = encoding + self._half(self.model.decode(z, each), prior, annealing)
         return total if annealing.halves == "sum" else 0.5 * total
 
     def _half(
@@ -275,6 +290,8 @@ class Loss(nn.Module):
     ) -> Tensor:
         log_probs = self.model.log_probs(sample, prior)
         value = self.objective(log_probs, annealing.beta, annealing.terms)
+        if sample.weight is not None:
+            return _averaged(value, sample.weight, sample.score)
         if sample.score is None:
             return value
         return value + _advantage(value.detach()) * (sample.score - sample.score.detach())
@@ -284,3 +301,18 @@ def _advantage(reward: Tensor) -> Tensor:
     """Reward less the mean of the others': independent of the own sample, so unbiased (C.2)."""
     count = len(reward)
     return reward if count == 1 else (reward - reward.mean()) * (count / (count - 1))
+
+
+def _averaged(value: Tensor, weight: Tensor, score: Tensor | None) -> Tensor:
+    """Values of a datum's rows averaged by weights (K, N), with REINFORCE for what has a score."""
+    value = value.reshape(weight.shape)
+    total = (weight * value).sum(0)
+    if score is None:
+        return total
+    # Rows of one datum share draws, and weights depend on draws. A baseline that is the same for
+    # all rows of a datum, and of other data alone, stays unbiased all the same.
+    reward = total.detach()
+    baseline = reward - _advantage(reward)
+    score = score.reshape(weight.shape)
+    terms = (value.detach() - baseline) * (score - score.detach())
+    return total + (weight.detach() * terms).sum(0)

@@ -25,6 +25,7 @@ from torch.distributions import Bernoulli, Independent
 from torch.func import functional_call, grad, vmap
 
 import mimachine as mm
+from mimachine.distributions import Bernoulli as OurBernoulli
 from mimachine.objectives import OBJECTIVES
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -764,3 +765,262 @@ def test_leave_one_out_baseline_leaves_the_value_unchanged():
         return encoding, mm.mim(model.log_probs(model.decode(model.prior().sample((6,)))))
 
     close(value, sum(same_noise(by_hand, x)) / 2)
+
+
+# Mixtures as encoder or decoder: one component drawn, or a sum over all of them
+
+
+class BernoulliMixture(nn.Module):
+    """Two components of independent binary pixels; their draws have scores of their own."""
+
+    def __init__(self, features, pixels):
+        super().__init__()
+        self.network = mm.MLP(features, 2 + 2 * pixels, hidden=(3,))
+
+    def forward(self, condition):
+        logits, pixels = self.network(condition).tensor_split([2], -1)
+        return mm.Mixture(logits, OurBernoulli(2 * pixels.unflatten(-1, (2, -1))))
+
+
+def mixture_density(features, events):
+    network = mm.MLP(features, 2 * (1 + 2 * events), hidden=(3,))
+    conditional = mm.MixtureDensity(network, 2, floor=0.3)
+    with torch.no_grad():
+        # Components that lie apart and are not equally likely, but overlap: their log-density
+        # is smooth enough for the quadrature.
+        side = torch.tensor([[0.4], [-0.4]])
+        bias = torch.cat([side, 1.5 * side.expand(2, events), 0.5 * side.expand(2, events)], 1)
+        conditional.network[-1].weight.mul_(0.5)
+        conditional.network[-1].bias.copy_(bias.flatten())
+    return conditional
+
+
+def mixture_model(decoder, data_prior):
+    """z of one dimension; x of one dimension too, or two binary pixels."""
+    size = 1 if decoder == "density" else 2
+    parts = {"density": lambda: mixture_density(1, 1), "binary": lambda: BernoulliMixture(1, 2)}
+    parts["plain binary"] = lambda: mm.Bernoulli(mm.MLP(1, 2, hidden=(3,)))
+    return mm.Joint(
+        mixture_density(size, 1),
+        parts[decoder](),
+        mm.StandardNormal(1),
+        mm.GaussianMixture(1, 2) if data_prior == "explicit" else mm.Marginal(data_prior),
+    )
+
+
+def mixture_data(decoder):
+    if decoder == "density":
+        return torch.tensor([-1.2, -0.3, 0.4, 1.1])[:, None]
+    return torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+
+
+def outcomes(distribution, count):
+    """Values (P, N, *event) to sum over and their chances (P, N), differentiable."""
+    if distribution.event_shape == (2,):
+        pixels = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])[:, None]
+        pixels = pixels.expand(4, *distribution.batch_shape, 2)
+        return pixels, distribution.log_prob(pixels).exp()
+    nodes, weights = (torch.tensor(v) for v in np.polynomial.hermite_e.hermegauss(count))
+    normals = distribution.components
+    points = normals.loc[..., None, :] + normals.scale[..., None, :] * nodes[:, None]
+    chances = distribution.log_weights.exp()[..., None] * weights / weights.sum()
+    # From (N, K, count) to (K count, N).
+    return points.movedim(0, 2).flatten(0, 1), chances.movedim(0, 2).flatten(0, 1)
+
+
+def repeated_rows(rows, count):
+    return rows.expand(count, *rows.shape).flatten(0, 1)
+
+
+def exact_mixture_loss(model, objective, x, count=30):
+    """Expected loss by sums over pixels and Gauss-Hermite quadrature of each component."""
+
+    def expected(source, x, z, chances, **second):
+        sample = mm.Sample(x, z, source, **second)
+        return (chances * objective(model.log_probs(sample)).reshape(chances.shape)).sum(0)
+
+    z, chances = outcomes(model.encoder(x), count)
+    rows = repeated_rows(x, len(z))
+    encoding = expected("encoding", rows, z.flatten(0, 1), chances).mean()
+    if objective.sampling == "encoding":
+        return encoding
+    z, weights = (torch.tensor(v) for v in np.polynomial.hermite_e.hermegauss(count))
+    z = z[:, None]
+    x, chances = outcomes(model.decoder(z), count)
+    z, x, chances = repeated_rows(z, len(x)), x.flatten(0, 1), chances.flatten()
+    weights = (weights / weights.sum()).repeat(len(x) // count)
+    second = {}
+    if model.data_prior == mm.Marginal("importance"):
+        second_z, more = outcomes(model.encoder(x), count)
+        z, x = repeated_rows(z, len(second_z)), repeated_rows(x, len(second_z))
+        second = {"second_z": second_z.flatten(0, 1)}
+        chances = more * chances
+    decoding = expected("decoding", x, z, (chances * weights).reshape(-1, len(weights)), **second)
+    return 0.5 * (encoding + decoding.sum())
+
+
+MIXTURES = [
+    ("mim", "density", "explicit"),
+    ("ce", "density", "explicit"),
+    ("mim", "density", "importance"),
+    ("a-mim-one-sample", "density", "conditional"),
+    ("vae", "density", "conditional"),
+    ("mim", "binary", "conditional"),
+    ("mim", "binary", "importance"),
+    ("mim", "plain binary", "importance"),
+]
+
+
+@pytest.mark.parametrize("components", ["draw", "sum"])
+@pytest.mark.parametrize(("name", "decoder", "data_prior"), MIXTURES)
+def test_gradient_through_mixtures_is_unbiased(name, decoder, data_prior, components):
+    model, x, objective = (
+        mixture_model(decoder, data_prior),
+        mixture_data(decoder),
+        OBJECTIVES[name],
+    )
+    loss = mm.Loss(model, objective, components=components)
+    names, parameters = zip(*loss.named_parameters(), strict=True)
+    exact = torch.autograd.grad(
+        exact_mixture_loss(model, objective, x), parameters, materialize_grads=True
+    )
+    estimates = repeated_gradients(loss, x, 10_000)
+    for part, expected in zip(names, exact, strict=True):
+        within_standard_errors(estimates[part], expected)
+
+
+class Sorting(nn.Module):
+    """Dark pixels are at the prior's mean, light ones far from it."""
+
+    def forward(self, x):
+        logits = 3 * (x.sum(1, keepdim=True) - 1) * torch.tensor([-1.0, 1.0])
+        loc = torch.tensor([[0.0], [3.0]]).expand(len(x), 2, 1)
+        return mm.Mixture(logits, mm.DiagNormal(loc, torch.ones(2, 1)))
+
+
+def test_baseline_of_a_datum_is_one_for_all_its_components():
+    # The weights of the second latents' components depend on the pixels that are scored. With a
+    # baseline for each component, their sum would too, and have a gradient.
+    model = mixture_model("plain binary", "importance")
+    model.encoder = Sorting()
+    x = mixture_data("binary")[:2]
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    exact = torch.autograd.grad(exact_mixture_loss(model, mm.MIM, x), parameters)
+    estimates = repeated_gradients(mm.Loss(model, mm.MIM, components="sum"), x, 20_000)
+    for part, expected in zip(names, exact, strict=True):
+        within_standard_errors(estimates[f"model.{part}"], expected)
+
+
+@pytest.mark.parametrize("decoder", ["density", "binary"])
+def test_quadrature_of_mixtures_has_converged(decoder):
+    model, x = mixture_model(decoder, "conditional"), mixture_data(decoder)
+    fewer, more = (
+        torch.autograd.grad(
+            exact_mixture_loss(model, mm.MIM, x, count), list(model.encoder.parameters())
+        )
+        for count in (30, 45)
+    )
+    # The standard errors of the test above are some 3e-3.
+    torch.testing.assert_close(fewer, more, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("components", ["draw", "sum"])
+@pytest.mark.parametrize(("name", "decoder", "data_prior"), MIXTURES)
+def test_loss_of_mixtures_is_estimated_without_bias(name, decoder, data_prior, components):
+    model, x, objective = (
+        mixture_model(decoder, data_prior),
+        mixture_data(decoder),
+        OBJECTIVES[name],
+    )
+    with torch.no_grad():
+        expected = exact_mixture_loss(model, objective, x)
+        # Means over the four data, each as often as the others, are independent of each other.
+        value = mm.Loss(model, objective, components=components)(x.repeat(10_000, 1))
+    within_standard_errors(value.reshape(-1, 4).mean(1), expected)
+
+
+@pytest.mark.parametrize(("name", "decoder", "data_prior"), MIXTURES)
+def test_a_sum_over_components_has_the_gradient_of_a_draw_with_less_variance(
+    name, decoder, data_prior
+):
+    model, x = mixture_model(decoder, data_prior), mixture_data(decoder)
+    drawn, summed = (
+        repeated_gradients(mm.Loss(model, OBJECTIVES[name], components=how), x, 4_000)
+        for how in ("draw", "sum")
+    )
+    for part, gradient in drawn.items():
+        within_standard_errors(gradient - summed[part], 0.0)
+    total_variance = [sum(g.var(0).sum() for g in each.values()) for each in (drawn, summed)]
+    # Between 0.4 and 0.65, to some per cent.
+    assert total_variance[1] < 0.8 * total_variance[0]
+
+
+@pytest.mark.parametrize("data_prior", ["explicit", "conditional", "importance"])
+@pytest.mark.parametrize("name", ["mim", "ce", "a-mim-one-sample", "vae+h"])
+def test_gradient_of_a_sum_over_components_is_the_derivative_of_the_loss(name, data_prior):
+    # No score is left where the components are reparameterised.
+    loss = mm.Loss(mixture_model("density", data_prior), OBJECTIVES[name], components="sum")
+    x = mixture_data("density")
+    assert_gradient_is_the_derivative(loss, x)
+    assert_gradient_is_the_derivative(loss, x, 0.4)
+    assert_gradient_is_the_derivative(loss, x, mm.Annealing(0.4, ("q_z_given_x", "q_x")))
+
+
+@pytest.mark.parametrize("data_prior", ["explicit", "conditional", "importance"])
+def test_a_sum_over_components_weighs_what_each_of_them_gives(data_prior):
+    model, x = mixture_model("density", data_prior), mixture_data("density")
+    annealing = mm.Annealing(0.3, ("q_z_given_x", "q_x"), halves="sum")
+
+    def by_hand(x):
+        z, _, _ = mm.draw(model.encoder(x).components)
+        weights = model.encoder(x).log_weights.exp()
+        value = torch.zeros(len(x))
+        for k in range(2):
+            lp = model.log_probs(mm.Sample(x, z[:, k], "encoding"))
+            value += weights[:, k] * mm.MIM(lp, annealing.beta, annealing.terms)
+        z = model.prior().sample((len(x),))
+        drawn, _, _ = mm.draw(model.decoder(z).components)
+        weights = model.decoder(z).log_weights.exp()
+        # The second latents come for all rows at once, those of the first component first.
+        rows = drawn.movedim(1, 0).flatten(0, 1)
+        second = model.encoder(rows)
+        others = mm.draw(second.components).value if data_prior == "importance" else None
+        for k in range(2):
+            for j in range(2 if data_prior == "importance" else 1):
+                other, weight = None, weights[:, k]
+                if others is not None:
+                    own = slice(k * len(x), (k + 1) * len(x))
+                    other = others[own, j]
+                    weight = weight * second.log_weights.exp()[own, j]
+                lp = model.log_probs(mm.Sample(drawn[:, k], z, "decoding", second_z=other))
+                value += weight * mm.MIM(lp, annealing.beta, annealing.terms)
+        return value
+
+    loss = mm.Loss(model, mm.MIM, components="sum")
+    close(same_noise(loss, x, annealing), same_noise(by_hand, x))
+
+
+def test_a_sum_over_one_component_is_the_loss_of_a_gaussian():
+    network, x = mm.MLP(2, 6, hidden=(4,)), torch.randn(5, 2)
+    shifted = nn.Sequential(network, nn.ConstantPad1d((1, 0), 0.7))
+    decoder, prior = mm.Gaussian(mm.MLP(3, 4)), mm.LearnedNormal(3)
+    for marginal in (mm.Marginal(), mm.Marginal("importance")):
+        gaussian = mm.Joint(mm.Gaussian(network), decoder, prior, marginal)
+        mixture = mm.Joint(mm.MixtureDensity(shifted, 1), decoder, prior, marginal)
+        close(
+            same_noise(mm.Loss(mixture, mm.MIM, components="sum"), x),
+            same_noise(mm.Loss(gaussian, mm.MIM), x),
+        )
+
+
+def test_a_sum_over_components_changes_nothing_without_mixtures():
+    model, x = small_model(mm.Marginal("importance"), mm.GaussianMixture(3, 4)), torch.randn(6, 2)
+    close(
+        same_noise(mm.Loss(model, mm.MIM, components="sum"), x),
+        same_noise(mm.Loss(model, mm.MIM), x),
+    )
+
+
+def test_what_to_do_with_components_is_one_of_two():
+    with pytest.raises(ValueError, match='components must be "draw" or "sum", got \'score\''):
+        mm.Loss(small_model(), mm.MIM, components="score")
