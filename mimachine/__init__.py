@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from mimachine.objectives import CE as CE
     from mimachine.objectives import MIM as MIM
     from mimachine.objectives import MIM_H as MIM_H
+    from mimachine.objectives import MIM_H_TRUE as MIM_H_TRUE
+    from mimachine.objectives import SYMMETRIC_KL as SYMMETRIC_KL
     from mimachine.objectives import VAE as VAE
     from mimachine.objectives import VAE_H as VAE_H
     from mimachine.objectives import Loss as Loss
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from mimachine.objectives import mim as mim
     from mimachine.objectives import vae as vae
     from mimachine.priors import Anchor as Anchor
+    from mimachine.priors import Fixed as Fixed
     from mimachine.priors import GaussianMixture as GaussianMixture
     from mimachine.priors import LearnedNormal as LearnedNormal
     from mimachine.priors import LearnedOneHot as LearnedOneHot
@@ -105,6 +108,7 @@ _MODULES = {
     ),
     "priors": (
         "Anchor",
+        "Fixed",
         "GaussianMixture",
         "LearnedNormal",
         "LearnedOneHot",
@@ -127,7 +131,9 @@ _MODULES = {
         "Loss",
         "MIM",
         "MIM_H",
+        "MIM_H_TRUE",
         "Objective",
+        "SYMMETRIC_KL",
         "VAE",
         "VAE_H",
         "beta_vae",

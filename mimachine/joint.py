@@ -15,7 +15,7 @@ from mimachine.distributions import Draw, Mixture, draw
 from mimachine.priors import Marginal, Prior
 from mimachine.training import Term
 
-__all__ = ["Joint", "LogProbs", "Sample", "checked"]
+__all__ = ["Joint", "LogProbs", "Sample", "checked", "log_prior"]
 
 
 class Sample(NamedTuple):
@@ -151,8 +151,8 @@ class Joint(nn.Module):
                 needs a second latent and a decoding sample has none.
         """
         x, z = sample.x, sample.z
-        prior = _unconditional("prior", self.prior() if prior is None else prior)
-        p_z = _log_prob("prior", prior, z)
+        prior = self.prior() if prior is None else prior
+        p_z = log_prior("prior", prior, z)
         q_z_given_x = p_x_given_z = sample.log_prob
         if sample.source == "decoding" or q_z_given_x is None:
             q_z_given_x = _log_prob("encoder", checked("encoder", self.encoder(x), len(x)), z)
@@ -160,7 +160,7 @@ class Joint(nn.Module):
             p_x_given_z = _log_prob("decoder", checked("decoder", self.decoder(z), len(x)), x)
 
         if not isinstance(self.data_prior, Marginal):
-            q_x = _log_prob("data_prior", _unconditional("data_prior", self.data_prior()), x)
+            q_x = log_prior("data_prior", self.data_prior(), x)
         elif sample.source == "encoding":
             q_x = p_x_given_z + p_z - q_z_given_x
         elif self.data_prior.decoding == "conditional":
@@ -220,13 +220,18 @@ def checked(part: str, distribution: Distribution, batch: int) -> Distribution:
     return distribution
 
 
-def _unconditional(part: str, distribution: Distribution) -> Distribution:
+def log_prior(part: str, distribution: Distribution, value: Tensor) -> Tensor:
+    """Log-probability of each row, shape (B,), under a distribution without a condition.
+
+    Raises:
+        ValueError: If it has a batch, or events of another shape.
+    """
     if distribution.batch_shape:
         raise ValueError(
             f"{part} must give a distribution of batch shape (), got batch shape "
             f"{tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}"
         )
-    return distribution
+    return _log_prob(part, distribution, value)
 
 
 def _log_prob(part: str, distribution: Distribution, value: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from oracles import (
     LinearGaussian,
     Normal,
     Unconditional,
+    UnconditionalTable,
     entropy,
     expectation,
     gaussian_cross_entropy,
@@ -21,7 +22,7 @@ from oracles import (
     within_standard_errors,
 )
 from torch import nn
-from torch.distributions import Bernoulli, Independent
+from torch.distributions import Bernoulli, Distribution, Independent
 from torch.func import functional_call, grad, vmap
 
 import mimachine as mm
@@ -205,6 +206,70 @@ def test_appendix_b_mim_with_the_anchors_as_priors_is_the_symmetric_divergence(o
 
 
 @discrete
+def test_appendix_b_whatever_the_model_priors(oracle):
+    anchored = table(oracle.with_anchors_as_priors())
+    value = expectation(oracle.M_S, mm.SYMMETRIC_KL(table(oracle), at_anchors=anchored))
+    close(value, 0.5 * oracle.skl() + oracle.r_h())
+    divergences = 0.5 * (kl(oracle.M_S, oracle.encoding) + kl(oracle.M_S, oracle.decoding))
+    close(value, divergences + entropy(oracle.M_S))
+    # Eq. 21, with the mean entropy on both sides: JSD + R_H = H(M_S).
+    close(oracle.jsd() + oracle.r_h(), entropy(oracle.M_S))
+    assert value > entropy(oracle.M_S)
+
+
+def cross_entropy_of_halves(oracle, model):
+    """H(M_S, model) for a normal model."""
+    halves = (oracle.encoding, oracle.decoding)
+    return sum(gaussian_cross_entropy(half, model) for half in halves) / 2
+
+
+@gaussian
+def test_appendix_b_holds_for_densities(oracle):
+    entropies = [gaussian_entropy(half) for half in (oracle.encoding, oracle.decoding)]
+    divergences = (
+        gaussian_kl(oracle.encoding, oracle.decoding),
+        gaussian_kl(oracle.decoding, oracle.encoding),
+    )
+    # SKL has a half of its own.
+    expected = 0.25 * sum(divergences) + 0.5 * sum(entropies)
+    to_anchors = [cross_entropy_of_halves(oracle, m) for m in (oracle.encoding, oracle.decoding)]
+    close(0.5 * sum(to_anchors), expected)
+    encoder, decoder, prior, q_x, anchor = oracle.modules()
+    model = mm.Joint(encoder, decoder, prior, q_x)
+    loss = mm.Loss(model, mm.SYMMETRIC_KL, anchor, data_anchor=Unconditional(oracle.data))
+    x = Unconditional(oracle.data)().sample((20_000,))
+    within_standard_errors(loss(x).detach(), expected)
+
+
+@discrete
+def test_mim_less_the_true_entropy_is_the_regulariser_and_a_divergence(oracle):
+    lp, anchored = table(oracle), table(oracle.with_anchors_as_priors())
+    true = expectation(oracle.M_S, mm.MIM_H_TRUE(lp, at_anchors=anchored))
+    close(true, expectation(oracle.M_S, mm.mim(lp)) - entropy(oracle.M_S))
+    published = expectation(oracle.M_S, mm.MIM_H(lp))
+    close(published, oracle.r_mim())
+    close(true - published, kl(oracle.M_S, oracle.M_theta))
+    assert true > published > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mim_less_the_true_entropy_is_zero_on_a_consistent_model(seed):
+    oracle = Discrete.consistent(3, 4, seed)
+    close(mm.MIM_H_TRUE(table(oracle), at_anchors=table(oracle)), torch.zeros(3, 4))
+
+
+@consistent
+def test_objectives_of_the_anchors_know_their_values_on_a_consistent_model(oracle):
+    encoder, decoder, prior, q_x, anchor = oracle.modules()
+    model = mm.Joint(encoder, decoder, prior, q_x)
+    x = Unconditional(oracle.data)().sample((20_000,))
+    loss = mm.Loss(model, mm.MIM_H_TRUE, anchor, data_anchor=Unconditional(oracle.data))
+    close(loss(x).detach(), torch.zeros(20_000))
+    loss = mm.Loss(model, mm.SYMMETRIC_KL, anchor, data_anchor=Unconditional(oracle.data))
+    within_standard_errors(loss(x).detach(), gaussian_entropy(oracle.p))
+
+
+@discrete
 def test_mim_bounds_the_marginal_entropies_less_the_mutual_information(oracle):
     bound = entropy(oracle.M_S.sum(1)) + entropy(oracle.M_S.sum(0))
     bound = bound - oracle.mutual_information(oracle.M_S)
@@ -363,7 +428,7 @@ def test_one_sample_form_rewards_tight_posteriors():
 
 def test_objectives_sample_where_the_paper_says():
     decoding = {name for name, objective in OBJECTIVES.items() if objective.sampling == "mixture"}
-    assert decoding == {"mim", "ce", "mim-h"}
+    assert decoding == {"mim", "ce", "mim-h", "mim-h-true", "symmetric-kl"}
     assert mm.beta_vae(2.0).sampling == "encoding"
 
 
@@ -375,6 +440,16 @@ def test_objectives_sample_where_the_paper_says():
         (lambda: mm.Objective(mm.mim, "both"), "sampling must be .* got 'both'"),
         (lambda: mm.Objective(mm.mim, "mixture", q_x="data"), "q_x must be .* got 'data'"),
         (lambda: mm.joint_entropy(random_log_probs(), "all"), "of must be .* got 'all'"),
+        (lambda: mm.Objective(mm.mim, "mixture", priors="data"), "priors must be .* got 'data'"),
+        (
+            lambda: mm.Objective(mm.mim, "mixture", regulariser_priors="data"),
+            "regulariser_priors must be .* got 'data'",
+        ),
+        (
+            lambda: mm.Objective(mm.mim, "mixture", q_x="decoder", priors="anchors"),
+            'q_x must be "model" where the anchors',
+        ),
+        (lambda: mm.SYMMETRIC_KL(random_log_probs()), "at_anchors must be given"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -414,6 +489,22 @@ def test_warm_up_weighs_the_regulariser(beta):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
+def test_warm_up_weighs_the_anchors_where_they_are_the_priors(beta):
+    lp, anchored = random_log_probs(), random_log_probs()
+    anchored = anchored._replace(q_z_given_x=lp.q_z_given_x, p_x_given_z=lp.p_x_given_z)
+    close(mm.SYMMETRIC_KL(lp, beta, at_anchors=anchored), mm.mim(anchored, beta))
+    close(
+        mm.MIM_H_TRUE(lp, beta, at_anchors=anchored),
+        mm.mim(lp, beta) - beta * mm.cross_entropy(anchored),
+    )
+    terms = ("q_z_given_x", "q_x")
+    close(
+        mm.SYMMETRIC_KL(lp, beta, terms, anchored),
+        mm.MIM(anchored, beta, terms),
+    )
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_published_warm_up_weighs_the_encoding_log_probabilities(beta):
     lp = random_log_probs()
     encoding, decoding = lp.q_z_given_x + lp.q_x, lp.p_x_given_z + lp.p_z
@@ -435,8 +526,9 @@ def test_the_terms_of_the_divergence_are_what_vaes_weigh_by_themselves(name):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_placement_of_the_warm_up_does_not_matter_at_its_end(name):
     lp, objective = random_log_probs(), OBJECTIVES[name]
+    other = lp._replace(q_x=lp.q_x + 1, p_z=lp.p_z - 2)
     for terms in (("q_z_given_x", "q_x"), ("q_z_given_x", "q_x", "p_x_given_z", "p_z"), ()):
-        close(objective(lp, 1.0, terms), objective(lp))
+        close(objective(lp, 1.0, terms, other), objective(lp, at_anchors=other))
 
 
 def small_model(data_prior=None, prior=None):
@@ -494,13 +586,14 @@ def test_encoding_objectives_take_no_decoding_samples():
             raise AssertionError("the anchor was asked for")
 
     for name, objective in OBJECTIVES.items():
-        loss = mm.Loss(model, objective, anchor=NoAnchor())
+        loss = mm.Loss(model, objective, anchor=NoAnchor(), data_anchor=mm.StandardNormal(2))
         if objective.sampling == "encoding":
             close(same_noise(loss, x), objective(model.log_probs(same_noise(model.encode, x))))
         else:
             with pytest.raises(AssertionError, match="anchor was asked"):
                 loss(x)
-            assert loss(x, mm.Annealing(0.5, decoding=False)).shape == (6,), name
+            if not objective.anchored:
+                assert loss(x, mm.Annealing(0.5, decoding=False)).shape == (6,), name
 
 
 def test_published_warm_up_takes_decoding_samples_only_at_its_end():
@@ -509,6 +602,64 @@ def test_published_warm_up_takes_decoding_samples_only_at_its_end():
     alone = same_noise(mm.Loss(loss.model, mm.A_MIM), x, mm.Annealing(2 / 3, warmup.terms))
     close(same_noise(loss, x, warmup.at(2)), alone)
     close(same_noise(loss, x, warmup.at(3)), 2 * same_noise(loss, x))
+
+
+# Densities at the anchors
+
+
+class OnlySamples:
+    def __init__(self, distribution):
+        self.distribution = distribution
+
+    def sample(self, shape):
+        return self.distribution.sample(shape)
+
+
+class WithoutDensity(OnlySamples, Distribution):
+    def __init__(self, distribution):
+        Distribution.__init__(self, (), distribution.event_shape, validate_args=False)
+        self.distribution = distribution
+
+
+@pytest.mark.parametrize("name", ["mim-h-true", "symmetric-kl"])
+def test_a_density_that_is_needed_and_not_there_is_named(name):
+    model, objective, x = small_model(), OBJECTIVES[name], torch.randn(4, 2)
+    normal = mm.StandardNormal
+    with pytest.raises(ValueError, match=r"data_anchor must give P\(x\)"):
+        mm.Loss(model, objective)
+    with pytest.raises(TypeError, match=r"data_anchor must be callable.*StandardNormal.*Fixed"):
+        mm.Loss(model, objective, data_anchor=normal(2)())
+    for hidden in (OnlySamples, WithoutDensity):
+        message = f"must give a distribution that can be evaluated.*{hidden.__name__}"
+        with pytest.raises(TypeError, match=f"^data_anchor {message}"):
+            mm.Loss(model, objective, data_anchor=lambda hidden=hidden: hidden(normal(2)()))(x)
+        loss = mm.Loss(
+            model, objective, lambda hidden=hidden: hidden(normal(3)()), data_anchor=normal(2)
+        )
+        with pytest.raises(TypeError, match=f"^anchor {message}"):
+            loss(x)
+    with pytest.raises(ValueError, match=r"^data_anchor gives events of shape \(3,\)"):
+        mm.Loss(model, objective, data_anchor=normal(3))(x)
+    batch = mm.DiagNormal(torch.zeros(4, 2), torch.ones(4, 2))
+    with pytest.raises(ValueError, match=r"^data_anchor must give .* batch shape \(\)"):
+        mm.Loss(model, objective, data_anchor=lambda: batch)(x)
+
+
+def test_other_objectives_never_look_at_a_density_of_an_anchor():
+    x = torch.randn(4, 2)
+    for name, objective in OBJECTIVES.items():
+        if not objective.anchored:
+            anchors = (lambda: OnlySamples(mm.StandardNormal(3)()), lambda: OnlySamples(None))
+            loss = mm.Loss(small_model(), objective, anchors[0], data_anchor=anchors[1])
+            assert loss(x).isfinite().all(), name
+
+
+def test_no_gradient_reaches_an_anchor_of_many_models_at_once():
+    model = small_model(prior=mm.GaussianMixture(3, 4))
+    loss = mm.Loss(model, mm.SYMMETRIC_KL, data_anchor=mm.LearnedNormal(2))
+    gradients = repeated_gradients(loss, torch.randn(5, 2), 3)
+    for name, gradient in gradients.items():
+        assert (gradient == 0).all() == ("prior" in name or "data_anchor" in name), name
 
 
 # Monte Carlo estimates by `Loss`, both halves drawn by the model
@@ -532,16 +683,11 @@ def test_the_default_anchor_is_the_model_prior(oracle):
 
 
 def test_an_anchor_need_not_be_evaluated():
-    class OnlySamples:
-        def __init__(self, normal):
-            self.normal = Unconditional(normal)()
-
-        def sample(self, shape):
-            return self.normal.sample(shape)
-
     oracle = LinearGaussian.random(3, 2, 1)
     x = Unconditional(oracle.data)().sample((20_000,))
-    loss = mm.Loss(model_of(oracle), mm.MIM, anchor=lambda: OnlySamples(oracle.anchor))
+    loss = mm.Loss(
+        model_of(oracle), mm.MIM, anchor=lambda: OnlySamples(Unconditional(oracle.anchor)())
+    )
     within_standard_errors(loss(x).detach(), sum(halves(oracle, mm.mim)) / 2)
 
 
@@ -591,7 +737,12 @@ def assert_gradient_is_the_derivative(loss, x, *args):
 @pytest.mark.parametrize("data_prior", ["explicit", "conditional", "importance"])
 def test_gradient_is_the_derivative_of_the_loss(name, data_prior):
     q_x = mm.GaussianMixture(2, 3) if data_prior == "explicit" else mm.Marginal(data_prior)
-    loss = mm.Loss(small_model(q_x), OBJECTIVES[name], anchor=mm.StandardNormal(3))
+    loss = mm.Loss(
+        small_model(q_x),
+        OBJECTIVES[name],
+        anchor=mm.StandardNormal(3),
+        data_anchor=mm.GaussianMixture(2, 3).requires_grad_(False),
+    )
     assert_gradient_is_the_derivative(loss, torch.randn(5, 2))
     assert_gradient_is_the_derivative(loss, torch.randn(5, 2), 0.4)
 
@@ -604,13 +755,17 @@ def test_gradient_is_the_derivative_with_a_vamp_prior():
 
 
 @pytest.mark.parametrize("data_prior", ["conditional", "importance"])
-def test_the_default_anchor_is_held_fixed_in_the_gradient(data_prior):
+@pytest.mark.parametrize("name", ["mim", "mim-h-true", "symmetric-kl"])
+def test_the_default_anchor_is_held_fixed_in_the_gradient(name, data_prior):
     model, x = small_model(mm.Marginal(data_prior)), torch.randn(5, 2)
     frozen = copy.deepcopy(model.prior).requires_grad_(False)
     gradients = []
     for anchor in (None, frozen):
-        value = same_noise(mm.Loss(model, mm.MIM, anchor), x).mean()
-        gradients.append(torch.autograd.grad(value, list(model.parameters())))
+        loss = mm.Loss(model, OBJECTIVES[name], anchor, data_anchor=mm.StandardNormal(2))
+        value = same_noise(loss, x).mean()
+        gradients.append(
+            torch.autograd.grad(value, list(model.parameters()), materialize_grads=True)
+        )
     for default, fixed in zip(*gradients, strict=True):
         close(default, fixed)
 
@@ -631,17 +786,20 @@ def discrete_objective(objective, oracle, data_prior):
     q_zx, q_x, p_xz, p_z = oracle.log_tables()
     ratio = p_xz + p_z - q_zx
     on_encoding = q_x if data_prior == "explicit" else ratio
-    value = expectation(oracle.encoding, objective(mm.LogProbs(q_zx, on_encoding, p_xz, p_z)))
+    lp = mm.LogProbs(q_zx, on_encoding, p_xz, p_z)
+    anchored = table(oracle.with_anchors_as_priors())
+    value = expectation(oracle.encoding, objective(lp, at_anchors=anchored))
     if objective.sampling == "encoding":
         return value
+    weight = oracle.decoding
     if data_prior == "importance":
         # Over x, z and the second latent that estimates q(x).
         lp = mm.LogProbs(q_zx[:, :, None], ratio[:, None, :], p_xz[:, :, None], p_z[:, :, None])
-        weight = oracle.decoding[:, :, None] * oracle.q_zx[:, None, :]
+        anchored = mm.LogProbs(*(term[:, :, None] for term in anchored))
+        weight = weight[:, :, None] * oracle.q_zx[:, None, :]
     else:
-        on_decoding = q_x if data_prior == "explicit" else p_xz
-        lp, weight = mm.LogProbs(q_zx, on_decoding, p_xz, p_z), oracle.decoding
-    return 0.5 * (value + expectation(weight, objective(lp)))
+        lp = lp._replace(q_x=q_x if data_prior == "explicit" else p_xz)
+    return 0.5 * (value + expectation(weight, objective(lp, at_anchors=anchored)))
 
 
 @pytest.mark.parametrize(
@@ -654,6 +812,9 @@ def discrete_objective(objective, oracle, data_prior):
         ("vae", "conditional"),
         ("a-mim", "explicit"),
         ("vae+h", "explicit"),
+        ("symmetric-kl", "conditional"),
+        ("mim-h-true", "explicit"),
+        ("mim-h-true", "importance"),
     ],
 )
 def test_score_function_gradient_is_unbiased_on_discrete_models(name, data_prior):
@@ -661,8 +822,8 @@ def test_score_function_gradient_is_unbiased_on_discrete_models(name, data_prior
     encoder, decoder, prior, q_x, anchor = oracle.modules()
     explicit = data_prior == "explicit"
     model = mm.Joint(encoder, decoder, prior, q_x if explicit else mm.Marginal(data_prior))
-    loss = mm.Loss(model, objective, anchor)
-    loss.anchor.requires_grad_(False)
+    data_anchor = UnconditionalTable(torch.full((4,), 0.25))
+    loss = mm.Loss(model, objective, anchor, data_anchor=data_anchor)
 
     differentiable = Discrete(
         P_x=torch.full((4,), 0.25),
@@ -684,6 +845,8 @@ def test_score_function_gradient_is_unbiased_on_discrete_models(name, data_prior
     for part, expected in zip(names, exact, strict=True):
         if expected is not None:
             within_standard_errors(estimates[f"{part}.logits"], expected)
+    for part in ("anchor", "data_anchor"):
+        assert (estimates[f"{part}.logits"] == 0).all()
 
 
 class BernoulliPrior(nn.Module):
