@@ -169,6 +169,8 @@ class _OverLogits(_OverNetwork):
 class Categorical(_OverLogits):
     """Independent categorical values as numbers of their categories; the output is their logits.
 
+    The numbers are floating-point numbers, like all data of the library.
+
     Args:
         network: Maps (B, ...) to (B, V K) for V values or, for events of more axes,
             (B, C K, H, W).

@@ -383,7 +383,8 @@ class Bernoulli(Distribution):
 class Categorical(Distribution):
     """Independent categorical values as one event, each the number of its category, 0 to K-1.
 
-    Numbers are names here, so there is no mean. Draws are of type `torch.long`; `log_prob` takes
+    Numbers are names here, so there is no mean. They are floating-point numbers like all data of
+    the library, so a network that looks them up has to take `.long()` of them; `log_prob` takes
     whole numbers of any type.
 
     Args:
@@ -399,8 +400,9 @@ class Categorical(Distribution):
         super().__init__(shape[:split], shape[split:], validate_args=False)
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:
-        """Numbers of categories, shape (*sample_shape, *batch, *event)."""
-        return _indices(self.log_probabilities, Size(sample_shape))
+        """Numbers of categories without gradient, shape (*sample_shape, *batch, *event)."""
+        index = _indices(self.log_probabilities, Size(sample_shape))
+        return index.to(self.log_probabilities.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, shape (*sample, *batch); -inf for what is no category."""

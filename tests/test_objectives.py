@@ -1,6 +1,7 @@
 """Objectives against the identities of the paper, on models whose answers are known."""
 
 import copy
+import itertools
 import math
 from dataclasses import replace
 
@@ -12,7 +13,6 @@ from oracles import (
     LinearGaussian,
     Normal,
     Unconditional,
-    UnconditionalTable,
     entropy,
     expectation,
     gaussian_cross_entropy,
@@ -27,6 +27,7 @@ from torch.func import functional_call, grad, vmap
 
 import mimachine as mm
 from mimachine.distributions import Bernoulli as OurBernoulli
+from mimachine.distributions import Categorical, OneHotCategorical
 from mimachine.objectives import OBJECTIVES
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -291,6 +292,38 @@ def test_all_joint_losses_are_the_joint_entropy_on_a_consistent_model(oracle):
     for loss in (mm.mim, mm.cross_entropy, lambda lp: mm.joint_entropy(lp, "encoding")):
         for half in halves(oracle, loss):
             close(half, joint_entropy)
+
+
+@gaussian
+def test_learned_priors_end_at_the_marginals_of_the_sample_distribution(oracle):
+    # Of fixed anchors they learn by Eq. 8 alone, H(M_S, p) and H(M_S, q): a normal one has its
+    # optimum at the mean and the variances of M_S, which is half the anchor and half the codes.
+    model, split = model_of(oracle), len(oracle.b)
+    mean = 0.5 * (oracle.encoding.mean + oracle.decoding.mean)
+    second = [j.covariance.diagonal() + j.mean.square() for j in (oracle.encoding, oracle.decoding)]
+    std = (0.5 * sum(second) - mean.square()).sqrt()
+    for part, rows in (("data_prior", slice(split)), ("prior", slice(split, None))):
+        learned = mm.LearnedNormal(len(mean[rows]), floor=0.0)
+        with torch.no_grad():
+            learned.loc.copy_(mean[rows])
+            learned.log_scale.copy_(std[rows].log())
+        setattr(model, part, learned)
+
+    def loss():
+        total = 0.0
+        for source, half in (("encoding", oracle.encoding), ("decoding", oracle.decoding)):
+            points = half.sigma_points()
+            sample = mm.Sample(points[:, :split], points[:, split:], source)
+            total = total + 0.5 * mm.mim(model.log_probs(sample)).mean()
+        return total
+
+    parameters = [*model.prior.parameters(), *model.data_prior.parameters()]
+    for gradient in torch.autograd.grad(loss(), parameters):
+        close(gradient, torch.zeros_like(gradient))
+    at_optimum = loss()
+    with torch.no_grad():
+        model.prior.loc.add_(0.1)
+    assert loss() > at_optimum
 
 
 def test_mim_is_above_cross_entropy_at_every_sample():
@@ -802,6 +835,48 @@ def discrete_objective(objective, oracle, data_prior):
     return 0.5 * (value + expectation(weight, objective(lp, at_anchors=anchored)))
 
 
+class Lookup(nn.Module):
+    """Logits of one category given another, by its number in (B, 1) or one-hot in (B, K)."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.logits = nn.Parameter(table.log())
+
+    def forward(self, condition):
+        if condition.shape[1] == 1:
+            return self.logits[condition[:, 0].long()]
+        return condition @ self.logits
+
+
+class NumberPrior(nn.Module):
+    """Categories by their numbers, learned; a table (K,) is one for a single value."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.logits = nn.Parameter(table.log())
+
+    def forward(self):
+        return Categorical(self.logits.reshape(-1, self.logits.shape[-1]))
+
+
+def discrete_parts(oracle, family):
+    """Encoder, decoder, prior, data prior, anchor: torch's categories, or ours with z one-hot."""
+    if family == "torch":
+        return oracle.modules()
+    num_x, num_z = oracle.encoding.shape
+    prior = mm.LearnedOneHot(num_z)
+    with torch.no_grad():
+        prior.logits.copy_(oracle.p_z.log())
+    return (
+        mm.OneHotCategorical(Lookup(oracle.q_zx), num_z),
+        mm.Categorical(Lookup(oracle.p_xz), num_x),
+        prior,
+        NumberPrior(oracle.q_x),
+        mm.Fixed(OneHotCategorical(oracle.P_z.log())),
+    )
+
+
+@pytest.mark.parametrize("family", ["torch", "ours"])
 @pytest.mark.parametrize(
     ("name", "data_prior"),
     [
@@ -811,42 +886,40 @@ def discrete_objective(objective, oracle, data_prior):
         ("ce", "explicit"),
         ("vae", "conditional"),
         ("a-mim", "explicit"),
+        ("a-mim", "conditional"),
         ("vae+h", "explicit"),
         ("symmetric-kl", "conditional"),
         ("mim-h-true", "explicit"),
         ("mim-h-true", "importance"),
     ],
 )
-def test_score_function_gradient_is_unbiased_on_discrete_models(name, data_prior):
+def test_score_function_gradient_is_unbiased_on_discrete_models(name, data_prior, family):
     oracle, objective = Discrete.random(4, 3, seed=3), OBJECTIVES[name]
-    encoder, decoder, prior, q_x, anchor = oracle.modules()
+    encoder, decoder, prior, q_x, anchor = discrete_parts(oracle, family)
     explicit = data_prior == "explicit"
     model = mm.Joint(encoder, decoder, prior, q_x if explicit else mm.Marginal(data_prior))
-    data_anchor = UnconditionalTable(torch.full((4,), 0.25))
+    data_anchor = NumberPrior(torch.full((4,), 0.25))
     loss = mm.Loss(model, objective, anchor, data_anchor=data_anchor)
 
-    differentiable = Discrete(
-        P_x=torch.full((4,), 0.25),
-        P_z=oracle.P_z,
-        q_zx=encoder.logits.softmax(-1),
-        p_xz=decoder.logits.softmax(-1),
-        q_x=q_x.logits.softmax(-1),
-        p_z=prior.logits.softmax(-1),
-    )
+    logits = {
+        part: getattr(module, "network", module).logits
+        for part, module in (("q_zx", encoder), ("p_xz", decoder), ("p_z", prior), ("q_x", q_x))
+    }
+    tables = {part: parameter.softmax(-1) for part, parameter in logits.items()}
+    differentiable = Discrete(P_x=torch.full((4,), 0.25), P_z=oracle.P_z, **tables)
     value = discrete_objective(objective, differentiable, data_prior)
-    parameters = [encoder.logits, decoder.logits, prior.logits, q_x.logits]
-    exact = torch.autograd.grad(value, parameters, allow_unused=True)
+    exact = torch.autograd.grad(value, list(logits.values()), materialize_grads=True)
 
     # A batch of each x once makes the mean over data exact; being small, it would show a
     # baseline that is not independent of its own sample.
     x = torch.arange(4)[:, None]
-    estimates = repeated_gradients(loss, x, 20_000)
-    names = ["model.encoder", "model.decoder", "model.prior", "model.data_prior"]
-    for part, expected in zip(names, exact, strict=True):
-        if expected is not None:
-            within_standard_errors(estimates[f"{part}.logits"], expected)
-    for part in ("anchor", "data_anchor"):
-        assert (estimates[f"{part}.logits"] == 0).all()
+    estimates = repeated_gradients(loss, x if family == "torch" else x.double(), 20_000)
+    names = {id(parameter): path for path, parameter in loss.named_parameters()}
+    for parameter, expected in zip(logits.values(), exact, strict=True):
+        if id(parameter) in names:
+            within_standard_errors(estimates.pop(names[id(parameter)]), expected)
+    # What is left are the anchors', which are given.
+    assert all("anchor" in path and (g == 0).all() for path, g in estimates.items())
 
 
 class BernoulliPrior(nn.Module):
@@ -977,12 +1050,25 @@ def mixture_data(decoder):
     return torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
 
 
+def support(distribution):
+    """Every value of a discrete distribution, (P, *event)."""
+    if isinstance(distribution, Categorical | OneHotCategorical):
+        size = distribution.log_probabilities.shape[-1]
+        variables = distribution.log_probabilities.shape[len(distribution.batch_shape) : -1]
+        values = torch.tensor(list(itertools.product(range(size), repeat=variables.numel())))
+        values = values.reshape(-1, *variables)
+        return values if isinstance(distribution, Categorical) else torch.eye(size)[values]
+    pixels = itertools.product((0.0, 1.0), repeat=distribution.event_shape.numel())
+    return torch.tensor(list(pixels))
+
+
 def outcomes(distribution, count):
     """Values (P, N, *event) to sum over and their chances (P, N), differentiable."""
-    if distribution.event_shape == (2,):
-        pixels = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])[:, None]
-        pixels = pixels.expand(4, *distribution.batch_shape, 2)
-        return pixels, distribution.log_prob(pixels).exp()
+    if distribution.event_shape != (1,):
+        values = support(distribution)
+        values = values[(slice(None), *[None] * len(distribution.batch_shape))]
+        values = values.expand(-1, *distribution.batch_shape, *distribution.event_shape)
+        return values, distribution.log_prob(values).exp()
     nodes, weights = (torch.tensor(v) for v in np.polynomial.hermite_e.hermegauss(count))
     normals = distribution.components
     points = normals.loc[..., None, :] + normals.scale[..., None, :] * nodes[:, None]
@@ -995,7 +1081,7 @@ def repeated_rows(rows, count):
     return rows.expand(count, *rows.shape).flatten(0, 1)
 
 
-def exact_mixture_loss(model, objective, x, count=30):
+def exact_loss(model, objective, x, count=30):
     """Expected loss by sums over pixels and Gauss-Hermite quadrature of each component."""
 
     def expected(source, x, z, chances, **second):
@@ -1007,11 +1093,15 @@ def exact_mixture_loss(model, objective, x, count=30):
     encoding = expected("encoding", rows, z.flatten(0, 1), chances).mean()
     if objective.sampling == "encoding":
         return encoding
-    z, weights = (torch.tensor(v) for v in np.polynomial.hermite_e.hermegauss(count))
-    z = z[:, None]
+    if isinstance(model.prior, mm.StandardNormal):
+        z, weights = (torch.tensor(v) for v in np.polynomial.hermite_e.hermegauss(count))
+        z = z[:, None]
+    else:
+        # The anchor is the prior, held fixed.
+        z, weights = (part.detach() for part in outcomes(model.prior(), count))
     x, chances = outcomes(model.decoder(z), count)
+    weights = (weights / weights.sum()).repeat(len(x))
     z, x, chances = repeated_rows(z, len(x)), x.flatten(0, 1), chances.flatten()
-    weights = (weights / weights.sum()).repeat(len(x) // count)
     second = {}
     if model.data_prior == mm.Marginal("importance"):
         second_z, more = outcomes(model.encoder(x), count)
@@ -1044,12 +1134,78 @@ def test_gradient_through_mixtures_is_unbiased(name, decoder, data_prior, compon
     )
     loss = mm.Loss(model, objective, components=components)
     names, parameters = zip(*loss.named_parameters(), strict=True)
-    exact = torch.autograd.grad(
-        exact_mixture_loss(model, objective, x), parameters, materialize_grads=True
-    )
+    exact = torch.autograd.grad(exact_loss(model, objective, x), parameters, materialize_grads=True)
     estimates = repeated_gradients(loss, x, 10_000)
     for part, expected in zip(names, exact, strict=True):
         within_standard_errors(estimates[part], expected)
+
+
+class OneHotNumbers(nn.Module):
+    """Numbers of three categories, (B, V), as vectors (B, 3V)."""
+
+    def forward(self, numbers):
+        return torch.eye(3)[numbers.long()].flatten(1)
+
+
+def categorical_model(decoder, data_prior):
+    """Two binary latents, one-hot; two binary pixels or two values of three categories."""
+    if decoder == "pixels":
+        network = mm.MLP(2, 4, hidden=(3,))
+        likelihood = mm.Bernoulli(nn.Sequential(nn.Flatten(), mm.MLP(4, 2, hidden=(3,))))
+        explicit = BernoulliPrior(2)
+    else:
+        network = nn.Sequential(OneHotNumbers(), mm.MLP(6, 4, hidden=(3,)))
+        likelihood = mm.Categorical(nn.Sequential(nn.Flatten(), mm.MLP(4, 6, hidden=(3,))), 3)
+        explicit = NumberPrior(torch.rand(2, 3))
+    prior = mm.LearnedOneHot((2, 2))
+    nn.init.normal_(prior.logits)
+    return mm.Joint(
+        mm.OneHotCategorical(network, 2, event_dims=2),
+        likelihood,
+        prior,
+        explicit if data_prior == "explicit" else mm.Marginal(data_prior),
+    )
+
+
+@pytest.mark.parametrize("decoder", ["pixels", "numbers"])
+@pytest.mark.parametrize(
+    ("name", "data_prior"),
+    [
+        ("mim", "explicit"),
+        ("mim", "importance"),
+        ("ce", "explicit"),
+        ("vae", "conditional"),
+        ("a-mim", "conditional"),
+    ],
+)
+def test_score_function_gradient_is_unbiased_with_several_categories(name, data_prior, decoder):
+    model, objective = categorical_model(decoder, data_prior), OBJECTIVES[name]
+    x = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    x = x.double() if decoder == "pixels" else x + torch.tensor([0.0, 1])
+    loss = mm.Loss(model, objective)
+    names, parameters = zip(*loss.named_parameters(), strict=True)
+    value = exact_loss(model, objective, x)
+    exact = torch.autograd.grad(value, parameters, materialize_grads=True)
+    within_standard_errors(loss(x.repeat(5_000, 1)).detach().reshape(-1, 4).mean(1), value.detach())
+    estimates = repeated_gradients(loss, x, 10_000)
+    for part, expected in zip(names, exact, strict=True):
+        within_standard_errors(estimates[part], expected)
+
+
+def square_deviations(gradients):
+    """For each repeat what it adds to the trace of the covariance of the gradient."""
+    return sum((g - g.mean(0)).square().flatten(1).sum(1) for g in gradients.values())
+
+
+@pytest.mark.parametrize("decoder", ["pixels", "numbers"])
+def test_baseline_lowers_the_variance_with_categories(decoder):
+    loss = mm.Loss(categorical_model(decoder, "conditional"), mm.MIM)
+    x = torch.zeros(8, 2)
+    # One datum alone has no others to compare with; eight such steps use as many samples.
+    alone = square_deviations(repeated_gradients(loss, x[:1], 4_000)) / 8
+    together = square_deviations(repeated_gradients(loss, x, 4_000))
+    gap = alone.mean() - together.mean()
+    assert gap > 5 * ((alone.var() + together.var()) / 4_000).sqrt()
 
 
 class Sorting(nn.Module):
@@ -1068,7 +1224,7 @@ def test_baseline_of_a_datum_is_one_for_all_its_components():
     model.encoder = Sorting()
     x = mixture_data("binary")[:2]
     names, parameters = zip(*model.named_parameters(), strict=True)
-    exact = torch.autograd.grad(exact_mixture_loss(model, mm.MIM, x), parameters)
+    exact = torch.autograd.grad(exact_loss(model, mm.MIM, x), parameters)
     estimates = repeated_gradients(mm.Loss(model, mm.MIM, components="sum"), x, 20_000)
     for part, expected in zip(names, exact, strict=True):
         within_standard_errors(estimates[f"model.{part}"], expected)
@@ -1078,9 +1234,7 @@ def test_baseline_of_a_datum_is_one_for_all_its_components():
 def test_quadrature_of_mixtures_has_converged(decoder):
     model, x = mixture_model(decoder, "conditional"), mixture_data(decoder)
     fewer, more = (
-        torch.autograd.grad(
-            exact_mixture_loss(model, mm.MIM, x, count), list(model.encoder.parameters())
-        )
+        torch.autograd.grad(exact_loss(model, mm.MIM, x, count), list(model.encoder.parameters()))
         for count in (30, 45)
     )
     # The standard errors of the test above are some 3e-3.
@@ -1096,7 +1250,7 @@ def test_loss_of_mixtures_is_estimated_without_bias(name, decoder, data_prior, c
         OBJECTIVES[name],
     )
     with torch.no_grad():
-        expected = exact_mixture_loss(model, objective, x)
+        expected = exact_loss(model, objective, x)
         # Means over the four data, each as often as the others, are independent of each other.
         value = mm.Loss(model, objective, components=components)(x.repeat(10_000, 1))
     within_standard_errors(value.reshape(-1, 4).mean(1), expected)
