@@ -14,9 +14,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mimachine.conditionals import Bernoulli as Bernoulli
+    from mimachine.conditionals import Categorical as Categorical
     from mimachine.conditionals import Conditional as Conditional
     from mimachine.conditionals import DiscretizedLogistic as DiscretizedLogistic
     from mimachine.conditionals import Gaussian as Gaussian
+    from mimachine.conditionals import MixtureDensity as MixtureDensity
+    from mimachine.conditionals import OneHotCategorical as OneHotCategorical
     from mimachine.datasets import Dataset as Dataset
     from mimachine.distributions import DiagNormal as DiagNormal
     from mimachine.distributions import Draw as Draw
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from mimachine.objectives import CE as CE
     from mimachine.objectives import MIM as MIM
     from mimachine.objectives import MIM_H as MIM_H
+    from mimachine.objectives import MIM_H_TRUE as MIM_H_TRUE
+    from mimachine.objectives import SYMMETRIC_KL as SYMMETRIC_KL
     from mimachine.objectives import VAE as VAE
     from mimachine.objectives import VAE_H as VAE_H
     from mimachine.objectives import Loss as Loss
@@ -53,11 +58,14 @@ if TYPE_CHECKING:
     from mimachine.objectives import mim as mim
     from mimachine.objectives import vae as vae
     from mimachine.priors import Anchor as Anchor
+    from mimachine.priors import Fixed as Fixed
     from mimachine.priors import GaussianMixture as GaussianMixture
     from mimachine.priors import LearnedNormal as LearnedNormal
+    from mimachine.priors import LearnedOneHot as LearnedOneHot
     from mimachine.priors import Marginal as Marginal
     from mimachine.priors import Prior as Prior
     from mimachine.priors import StandardNormal as StandardNormal
+    from mimachine.priors import UniformOneHot as UniformOneHot
     from mimachine.priors import VampPrior as VampPrior
     from mimachine.representation import Codes as Codes
     from mimachine.representation import Health as Health
@@ -91,17 +99,23 @@ _MODULES = {
     ),
     "conditionals": (
         "Bernoulli",
+        "Categorical",
         "Conditional",
         "DiscretizedLogistic",
         "Gaussian",
+        "MixtureDensity",
+        "OneHotCategorical",
     ),
     "priors": (
         "Anchor",
+        "Fixed",
         "GaussianMixture",
         "LearnedNormal",
+        "LearnedOneHot",
         "Marginal",
         "Prior",
         "StandardNormal",
+        "UniformOneHot",
         "VampPrior",
     ),
     "joint": (
@@ -117,7 +131,9 @@ _MODULES = {
         "Loss",
         "MIM",
         "MIM_H",
+        "MIM_H_TRUE",
         "Objective",
+        "SYMMETRIC_KL",
         "VAE",
         "VAE_H",
         "beta_vae",

@@ -14,7 +14,15 @@ from torch.distributions import Distribution
 
 from mimachine import distributions
 
-__all__ = ["Bernoulli", "Conditional", "DiscretizedLogistic", "Gaussian"]
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Conditional",
+    "DiscretizedLogistic",
+    "Gaussian",
+    "MixtureDensity",
+    "OneHotCategorical",
+]
 
 
 class Conditional(Protocol):
@@ -69,16 +77,54 @@ class Gaussian(_OverNetwork):
         self, network: nn.Module, floor: float | Tensor = 1e-3, event_dims: int = 1
     ) -> None:
         super().__init__(network, event_dims)
-        if not torch.as_tensor(floor >= 0).all():
-            raise ValueError(f"floor must be 0 or more, got {floor}")
         # A buffer, so that it is saved with the weights: likelihoods depend on it.
-        floor = torch.as_tensor(floor, dtype=torch.get_default_dtype()).clone()
-        self.register_buffer("floor", floor)
+        self.register_buffer("floor", _checked_floor(floor))
 
     def forward(self, condition: Tensor) -> distributions.DiagNormal:
         """Distribution of batch shape (B,) given (B, ...)."""
         location, scale = self._location_and_scale(condition, self.floor)
         return distributions.DiagNormal(location, scale, self.event_dims)
+
+
+class MixtureDensity(_OverNetwork):
+    """Mixture of K diagonal Gaussians of F features; the network gives weights and components.
+
+    Each component takes 1 + 2F outputs: log-weight, means, log-scales. Used as an encoder or a
+    decoder under `Loss`, `components` there says how the gradient goes through the choice of a
+    component.
+
+    Args:
+        network: Maps (B, ...) to (B, K (1 + 2F)).
+        components: Number K of components.
+        floor: Smallest standard deviation, a number or a tensor of shape (F,).
+
+    References:
+        Mixture Density Networks (Bishop, 1994), https://publications.aston.ac.uk/id/eprint/373/
+    """
+
+    floor: Tensor
+
+    def __init__(self, network: nn.Module, components: int, floor: float | Tensor = 1e-3) -> None:
+        super().__init__(network, event_dims=1)
+        if components < 1:
+            raise ValueError(f"components must be 1 or more, got {components}")
+        self.components = components
+        self.register_buffer("floor", _checked_floor(floor))
+
+    def forward(self, condition: Tensor) -> distributions.Mixture:
+        """Distribution of batch shape (B,) given (B, ...)."""
+        output = self._output(condition)
+        size, rest = divmod(output.shape[-1], self.components)
+        if rest or size < 3 or size % 2 == 0:
+            raise ValueError(
+                f"{type(self).__name__}: network must give a log-weight, F means and F log-scales "
+                f"for each of {self.components} components, so its output axis -1 must have size "
+                f"{self.components} (1 + 2F), got {tuple(output.shape)}"
+            )
+        each = output.unflatten(-1, (self.components, size))
+        logits, loc, log_scale = each.split([1, size // 2, size // 2], -1)
+        normals = distributions.DiagNormal(loc, log_scale.exp() + self.floor)
+        return distributions.Mixture(logits.squeeze(-1), normals)
 
 
 class Bernoulli(_OverNetwork):
@@ -95,6 +141,81 @@ class Bernoulli(_OverNetwork):
     def forward(self, condition: Tensor) -> distributions.Bernoulli:
         """Distribution of batch shape (B,) given (B, ...)."""
         return distributions.Bernoulli(self._output(condition), self.event_dims)
+
+
+class _OverLogits(_OverNetwork):
+    """A network whose output holds the logits of variables with K categories each."""
+
+    def __init__(self, network: nn.Module, categories: int, event_dims: int) -> None:
+        super().__init__(network, event_dims)
+        if categories < 2:
+            raise ValueError(f"categories must be 2 or more, got {categories}")
+        self.categories = categories
+
+    def _logits(self, condition: Tensor, axis: int) -> Tensor:
+        """Logits with the categories last, which the network gives beside one axis' variables."""
+        output = self._output(condition)
+        if output.shape[axis] % self.categories:
+            raise ValueError(
+                f"{type(self).__name__}: network must give {self.categories} logits for each "
+                f"variable, so its output axis {axis} must have a size that "
+                f"{self.categories} divides, got {tuple(output.shape)}"
+            )
+        # The categories land one place after the variables, which is `axis` from the end again.
+        logits: Tensor = output.unflatten(axis, (-1, self.categories)).movedim(axis, -1)
+        return logits
+
+
+class Categorical(_OverLogits):
+    """Independent categorical values as numbers of their categories; the output is their logits.
+
+    The numbers are floating-point numbers, like all data of the library.
+
+    Args:
+        network: Maps (B, ...) to (B, V K) for V values or, for events of more axes,
+            (B, C K, H, W).
+        categories: Number K of categories.
+        event_dims: How many trailing axes form the event.
+    """
+
+    def __init__(self, network: nn.Module, categories: int, event_dims: int = 1) -> None:
+        super().__init__(network, categories, event_dims)
+
+    def forward(self, condition: Tensor) -> distributions.Categorical:
+        """Distribution of batch shape (B,) given (B, ...)."""
+        logits = self._logits(condition, -self.event_dims)
+        return distributions.Categorical(logits, self.event_dims)
+
+
+class OneHotCategorical(_OverLogits):
+    """Independent categorical values, each one-hot on the last axis; the output is their logits.
+
+    Args:
+        network: Maps (B, ...) to (B, K) for one value, or to (B, V K) for V of them and
+            `event_dims` 2.
+        categories: Number K of categories.
+        event_dims: How many trailing axes form the event: 1 for (K,), 2 for (V, K), more for more
+            axes of variables.
+    """
+
+    def __init__(self, network: nn.Module, categories: int, event_dims: int = 1) -> None:
+        super().__init__(network, categories, event_dims)
+
+    def forward(self, condition: Tensor) -> distributions.OneHotCategorical:
+        """Distribution of batch shape (B,) given (B, ...)."""
+        logits = self._logits(condition, min(-1, 1 - self.event_dims))
+        if self.event_dims == 1:
+            logits = self._single(logits)
+        return distributions.OneHotCategorical(logits, self.event_dims)
+
+    def _single(self, logits: Tensor) -> Tensor:
+        if logits.shape[-2] != 1:
+            raise ValueError(
+                f"{type(self).__name__}: network must give {self.categories} logits, one for each "
+                f"category, got {logits.shape[-2]} times as many; event_dims=2 makes them values "
+                "of their own"
+            )
+        return logits.squeeze(-2)
 
 
 class DiscretizedLogistic(_OverNetwork):
@@ -121,3 +242,9 @@ class DiscretizedLogistic(_OverNetwork):
         """Distribution of batch shape (B,) given (B, ...)."""
         location, scale = self._location_and_scale(condition, self.floor)
         return distributions.DiscretizedLogistic(location, scale, self.levels, self.event_dims)
+
+
+def _checked_floor(floor: float | Tensor) -> Tensor:
+    if not torch.as_tensor(floor >= 0).all():
+        raise ValueError(f"floor must be 0 or more, got {floor}")
+    return torch.as_tensor(floor, dtype=torch.get_default_dtype()).clone()

@@ -17,10 +17,12 @@ from torch.distributions import Distribution
 
 __all__ = [
     "Bernoulli",
+    "Categorical",
     "DiagNormal",
     "DiscretizedLogistic",
     "Draw",
     "Mixture",
+    "OneHotCategorical",
     "StandardNormal",
     "draw",
 ]
@@ -214,8 +216,9 @@ def _log_normaliser(event_shape: Size) -> float:
 class Mixture(Distribution):
     """Mixture of K components of one family: p(x) = Σ_k w_k p_k(x).
 
-    A draw has no reparameterisation, since the component is discrete; weights and components
-    get gradients through `log_prob`.
+    The index of the component is discrete and has no reparameterisation; the rest of a draw has
+    one where the components have. So `draw` scores the index alone, and `draw_each` does without
+    a score, by a draw of every component.
 
     Args:
         logits: Unnormalised log-weights, shape (*batch, K) or (K,).
@@ -239,8 +242,10 @@ class Mixture(Distribution):
     def variance(self) -> Tensor:
         """Variance of each coordinate, shape (*batch, *event)."""
         axis = -len(self.event_shape) - 1
-        second = self.components.variance + self.components.mean.square()
-        return (self._weights() * second).sum(axis) - self.mean.square()
+        # Within and between the components: E[x²] - E[x]² would cancel to nothing, or less, where
+        # narrow components lie far from the origin.
+        offset = self.components.mean - self.mean.unsqueeze(axis)
+        return (self._weights() * (self.components.variance + offset.square())).sum(axis)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, shape (*sample, *batch)."""
@@ -252,6 +257,42 @@ class Mixture(Distribution):
         per_component = self.components.log_prob(each)
         return torch.logsumexp(per_component + self.log_weights, -1)
 
+    def draw(self, shape: Size = Size()) -> Draw:
+        """A value of a random component, reparameterised where the components are.
+
+        Its score is log w_k of the component k it came from, with the component's own score
+        where that has one; where nothing is reparameterised it is the log-probability of the
+        mixture, which is the mean of the other over k given the value and varies less. The
+        log-probability is that of the mixture, and gradients reach it through the value too.
+        """
+        index = _indices(self.log_weights, shape)
+        log_weights = self.log_weights.expand(shape + self.log_weights.shape)
+        score = _at(log_weights, index)
+        if isinstance(self.components, DiagNormal):
+            value = self._chosen(self.components, index).rsample()
+            return Draw(value, self.log_prob(value), score)
+        each = draw(self.components, shape)
+        value = _at(each.value, index)
+        log_prob = self.log_prob(value)
+        if each.score is each.log_prob:
+            score = log_prob
+        elif each.score is not None:
+            score = score + _at(each.score, index)
+        return Draw(value, log_prob, score)
+
+    def draw_each(self) -> tuple[Draw, Tensor]:
+        """A value of every component, and the weights, (K, *batch), that they go with.
+
+        Σ_k w_k f(v_k) has the mean of f(v) at a draw v, with less variance, and its gradient
+        flows through the weights (Rao-Blackwell). All parts have the components as first axis:
+        values (K, *batch, *event), log-probabilities of the mixture (K, *batch), and scores, where
+        the components are not reparameterised, of the component's value alone.
+        """
+        each = draw(self.components)
+        value = each.value.movedim(len(self.batch_shape), 0)
+        score = None if each.score is None else each.score.movedim(-1, 0)
+        return Draw(value, self.log_prob(value), score), self.log_weights.exp().movedim(-1, 0)
+
     def sample(self, sample_shape: Any = Size()) -> Tensor:
         """Values without gradient, shape (*sample_shape, *batch, *event)."""
         return self.sample_with_component(sample_shape)[0]
@@ -260,26 +301,42 @@ class Mixture(Distribution):
         """Values and the indices of the components they came from, (*sample_shape, *batch)."""
         shape = Size(sample_shape)
         with torch.no_grad():
-            # Weights that are not numbers show in the log-probability, where training looks for
-            # them; torch's multinomial stops the program, on a GPU for good.
-            weights = self.log_weights.exp().nan_to_num(1.0)
-            flat = weights.reshape(-1, weights.shape[-1])
-            if shape.numel():
-                index = torch.multinomial(flat, shape.numel(), replacement=True).T
-            else:
-                index = torch.empty(0, dtype=torch.long, device=flat.device)
-            index = index.reshape(shape + self.batch_shape)
-            if isinstance(self.components, DiagNormal) and not self.batch_shape:
-                return self.components[index].sample(), index
-            values = self.components.sample(shape)
-            axis = len(shape) + len(self.batch_shape)
-            where = index.reshape(index.shape + (1,) * (1 + len(self.event_shape)))
-            where = where.expand((*index.shape, 1, *self.event_shape))
-            return values.gather(axis, where).squeeze(axis), index
+            index = _indices(self.log_weights, shape)
+            if isinstance(self.components, DiagNormal):
+                return self._chosen(self.components, index).sample(), index
+            return _at(self.components.sample(shape), index), index
+
+    def _chosen(self, components: DiagNormal, index: Tensor) -> DiagNormal:
+        """One component for each place of the batch, so that no noise is drawn for the others."""
+        shape = index.shape[: index.dim() - len(self.batch_shape)] + components.loc.shape
+        loc, scale = components.loc.expand(shape), components.stddev.expand(shape)
+        return DiagNormal(_at(loc, index), _at(scale, index), len(self.event_shape))
 
     def _weights(self) -> Tensor:
         shape = self.log_weights.shape + (1,) * len(self.event_shape)
         return self.log_weights.exp().reshape(shape)
+
+
+def _indices(log_weights: Tensor, shape: Size) -> Tensor:
+    """Random places in the last axis of normalised log-weights, (*shape, *batch), no gradient."""
+    with torch.no_grad():
+        # Weights that are not numbers show in the log-probability, where training looks for them;
+        # torch's multinomial stops the program, on a GPU for good.
+        weights = log_weights.exp().nan_to_num(1.0)
+        flat = weights.reshape(-1, weights.shape[-1])
+        if shape.numel():
+            index = torch.multinomial(flat, shape.numel(), replacement=True).T
+        else:
+            index = torch.empty(0, dtype=torch.long, device=flat.device)
+        return index.reshape(shape + log_weights.shape[:-1])
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """Values (*batch, K, *event) at one of the K for each place of the batch, (*batch, *event)."""
+    axis = index.dim()
+    event = values.shape[axis + 1 :]
+    where = index.reshape(index.shape + (1,) * (1 + len(event)))
+    return values.gather(axis, where.expand((*index.shape, 1, *event))).squeeze(axis)
 
 
 class Bernoulli(Distribution):
@@ -320,6 +377,81 @@ class Bernoulli(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, shape (*sample, *batch)."""
         each = value * self.logits - F.softplus(self.logits)
+        return _sum_last(each, len(self.event_shape))
+
+
+class Categorical(Distribution):
+    """Independent categorical values as one event, each the number of its category, 0 to K-1.
+
+    Numbers are names here, so there is no mean. They are floating-point numbers like all data of
+    the library, so a network that looks them up has to take `.long()` of them; `log_prob` takes
+    whole numbers of any type.
+
+    Args:
+        logits: Unnormalised log-probabilities, shape (*batch, *event, K).
+        event_dims: How many trailing axes of a value form the event.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, logits: Tensor, event_dims: int = 1) -> None:
+        self.log_probabilities = logits.log_softmax(-1)
+        shape, split = logits.shape[:-1], logits.dim() - 1 - event_dims
+        super().__init__(shape[:split], shape[split:], validate_args=False)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Numbers of categories without gradient, shape (*sample_shape, *batch, *event)."""
+        index = _indices(self.log_probabilities, Size(sample_shape))
+        return index.to(self.log_probabilities.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats, shape (*sample, *batch); -inf for what is no category."""
+        index = value.long()
+        # A look-up outside of the table would stop the program, on a GPU for good.
+        last = self.log_probabilities.shape[-1] - 1
+        known = (index == value) & (index >= 0) & (index <= last)
+        places = index.clamp(0, last).unsqueeze(-1)
+        places, table = torch.broadcast_tensors(places, self.log_probabilities)
+        each = table.gather(-1, places[..., :1]).squeeze(-1)
+        return _sum_last(torch.where(known, each, -math.inf), len(self.event_shape))
+
+
+class OneHotCategorical(Distribution):
+    """Independent categorical values as one event, each a one among zeros on the last axis.
+
+    Args:
+        logits: Unnormalised log-probabilities, shape (*batch, *event), the event's last axis that
+            of the K categories.
+        event_dims: How many trailing axes form the event, 1 or more.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, logits: Tensor, event_dims: int = 1) -> None:
+        self.log_probabilities = logits.log_softmax(-1)
+        split = logits.dim() - event_dims
+        super().__init__(logits.shape[:split], logits.shape[split:], validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """Probabilities, shape (*batch, *event)."""
+        return self.log_probabilities.exp()
+
+    @property
+    def variance(self) -> Tensor:
+        """P (1 - p), shape (*batch, *event)."""
+        return self.mean * (1 - self.mean)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Ones among zeros without gradient, shape (*sample_shape, *batch, *event)."""
+        index = _indices(self.log_probabilities, Size(sample_shape))
+        numbers = torch.arange(self.event_shape[-1], device=index.device)
+        return (index.unsqueeze(-1) == numbers).to(self.log_probabilities.dtype)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats, shape (*sample, *batch)."""
+        # A category that cannot be has a log-probability of -inf, which times 0 is no number.
+        each = value * torch.where(value == 0, 0.0, self.log_probabilities)
         return _sum_last(each, len(self.event_shape))
 
 

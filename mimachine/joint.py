@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine.conditionals import Conditional
-from mimachine.distributions import draw
+from mimachine.distributions import Draw, Mixture, draw
 from mimachine.priors import Marginal, Prior
 from mimachine.training import Term
 
-__all__ = ["Joint", "LogProbs", "Sample", "checked"]
+__all__ = ["Joint", "LogProbs", "Sample", "checked", "log_prior"]
 
 
 class Sample(NamedTuple):
@@ -31,6 +31,10 @@ class Sample(NamedTuple):
             where gradients flow through the sample itself.
         second_z: A second latent, drawn from q(z|x), where `Marginal("importance")` needs one.
         second_log_prob: Its log-probability, shape (B,), or None as above.
+        weight: Where each component of a mixture was drawn: weights of its K components, shape
+            (K, N). The B = K N rows of the other fields are the N of the first component, then
+            those of the second, and so on; the average over k of what a row gives, by these
+            weights, is what a draw of one component gives on average. None for one row a datum.
     """
 
     x: Tensor
@@ -40,6 +44,7 @@ class Sample(NamedTuple):
     score: Tensor | None = None
     second_z: Tensor | None = None
     second_log_prob: Tensor | None = None
+    weight: Tensor | None = None
 
 
 class LogProbs(NamedTuple):
@@ -96,20 +101,41 @@ class Joint(nn.Module):
         self.prior = cast(nn.Module, prior)
         self.data_prior = Marginal() if data_prior is None else data_prior
 
-    def encode(self, x: Tensor) -> Sample:
-        """Draw z ~ q(z|x) for data of shape (B, *X)."""
-        z, log_prob, score = draw(checked("encoder", self.encoder(x), len(x)))
-        return Sample(x, z, "encoding", log_prob, score)
+    def encode(self, x: Tensor, each_component: bool = False) -> Sample:
+        """Draw z ~ q(z|x) for data of shape (B, *X).
 
-    def decode(self, z: Tensor) -> Sample:
-        """Draw x ~ p(x|z) for latents of shape (B, *Z)."""
-        x, log_prob, score = draw(checked("decoder", self.decoder(z), len(z)))
+        Args:
+            x: Data.
+            each_component: Draw every component of a `Mixture`, where the encoder gives one, in
+                place of one at random; the sample has a `weight` then.
+        """
+        encoder = checked("encoder", self.encoder(x), len(x))
+        (z, log_prob, score), weight = _rows(encoder, each_component)
+        return Sample(_repeated(x, weight), z, "encoding", log_prob, score, weight=weight)
+
+    def decode(self, z: Tensor, each_component: bool = False) -> Sample:
+        """Draw x ~ p(x|z) for latents of shape (B, *Z).
+
+        Args:
+            z: Latents.
+            each_component: As for `encode`, of the decoder, and of the encoder where it gives a
+                second latent.
+        """
+        decoder = checked("decoder", self.decoder(z), len(z))
+        (x, log_prob, score), weight = _rows(decoder, each_component)
+        z = _repeated(z, weight)
         if self.data_prior != Marginal("importance"):
-            return Sample(x, z, "decoding", log_prob, score)
-        second = draw(checked("encoder", self.encoder(x), len(x)))
+            return Sample(x, z, "decoding", log_prob, score, weight=weight)
+        encoder = checked("encoder", self.encoder(x), len(x))
+        second, each = _rows(encoder, each_component)
+        if each is not None:
+            x, z = _repeated(x, each), _repeated(z, each)
+            log_prob = _repeated(log_prob, each)
+            score = None if score is None else _repeated(score, each)
+            weight = each if weight is None else _product(each, weight)
         if second.score is not None:
             score = second.score if score is None else score + second.score
-        return Sample(x, z, "decoding", log_prob, score, second.value, second.log_prob)
+        return Sample(x, z, "decoding", log_prob, score, second.value, second.log_prob, weight)
 
     def log_probs(self, sample: Sample, prior: Distribution | None = None) -> LogProbs:
         """The four log-probabilities at a sample.
@@ -125,8 +151,8 @@ class Joint(nn.Module):
                 needs a second latent and a decoding sample has none.
         """
         x, z = sample.x, sample.z
-        prior = _unconditional("prior", self.prior() if prior is None else prior)
-        p_z = _log_prob("prior", prior, z)
+        prior = self.prior() if prior is None else prior
+        p_z = log_prior("prior", prior, z)
         q_z_given_x = p_x_given_z = sample.log_prob
         if sample.source == "decoding" or q_z_given_x is None:
             q_z_given_x = _log_prob("encoder", checked("encoder", self.encoder(x), len(x)), z)
@@ -134,7 +160,7 @@ class Joint(nn.Module):
             p_x_given_z = _log_prob("decoder", checked("decoder", self.decoder(z), len(x)), x)
 
         if not isinstance(self.data_prior, Marginal):
-            q_x = _log_prob("data_prior", _unconditional("data_prior", self.data_prior()), x)
+            q_x = log_prior("data_prior", self.data_prior(), x)
         elif sample.source == "encoding":
             q_x = p_x_given_z + p_z - q_z_given_x
         elif self.data_prior.decoding == "conditional":
@@ -158,6 +184,26 @@ class Joint(nn.Module):
         return log_p + _log_prob("prior", prior, z) - log_q
 
 
+def _rows(distribution: Distribution, each_component: bool) -> tuple[Draw, Tensor | None]:
+    """A row for each place of the batch, or one for each component and the components' weights."""
+    if not (each_component and isinstance(distribution, Mixture)):
+        return draw(distribution), None
+    (value, log_prob, score), weight = distribution.draw_each()
+    score = None if score is None else score.flatten(0, 1)
+    return Draw(value.flatten(0, 1), log_prob.flatten(0, 1), score), weight
+
+
+def _repeated(rows: Tensor, weight: Tensor | None) -> Tensor:
+    """The same rows for each component."""
+    return rows if weight is None else rows.expand(len(weight), *rows.shape).flatten(0, 1)
+
+
+def _product(inner: Tensor, outer: Tensor) -> Tensor:
+    """Weights (J K, N) of components drawn for each of rows with weights (K, N)."""
+    product: Tensor = inner.unflatten(1, outer.shape) * outer
+    return product.flatten(0, 1)
+
+
 def checked(part: str, distribution: Distribution, batch: int) -> Distribution:
     """A part's distribution, if it has one event for each row of a batch.
 
@@ -174,13 +220,18 @@ def checked(part: str, distribution: Distribution, batch: int) -> Distribution:
     return distribution
 
 
-def _unconditional(part: str, distribution: Distribution) -> Distribution:
+def log_prior(part: str, distribution: Distribution, value: Tensor) -> Tensor:
+    """Log-probability of each row, shape (B,), under a distribution without a condition.
+
+    Raises:
+        ValueError: If it has a batch, or events of another shape.
+    """
     if distribution.batch_shape:
         raise ValueError(
             f"{part} must give a distribution of batch shape (), got batch shape "
             f"{tuple(distribution.batch_shape)} and event shape {tuple(distribution.event_shape)}"
         )
-    return distribution
+    return _log_prob(part, distribution, value)
 
 
 def _log_prob(part: str, distribution: Distribution, value: Tensor) -> Tensor:

@@ -12,10 +12,15 @@ objective                 loss at a sample                           samples
 `VAE`, Eq. (1, 24)        -(l_pxz + l_pz - l_qzx)                    encoding half
 `VAE_H`, E.1              VAE - (l_qzx + l_qx)                       encoding half
 `MIM_H`, E.1              MIM + log ½ (e^(...) + e^(...))            both halves
+`MIM_H_TRUE`, E.1         the same with the anchors in log ½ (...)   both halves
+`SYMMETRIC_KL`, App. B    MIM with the anchors as priors             both halves
 `A_MIM_ONE_SAMPLE`        -(l_pxz + ½ (l_qzx + l_pz))                encoding half
 `beta_vae(w)`             -l_pxz + w (l_qzx - l_pz)                  encoding half
 `AUTO_ENCODER`            -l_pxz                                     encoding half
 ========================  =========================================  ======================
+
+"The anchors as priors" means log P(x) in place of l_qx and log P(z) in place of l_pz, so both
+must be known as densities.
 """
 
 from __future__ import annotations
@@ -23,13 +28,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from mimachine.joint import Joint, LogProbs, Sample
-from mimachine.priors import Anchor, sample_without_gradient
+from mimachine.joint import Joint, LogProbs, Sample, log_prior
+from mimachine.priors import Anchor, Prior, sample_without_gradient, without_gradient
 from mimachine.training import Annealing, Term
 
 __all__ = [
@@ -39,7 +45,9 @@ __all__ = [
     "CE",
     "MIM",
     "MIM_H",
+    "MIM_H_TRUE",
     "OBJECTIVES",
+    "SYMMETRIC_KL",
     "VAE",
     "VAE_H",
     "Loss",
@@ -158,21 +166,42 @@ class Objective:
             warm-up's β; E.1 of the paper adds and subtracts entropies so.
         q_x: "model" for the model's log q(x); "decoder" to put log p(x|z) at the same sample in
             its place, see `A_MIM_ONE_SAMPLE`.
+        priors: Whose log-probabilities `loss` has as q_x and p_z: those of the "model", or of the
+            "anchors" P(x) and P(z).
+        regulariser_priors: Whose `regulariser` has.
     """
 
     loss: Callable[[LogProbs, float], Tensor]
     sampling: Literal["encoding", "mixture"]
     regulariser: Callable[[LogProbs], Tensor] | None = None
     q_x: Literal["model", "decoder"] = "model"
+    priors: Literal["model", "anchors"] = "model"
+    regulariser_priors: Literal["model", "anchors"] = "model"
 
     def __post_init__(self) -> None:
         if self.sampling not in ("encoding", "mixture"):
             raise ValueError(f'sampling must be "encoding" or "mixture", got {self.sampling!r}')
         if self.q_x not in ("model", "decoder"):
             raise ValueError(f'q_x must be "model" or "decoder", got {self.q_x!r}')
+        for name in ("priors", "regulariser_priors"):
+            if getattr(self, name) not in ("model", "anchors"):
+                raise ValueError(
+                    f'{name} must be "model" or "anchors", got {getattr(self, name)!r}'
+                )
+        if self.q_x == "decoder" and self.anchored:
+            raise ValueError('q_x must be "model" where the anchors take the priors\' place')
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the densities of the anchors are needed."""
+        return "anchors" in (self.priors, self.regulariser_priors)
 
     def __call__(
-        self, lp: LogProbs, beta: float = 1.0, terms: tuple[Term, ...] | None = None
+        self,
+        lp: LogProbs,
+        beta: float = 1.0,
+        terms: tuple[Term, ...] | None = None,
+        at_anchors: LogProbs | None = None,
     ) -> Tensor:
         """Loss per sample, shape (B,), in nats.
 
@@ -180,11 +209,19 @@ class Objective:
             lp: Log-probabilities, each of shape (B,), in nats.
             beta: Warm-up weight in [0, 1].
             terms: Log-probabilities that β multiplies, in place of those that `loss` chooses.
+            at_anchors: The same with log P(x) and log P(z) as q_x and p_z, for objectives that
+                are `anchored`.
         """
         if self.q_x == "decoder":
             lp = lp._replace(q_x=lp.p_x_given_z)
+        regularised = lp
+        if self.anchored:
+            if at_anchors is None:
+                raise ValueError("at_anchors must be given to an objective that is anchored")
+            lp = at_anchors if self.priors == "anchors" else lp
+            regularised = at_anchors if self.regulariser_priors == "anchors" else regularised
         value = self.loss(lp, beta) if terms is None else self.loss(lp.scaled(beta, terms), 1.0)
-        return value if self.regulariser is None else value + beta * self.regulariser(lp)
+        return value if self.regulariser is None else value + beta * self.regulariser(regularised)
 
 
 def beta_vae(weight: float) -> Objective:
@@ -208,7 +245,14 @@ A_MIM_ONE_SAMPLE = Objective(mim, "encoding", q_x="decoder")
 CE = Objective(cross_entropy, "mixture")
 VAE = Objective(vae, "encoding")
 VAE_H = Objective(vae, "encoding", _encoding_entropy)
+# Subtracts L_CE, an upper bound of H(M_S), as the authors' released code does; what is left is the
+# regulariser R_MIM of Eq. (9). With the anchors' densities it is H(M_S) itself that is subtracted,
+# and R_MIM + KL(M_S || M_θ) that is left.
 MIM_H = Objective(mim, "mixture", _minus_joint_entropy)
+MIM_H_TRUE = Objective(mim, "mixture", _minus_joint_entropy, regulariser_priors="anchors")
+# ½ SKL + R_H = ½ (H(M_S, p(x|z)P(z)) + H(M_S, q(z|x)P(x))): the symmetric KL divergence of the
+# anchored encoder and decoder, and their mean entropy. Model priors play no part in it.
+SYMMETRIC_KL = Objective(mim, "mixture", priors="anchors")
 AUTO_ENCODER = beta_vae(0.0)
 
 OBJECTIVES = {
@@ -219,6 +263,8 @@ OBJECTIVES = {
     "vae": VAE,
     "vae+h": VAE_H,
     "mim-h": MIM_H,
+    "mim-h-true": MIM_H_TRUE,
+    "symmetric-kl": SYMMETRIC_KL,
     "auto-encoder": AUTO_ENCODER,
 }
 
@@ -231,9 +277,29 @@ class Loss(nn.Module):
         objective: What to minimise.
         anchor: P(z), which latents of the decoding half are drawn from. By default the model
             prior as it is at the time, without gradient to its parameters.
+        components: What to do where a part that is sampled from gives a `Mixture` of K
+            components: "draw" one at random, whose index gets its gradient by REINFORCE, or
+            "sum" over draws of all of them with their weights, which the gradient flows through.
+            Both have the same expectation; the sum varies less and costs up to K times as much.
+            Of the encoder's second latent too, under `Marginal("importance")`.
+        data_anchor: P(x), for objectives that take the densities of the anchors, such as
+            `Fixed(distribution)`. For them `anchor` has to give a distribution too. No gradient
+            reaches the parameters of an anchor that is a module.
+
+    Raises:
+        TypeError: If something is not what it has to be.
+        ValueError: If an objective needs `data_anchor` and there is none.
     """
 
-    def __init__(self, model: Joint, objective: Objective, anchor: Anchor | None = None) -> None:
+    def __init__(
+        self,
+        model: Joint,
+        objective: Objective,
+        anchor: Anchor | None = None,
+        *,
+        components: Literal["draw", "sum"] = "draw",
+        data_anchor: Prior | None = None,
+    ) -> None:
         super().__init__()
         if not isinstance(objective, Objective):
             raise TypeError(
@@ -244,7 +310,17 @@ class Loss(nn.Module):
                 "anchor must be callable and return something with a method sample, "
                 f"got {type(anchor).__name__}"
             )
+        if components not in ("draw", "sum"):
+            raise ValueError(f'components must be "draw" or "sum", got {components!r}')
+        if data_anchor is None and objective.anchored:
+            raise ValueError("data_anchor must give P(x), which the objective needs, got None")
+        if not (data_anchor is None or callable(data_anchor)):
+            raise TypeError(
+                "data_anchor must be callable and return a distribution, got "
+                f"{type(data_anchor).__name__}; mimachine.Fixed(distribution) will do"
+            )
         self.model, self.objective, self.anchor = model, objective, anchor
+        self.components, self.data_anchor = components, data_anchor
 
     def forward(self, x: Tensor, annealing: Annealing | float = 1.0) -> Tensor:
         """One-sample estimate of the loss at each datum, by Algorithm 1 or 2 of the paper.
@@ -261,26 +337,64 @@ class Loss(nn.Module):
         """
         if not isinstance(annealing, Annealing):
             annealing = Annealing(annealing)
-        prior = self.model.prior()
-        encoding = self._half(self.model.encode(x), prior, annealing)
+        prior, each = self.model.prior(), self.components == "sum"
+        encoding = self._half(self.model.encode(x, each), prior, annealing)
         if self.objective.sampling == "encoding" or not annealing.decoding:
             return encoding
         anchor = prior if self.anchor is None else self.anchor()
         z = sample_without_gradient(anchor, len(x))
-        total = encoding + self._half(self.model.decode(z), prior, annealing)
+        total = encoding + self._half(self.model.decode(z, each), prior, annealing)
         return total if annealing.halves == "sum" else 0.5 * total
 
-    def _half(
-        self, sample: Sample, prior: torch.distributions.Distribution, annealing: Annealing
-    ) -> Tensor:
+    def _half(self, sample: Sample, prior: Distribution, annealing: Annealing) -> Tensor:
         log_probs = self.model.log_probs(sample, prior)
-        value = self.objective(log_probs, annealing.beta, annealing.terms)
+        at_anchors = self._at_anchors(sample, log_probs) if self.objective.anchored else None
+        value = self.objective(log_probs, annealing.beta, annealing.terms, at_anchors)
+        if sample.weight is not None:
+            return _averaged(value, sample.weight, sample.score)
         if sample.score is None:
             return value
         return value + _advantage(value.detach()) * (sample.score - sample.score.detach())
+
+    def _at_anchors(self, sample: Sample, log_probs: LogProbs) -> LogProbs:
+        anchor = self.model.prior if self.anchor is None else self.anchor
+        return log_probs._replace(
+            q_x=_log_anchor("data_anchor", self.data_anchor, sample.x),
+            p_z=_log_anchor("anchor", anchor, sample.z),
+        )
+
+
+def _log_anchor(part: str, anchor: Any, value: Tensor) -> Tensor:
+    """Log-density of an anchor at each row, shape (B,), with a gradient to the rows alone."""
+    distribution = without_gradient(anchor)
+    message = (
+        f"{part} must give a distribution that can be evaluated, for the objective takes its "
+        f"density, got {type(distribution).__name__}"
+    )
+    if not isinstance(distribution, Distribution):
+        raise TypeError(message)
+    try:
+        return log_prior(part, distribution, value)
+    except NotImplementedError as error:
+        raise TypeError(message) from error
 
 
 def _advantage(reward: Tensor) -> Tensor:
     """Reward less the mean of the others': independent of the own sample, so unbiased (C.2)."""
     count = len(reward)
     return reward if count == 1 else (reward - reward.mean()) * (count / (count - 1))
+
+
+def _averaged(value: Tensor, weight: Tensor, score: Tensor | None) -> Tensor:
+    """Values of a datum's rows averaged by weights (K, N), with REINFORCE for what has a score."""
+    value = value.reshape(weight.shape)
+    total = (weight * value).sum(0)
+    if score is None:
+        return total
+    # Rows of one datum share draws, and weights depend on draws. A baseline that is the same for
+    # all rows of a datum, and of other data alone, stays unbiased all the same.
+    reward = total.detach()
+    baseline = reward - _advantage(reward)
+    score = score.reshape(weight.shape)
+    terms = (value.detach() - baseline) * (score - score.detach())
+    return total + (weight.detach() * terms).sum(0)

@@ -38,8 +38,9 @@ class Train:
         data: Data set, see mimachine data; or a .csv, .tsv, .npy, .npz or .parquet file, or a
             folder of images.
         file: How to read a file or a folder.
-        objective: mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce or auto-encoder; by default
-            mim for mixture-2d and a-mim else, which needs no samples of the decoder.
+        objective: mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce or auto-encoder; where P(x)
+            is known also mim-h-true and symmetric-kl. By default mim for mixture-2d and a-mim
+            else, which needs no samples of the decoder.
         preset: Settings to start from: the library's, or those the paper's figures were made with.
         model: Encoder, decoder and prior.
         training: Training recipe.
@@ -89,7 +90,8 @@ class Compare:
         data: Data set, see mimachine data; or a file or a folder of images, as for train.
         file: How to read a file or a folder.
         objectives: One or more of mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce,
-            auto-encoder; by default the one that train would take, and vae.
+            auto-encoder; where P(x) is known also mim-h-true and symmetric-kl. By default the one
+            that train would take, and vae.
         preset: Settings to start from: the library's, or those the paper's figures were made with.
         model: Encoder, decoder and prior.
         training: Training recipe.

@@ -5,24 +5,30 @@ A prior serves as p(z), as q(x), or as the anchor P(z).
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
+from torch.func import functional_call
 
 from mimachine import distributions
 from mimachine.conditionals import Conditional
-from mimachine.distributions import DiagNormal, Mixture
+from mimachine.distributions import DiagNormal, Mixture, OneHotCategorical
 
 __all__ = [
     "Anchor",
+    "Fixed",
     "GaussianMixture",
     "LearnedNormal",
+    "LearnedOneHot",
     "Marginal",
     "Prior",
     "StandardNormal",
+    "UniformOneHot",
     "VampPrior",
 ]
 
@@ -117,6 +123,73 @@ class GaussianMixture(nn.Module):
         return Mixture(self.logits, components)
 
 
+class Fixed(nn.Module):
+    """A given distribution, such as a known P(x), as a prior or an anchor; nothing is learned.
+
+    Args:
+        distribution: Distribution of batch shape (). Its tensors, and those of distributions that
+            it consists of, follow the module to another device or type of numbers.
+    """
+
+    def __init__(self, distribution: Distribution) -> None:
+        super().__init__()
+        self.distribution = distribution
+
+    def forward(self) -> Distribution:
+        """Distribution of batch shape ()."""
+        return self.distribution
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Fixed:
+        super()._apply(fn, recurse)
+        self.distribution = _mapped(fn, self.distribution)
+        return self
+
+
+def _mapped(fn: Callable[[Tensor], Tensor], distribution: Distribution) -> Distribution:
+    """A copy of a distribution with a function applied to its tensors."""
+    copied = copy.copy(distribution)
+    for name, value in vars(distribution).items():
+        if isinstance(value, Tensor):
+            vars(copied)[name] = fn(value)
+        elif isinstance(value, Distribution):
+            vars(copied)[name] = _mapped(fn, value)
+    return copied
+
+
+class UniformOneHot(nn.Module):
+    """One-hot values of which all are as likely, fixed.
+
+    Args:
+        shape: Number of categories K, or the shape (V, K) of V independent values.
+    """
+
+    logits: Tensor
+
+    def __init__(self, shape: int | tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("logits", torch.zeros(shape), persistent=False)
+
+    def forward(self) -> OneHotCategorical:
+        """Distribution of batch shape ()."""
+        return OneHotCategorical(self.logits, self.logits.dim())
+
+
+class LearnedOneHot(nn.Module):
+    """One-hot values with learned probabilities, all as likely at first.
+
+    Args:
+        shape: Number of categories K, or the shape (V, K) of V independent values.
+    """
+
+    def __init__(self, shape: int | tuple[int, ...]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(shape))
+
+    def forward(self) -> OneHotCategorical:
+        """Distribution of batch shape ()."""
+        return OneHotCategorical(self.logits, self.logits.dim())
+
+
 class VampPrior(nn.Module):
     """Mixture of posteriors, p(z) = 1/K Σ_k q(z|u_k), with learned pseudo-inputs u_k.
 
@@ -174,6 +247,20 @@ def sample_without_gradient(anchor: Samplable, num_samples: int) -> Tensor:
     """Samples of shape (num_samples, *event) that no gradient reaches the anchor through."""
     with torch.no_grad():
         return anchor.sample(Size((num_samples,)))
+
+
+def without_gradient(anchor: Callable[[], Any]) -> Any:
+    """What an anchor gives, for its density: no gradient reaches the parameters of a module."""
+    if not isinstance(anchor, nn.Module):
+        return anchor()
+    # Each place of a parameter once. The names that `functional_call` finds for itself are two for
+    # a part that a module has twice, and it would not put such a part's parameters back.
+    fixed = {
+        f"{path}.{name}" if path else name: parameter.detach()
+        for path, part in anchor.named_modules()
+        for name, parameter in part.named_parameters(recurse=False, remove_duplicate=False)
+    }
+    return functional_call(anchor, fixed, (), tie_weights=False)
 
 
 def _check_floor(floor: float) -> None:

@@ -282,7 +282,13 @@ def _cautions(settings: Experiment, data: Dataset) -> list[str]:
 def _prepared(settings: Experiment, run: Run | None = None) -> tuple[Dataset, Loss, Source, Source]:
     chosen = objective(settings.objective)
     data = prepare(settings, run)
-    loss = Loss(build(settings, data), chosen)
+    known = None if data.distribution is None else priors.Fixed(data.distribution)
+    if known is None and chosen.anchored:
+        raise ValueError(
+            f"objective {settings.objective} needs data whose P(x) is known, such as mixture-2d; "
+            f"that of {data.name} is not"
+        )
+    loss = Loss(build(settings, data), chosen, data_anchor=known)
     return data, loss, *sources(settings, data)
 
 

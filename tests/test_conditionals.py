@@ -5,9 +5,10 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import mimachine as mm
+from mimachine import distributions
 
 
 class Constant(nn.Module):
@@ -47,6 +48,108 @@ def test_bernoulli_takes_logits():
     distribution = mm.Bernoulli(Constant(torch.tensor([0.0, 2.0])))(torch.zeros(5, 7))
     expected = torch.tensor(0.5).log() + torch.tensor(2.0).sigmoid().log()
     torch.testing.assert_close(distribution.log_prob(torch.ones(5, 2)), expected.expand(5))
+
+
+def test_mixture_density_takes_weights_means_and_log_scales_of_each_component():
+    logits, loc, log_scale = torch.randn(3), torch.randn(3, 2), torch.randn(3, 2)
+    output = torch.cat([logits[:, None], loc, log_scale], 1).flatten()
+    distribution = mm.MixtureDensity(Constant(output), 3, floor=0.5)(torch.zeros(5, 7))
+    components = Independent(Normal(loc, log_scale.exp() + 0.5), 1)
+    expected = MixtureSameFamily(Categorical(logits=logits), components)
+    value = torch.randn(5, 2)
+    assert distribution.batch_shape == (5,)
+    assert distribution.event_shape == (2,)
+    torch.testing.assert_close(distribution.log_prob(value), expected.log_prob(value))
+
+
+def test_mixture_density_of_one_component_is_a_gaussian():
+    network = mm.MLP(4, 6)
+    x, value = torch.randn(5, 4), torch.randn(5, 3)
+    shifted = nn.Sequential(network, nn.ConstantPad1d((1, 0), 0.7))
+    one = mm.MixtureDensity(shifted, 1, floor=0.1)(x)
+    torch.testing.assert_close(
+        one.log_prob(value), mm.Gaussian(network, floor=0.1)(x).log_prob(value)
+    )
+
+
+def test_mixture_density_keeps_its_floor_with_the_weights():
+    conditional = mm.MixtureDensity(Constant(torch.full((10,), -200.0)), 2, torch.tensor([0.5, 2]))
+    scale = conditional(torch.zeros(3, 1)).components.scale
+    torch.testing.assert_close(scale, torch.tensor([0.5, 2]).expand(3, 2, 2))
+    other = mm.MixtureDensity(Constant(torch.zeros(10)), 2, torch.zeros(2))
+    other.load_state_dict(conditional.state_dict())
+    torch.testing.assert_close(other.floor, torch.tensor([0.5, 2]))
+
+
+@pytest.mark.parametrize("size", [1, 5, 7, 8, 12])
+def test_an_output_that_does_not_divide_into_components_is_an_error(size):
+    # 4 (1 + 2F) outputs would be 12, 20, ...; 12 makes 3 components of 4, which is no 1 + 2F.
+    components = 3 if size == 12 else 4
+    with pytest.raises(
+        ValueError, match=rf"MixtureDensity.*{components} \(1 \+ 2F\).*\(6, {size}\)"
+    ):
+        mm.MixtureDensity(mm.MLP(2, size), components)(torch.zeros(6, 2))
+
+
+def test_categorical_takes_the_logits_of_each_value_side_by_side():
+    logits = torch.randn(2, 3)
+    value = torch.tensor([[0, 2], [1, 1], [2, 0]])
+    expected = logits.log_softmax(-1)[torch.arange(2), value].sum(1)
+    numbers = mm.Categorical(Constant(logits.flatten()), 3)(torch.zeros(3, 7))
+    torch.testing.assert_close(numbers.log_prob(value), expected)
+    one_hot = mm.OneHotCategorical(Constant(logits.flatten()), 3, event_dims=2)(torch.zeros(3, 7))
+    torch.testing.assert_close(one_hot.log_prob(torch.eye(3)[value]), expected)
+    single = mm.OneHotCategorical(Constant(logits[0]), 3)(torch.zeros(3, 7))
+    assert single.event_shape == (3,)
+    torch.testing.assert_close(single.log_prob(torch.eye(3)), logits[0].log_softmax(-1))
+
+
+def test_categories_of_an_image_stand_beside_its_channels():
+    logits = torch.randn(2, 3, 4, 5)
+    output = logits.reshape(6, 4, 5)
+    for make, dims in ((mm.Categorical, 3), (mm.OneHotCategorical, 4)):
+        distribution = make(Constant(output), 3, event_dims=dims)(torch.zeros(7, 1))
+        torch.testing.assert_close(
+            distribution.log_probabilities[0], logits.log_softmax(1).movedim(1, -1)
+        )
+        assert distribution.batch_shape == (7,)
+        assert distribution.event_shape == (2, 4, 5, 3)[:dims]
+
+
+def test_half_precision_outputs_make_distributions_in_single_precision():
+    x = torch.zeros(2, 1)
+    for size, make in (
+        (10, lambda network: mm.MixtureDensity(network, 2)),
+        (6, lambda network: mm.Categorical(network, 3)),
+        (3, lambda network: mm.OneHotCategorical(network, 3)),
+    ):
+        distribution = make(Constant(torch.zeros(size, dtype=torch.bfloat16)))(x)
+        assert distribution.log_prob(distribution.sample()).dtype == torch.float32
+
+
+def test_conditionals_give_the_distributions_of_their_names():
+    x = torch.zeros(2, 1)
+    assert isinstance(mm.MixtureDensity(mm.MLP(1, 6), 2)(x), distributions.Mixture)
+    assert isinstance(mm.Categorical(mm.MLP(1, 6), 2)(x), distributions.Categorical)
+    assert isinstance(mm.OneHotCategorical(mm.MLP(1, 2), 2)(x), distributions.OneHotCategorical)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: mm.Categorical(mm.MLP(2, 5), 3), r"Categorical.*axis -1 .*3 divides.*\(4, 5\)"),
+        (lambda: mm.OneHotCategorical(mm.MLP(2, 5), 3), r"OneHot.*axis -1 .*3 divides.*\(4, 5\)"),
+        (lambda: mm.OneHotCategorical(mm.MLP(2, 6), 3), "3 logits.*2 times as many; event_dims=2"),
+        (
+            lambda: mm.Categorical(Constant(torch.zeros(5, 2, 2)), 3, event_dims=3),
+            r"axis -3 .*3 divides.*\(4, 5, 2, 2\)",
+        ),
+    ],
+    ids=["numbers", "one-hot", "several one-hot", "image"],
+)
+def test_an_output_that_does_not_divide_into_categories_is_an_error(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()(torch.zeros(4, 2))
 
 
 @pytest.mark.parametrize("floor", [1e-6, 1e-3, 0.5])
@@ -133,6 +236,14 @@ def test_an_odd_output_is_an_error_that_tells_its_shape(make):
         (
             lambda: mm.DiscretizedLogistic(mm.MLP(2, 2), levels=1),
             "levels must be 2 or more, got 1",
+        ),
+        (lambda: mm.MixtureDensity(mm.MLP(2, 3), 0), "components must be 1 or more, got 0"),
+        (lambda: mm.MixtureDensity(mm.MLP(2, 3), 1, -0.1), "floor must be 0 or more, got -0.1"),
+        (lambda: mm.Categorical(mm.MLP(2, 3), 1), "categories must be 2 or more, got 1"),
+        (lambda: mm.OneHotCategorical(mm.MLP(2, 3), 1), "categories must be 2 or more, got 1"),
+        (
+            lambda: mm.OneHotCategorical(mm.MLP(2, 3), 3, event_dims=0),
+            "event_dims must be 1 or more, got 0",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

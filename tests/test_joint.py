@@ -187,6 +187,30 @@ def test_scores_are_the_log_probabilities_of_what_was_not_reparameterised():
     close(sample.score, p_xz[sample.x[:, 0], sample.z[:, 0]])
 
 
+@pytest.mark.parametrize("data_prior", [None, mm.Marginal("importance")])
+def test_a_draw_of_each_component_has_weights_that_sum_to_one(data_prior):
+    encoder, decoder = (mm.MixtureDensity(mm.MLP(a, k * (1 + 2 * b)), k)
+                        for a, b, k in ((3, 2, 4), (2, 3, 5)))  # fmt: skip
+    model = mm.Joint(encoder, decoder, mm.StandardNormal(2), data_prior)
+    x, z = torch.randn(7, 3), torch.randn(7, 2)
+    encoding, decoding = model.encode(x, each_component=True), model.decode(z, each_component=True)
+    size = 5 * 4 if data_prior else 5
+    for sample, weights in ((encoding, (4, 7)), (decoding, (size, 7))):
+        assert sample.weight.shape == weights
+        close(sample.weight.sum(0), torch.ones(7))
+        assert sample.score is None
+        rows = weights[0] * weights[1]
+        assert (sample.x.shape, sample.z.shape) == ((rows, 3), (rows, 2))
+        assert [term.shape for term in model.log_probs(sample)] == [(rows,)] * 4
+        evaluated = model.log_probs(sample._replace(log_prob=None, second_log_prob=None))
+        for a, b in zip(model.log_probs(sample), evaluated, strict=True):
+            close(a, b)
+    close(encoding.x, x.repeat(4, 1))
+    close(decoding.z, z.repeat(size, 1))
+    assert model.encode(x).weight is None
+    assert model.decode(z).weight is None
+
+
 def test_a_prior_at_hand_takes_the_place_of_the_model_prior():
     oracle = Discrete.random(3, 5, seed=0)
     model, other = joint(oracle), Discrete.random(3, 5, seed=1)

@@ -49,6 +49,37 @@ def test_with_a_wider_encoder_the_estimates_scatter_about_the_truth_as_their_err
     assert (result.effective_sample_sizes < 500).all()
 
 
+def test_likelihood_under_one_hot_codes_is_the_sum_over_them():
+    decoder = mm.Categorical(nn.Sequential(nn.Flatten(), mm.MLP(6, 12)), 4)
+    model = mm.Joint(
+        mm.OneHotCategorical(mm.MLP(3, 6), 3, event_dims=2), decoder, mm.LearnedOneHot((2, 3))
+    ).double()
+    torch.nn.init.normal_(model.prior.logits)
+    x = torch.randint(4, (200, 3)).double()
+    codes = torch.eye(3).double()[torch.cartesian_prod(torch.arange(3), torch.arange(3))]
+    each = torch.stack([decoder(code.expand(200, 2, 3)).log_prob(x) for code in codes])
+    exact = (each + model.prior().log_prob(codes)[:, None]).logsumexp(0).detach()
+    result = mm.log_likelihood(model, x, num_samples=500)
+    within_standard_errors((result.values - exact) / result.standard_errors, 0.0)
+
+
+def test_a_mixture_density_as_proposal_gives_the_exact_likelihood():
+    # All of the posterior's mass is where one component or the other is.
+    case = LinearGaussian.consistent(3, 1, seed=1)
+    x = draws(case.data, 200)
+    posterior = joint(case).encoder
+
+    class Spread(nn.Module):
+        def forward(self, x):
+            loc = posterior(x).mean[:, None] + torch.tensor([[-0.3], [0.4]]).double()
+            return mm.Mixture(torch.tensor([0.2, -0.2]).double(), mm.DiagNormal(loc, case.s_q))
+
+    model = mm.Joint(Spread(), joint(case).decoder, joint(case).prior)
+    result = mm.log_likelihood(model, x, num_samples=500)
+    scores = (result.values - case.marginal().log_prob(x)) / result.standard_errors
+    within_standard_errors(scores, 0.0)
+
+
 def test_the_elbo_from_the_same_samples_is_the_exact_one():
     case = LinearGaussian.random(3, 2, seed=3)
     x = draws(case.data, 4000)

@@ -1,6 +1,7 @@
 """Objectives against the identities of the paper, on models whose answers are known."""
 
 import copy
+import itertools
 import math
 from dataclasses import replace
 
@@ -21,10 +22,12 @@ from oracles import (
     within_standard_errors,
 )
 from torch import nn
-from torch.distributions import Bernoulli, Independent
+from torch.distributions import Bernoulli, Distribution, Independent
 from torch.func import functional_call, grad, vmap
 
 import mimachine as mm
+from mimachine.distributions import Bernoulli as OurBernoulli
+from mimachine.distributions import Categorical, OneHotCategorical
 from mimachine.objectives import OBJECTIVES
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -204,6 +207,70 @@ def test_appendix_b_mim_with_the_anchors_as_priors_is_the_symmetric_divergence(o
 
 
 @discrete
+def test_appendix_b_whatever_the_model_priors(oracle):
+    anchored = table(oracle.with_anchors_as_priors())
+    value = expectation(oracle.M_S, mm.SYMMETRIC_KL(table(oracle), at_anchors=anchored))
+    close(value, 0.5 * oracle.skl() + oracle.r_h())
+    divergences = 0.5 * (kl(oracle.M_S, oracle.encoding) + kl(oracle.M_S, oracle.decoding))
+    close(value, divergences + entropy(oracle.M_S))
+    # Eq. 21, with the mean entropy on both sides: JSD + R_H = H(M_S).
+    close(oracle.jsd() + oracle.r_h(), entropy(oracle.M_S))
+    assert value > entropy(oracle.M_S)
+
+
+def cross_entropy_of_halves(oracle, model):
+    """H(M_S, model) for a normal model."""
+    halves = (oracle.encoding, oracle.decoding)
+    return sum(gaussian_cross_entropy(half, model) for half in halves) / 2
+
+
+@gaussian
+def test_appendix_b_holds_for_densities(oracle):
+    entropies = [gaussian_entropy(half) for half in (oracle.encoding, oracle.decoding)]
+    divergences = (
+        gaussian_kl(oracle.encoding, oracle.decoding),
+        gaussian_kl(oracle.decoding, oracle.encoding),
+    )
+    # SKL has a half of its own.
+    expected = 0.25 * sum(divergences) + 0.5 * sum(entropies)
+    to_anchors = [cross_entropy_of_halves(oracle, m) for m in (oracle.encoding, oracle.decoding)]
+    close(0.5 * sum(to_anchors), expected)
+    encoder, decoder, prior, q_x, anchor = oracle.modules()
+    model = mm.Joint(encoder, decoder, prior, q_x)
+    loss = mm.Loss(model, mm.SYMMETRIC_KL, anchor, data_anchor=Unconditional(oracle.data))
+    x = Unconditional(oracle.data)().sample((20_000,))
+    within_standard_errors(loss(x).detach(), expected)
+
+
+@discrete
+def test_mim_less_the_true_entropy_is_the_regulariser_and_a_divergence(oracle):
+    lp, anchored = table(oracle), table(oracle.with_anchors_as_priors())
+    true = expectation(oracle.M_S, mm.MIM_H_TRUE(lp, at_anchors=anchored))
+    close(true, expectation(oracle.M_S, mm.mim(lp)) - entropy(oracle.M_S))
+    published = expectation(oracle.M_S, mm.MIM_H(lp))
+    close(published, oracle.r_mim())
+    close(true - published, kl(oracle.M_S, oracle.M_theta))
+    assert true > published > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mim_less_the_true_entropy_is_zero_on_a_consistent_model(seed):
+    oracle = Discrete.consistent(3, 4, seed)
+    close(mm.MIM_H_TRUE(table(oracle), at_anchors=table(oracle)), torch.zeros(3, 4))
+
+
+@consistent
+def test_objectives_of_the_anchors_know_their_values_on_a_consistent_model(oracle):
+    encoder, decoder, prior, q_x, anchor = oracle.modules()
+    model = mm.Joint(encoder, decoder, prior, q_x)
+    x = Unconditional(oracle.data)().sample((20_000,))
+    loss = mm.Loss(model, mm.MIM_H_TRUE, anchor, data_anchor=Unconditional(oracle.data))
+    close(loss(x).detach(), torch.zeros(20_000))
+    loss = mm.Loss(model, mm.SYMMETRIC_KL, anchor, data_anchor=Unconditional(oracle.data))
+    within_standard_errors(loss(x).detach(), gaussian_entropy(oracle.p))
+
+
+@discrete
 def test_mim_bounds_the_marginal_entropies_less_the_mutual_information(oracle):
     bound = entropy(oracle.M_S.sum(1)) + entropy(oracle.M_S.sum(0))
     bound = bound - oracle.mutual_information(oracle.M_S)
@@ -225,6 +292,38 @@ def test_all_joint_losses_are_the_joint_entropy_on_a_consistent_model(oracle):
     for loss in (mm.mim, mm.cross_entropy, lambda lp: mm.joint_entropy(lp, "encoding")):
         for half in halves(oracle, loss):
             close(half, joint_entropy)
+
+
+@gaussian
+def test_learned_priors_end_at_the_marginals_of_the_sample_distribution(oracle):
+    # Of fixed anchors they learn by Eq. 8 alone, H(M_S, p) and H(M_S, q): a normal one has its
+    # optimum at the mean and the variances of M_S, which is half the anchor and half the codes.
+    model, split = model_of(oracle), len(oracle.b)
+    mean = 0.5 * (oracle.encoding.mean + oracle.decoding.mean)
+    second = [j.covariance.diagonal() + j.mean.square() for j in (oracle.encoding, oracle.decoding)]
+    std = (0.5 * sum(second) - mean.square()).sqrt()
+    for part, rows in (("data_prior", slice(split)), ("prior", slice(split, None))):
+        learned = mm.LearnedNormal(len(mean[rows]), floor=0.0)
+        with torch.no_grad():
+            learned.loc.copy_(mean[rows])
+            learned.log_scale.copy_(std[rows].log())
+        setattr(model, part, learned)
+
+    def loss():
+        total = 0.0
+        for source, half in (("encoding", oracle.encoding), ("decoding", oracle.decoding)):
+            points = half.sigma_points()
+            sample = mm.Sample(points[:, :split], points[:, split:], source)
+            total = total + 0.5 * mm.mim(model.log_probs(sample)).mean()
+        return total
+
+    parameters = [*model.prior.parameters(), *model.data_prior.parameters()]
+    for gradient in torch.autograd.grad(loss(), parameters):
+        close(gradient, torch.zeros_like(gradient))
+    at_optimum = loss()
+    with torch.no_grad():
+        model.prior.loc.add_(0.1)
+    assert loss() > at_optimum
 
 
 def test_mim_is_above_cross_entropy_at_every_sample():
@@ -362,7 +461,7 @@ def test_one_sample_form_rewards_tight_posteriors():
 
 def test_objectives_sample_where_the_paper_says():
     decoding = {name for name, objective in OBJECTIVES.items() if objective.sampling == "mixture"}
-    assert decoding == {"mim", "ce", "mim-h"}
+    assert decoding == {"mim", "ce", "mim-h", "mim-h-true", "symmetric-kl"}
     assert mm.beta_vae(2.0).sampling == "encoding"
 
 
@@ -374,6 +473,16 @@ def test_objectives_sample_where_the_paper_says():
         (lambda: mm.Objective(mm.mim, "both"), "sampling must be .* got 'both'"),
         (lambda: mm.Objective(mm.mim, "mixture", q_x="data"), "q_x must be .* got 'data'"),
         (lambda: mm.joint_entropy(random_log_probs(), "all"), "of must be .* got 'all'"),
+        (lambda: mm.Objective(mm.mim, "mixture", priors="data"), "priors must be .* got 'data'"),
+        (
+            lambda: mm.Objective(mm.mim, "mixture", regulariser_priors="data"),
+            "regulariser_priors must be .* got 'data'",
+        ),
+        (
+            lambda: mm.Objective(mm.mim, "mixture", q_x="decoder", priors="anchors"),
+            'q_x must be "model" where the anchors',
+        ),
+        (lambda: mm.SYMMETRIC_KL(random_log_probs()), "at_anchors must be given"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -413,6 +522,22 @@ def test_warm_up_weighs_the_regulariser(beta):
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
+def test_warm_up_weighs_the_anchors_where_they_are_the_priors(beta):
+    lp, anchored = random_log_probs(), random_log_probs()
+    anchored = anchored._replace(q_z_given_x=lp.q_z_given_x, p_x_given_z=lp.p_x_given_z)
+    close(mm.SYMMETRIC_KL(lp, beta, at_anchors=anchored), mm.mim(anchored, beta))
+    close(
+        mm.MIM_H_TRUE(lp, beta, at_anchors=anchored),
+        mm.mim(lp, beta) - beta * mm.cross_entropy(anchored),
+    )
+    terms = ("q_z_given_x", "q_x")
+    close(
+        mm.SYMMETRIC_KL(lp, beta, terms, anchored),
+        mm.MIM(anchored, beta, terms),
+    )
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_published_warm_up_weighs_the_encoding_log_probabilities(beta):
     lp = random_log_probs()
     encoding, decoding = lp.q_z_given_x + lp.q_x, lp.p_x_given_z + lp.p_z
@@ -434,8 +559,9 @@ def test_the_terms_of_the_divergence_are_what_vaes_weigh_by_themselves(name):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_placement_of_the_warm_up_does_not_matter_at_its_end(name):
     lp, objective = random_log_probs(), OBJECTIVES[name]
+    other = lp._replace(q_x=lp.q_x + 1, p_z=lp.p_z - 2)
     for terms in (("q_z_given_x", "q_x"), ("q_z_given_x", "q_x", "p_x_given_z", "p_z"), ()):
-        close(objective(lp, 1.0, terms), objective(lp))
+        close(objective(lp, 1.0, terms, other), objective(lp, at_anchors=other))
 
 
 def small_model(data_prior=None, prior=None):
@@ -493,13 +619,14 @@ def test_encoding_objectives_take_no_decoding_samples():
             raise AssertionError("the anchor was asked for")
 
     for name, objective in OBJECTIVES.items():
-        loss = mm.Loss(model, objective, anchor=NoAnchor())
+        loss = mm.Loss(model, objective, anchor=NoAnchor(), data_anchor=mm.StandardNormal(2))
         if objective.sampling == "encoding":
             close(same_noise(loss, x), objective(model.log_probs(same_noise(model.encode, x))))
         else:
             with pytest.raises(AssertionError, match="anchor was asked"):
                 loss(x)
-            assert loss(x, mm.Annealing(0.5, decoding=False)).shape == (6,), name
+            if not objective.anchored:
+                assert loss(x, mm.Annealing(0.5, decoding=False)).shape == (6,), name
 
 
 def test_published_warm_up_takes_decoding_samples_only_at_its_end():
@@ -508,6 +635,64 @@ def test_published_warm_up_takes_decoding_samples_only_at_its_end():
     alone = same_noise(mm.Loss(loss.model, mm.A_MIM), x, mm.Annealing(2 / 3, warmup.terms))
     close(same_noise(loss, x, warmup.at(2)), alone)
     close(same_noise(loss, x, warmup.at(3)), 2 * same_noise(loss, x))
+
+
+# Densities at the anchors
+
+
+class OnlySamples:
+    def __init__(self, distribution):
+        self.distribution = distribution
+
+    def sample(self, shape):
+        return self.distribution.sample(shape)
+
+
+class WithoutDensity(OnlySamples, Distribution):
+    def __init__(self, distribution):
+        Distribution.__init__(self, (), distribution.event_shape, validate_args=False)
+        self.distribution = distribution
+
+
+@pytest.mark.parametrize("name", ["mim-h-true", "symmetric-kl"])
+def test_a_density_that_is_needed_and_not_there_is_named(name):
+    model, objective, x = small_model(), OBJECTIVES[name], torch.randn(4, 2)
+    normal = mm.StandardNormal
+    with pytest.raises(ValueError, match=r"data_anchor must give P\(x\)"):
+        mm.Loss(model, objective)
+    with pytest.raises(TypeError, match=r"data_anchor must be callable.*StandardNormal.*Fixed"):
+        mm.Loss(model, objective, data_anchor=normal(2)())
+    for hidden in (OnlySamples, WithoutDensity):
+        message = f"must give a distribution that can be evaluated.*{hidden.__name__}"
+        with pytest.raises(TypeError, match=f"^data_anchor {message}"):
+            mm.Loss(model, objective, data_anchor=lambda hidden=hidden: hidden(normal(2)()))(x)
+        loss = mm.Loss(
+            model, objective, lambda hidden=hidden: hidden(normal(3)()), data_anchor=normal(2)
+        )
+        with pytest.raises(TypeError, match=f"^anchor {message}"):
+            loss(x)
+    with pytest.raises(ValueError, match=r"^data_anchor gives events of shape \(3,\)"):
+        mm.Loss(model, objective, data_anchor=normal(3))(x)
+    batch = mm.DiagNormal(torch.zeros(4, 2), torch.ones(4, 2))
+    with pytest.raises(ValueError, match=r"^data_anchor must give .* batch shape \(\)"):
+        mm.Loss(model, objective, data_anchor=lambda: batch)(x)
+
+
+def test_other_objectives_never_look_at_a_density_of_an_anchor():
+    x = torch.randn(4, 2)
+    for name, objective in OBJECTIVES.items():
+        if not objective.anchored:
+            anchors = (lambda: OnlySamples(mm.StandardNormal(3)()), lambda: OnlySamples(None))
+            loss = mm.Loss(small_model(), objective, anchors[0], data_anchor=anchors[1])
+            assert loss(x).isfinite().all(), name
+
+
+def test_no_gradient_reaches_an_anchor_of_many_models_at_once():
+    model = small_model(prior=mm.GaussianMixture(3, 4))
+    loss = mm.Loss(model, mm.SYMMETRIC_KL, data_anchor=mm.LearnedNormal(2))
+    gradients = repeated_gradients(loss, torch.randn(5, 2), 3)
+    for name, gradient in gradients.items():
+        assert (gradient == 0).all() == ("prior" in name or "data_anchor" in name), name
 
 
 # Monte Carlo estimates by `Loss`, both halves drawn by the model
@@ -531,16 +716,11 @@ def test_the_default_anchor_is_the_model_prior(oracle):
 
 
 def test_an_anchor_need_not_be_evaluated():
-    class OnlySamples:
-        def __init__(self, normal):
-            self.normal = Unconditional(normal)()
-
-        def sample(self, shape):
-            return self.normal.sample(shape)
-
     oracle = LinearGaussian.random(3, 2, 1)
     x = Unconditional(oracle.data)().sample((20_000,))
-    loss = mm.Loss(model_of(oracle), mm.MIM, anchor=lambda: OnlySamples(oracle.anchor))
+    loss = mm.Loss(
+        model_of(oracle), mm.MIM, anchor=lambda: OnlySamples(Unconditional(oracle.anchor)())
+    )
     within_standard_errors(loss(x).detach(), sum(halves(oracle, mm.mim)) / 2)
 
 
@@ -590,7 +770,12 @@ def assert_gradient_is_the_derivative(loss, x, *args):
 @pytest.mark.parametrize("data_prior", ["explicit", "conditional", "importance"])
 def test_gradient_is_the_derivative_of_the_loss(name, data_prior):
     q_x = mm.GaussianMixture(2, 3) if data_prior == "explicit" else mm.Marginal(data_prior)
-    loss = mm.Loss(small_model(q_x), OBJECTIVES[name], anchor=mm.StandardNormal(3))
+    loss = mm.Loss(
+        small_model(q_x),
+        OBJECTIVES[name],
+        anchor=mm.StandardNormal(3),
+        data_anchor=mm.GaussianMixture(2, 3).requires_grad_(False),
+    )
     assert_gradient_is_the_derivative(loss, torch.randn(5, 2))
     assert_gradient_is_the_derivative(loss, torch.randn(5, 2), 0.4)
 
@@ -603,13 +788,17 @@ def test_gradient_is_the_derivative_with_a_vamp_prior():
 
 
 @pytest.mark.parametrize("data_prior", ["conditional", "importance"])
-def test_the_default_anchor_is_held_fixed_in_the_gradient(data_prior):
+@pytest.mark.parametrize("name", ["mim", "mim-h-true", "symmetric-kl"])
+def test_the_default_anchor_is_held_fixed_in_the_gradient(name, data_prior):
     model, x = small_model(mm.Marginal(data_prior)), torch.randn(5, 2)
     frozen = copy.deepcopy(model.prior).requires_grad_(False)
     gradients = []
     for anchor in (None, frozen):
-        value = same_noise(mm.Loss(model, mm.MIM, anchor), x).mean()
-        gradients.append(torch.autograd.grad(value, list(model.parameters())))
+        loss = mm.Loss(model, OBJECTIVES[name], anchor, data_anchor=mm.StandardNormal(2))
+        value = same_noise(loss, x).mean()
+        gradients.append(
+            torch.autograd.grad(value, list(model.parameters()), materialize_grads=True)
+        )
     for default, fixed in zip(*gradients, strict=True):
         close(default, fixed)
 
@@ -630,19 +819,64 @@ def discrete_objective(objective, oracle, data_prior):
     q_zx, q_x, p_xz, p_z = oracle.log_tables()
     ratio = p_xz + p_z - q_zx
     on_encoding = q_x if data_prior == "explicit" else ratio
-    value = expectation(oracle.encoding, objective(mm.LogProbs(q_zx, on_encoding, p_xz, p_z)))
+    lp = mm.LogProbs(q_zx, on_encoding, p_xz, p_z)
+    anchored = table(oracle.with_anchors_as_priors())
+    value = expectation(oracle.encoding, objective(lp, at_anchors=anchored))
     if objective.sampling == "encoding":
         return value
+    weight = oracle.decoding
     if data_prior == "importance":
         # Over x, z and the second latent that estimates q(x).
         lp = mm.LogProbs(q_zx[:, :, None], ratio[:, None, :], p_xz[:, :, None], p_z[:, :, None])
-        weight = oracle.decoding[:, :, None] * oracle.q_zx[:, None, :]
+        anchored = mm.LogProbs(*(term[:, :, None] for term in anchored))
+        weight = weight[:, :, None] * oracle.q_zx[:, None, :]
     else:
-        on_decoding = q_x if data_prior == "explicit" else p_xz
-        lp, weight = mm.LogProbs(q_zx, on_decoding, p_xz, p_z), oracle.decoding
-    return 0.5 * (value + expectation(weight, objective(lp)))
+        lp = lp._replace(q_x=q_x if data_prior == "explicit" else p_xz)
+    return 0.5 * (value + expectation(weight, objective(lp, at_anchors=anchored)))
 
 
+class Lookup(nn.Module):
+    """Logits of one category given another, by its number in (B, 1) or one-hot in (B, K)."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.logits = nn.Parameter(table.log())
+
+    def forward(self, condition):
+        if condition.shape[1] == 1:
+            return self.logits[condition[:, 0].long()]
+        return condition @ self.logits
+
+
+class NumberPrior(nn.Module):
+    """Categories by their numbers, learned; a table (K,) is one for a single value."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.logits = nn.Parameter(table.log())
+
+    def forward(self):
+        return Categorical(self.logits.reshape(-1, self.logits.shape[-1]))
+
+
+def discrete_parts(oracle, family):
+    """Encoder, decoder, prior, data prior, anchor: torch's categories, or ours with z one-hot."""
+    if family == "torch":
+        return oracle.modules()
+    num_x, num_z = oracle.encoding.shape
+    prior = mm.LearnedOneHot(num_z)
+    with torch.no_grad():
+        prior.logits.copy_(oracle.p_z.log())
+    return (
+        mm.OneHotCategorical(Lookup(oracle.q_zx), num_z),
+        mm.Categorical(Lookup(oracle.p_xz), num_x),
+        prior,
+        NumberPrior(oracle.q_x),
+        mm.Fixed(OneHotCategorical(oracle.P_z.log())),
+    )
+
+
+@pytest.mark.parametrize("family", ["torch", "ours"])
 @pytest.mark.parametrize(
     ("name", "data_prior"),
     [
@@ -652,37 +886,40 @@ def discrete_objective(objective, oracle, data_prior):
         ("ce", "explicit"),
         ("vae", "conditional"),
         ("a-mim", "explicit"),
+        ("a-mim", "conditional"),
         ("vae+h", "explicit"),
+        ("symmetric-kl", "conditional"),
+        ("mim-h-true", "explicit"),
+        ("mim-h-true", "importance"),
     ],
 )
-def test_score_function_gradient_is_unbiased_on_discrete_models(name, data_prior):
+def test_score_function_gradient_is_unbiased_on_discrete_models(name, data_prior, family):
     oracle, objective = Discrete.random(4, 3, seed=3), OBJECTIVES[name]
-    encoder, decoder, prior, q_x, anchor = oracle.modules()
+    encoder, decoder, prior, q_x, anchor = discrete_parts(oracle, family)
     explicit = data_prior == "explicit"
     model = mm.Joint(encoder, decoder, prior, q_x if explicit else mm.Marginal(data_prior))
-    loss = mm.Loss(model, objective, anchor)
-    loss.anchor.requires_grad_(False)
+    data_anchor = NumberPrior(torch.full((4,), 0.25))
+    loss = mm.Loss(model, objective, anchor, data_anchor=data_anchor)
 
-    differentiable = Discrete(
-        P_x=torch.full((4,), 0.25),
-        P_z=oracle.P_z,
-        q_zx=encoder.logits.softmax(-1),
-        p_xz=decoder.logits.softmax(-1),
-        q_x=q_x.logits.softmax(-1),
-        p_z=prior.logits.softmax(-1),
-    )
+    logits = {
+        part: getattr(module, "network", module).logits
+        for part, module in (("q_zx", encoder), ("p_xz", decoder), ("p_z", prior), ("q_x", q_x))
+    }
+    tables = {part: parameter.softmax(-1) for part, parameter in logits.items()}
+    differentiable = Discrete(P_x=torch.full((4,), 0.25), P_z=oracle.P_z, **tables)
     value = discrete_objective(objective, differentiable, data_prior)
-    parameters = [encoder.logits, decoder.logits, prior.logits, q_x.logits]
-    exact = torch.autograd.grad(value, parameters, allow_unused=True)
+    exact = torch.autograd.grad(value, list(logits.values()), materialize_grads=True)
 
     # A batch of each x once makes the mean over data exact; being small, it would show a
     # baseline that is not independent of its own sample.
     x = torch.arange(4)[:, None]
-    estimates = repeated_gradients(loss, x, 20_000)
-    names = ["model.encoder", "model.decoder", "model.prior", "model.data_prior"]
-    for part, expected in zip(names, exact, strict=True):
-        if expected is not None:
-            within_standard_errors(estimates[f"{part}.logits"], expected)
+    estimates = repeated_gradients(loss, x if family == "torch" else x.double(), 20_000)
+    names = {id(parameter): path for path, parameter in loss.named_parameters()}
+    for parameter, expected in zip(logits.values(), exact, strict=True):
+        if id(parameter) in names:
+            within_standard_errors(estimates.pop(names[id(parameter)]), expected)
+    # What is left are the anchors', which are given.
+    assert all("anchor" in path and (g == 0).all() for path, g in estimates.items())
 
 
 class BernoulliPrior(nn.Module):
@@ -764,3 +1001,343 @@ def test_leave_one_out_baseline_leaves_the_value_unchanged():
         return encoding, mm.mim(model.log_probs(model.decode(model.prior().sample((6,)))))
 
     close(value, sum(same_noise(by_hand, x)) / 2)
+
+
+# Mixtures as encoder or decoder: one component drawn, or a sum over all of them
+
+
+class BernoulliMixture(nn.Module):
+    """Two components of independent binary pixels; their draws have scores of their own."""
+
+    def __init__(self, features, pixels):
+        super().__init__()
+        self.network = mm.MLP(features, 2 + 2 * pixels, hidden=(3,))
+
+    def forward(self, condition):
+        logits, pixels = self.network(condition).tensor_split([2], -1)
+        return mm.Mixture(logits, OurBernoulli(2 * pixels.unflatten(-1, (2, -1))))
+
+
+def mixture_density(features, events):
+    network = mm.MLP(features, 2 * (1 + 2 * events), hidden=(3,))
+    conditional = mm.MixtureDensity(network, 2, floor=0.3)
+    with torch.no_grad():
+        # Components that lie apart and are not equally likely, but overlap: their log-density
+        # is smooth enough for the quadrature.
+        side = torch.tensor([[0.4], [-0.4]])
+        bias = torch.cat([side, 1.5 * side.expand(2, events), 0.5 * side.expand(2, events)], 1)
+        conditional.network[-1].weight.mul_(0.5)
+        conditional.network[-1].bias.copy_(bias.flatten())
+    return conditional
+
+
+def mixture_model(decoder, data_prior):
+    """z of one dimension; x of one dimension too, or two binary pixels."""
+    size = 1 if decoder == "density" else 2
+    parts = {"density": lambda: mixture_density(1, 1), "binary": lambda: BernoulliMixture(1, 2)}
+    parts["plain binary"] = lambda: mm.Bernoulli(mm.MLP(1, 2, hidden=(3,)))
+    return mm.Joint(
+        mixture_density(size, 1),
+        parts[decoder](),
+        mm.StandardNormal(1),
+        mm.GaussianMixture(1, 2) if data_prior == "explicit" else mm.Marginal(data_prior),
+    )
+
+
+def mixture_data(decoder):
+    if decoder == "density":
+        return torch.tensor([-1.2, -0.3, 0.4, 1.1])[:, None]
+    return torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+
+
+def support(distribution):
+    """Every value of a discrete distribution, (P, *event)."""
+    if isinstance(distribution, Categorical | OneHotCategorical):
+        size = distribution.log_probabilities.shape[-1]
+        variables = distribution.log_probabilities.shape[len(distribution.batch_shape) : -1]
+        values = torch.tensor(list(itertools.product(range(size), repeat=variables.numel())))
+        values = values.reshape(-1, *variables)
+        return values if isinstance(distribution, Categorical) else torch.eye(size)[values]
+    pixels = itertools.product((0.0, 1.0), repeat=distribution.event_shape.numel())
+    return torch.tensor(list(pixels))
+
+
+def outcomes(distribution, count):
+    """Values (P, N, *event) to sum over and their chances (P, N), differentiable."""
+    if distribution.event_shape != (1,):
+        values = support(distribution)
+        values = values[(slice(None), *[None] * len(distribution.batch_shape))]
+        values = values.expand(-1, *distribution.batch_shape, *distribution.event_shape)
+        return values, distribution.log_prob(values).exp()
+    nodes, weights = (torch.tensor(v) for v in np.polynomial.hermite_e.hermegauss(count))
+    normals = distribution.components
+    points = normals.loc[..., None, :] + normals.scale[..., None, :] * nodes[:, None]
+    chances = distribution.log_weights.exp()[..., None] * weights / weights.sum()
+    # From (N, K, count) to (K count, N).
+    return points.movedim(0, 2).flatten(0, 1), chances.movedim(0, 2).flatten(0, 1)
+
+
+def repeated_rows(rows, count):
+    return rows.expand(count, *rows.shape).flatten(0, 1)
+
+
+def exact_loss(model, objective, x, count=30):
+    """Expected loss by sums over pixels and Gauss-Hermite quadrature of each component."""
+
+    def expected(source, x, z, chances, **second):
+        sample = mm.Sample(x, z, source, **second)
+        return (chances * objective(model.log_probs(sample)).reshape(chances.shape)).sum(0)
+
+    z, chances = outcomes(model.encoder(x), count)
+    rows = repeated_rows(x, len(z))
+    encoding = expected("encoding", rows, z.flatten(0, 1), chances).mean()
+    if objective.sampling == "encoding":
+        return encoding
+    if isinstance(model.prior, mm.StandardNormal):
+        z, weights = (torch.tensor(v) for v in np.polynomial.hermite_e.hermegauss(count))
+        z = z[:, None]
+    else:
+        # The anchor is the prior, held fixed.
+        z, weights = (part.detach() for part in outcomes(model.prior(), count))
+    x, chances = outcomes(model.decoder(z), count)
+    weights = (weights / weights.sum()).repeat(len(x))
+    z, x, chances = repeated_rows(z, len(x)), x.flatten(0, 1), chances.flatten()
+    second = {}
+    if model.data_prior == mm.Marginal("importance"):
+        second_z, more = outcomes(model.encoder(x), count)
+        z, x = repeated_rows(z, len(second_z)), repeated_rows(x, len(second_z))
+        second = {"second_z": second_z.flatten(0, 1)}
+        chances = more * chances
+    decoding = expected("decoding", x, z, (chances * weights).reshape(-1, len(weights)), **second)
+    return 0.5 * (encoding + decoding.sum())
+
+
+MIXTURES = [
+    ("mim", "density", "explicit"),
+    ("ce", "density", "explicit"),
+    ("mim", "density", "importance"),
+    ("a-mim-one-sample", "density", "conditional"),
+    ("vae", "density", "conditional"),
+    ("mim", "binary", "conditional"),
+    ("mim", "binary", "importance"),
+    ("mim", "plain binary", "importance"),
+]
+
+
+@pytest.mark.parametrize("components", ["draw", "sum"])
+@pytest.mark.parametrize(("name", "decoder", "data_prior"), MIXTURES)
+def test_gradient_through_mixtures_is_unbiased(name, decoder, data_prior, components):
+    model, x, objective = (
+        mixture_model(decoder, data_prior),
+        mixture_data(decoder),
+        OBJECTIVES[name],
+    )
+    loss = mm.Loss(model, objective, components=components)
+    names, parameters = zip(*loss.named_parameters(), strict=True)
+    exact = torch.autograd.grad(exact_loss(model, objective, x), parameters, materialize_grads=True)
+    estimates = repeated_gradients(loss, x, 10_000)
+    for part, expected in zip(names, exact, strict=True):
+        within_standard_errors(estimates[part], expected)
+
+
+class OneHotNumbers(nn.Module):
+    """Numbers of three categories, (B, V), as vectors (B, 3V)."""
+
+    def forward(self, numbers):
+        return torch.eye(3)[numbers.long()].flatten(1)
+
+
+def categorical_model(decoder, data_prior):
+    """Two binary latents, one-hot; two binary pixels or two values of three categories."""
+    if decoder == "pixels":
+        network = mm.MLP(2, 4, hidden=(3,))
+        likelihood = mm.Bernoulli(nn.Sequential(nn.Flatten(), mm.MLP(4, 2, hidden=(3,))))
+        explicit = BernoulliPrior(2)
+    else:
+        network = nn.Sequential(OneHotNumbers(), mm.MLP(6, 4, hidden=(3,)))
+        likelihood = mm.Categorical(nn.Sequential(nn.Flatten(), mm.MLP(4, 6, hidden=(3,))), 3)
+        explicit = NumberPrior(torch.rand(2, 3))
+    prior = mm.LearnedOneHot((2, 2))
+    nn.init.normal_(prior.logits)
+    return mm.Joint(
+        mm.OneHotCategorical(network, 2, event_dims=2),
+        likelihood,
+        prior,
+        explicit if data_prior == "explicit" else mm.Marginal(data_prior),
+    )
+
+
+@pytest.mark.parametrize("decoder", ["pixels", "numbers"])
+@pytest.mark.parametrize(
+    ("name", "data_prior"),
+    [
+        ("mim", "explicit"),
+        ("mim", "importance"),
+        ("ce", "explicit"),
+        ("vae", "conditional"),
+        ("a-mim", "conditional"),
+    ],
+)
+def test_score_function_gradient_is_unbiased_with_several_categories(name, data_prior, decoder):
+    model, objective = categorical_model(decoder, data_prior), OBJECTIVES[name]
+    x = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    x = x.double() if decoder == "pixels" else x + torch.tensor([0.0, 1])
+    loss = mm.Loss(model, objective)
+    names, parameters = zip(*loss.named_parameters(), strict=True)
+    value = exact_loss(model, objective, x)
+    exact = torch.autograd.grad(value, parameters, materialize_grads=True)
+    within_standard_errors(loss(x.repeat(5_000, 1)).detach().reshape(-1, 4).mean(1), value.detach())
+    estimates = repeated_gradients(loss, x, 10_000)
+    for part, expected in zip(names, exact, strict=True):
+        within_standard_errors(estimates[part], expected)
+
+
+def square_deviations(gradients):
+    """For each repeat what it adds to the trace of the covariance of the gradient."""
+    return sum((g - g.mean(0)).square().flatten(1).sum(1) for g in gradients.values())
+
+
+@pytest.mark.parametrize("decoder", ["pixels", "numbers"])
+def test_baseline_lowers_the_variance_with_categories(decoder):
+    loss = mm.Loss(categorical_model(decoder, "conditional"), mm.MIM)
+    x = torch.zeros(8, 2)
+    # One datum alone has no others to compare with; eight such steps use as many samples.
+    alone = square_deviations(repeated_gradients(loss, x[:1], 4_000)) / 8
+    together = square_deviations(repeated_gradients(loss, x, 4_000))
+    gap = alone.mean() - together.mean()
+    assert gap > 5 * ((alone.var() + together.var()) / 4_000).sqrt()
+
+
+class Sorting(nn.Module):
+    """Dark pixels are at the prior's mean, light ones far from it."""
+
+    def forward(self, x):
+        logits = 3 * (x.sum(1, keepdim=True) - 1) * torch.tensor([-1.0, 1.0])
+        loc = torch.tensor([[0.0], [3.0]]).expand(len(x), 2, 1)
+        return mm.Mixture(logits, mm.DiagNormal(loc, torch.ones(2, 1)))
+
+
+def test_baseline_of_a_datum_is_one_for_all_its_components():
+    # The weights of the second latents' components depend on the pixels that are scored. With a
+    # baseline for each component, their sum would too, and have a gradient.
+    model = mixture_model("plain binary", "importance")
+    model.encoder = Sorting()
+    x = mixture_data("binary")[:2]
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    exact = torch.autograd.grad(exact_loss(model, mm.MIM, x), parameters)
+    estimates = repeated_gradients(mm.Loss(model, mm.MIM, components="sum"), x, 20_000)
+    for part, expected in zip(names, exact, strict=True):
+        within_standard_errors(estimates[f"model.{part}"], expected)
+
+
+@pytest.mark.parametrize("decoder", ["density", "binary"])
+def test_quadrature_of_mixtures_has_converged(decoder):
+    model, x = mixture_model(decoder, "conditional"), mixture_data(decoder)
+    fewer, more = (
+        torch.autograd.grad(exact_loss(model, mm.MIM, x, count), list(model.encoder.parameters()))
+        for count in (30, 45)
+    )
+    # The standard errors of the test above are some 3e-3.
+    torch.testing.assert_close(fewer, more, rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("components", ["draw", "sum"])
+@pytest.mark.parametrize(("name", "decoder", "data_prior"), MIXTURES)
+def test_loss_of_mixtures_is_estimated_without_bias(name, decoder, data_prior, components):
+    model, x, objective = (
+        mixture_model(decoder, data_prior),
+        mixture_data(decoder),
+        OBJECTIVES[name],
+    )
+    with torch.no_grad():
+        expected = exact_loss(model, objective, x)
+        # Means over the four data, each as often as the others, are independent of each other.
+        value = mm.Loss(model, objective, components=components)(x.repeat(10_000, 1))
+    within_standard_errors(value.reshape(-1, 4).mean(1), expected)
+
+
+@pytest.mark.parametrize(("name", "decoder", "data_prior"), MIXTURES)
+def test_a_sum_over_components_has_the_gradient_of_a_draw_with_less_variance(
+    name, decoder, data_prior
+):
+    model, x = mixture_model(decoder, data_prior), mixture_data(decoder)
+    drawn, summed = (
+        repeated_gradients(mm.Loss(model, OBJECTIVES[name], components=how), x, 4_000)
+        for how in ("draw", "sum")
+    )
+    for part, gradient in drawn.items():
+        within_standard_errors(gradient - summed[part], 0.0)
+    total_variance = [sum(g.var(0).sum() for g in each.values()) for each in (drawn, summed)]
+    # Between 0.4 and 0.65, to some per cent.
+    assert total_variance[1] < 0.8 * total_variance[0]
+
+
+@pytest.mark.parametrize("data_prior", ["explicit", "conditional", "importance"])
+@pytest.mark.parametrize("name", ["mim", "ce", "a-mim-one-sample", "vae+h"])
+def test_gradient_of_a_sum_over_components_is_the_derivative_of_the_loss(name, data_prior):
+    # No score is left where the components are reparameterised.
+    loss = mm.Loss(mixture_model("density", data_prior), OBJECTIVES[name], components="sum")
+    x = mixture_data("density")
+    assert_gradient_is_the_derivative(loss, x)
+    assert_gradient_is_the_derivative(loss, x, 0.4)
+    assert_gradient_is_the_derivative(loss, x, mm.Annealing(0.4, ("q_z_given_x", "q_x")))
+
+
+@pytest.mark.parametrize("data_prior", ["explicit", "conditional", "importance"])
+def test_a_sum_over_components_weighs_what_each_of_them_gives(data_prior):
+    model, x = mixture_model("density", data_prior), mixture_data("density")
+    annealing = mm.Annealing(0.3, ("q_z_given_x", "q_x"), halves="sum")
+
+    def by_hand(x):
+        z, _, _ = mm.draw(model.encoder(x).components)
+        weights = model.encoder(x).log_weights.exp()
+        value = torch.zeros(len(x))
+        for k in range(2):
+            lp = model.log_probs(mm.Sample(x, z[:, k], "encoding"))
+            value += weights[:, k] * mm.MIM(lp, annealing.beta, annealing.terms)
+        z = model.prior().sample((len(x),))
+        drawn, _, _ = mm.draw(model.decoder(z).components)
+        weights = model.decoder(z).log_weights.exp()
+        # The second latents come for all rows at once, those of the first component first.
+        rows = drawn.movedim(1, 0).flatten(0, 1)
+        second = model.encoder(rows)
+        others = mm.draw(second.components).value if data_prior == "importance" else None
+        for k in range(2):
+            for j in range(2 if data_prior == "importance" else 1):
+                other, weight = None, weights[:, k]
+                if others is not None:
+                    own = slice(k * len(x), (k + 1) * len(x))
+                    other = others[own, j]
+                    weight = weight * second.log_weights.exp()[own, j]
+                lp = model.log_probs(mm.Sample(drawn[:, k], z, "decoding", second_z=other))
+                value += weight * mm.MIM(lp, annealing.beta, annealing.terms)
+        return value
+
+    loss = mm.Loss(model, mm.MIM, components="sum")
+    close(same_noise(loss, x, annealing), same_noise(by_hand, x))
+
+
+def test_a_sum_over_one_component_is_the_loss_of_a_gaussian():
+    network, x = mm.MLP(2, 6, hidden=(4,)), torch.randn(5, 2)
+    shifted = nn.Sequential(network, nn.ConstantPad1d((1, 0), 0.7))
+    decoder, prior = mm.Gaussian(mm.MLP(3, 4)), mm.LearnedNormal(3)
+    for marginal in (mm.Marginal(), mm.Marginal("importance")):
+        gaussian = mm.Joint(mm.Gaussian(network), decoder, prior, marginal)
+        mixture = mm.Joint(mm.MixtureDensity(shifted, 1), decoder, prior, marginal)
+        close(
+            same_noise(mm.Loss(mixture, mm.MIM, components="sum"), x),
+            same_noise(mm.Loss(gaussian, mm.MIM), x),
+        )
+
+
+def test_a_sum_over_components_changes_nothing_without_mixtures():
+    model, x = small_model(mm.Marginal("importance"), mm.GaussianMixture(3, 4)), torch.randn(6, 2)
+    close(
+        same_noise(mm.Loss(model, mm.MIM, components="sum"), x),
+        same_noise(mm.Loss(model, mm.MIM), x),
+    )
+
+
+def test_what_to_do_with_components_is_one_of_two():
+    with pytest.raises(ValueError, match='components must be "draw" or "sum", got \'score\''):
+        mm.Loss(small_model(), mm.MIM, components="score")

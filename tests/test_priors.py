@@ -3,10 +3,11 @@
 import pytest
 import torch
 from oracles import within_standard_errors
+from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import mimachine as mm
-from mimachine.priors import sample_without_gradient
+from mimachine.priors import sample_without_gradient, without_gradient
 
 
 def close(actual, expected):
@@ -41,8 +42,10 @@ def test_the_standard_normal_has_nothing_to_learn_or_save():
         lambda: mm.LearnedNormal(3),
         lambda: mm.GaussianMixture(3, 4),
         lambda: mm.VampPrior(mm.Gaussian(mm.MLP(2, 6)), torch.zeros(4, 2)),
+        lambda: mm.UniformOneHot(3),
+        lambda: mm.LearnedOneHot(3),
     ],
-    ids=["standard", "learned", "mixture", "vamp"],
+    ids=["standard", "learned", "mixture", "vamp", "uniform one-hot", "learned one-hot"],
 )
 def test_priors_follow_their_module_to_another_dtype(make):
     prior = make()
@@ -90,6 +93,30 @@ def test_every_parameter_of_a_learned_prior_gets_a_gradient(make):
         prior().log_prob(torch.randn(5, 2)).sum(), list(prior.parameters())
     )
     assert all(g.abs().sum() > 0 for g in gradients)
+
+
+@pytest.mark.parametrize("make", [mm.UniformOneHot, mm.LearnedOneHot])
+@pytest.mark.parametrize("shape", [4, (3, 4)])
+def test_one_hot_priors_start_with_all_categories_as_likely(make, shape):
+    prior = make(shape)()
+    assert prior.batch_shape == ()
+    assert prior.event_shape == torch.zeros(shape).shape
+    values = prior.sample((7,))
+    variables = prior.event_shape[:-1].numel()
+    close(prior.log_prob(values), torch.full((7,), -variables * torch.tensor(4.0).log().item()))
+    assert bool(list(make(shape).parameters())) == (make is mm.LearnedOneHot)
+
+
+def test_learned_one_hot_uses_its_logits():
+    prior = mm.LearnedOneHot((2, 3))
+    with torch.no_grad():
+        prior.logits.normal_()
+    values = torch.eye(3)[torch.tensor([[0, 1], [2, 2], [1, 0]])]
+    expected = (prior.logits.log_softmax(-1) * values).sum((1, 2))
+    close(prior().log_prob(values), expected)
+    # The derivative of a log-probability with respect to its logits.
+    gradient = torch.autograd.grad(prior().log_prob(values[0]), prior.logits)[0]
+    close(gradient, (values[0] - prior.logits.softmax(-1)).detach())
 
 
 def vamp(components=4):
@@ -145,6 +172,55 @@ def test_vamp_prior_draws_from_every_posterior():
     draws = prior().sample((5_000,))
     within_standard_errors((draws[:, 0] > 0).double(), 0.5)
     within_standard_errors(draws.abs().double(), 100.0)
+
+
+def test_a_fixed_prior_is_its_distribution_wherever_the_module_goes():
+    given = mm.Mixture(torch.zeros(3), mm.DiagNormal(torch.randn(3, 2), torch.ones(3, 2)))
+    prior = mm.Fixed(given)
+    value = torch.randn(5, 2)
+    assert prior() is given
+    assert not list(prior.parameters())
+    model = mm.Joint(mm.Gaussian(mm.MLP(2, 2)), mm.Gaussian(mm.MLP(1, 4)), mm.StandardNormal(1))
+    loss = mm.Loss(model, mm.SYMMETRIC_KL, data_anchor=prior).double()
+    assert loss.data_anchor().log_prob(value.double()).dtype == torch.float64
+    assert loss.data_anchor().sample().dtype == torch.float64
+    close(loss.data_anchor().log_prob(value.double()).float(), given.log_prob(value))
+    # The distribution that was given is left as it was.
+    assert given.log_prob(value).dtype == torch.float32
+    assert loss(value.double()).dtype == torch.float64
+    nested = mm.Fixed(Independent(Normal(torch.zeros(2), torch.ones(2)), 1)).double()
+    assert nested().sample().dtype == torch.float64
+
+
+class Twice(nn.Module):
+    """A prior that has one part in two places, and one parameter in two parts."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.tied = nn.Linear(1, 3), nn.Linear(1, 3)
+        self.again, self.tied.weight = self.first, self.first.weight
+
+    def forward(self):
+        loc = self.first(torch.ones(1)) + self.again(torch.ones(1)) + self.tied(torch.ones(1))
+        return mm.DiagNormal(loc, torch.ones(3))
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: mm.LearnedNormal(3), lambda: mm.GaussianMixture(3), lambda: vamp(), Twice]
+)
+def test_the_density_of_an_anchor_has_a_gradient_to_the_value_alone(make):
+    prior = make()
+    before = dict(prior.named_parameters(remove_duplicate=False))
+    value = torch.randn(4, 3, requires_grad=True)
+    log_prob = without_gradient(prior).log_prob(value)
+    close(log_prob, prior().log_prob(value))
+    gradients = torch.autograd.grad(log_prob.sum(), [value, *prior.parameters()], allow_unused=True)
+    assert gradients[0].abs().sum() > 0
+    assert all(g is None for g in gradients[1:])
+    # The module is left as it was: its parameters are in their places, and learn elsewhere.
+    after = dict(prior.named_parameters(remove_duplicate=False))
+    assert all(after[name] is before[name] for name in before | after)
+    assert prior().log_prob(value).requires_grad
 
 
 def test_samples_for_the_anchor_carry_no_gradient():

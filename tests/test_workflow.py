@@ -103,6 +103,8 @@ def test_the_gaussian_floor_follows_the_data():
         (replace(quick(), data=Data("digts")), "did you mean 'digits'"),
         (quick("digits", prior="vampprior", components=5000), "components must be at most 1257"),
         (replace(quick("digits"), data=replace(default("digits").data, fresh=True)), "is known"),
+        (quick("digits", "symmetric-kl"), r"symmetric-kl needs data whose P\(x\) is known"),
+        (quick("digits", "mim-h-true"), r"mim-h-true needs data whose P\(x\) is known"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
