@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from mimachine.conditionals import MixtureDensity as MixtureDensity
     from mimachine.conditionals import OneHotCategorical as OneHotCategorical
     from mimachine.datasets import Dataset as Dataset
+    from mimachine.decomposition import Decomposition as Decomposition
+    from mimachine.decomposition import decompose as decompose
+    from mimachine.decomposition import (
+        geometric_mean_log_normaliser as geometric_mean_log_normaliser,
+    )
     from mimachine.distributions import DiagNormal as DiagNormal
     from mimachine.distributions import Draw as Draw
     from mimachine.distributions import Mixture as Mixture
@@ -32,6 +37,15 @@ if TYPE_CHECKING:
     from mimachine.experiment import Experiment as Experiment
     from mimachine.fitting import History as History
     from mimachine.fitting import fit as fit
+    from mimachine.flows import Flow as Flow
+    from mimachine.flows import FlowConditional as FlowConditional
+    from mimachine.flows import FlowPrior as FlowPrior
+    from mimachine.flows import InvertibleGaussian as InvertibleGaussian
+    from mimachine.flows import InvertibleMap as InvertibleMap
+    from mimachine.flows import MaskedAutoregressive as MaskedAutoregressive
+    from mimachine.flows import NeuralSpline as NeuralSpline
+    from mimachine.flows import RealNVP as RealNVP
+    from mimachine.flows import invertible_pair as invertible_pair
     from mimachine.information import MutualInformation as MutualInformation
     from mimachine.information import mutual_information as mutual_information
     from mimachine.joint import Joint as Joint
@@ -118,6 +132,17 @@ _MODULES = {
         "UniformOneHot",
         "VampPrior",
     ),
+    "flows": (
+        "Flow",
+        "FlowConditional",
+        "FlowPrior",
+        "InvertibleGaussian",
+        "InvertibleMap",
+        "MaskedAutoregressive",
+        "NeuralSpline",
+        "RealNVP",
+        "invertible_pair",
+    ),
     "joint": (
         "Joint",
         "LogProbs",
@@ -158,6 +183,11 @@ _MODULES = {
     "likelihood": (
         "LogLikelihood",
         "log_likelihood",
+    ),
+    "decomposition": (
+        "Decomposition",
+        "decompose",
+        "geometric_mean_log_normaliser",
     ),
     "information": (
         "MutualInformation",

@@ -11,7 +11,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle
+from matplotlib.patches import Circle, FancyArrowPatch
 from torch import Tensor
 
 from mimachine.datasets import Dataset
@@ -20,10 +20,12 @@ from mimachine.joint import Joint
 from mimachine.randomness import derived_seed, forked
 from mimachine.representation import codes
 
-__all__ = ["image_reconstructions", "image_samples", "loss_curves", "plane"]
+__all__ = ["factorisations", "image_reconstructions", "image_samples", "loss_curves", "plane"]
 
 _NUM_POINTS = 200
 _RED, _GREEN, _BLUE, _GREY = "#c8342b", "#2d8a4e", "#2b5fa8", "#555555"
+# Places and size of the nodes in the diagram of the factorisations.
+_X, _Z, _RADIUS = (0.0, 0.0), (0.0, 1.5), 0.24
 
 
 def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
@@ -98,6 +100,99 @@ def image_samples(samples: Mapping[str, Tensor], data: Dataset, columns: int = 8
         _show(axis, _tiled(images, shape, columns), data.ink)
         axis.set_title(name)
     return figure
+
+
+def factorisations() -> Figure:
+    """What MIM learns, as in the paper's figure 6: two factorisations of one joint distribution.
+
+    Left the encoding factorisation, in the middle the decoding one, right the distribution M_S
+    of Eq. (4) that samples come from. An anchor, P(x) or P(z), gives samples; the model prior
+    beside it, q(x) or p(z), is evaluated at them.
+    """
+    figure, axes = _panels(1, 3, width=3.0, height=3.45)
+    titles = ("encoding", "decoding", "what is sampled")
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set(xlim=(-1.35, 1.35), ylim=(-0.8, 2.3), aspect="equal")
+        axis.axis("off")
+        axis.text(0, 2.1, title, fontsize=12, horizontalalignment="center")
+        _node(axis, _X, "$x$", "#e6e6e6")
+        _node(axis, _Z, "$z$", "white")
+    encoding, decoding, samples = axes[0]
+    for axis, end, letter, model in ((encoding, _X, "x", "q"), (decoding, _Z, "z", "p")):
+        _entry(axis, end, f"$P({letter})$", "black", left=True)
+        _entry(axis, end, f"${model}({letter})$", _GREY, left=False)
+    _edge(encoding, _X, _Z, "$q(z|x)$", _GREEN)
+    _edge(decoding, _Z, _X, "$p(x|z)$", _RED)
+    for end, letter in ((_X, "x"), (_Z, "z")):
+        _entry(samples, end, f"$P({letter})$", "black", left=True)
+    _edge(samples, _X, _Z, "$q(z|x)$", _GREEN, bend=-0.22)
+    _edge(samples, _Z, _X, "$p(x|z)$", _RED, bend=-0.22)
+    for axis, line in (
+        (encoding, "$q(x,z) = q(z|x)\\,q(x)$"),
+        (decoding, "$p(x,z) = p(x|z)\\,p(z)$"),
+        (samples, "$M_S = \\frac{1}{2}\\,q(z|x)P(x) + \\frac{1}{2}\\,p(x|z)P(z)$"),
+    ):
+        axis.text(0, -0.66, line, fontsize=11, horizontalalignment="center")
+    return figure
+
+
+def _node(axis: Axes, place: tuple[float, float], name: str, colour: str) -> None:
+    axis.add_patch(Circle(place, _RADIUS, facecolor=colour, edgecolor="black", linewidth=1.2))
+    axis.text(*place, name, fontsize=14, ha="center", va="center")
+
+
+def _entry(axis: Axes, node: tuple[float, float], name: str, colour: str, left: bool) -> None:
+    """An arrow into a node from the side: from an anchor on the left, dashed from a prior."""
+    side = -1 if left else 1
+    far, near = (side * 0.78, node[1]), (side * (_RADIUS + 0.03), node[1])
+    _arrow(axis, far, near, colour, "-" if left else "--")
+    _label(axis, (side * 0.83, node[1]), name, colour, left)
+
+
+def _edge(
+    axis: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    name: str,
+    colour: str,
+    bend: float = 0.0,
+) -> None:
+    """An arrow from node to node, bent to its left by a share of its length."""
+    up = 1 if end[1] > start[1] else -1
+    gap = up * (_RADIUS + 0.04)
+    shift = -0.1 * up if bend else 0.0
+    _arrow(axis, (shift, start[1] + gap), (shift, end[1] - gap), colour, "-", bend)
+    left = bool(bend) and up > 0
+    offset = (-1 if left else 1) * (0.3 if bend else 0.1)
+    _label(axis, (offset, (start[1] + end[1]) / 2), name, colour, left)
+
+
+def _label(axis: Axes, place: tuple[float, float], name: str, colour: str, left: bool) -> None:
+    """Text that ends, or else begins, at a place."""
+    axis.text(*place, name, color=colour, fontsize=12, va="center", ha="right" if left else "left")
+
+
+def _arrow(
+    axis: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    colour: str,
+    line: str,
+    bend: float = 0.0,
+) -> None:
+    patch = FancyArrowPatch(
+        start,
+        end,
+        arrowstyle="-|>",
+        mutation_scale=13,
+        shrinkA=0,
+        shrinkB=0,
+        color=colour,
+        linestyle=line,
+        linewidth=1.5,
+        connectionstyle=f"arc3,rad={bend}",
+    )
+    axis.add_patch(patch)
 
 
 def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:

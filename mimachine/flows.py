@@ -1,0 +1,383 @@
+"""Normalising flows as priors and conditionals, and Gaussians whose means invert each other.
+
+The transformations are zuko's (the extra `flow`), which this file alone imports, when the first
+flow is made. The distribution is our own: its noise is drawn out of place, which
+`torch.vmap(randomness="different")` needs.
+
+Flows expect values of order one, as standardised data are: the splines are the identity outside
+[-bound, bound]. Nothing but the transformations' smallest slope, 1/1000 each, keeps a flow from
+being arbitrarily narrow; it has no floor as `Gaussian` has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any, Protocol
+
+import torch
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution, Transform
+
+from mimachine.distributions import DiagNormal, StandardNormal, draw
+
+__all__ = [
+    "Flow",
+    "FlowConditional",
+    "FlowPrior",
+    "InvertibleGaussian",
+    "InvertibleMap",
+    "MaskedAutoregressive",
+    "NeuralSpline",
+    "RealNVP",
+    "invertible_pair",
+]
+
+
+def _zuko() -> ModuleType:
+    """The package, imported without its side effect on torch.
+
+    Importing it switches the validation of arguments off for all distributions of the process.
+    """
+    validation = Distribution._validate_args
+    try:
+        import zuko
+    except ImportError as error:
+        raise ImportError(
+            "normalising flows need the package zuko: pip install mimachine[flow]"
+        ) from error
+    finally:
+        Distribution.set_default_validate_args(validation)
+    return zuko  # type: ignore[no-any-return]
+
+
+class FlowKind(Protocol):
+    """How the layers of a flow transform."""
+
+    def layer(self, features: int, **options: Any) -> nn.Module:
+        """One layer, a lazy transformation of zuko's."""
+        ...
+
+
+@dataclass(frozen=True)
+class NeuralSpline:
+    """Autoregressive layers of monotonic rational-quadratic splines.
+
+    Attributes:
+        bins: Number of bins of each spline.
+        bound: The splines act on [-bound, bound].
+        passes: Passes that sampling takes; None: one for each feature, fully autoregressive. With
+            2 the second half of the features depends on the first half alone.
+
+    References:
+        Neural Spline Flows (Durkan et al., 2019), https://arxiv.org/abs/1906.04032
+    """
+
+    bins: int = 8
+    bound: float = 5.0
+    passes: int | None = None
+
+    def layer(self, features: int, **options: Any) -> nn.Module:
+        """One layer."""
+        spline = partial(_zuko().transforms.MonotonicRQSTransform, bound=self.bound)
+        shapes = [(self.bins,), (self.bins,), (self.bins - 1,)]
+        return _autoregressive(features, self.passes, univariate=spline, shapes=shapes, **options)
+
+
+@dataclass(frozen=True)
+class MaskedAutoregressive:
+    """Autoregressive layers of shifts and scales; sampling takes a pass for each feature.
+
+    References:
+        Masked Autoregressive Flow for Density Estimation (Papamakarios et al., 2017),
+        https://arxiv.org/abs/1705.07057
+    """
+
+    def layer(self, features: int, **options: Any) -> nn.Module:
+        """One layer."""
+        return _autoregressive(features, None, **options)
+
+
+@dataclass(frozen=True)
+class RealNVP:
+    """Coupling layers of shifts and scales, one half of the features given the other.
+
+    They are masked autoregressive layers of two passes: zuko's own coupling layers pick features
+    by masks, which `torch.vmap` cannot do for an ensemble.
+
+    References:
+        Density estimation using Real NVP (Dinh et al., 2016), https://arxiv.org/abs/1605.08803
+    """
+
+    def layer(self, features: int, **options: Any) -> nn.Module:
+        """One layer."""
+        return _autoregressive(features, 2, **options)
+
+
+def _autoregressive(features: int, passes: int | None, **options: Any) -> nn.Module:
+    module: nn.Module = _zuko().flows.MaskedAutoregressiveTransform(
+        features, passes=passes, **options
+    )
+    return module
+
+
+class _Layers(nn.Module):
+    """Layers of a flow, the order of the features reversed from each to the next."""
+
+    def __init__(
+        self, features: int, context: int, transforms: int, hidden: Sequence[int], kind: FlowKind
+    ) -> None:
+        super().__init__()
+        for name, value in (("features", features), ("transforms", transforms)):
+            if value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
+        forwards = torch.arange(features)
+        # Smooth where zuko's default, ReLU, has corners, which the density would show.
+        options = {"context": context, "hidden_features": tuple(hidden), "activation": nn.SiLU}
+        self.layers = nn.ModuleList(
+            kind.layer(features, order=forwards.flip(0) if i % 2 else forwards, **options)
+            for i in range(transforms)
+        )
+        self._described = (
+            f"{features}, {f'context={context}, ' * bool(context)}transforms={transforms}, "
+            f"hidden={tuple(hidden)}, kind={kind}"
+        )
+
+    def forward(self, context: Tensor | None = None) -> Transform:
+        """The map from values to noise."""
+        transform: Transform = _zuko().transforms.ComposedTransform(
+            *(layer(context) for layer in self.layers)
+        )
+        return transform
+
+    def __repr__(self) -> str:
+        # The layers' own would draw from the global generator.
+        return f"layers({self._described})"
+
+
+class Flow(Distribution):
+    """Distribution of x where f(x) is standard normal.
+
+    Args:
+        transform: The map f, from values to noise.
+        base: Distribution of the noise, with the batch's shape.
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    has_rsample = True
+
+    def __init__(self, transform: Transform, base: StandardNormal | DiagNormal) -> None:
+        # zuko gives every transformation a method `call_and_ladj`, which type checkers do not see.
+        self.transform: Any = transform
+        self.base = base
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Flow:
+        """The same distribution with a larger batch."""
+        return Flow(self.transform, self.base.expand(batch_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats, shape (*sample, *batch)."""
+        shape = torch.broadcast_shapes(value.shape, self.batch_shape + self.event_shape)
+        noise, log_det = self.transform.call_and_ladj(value.expand(shape))
+        return self.base.log_prob(noise) + log_det  # type: ignore[no-any-return]
+
+    def rsample_and_log_prob(self, sample_shape: Any = Size()) -> tuple[Tensor, Tensor]:
+        """Reparameterised values with their log-densities, without inverting them again."""
+        noise, log_prob, _ = draw(self.base, Size(sample_shape))
+        value, log_det = self.transform.inv.call_and_ladj(noise)
+        return value, log_prob - log_det
+
+    def rsample(self, sample_shape: Any = Size()) -> Tensor:
+        """Reparameterised values, shape (*sample_shape, *batch, *event)."""
+        value: Tensor = self.transform.inv(self.base.rsample(Size(sample_shape)))
+        return value
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Values without gradient, shape (*sample_shape, *batch, *event)."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+
+class FlowPrior(nn.Module):
+    """Normalising flow as a prior, p(z) or q(x).
+
+    Args:
+        features: Number of features D.
+        transforms: Number of layers.
+        hidden: Sizes of the hidden layers of each layer's network.
+        kind: `NeuralSpline`, `MaskedAutoregressive` or `RealNVP`.
+
+    Raises:
+        ImportError: If zuko is not installed.
+
+    Example:
+        >>> mm.FlowPrior(2, kind=mm.RealNVP())().sample((5,)).shape
+        torch.Size([5, 2])
+    """
+
+    loc: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        transforms: int = 3,
+        hidden: Sequence[int] = (64, 64),
+        kind: FlowKind = NeuralSpline(),
+    ) -> None:
+        super().__init__()
+        self.layers = _Layers(features, 0, transforms, hidden, kind)
+        # Not saved with the weights: a constant, kept as a buffer to follow `.to()`.
+        self.register_buffer("loc", torch.zeros(features), persistent=False)
+
+    def forward(self) -> Flow:
+        """Distribution of batch shape ()."""
+        return Flow(self.layers(), StandardNormal(self.loc))
+
+
+class FlowConditional(nn.Module):
+    """Normalising flow given a context, as an encoder q(z|x) or a decoder p(x|z).
+
+    Args:
+        features: Number of features D of what is generated.
+        context: Number of features of the context.
+        transforms: Number of layers.
+        hidden: Sizes of the hidden layers of each layer's network.
+        kind: `NeuralSpline`, `MaskedAutoregressive` or `RealNVP`.
+        network: Makes the context, (B, context), of a condition; by default the condition is it.
+
+    Raises:
+        ImportError: If zuko is not installed.
+
+    Example:
+        >>> encoder = mm.FlowConditional(2, context=784)
+        >>> encoder(torch.zeros(5, 784)).sample().shape
+        torch.Size([5, 2])
+    """
+
+    loc: Tensor
+
+    def __init__(
+        self,
+        features: int,
+        context: int,
+        transforms: int = 3,
+        hidden: Sequence[int] = (64, 64),
+        kind: FlowKind = NeuralSpline(),
+        network: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if context < 1:
+            raise ValueError(f"context must be 1 or more, got {context}")
+        self.context, self.network = context, nn.Identity() if network is None else network
+        self.layers = _Layers(features, context, transforms, hidden, kind)
+        self.register_buffer("loc", torch.zeros(features), persistent=False)
+
+    def forward(self, condition: Tensor) -> Flow:
+        """Distribution of batch shape (B,) given (B, ...)."""
+        context = self.network(condition)
+        if context.shape != (len(condition), self.context):
+            raise ValueError(
+                f"FlowConditional: the context must have shape ({len(condition)}, {self.context})"
+                f", got {tuple(context.shape)}"
+            )
+        return Flow(self.layers(context), StandardNormal(self.loc).expand((len(condition),)))
+
+
+class InvertibleMap(nn.Module):
+    """Invertible map of D features to D features.
+
+    Args:
+        features: Number of features D.
+        transforms: Number of layers.
+        hidden: Sizes of the hidden layers of each layer's network.
+        kind: `RealNVP`, the cheapest in both directions, `NeuralSpline` or
+            `MaskedAutoregressive`.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        transforms: int = 4,
+        hidden: Sequence[int] = (64, 64),
+        kind: FlowKind = RealNVP(),
+    ) -> None:
+        super().__init__()
+        self.features = features
+        self.layers = _Layers(features, 0, transforms, hidden, kind)
+
+    def forward(self, value: Tensor) -> Tensor:
+        """Map (..., D) to (..., D)."""
+        mapped: Tensor = self.layers()(value)
+        return mapped
+
+    def inverse(self, value: Tensor) -> Tensor:
+        """Map (..., D) back to (..., D)."""
+        mapped: Tensor = self.layers().inv(value)
+        return mapped
+
+    def log_abs_det_jacobian(self, value: Tensor, inverse: bool = False) -> Tensor:
+        """Log of the absolute value of the Jacobian's determinant at (..., D), shape (...)."""
+        transform = self.layers()
+        log_det: Tensor = (transform.inv if inverse else transform).call_and_ladj(value)[1]
+        return log_det
+
+
+class InvertibleGaussian(nn.Module):
+    """Diagonal Gaussian whose mean is an invertible map of its condition.
+
+    The standard deviations are learned, one for each feature and the same at every condition.
+
+    Args:
+        mean: The map.
+        inverse: Whether the mean is the inverse of the map.
+        floor: Smallest standard deviation. The MIM loss of continuous data has no lower bound
+            without it.
+    """
+
+    floor: Tensor
+
+    def __init__(
+        self, mean: InvertibleMap, inverse: bool = False, floor: float | Tensor = 1e-3
+    ) -> None:
+        super().__init__()
+        if not torch.as_tensor(floor >= 0).all():
+            raise ValueError(f"floor must be 0 or more, got {floor}")
+        self.mean, self.inverse = mean, inverse
+        self.log_scale = nn.Parameter(torch.zeros(mean.features))
+        floor = torch.as_tensor(floor, dtype=torch.get_default_dtype()).clone()
+        # A buffer, so that it is saved with the weights: likelihoods depend on it.
+        self.register_buffer("floor", floor)
+
+    def forward(self, condition: Tensor) -> DiagNormal:
+        """Distribution of batch shape (B,) given (B, D)."""
+        mean = self.mean.inverse(condition) if self.inverse else self.mean(condition)
+        return DiagNormal(mean, self.log_scale.exp() + self.floor)
+
+
+def invertible_pair(
+    features: int,
+    transforms: int = 4,
+    hidden: Sequence[int] = (64, 64),
+    kind: FlowKind = RealNVP(),
+    floor: float | Tensor = 1e-3,
+) -> tuple[InvertibleGaussian, InvertibleGaussian]:
+    """Encoder N(f(x), σ²) and decoder N(f⁻¹(z), s²) that share one invertible map f.
+
+    Their means are each other's inverse, so a code's mean decodes to the datum itself; what is
+    left to learn is where the codes lie, and how wide the two are.
+
+    Args:
+        features: Number of features of x and of z.
+        transforms: Number of layers of f.
+        hidden: Sizes of the hidden layers of each layer's network.
+        kind: What the layers are, see `InvertibleMap`.
+        floor: Smallest standard deviation of both.
+
+    Raises:
+        ImportError: If zuko is not installed.
+    """
+    mean = InvertibleMap(features, transforms, hidden, kind)
+    return InvertibleGaussian(mean, floor=floor), InvertibleGaussian(mean, True, floor)
