@@ -262,3 +262,25 @@ def test_floors_of_learned_priors_must_not_be_negative():
     for make in (mm.LearnedNormal, mm.GaussianMixture):
         with pytest.raises(ValueError, match="floor must be 0 or more, got -1"):
             make(2, floor=-1.0)
+
+
+class Moving(nn.Module):
+    """A source of latents whose samples have a gradient to where it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(1))
+
+    def sample(self, shape):
+        return self.loc + torch.randn(*shape, 1)
+
+    def forward(self):
+        return self
+
+
+def test_an_anchor_is_given_even_if_its_samples_have_a_gradient():
+    model = mm.Joint(mm.Gaussian(mm.MLP(2, 2)), mm.Gaussian(mm.MLP(1, 4)), mm.StandardNormal(1))
+    anchor = Moving()
+    mm.Loss(model, mm.MIM, anchor)(torch.randn(5, 2)).mean().backward()
+    assert anchor.loc.grad is None
+    assert all(parameter.grad is not None for parameter in model.parameters())

@@ -1,0 +1,380 @@
+"""Whether the tests see a wrong sign, a lost factor or a swapped term in the mathematics.
+
+Each mutant is one change of one place of the package, made in a temporary copy of it, against which
+the tests named beside it run. A mutant that they pass "survived": a law is missing, or the change
+changes nothing, and then the list says why. The exit status is 1 if a survivor is not explained.
+
+    python benchmarks/mutation_check.py --out results/mutation-check.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+# A mutant may make a loop endless; the slowest file here takes half a minute.
+TIME_LIMIT = 300
+
+
+class Mutant(NamedTuple):
+    """A change of a file, `old` for `new`; `why` if nothing can be seen of it."""
+
+    file: str
+    old: str
+    new: str
+    why: str = ""
+
+
+# By file: which tests to run, and (old, new) or (old, new, why) for each mutant. The old text has
+# to be in the file once.
+MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
+    "objectives.py": (
+        ["test_objectives.py"],
+        [
+            # Eq. 8 and 12
+            ("return -0.5 * (lp.p_x_given_z + lp.q_z", "return -1.0 * (lp.p_x_given_z + lp.q_z"),
+            ("(lp.p_x_given_z + lp.q_z_given_x + _sc", "(lp.p_x_given_z - lp.q_z_given_x + _sc"),
+            ("_scaled(lp.q_x + lp.p_z, beta))", "_scaled(lp.q_x, beta) + lp.p_z)"),
+            ("_scaled(lp.q_x + lp.p_z, beta))", "_scaled(lp.q_x - lp.p_z, beta))"),
+            # Eq. 7
+            ("encoding = lp.q_z_given_x + beta * lp.q_x", "encoding = lp.q_z_given_x + lp.q_x"),
+            (
+                "decoding = lp.p_x_given_z + beta * lp.p_z",
+                "decoding = lp.p_x_given_z + beta * lp.q_x",
+            ),
+            ("math.log(2) - torch.logaddexp", "-torch.logaddexp"),
+            (
+                "torch.logaddexp(encoding, decoding)",
+                "torch.log(encoding.exp() + decoding.exp())",
+            ),
+            # Eq. 1 and 24
+            ("_scaled(lp.q_z_given_x - lp.p_z, beta)", "_scaled(lp.q_z_given_x + lp.p_z, beta)"),
+            ("lp.p_z, beta) - lp.p_x_given_z", "lp.p_z, beta) + lp.p_x_given_z"),
+            (
+                "_scaled(lp.q_z_given_x - lp.p_z, beta) - lp.p_x_given_z",
+                "_scaled(lp.q_z_given_x - lp.p_z - lp.p_x_given_z, beta)",
+            ),
+            ("return vae(lp, beta * self.weight)", "return vae(lp, self.weight)"),
+            # E.1
+            ("return -(lp.q_z_given_x + lp.q_x)", "return -(lp.p_x_given_z + lp.p_z)"),
+            ("return cross_entropy(lp)\n", "return mim(lp)\n"),
+            ('return -joint_entropy(lp, "mixture")', 'return joint_entropy(lp, "mixture")'),
+            ('return joint_entropy(lp, "encoding")', 'return joint_entropy(lp, "mixture")'),
+            ("value + beta * self.regulariser(", "value + self.regulariser("),
+            # What the objectives consist of
+            ('\nMIM = Objective(mim, "mixture")', '\nMIM = Objective(mim, "encoding")'),
+            ('\nA_MIM = Objective(mim, "encoding")', '\nA_MIM = Objective(mim, "mixture")'),
+            ('"encoding", q_x="decoder")', '"encoding")'),
+            (
+                'CE = Objective(cross_entropy, "mixture")',
+                'CE = Objective(cross_entropy, "encoding")',
+            ),
+            ('"encoding", _encoding_entropy)', '"encoding")'),
+            (', regulariser_priors="anchors")', ")"),
+            ('Objective(mim, "mixture", priors="anchors")', 'Objective(mim, "mixture")'),
+            ("AUTO_ENCODER = beta_vae(0.0)", "AUTO_ENCODER = beta_vae(1.0)"),
+            ("lp = lp._replace(q_x=lp.p_x_given_z)", "lp = lp._replace(q_x=lp.p_z)"),
+            ("self.loss(lp.scaled(beta, terms), 1.0)", "self.loss(lp.scaled(beta, terms), beta)"),
+            # Algorithm 1
+            ('halves == "sum" else 0.5 * total', 'halves == "sum" else total'),
+            ("total = encoding + self._half(", "total = encoding - self._half("),
+            (
+                "anchor = prior if self.anchor is None else self.anchor()",
+                "anchor = prior",
+            ),
+            ('q_x=_log_anchor("data_anchor", self.data_anchor, sample.x),', ""),
+            ('p_z=_log_anchor("anchor", anchor, sample.z),', ""),
+            # REINFORCE, C.2
+            ("value + _advantage(value.detach())", "value - _advantage(value.detach())"),
+            ("_advantage(value.detach()) * (", "value.detach() * ("),
+            (
+                "_advantage(value.detach()) * (sample.score - sample.score.detach())",
+                "_advantage(value.detach()) * sample.score",
+            ),
+            (
+                "_advantage(value.detach()) * (",
+                "_advantage(value) * (",
+                "the factor beside it is zero, so no gradient comes this way; it spares the graph",
+            ),
+            (" * (count / (count - 1))", ""),
+            ("(reward - reward.mean())", "(reward + reward.mean())"),
+            ("total = (weight * value).sum(0)", "total = value.mean(0)"),
+            ("baseline = reward - _advantage(reward)", "baseline = reward.mean()"),
+            ("(value.detach() - baseline) *", "(value.detach() + baseline) *"),
+            ("total + (weight.detach() * terms).sum(0)", "total + terms.mean(0)"),
+            ("total + (weight.detach() * terms).sum(0)", "total"),
+        ],
+    ),
+    "joint.py": (
+        ["test_joint.py", "test_objectives.py"],
+        [
+            # Eq. 23 and Algorithm 2
+            ("q_x = p_x_given_z + p_z - q_z_given_x", "q_x = p_x_given_z + p_z + q_z_given_x"),
+            ("q_x = p_x_given_z + p_z - q_z_given_x", "q_x = p_x_given_z - q_z_given_x"),
+            ("            q_x = p_x_given_z\n", "            q_x = p_x_given_z + p_z\n"),
+            (
+                'self.data_prior.decoding == "conditional"',
+                'self.data_prior.decoding != "conditional"',
+            ),
+            ("prior, z) - log_q", "prior, z) + log_q"),
+            ('return log_p + _log_prob("prior", prior, z) - log_q', "return log_p - log_q"),
+            ("x, z = sample.x, sample.second_z", "x, z = sample.x, sample.z"),
+            # Samples
+            ("if score is None else score + second.score", "if score is None else score"),
+            ('"decoding" or q_z_given_x is None', '"encoding" or q_z_given_x is None'),
+            ("inner.unflatten(1, outer.shape) * outer", "inner.unflatten(1, outer.shape) * 1.0"),
+            ("term: factor * getattr(self, term)", "term: factor + getattr(self, term)"),
+        ],
+    ),
+    "priors.py": (
+        ["test_priors.py", "test_objectives.py"],
+        [
+            ("self.log_scale.exp() + self.floor, self.loc", "self.log_scale.exp(), self.loc"),
+            (
+                "    with torch.no_grad():\n        return anchor.s",
+                "    if True:\n        return anchor.s",
+            ),
+        ],
+    ),
+    "distributions.py": (
+        ["test_distributions.py"],
+        [
+            ("noise, noise, value=0.5)", "noise, noise, value=1.0)"),
+            ("addcmul(self.scale.log(), noise", "addcmul(-self.scale.log(), noise"),
+            (
+                "self._log_density((value - self.loc) / self.scale)",
+                "self._log_density((value - self.loc) * self.scale)",
+            ),
+            (
+                "_sum_last(log_scale, dims) + 0.5 * self",
+                "_sum_last(log_scale, dims) - 0.5 * self",
+            ),
+            (
+                "return -0.5 * event_shape.numel() * _LOG_2PI",
+                "return -event_shape.numel() * _LOG_2PI",
+            ),
+            (" - 0.5 * square\n", " - square\n"),
+            (
+                "self.loc.new_tensor(0.5 * self.event_shape.numel() * (1 + _LOG_2PI))",
+                "self.loc.new_tensor(0.5 * self.event_shape.numel() * _LOG_2PI)",
+            ),
+            ("logsumexp(per_component + self.log_weights, -1)", "logsumexp(per_component, -1)"),
+            ("self.components.variance + offset.square()", "self.components.variance"),
+            ("score = _at(log_weights, index)", "score = 0.0 * _at(log_weights, index)"),
+            (
+                "            score = log_prob\n",
+                "            score = score + _at(each.score, index)\n",
+            ),
+            ("score = score + _at(each.score, index)", "score = _at(each.score, index)"),
+            ("self.log_weights.exp().movedim(-1, 0)", "self.log_weights.movedim(-1, 0)"),
+            ("value * self.logits - F.softplus(", "value * self.logits + F.softplus("),
+            ("torch.rand_like(probability) < p", "torch.rand_like(probability) > p"),
+            ("places[..., :1]).squeeze(-1)", "0 * places[..., :1]).squeeze(-1)"),
+            ("torch.where(known, each, -math.inf)", "each"),
+            ("torch.where(value == 0, 0.0, self.log_probabilities)", "self.log_probabilities"),
+            ("half = 0.5 / (self.levels - 1)", "half = 1.0 / (self.levels - 1)"),
+            ("F.logsigmoid(offset + width)", "F.logsigmoid(offset - width)"),
+            ("F.logsigmoid(width - offset)", "F.logsigmoid(width + offset)"),
+            ("torch.expm1(-2 * width)", "torch.expm1(-width)"),
+            (
+                "torch.where(bottom, below, torch.where(top",
+                "torch.where(top, below, torch.where(bottom",
+            ),
+            ("edge = (k + 0.5) / ", "edge = k / "),
+            ("return Draw(value, log_prob, log_prob)", "return Draw(value, log_prob, None)"),
+        ],
+    ),
+    "decomposition.py": (
+        ["test_decomposition.py"],
+        [
+            ("_sum_of_means(0.5 * e.mim, 0.5 * d.mim)", "_sum_of_means(0.5 * e.mim, 0.5 * e.mim)"),
+            ("-0.5 * e.q_z_given_x, -0.5 * d.p_x", "-0.5 * d.q_z_given_x, -0.5 * d.p_x"),
+            ("_sum_of_means(-d.p_z)", "_sum_of_means(-e.p_z)"),
+            ("e.q_z_given_x - e.p_x_given_z - e.p_z)", "e.q_z_given_x - e.p_x_given_z + e.p_z)"),
+            ("_sum_of_means(-d.anchor)", "_sum_of_means(d.anchor)"),
+            ("_sum_of_means(d.anchor - d.p_z)", "_sum_of_means(e.anchor - e.p_z)"),
+            ("e.q_z_given_x + e.data - e.p_x", "e.q_z_given_x - e.data - e.p_x"),
+            (
+                "d.p_x_given_z + d.anchor - d.q_z_given_x - d.q_x",
+                "d.p_x_given_z - d.q_z_given_x - d.q_x",
+            ),
+            ("_sum_of_means(e.data - e.q_x)", "_sum_of_means(d.data - d.q_x)"),
+            ("_sum_of_means(-e.q_x)", "_sum_of_means(-d.q_x)"),
+            ("d.p_x_given_z - d.q_z_given_x - d.q_x)", "d.p_x_given_z - d.q_z_given_x + d.q_x)"),
+            ("_sum_of_means(-_log_ratio(d))", "_sum_of_means(_log_ratio(d))"),
+            ("0.5 * (e.sample_entropy - at_e)", "0.5 * (e.sample_entropy - at_d)"),
+            ("(half.cross_entropy - half.sample_entropy)", "(half.mim - half.sample_entropy)"),
+            (
+                "regulariser = _log_cosh(0.5 * _log_ratio(lp))",
+                "regulariser = _log_cosh(_log_ratio(lp))",
+            ),
+            (
+                "lp.q_z_given_x + lp.q_x - lp.p_x_given_z - lp.p_z",
+                "lp.q_z_given_x + lp.q_x - lp.p_x_given_z",
+            ),
+            ("F.softplus(-2 * size)", "F.softplus(-size)"),
+            ("-_log_cosh(0.5 * log_ratio)", "_log_cosh(0.5 * log_ratio)"),
+            ("largest + math.log(mean.value)", "math.log(mean.value)"),
+            ("mean.standard_error / mean.value", "mean.standard_error"),
+            ("error = math.hypot(*(", "error = sum(("),
+            ('    "kl_encoding": 0.25,', '    "kl_encoding": 0.5,'),
+            ('    "vae_loss": 0.25,', '    "vae_loss": 0.5,'),
+        ],
+    ),
+}
+
+
+def mutants() -> list[Mutant]:
+    """The list, each of whose places has to be in the package once."""
+    listed = [Mutant(file, *change) for file, (_, changes) in MUTANTS.items() for change in changes]
+    for mutant in listed:
+        count = (ROOT / "mimachine" / mutant.file).read_text().count(mutant.old)
+        if count != 1:
+            raise SystemExit(f"{mutant.file} has {mutant.old!r} {count} times, not once")
+        if mutant.old == mutant.new:
+            raise SystemExit(f"{mutant.file}: {mutant.old!r} is no change")
+    return listed
+
+
+def copy_of_package(folder: Path) -> Path:
+    """A copy of all that the tests need."""
+    for name in ("mimachine", "tests"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    for name in ("pyproject.toml", "conftest.py"):
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def run_tests(folder: Path, tests: list[str]) -> subprocess.CompletedProcess[str] | None:
+    """Run tests against a copy, to the first failure; None if they do not come to an end."""
+    # Python knows compiled files by size and time, which two versions may have in common.
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    paths = [f"tests/{name}" for name in tests]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *paths]
+    try:
+        return subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def check(mutant: Mutant, folder: Path) -> str | None:
+    """The first test that fails, or None for a survivor."""
+    file = folder / "mimachine" / mutant.file
+    original = file.read_text()
+    file.write_text(original.replace(mutant.old, mutant.new))
+    try:
+        done = run_tests(folder, MUTANTS[mutant.file][0])
+    finally:
+        file.write_text(original)
+    if done is None:
+        return f"no end within {TIME_LIMIT} s"
+    if done.returncode == 0:
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+?)(?:\[| |$)", done.stdout, re.MULTILINE)
+    # A mutant that does not even import tells nothing about the tests.
+    if done.returncode != 1 or failed is None:
+        raise SystemExit(f"{mutant} broke the run:\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}")
+    return failed[1]
+
+
+def shown(mutant: Mutant) -> list[str]:
+    """The change in one or two lines."""
+    old, new = (" ".join(text.split()) for text in (mutant.old, mutant.new))
+    both = f"{old}  ->  {new or '(nothing)'}"
+    return [both] if len(both) <= 90 else [old, f"  ->  {new}"]
+
+
+def main() -> None:
+    """Run all mutants and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    parser.add_argument("--file", choices=MUTANTS, help="mutants of this file alone")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    arguments = parser.parse_args()
+
+    chosen = [m for m in mutants() if arguments.file in (None, m.file)]
+    with tempfile.TemporaryDirectory() as temporary:
+        folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        for number in range(arguments.jobs):
+            folders.put(copy_of_package(Path(temporary) / str(number)))
+
+        # Without a change all tests pass, and it is the copy that they run against.
+        folder = folders.get()
+        (folder / "tests" / "test_copy.py").write_text(
+            "import mimachine\n\n\ndef test_copy():\n"
+            f"    assert mimachine.__file__.startswith({str(folder)!r})\n"
+        )
+        used = sorted({test for m in chosen for test in MUTANTS[m.file][0]})
+        unchanged = run_tests(folder, ["test_copy.py", *used])
+        if unchanged is None or unchanged.returncode:
+            raise SystemExit(f"tests fail as it is:\n{unchanged and unchanged.stdout[-3000:]}")
+        folders.put(folder)
+
+        def checked(mutant: Mutant) -> tuple[str | None, float]:
+            folder, start = folders.get(), time.monotonic()
+            try:
+                return check(mutant, folder), time.monotonic() - start
+            finally:
+                folders.put(folder)
+                print(".", end="", flush=True, file=sys.stderr)
+
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            results = list(pool.map(checked, chosen))
+    print(file=sys.stderr)
+
+    lines = ["python benchmarks/mutation_check.py --out results/mutation-check.txt"]
+    unexplained = equivalent = 0
+    file = ""
+    for mutant, (failed, seconds) in zip(chosen, results, strict=True):
+        if mutant.file != file:
+            file = mutant.file
+            lines += ["", f"{file}, by {' and '.join(MUTANTS[file][0])}", ""]
+        lines += [f"  {line}" for line in shown(mutant)]
+        if failed is not None:
+            verdict = f"caught by {failed}"
+            if mutant.why:
+                verdict, unexplained = f"{verdict}, but said to be equivalent", unexplained + 1
+        elif mutant.why:
+            verdict, equivalent = f"SURVIVED, equivalent: {mutant.why}", equivalent + 1
+        else:
+            verdict, unexplained = "SURVIVED", unexplained + 1
+        lines.append(f"      {verdict} ({seconds:.0f} s)")
+    caught = sum(failed is not None for failed, _ in results)
+    lines.insert(
+        1,
+        f"{len(chosen)} mutants: {caught} caught, {equivalent} survived as equivalent, "
+        f"{unexplained} not explained",
+    )
+    print("\n".join(lines))
+    if arguments.out:
+        arguments.out.write_text("\n".join(lines) + "\n")
+    sys.exit(bool(unexplained))
+
+
+if __name__ == "__main__":
+    main()
