@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -299,27 +300,26 @@ def _interruptible(run: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not (run / "state.ckpt").exists() or isinstance(error, BlockingIOError):
+        resume = _resume_command(run)
+        if resume is None or isinstance(error, BlockingIOError | FileExistsError):
             raise
         # A disk that is full, say.
-        raise OSError(
-            f"{error}; the state of the last checkpoint is kept. When that is mended, go on with: "
-            f"mimachine train --resume {run}"
-        ) from error
+        raise OSError(f"{error}; when that is mended, go on with: {resume}") from error
     except KeyboardInterrupt as interruption:
-        kept = (
-            "the state of its last checkpoint is kept"
-            if (run / "state.ckpt").exists()
-            else ("no checkpoint was due yet, so it starts anew")
-        )
-        print(
-            f"mimachine: interrupted; {kept}. Go on with: mimachine train --resume {run}",
-            file=sys.stderr,
-        )
+        resume = _resume_command(run)
+        how = "nothing was begun" if resume is None else f"go on with: {resume}"
+        print(f"mimachine: interrupted; {how}", file=sys.stderr)
         code = EXIT_TERMINATED if isinstance(interruption, _Terminated) else EXIT_INTERRUPTED
         raise SystemExit(code) from interruption
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _resume_command(run: Path) -> str | None:
+    """How to go on from the last checkpoint of a run; None if there is nothing to go on with."""
+    if not (run / "experiment.json").exists():
+        return None
+    return shlex.join(["mimachine", "train", "--resume", str(run)])
 
 
 def _compare(arguments: list[str]) -> None:

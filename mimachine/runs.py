@@ -5,7 +5,8 @@ experiment.json        the settings, written before training starts
 data.json              how a user's own data were preprocessed, and a mark to know them by
 metrics.jsonl          a line for each epoch
 model.safetensors      weights of the best epoch so far
-state.ckpt             what is needed to go on after an interruption; gone once it is finished
+state.ckpt             what is needed to go on after an interruption: there from before the first
+                       epoch on, gone once the run is finished
 report.json            measured numbers, see `mimachine.evaluation`
 =====================  ====================================================================
 
@@ -16,6 +17,7 @@ is ignored, so a run can be killed at any moment and read or resumed.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -46,6 +48,11 @@ def replacing(file: Path) -> Iterator[Path]:
         os.umask(mask := os.umask(0))
         temporary.chmod(0o666 & ~mask)
         temporary.replace(file)
+    except OSError as error:
+        # A write that finds the disk full does not say what it was to write.
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -100,8 +107,8 @@ class Run:
                 run.write_json("data.json", data)
             # Last: a directory with settings is a run.
             run.write_json("experiment.json", experiment)
-        except OSError:
-            # A disk that is full, say: no half a run.
+        except BaseException:
+            # A disk that is full, a value that JSON does not have, Ctrl-C: no half a run.
             shutil.rmtree(directory, ignore_errors=True)
             raise
         return run
@@ -121,7 +128,11 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end and was measured."""
+        """Whether training came to its end and was measured.
+
+        The state is there from before the first epoch to the end, so a run that was broken off is
+        not finished, whatever else was made of it.
+        """
         return (self.path / "report.json").exists() and not self._state_file.exists()
 
     @contextmanager
@@ -184,7 +195,7 @@ class Run:
         safetensors' own `save_model` chooses among the names at random, and equal models would
         give unequal files.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors, stored = {}, set()
         for name, tensor in model.state_dict().items():
@@ -193,7 +204,8 @@ class Run:
                 tensors[name] = tensor.contiguous()
                 stored.add(memory)
         with replacing(self.path / "model.safetensors") as temporary:
-            save_file(tensors, str(temporary))
+            # Written here and not there, for a disk that is full to be the system's OSError.
+            temporary.write_bytes(save(tensors))
 
     def load_weights(self, model: nn.Module) -> None:
         """Load the weights into a model of the same architecture.
@@ -215,12 +227,19 @@ class Run:
 
     def checkpoint(self, state: State) -> None:
         """Write the state and the best weights so far."""
-        import torch
-
-        with replacing(self._state_file) as temporary:
-            torch.save(state.to_dict(), temporary)
+        self.save_state(state)
         with state.best.in_place():
             self.save_weights(getattr(state.loss, "model", state.loss))
+
+    def save_state(self, state: State) -> None:
+        """Write the state, as it is between two epochs."""
+        import torch
+
+        # torch makes a RuntimeError of its own of a disk that is full.
+        saved = io.BytesIO()
+        torch.save(state.to_dict(), saved)
+        with replacing(self._state_file) as temporary:
+            temporary.write_bytes(saved.getbuffer())
 
     def resume(self, state: State, rewrite: bool = True) -> None:
         """Bring a fresh state to where the run was when its state was last written.
