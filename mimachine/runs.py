@@ -27,6 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimachine.wording import quoted
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -122,7 +124,11 @@ class Run:
         if not (self.path / "data.json").exists():
             return None
         record = self.read_json("data.json")
-        if not isinstance(record, dict) or {"fingerprint", "preprocessing"} - set(record):
+        if (
+            not isinstance(record, dict)
+            or not isinstance(record.get("fingerprint"), str)
+            or not isinstance(record.get("preprocessing"), dict)
+        ):
             raise ValueError(f"{self.path / 'data.json'} is damaged: it lacks what was kept")
         return record
 
@@ -170,10 +176,15 @@ class Run:
         """
         file = self.path / name
         if not file.is_file():
+            if (self.path / "comparison.json").is_file():
+                runs = sorted(map(quoted, (p.parent for p in self.path.glob("*/experiment.json"))))
+                raise FileNotFoundError(
+                    f"{self.path} is a comparison and has no {name}; its runs are {', '.join(runs)}"
+                )
             raise FileNotFoundError(f"{self.path} is not a complete run: it has no {name}")
         try:
             return json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} is not valid JSON: {error}") from error
 
     def append_metrics(self, epoch: Epoch) -> None:
@@ -182,12 +193,17 @@ class Run:
             file.write(json.dumps(dataclasses.asdict(epoch), allow_nan=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All complete lines of metrics.jsonl, oldest first; none if there is no such file."""
+        """All complete lines of metrics.jsonl, oldest first; none if there is no such file.
+
+        Raises:
+            ValueError: If one of them is not the record of an epoch.
+        """
         file = self.path / "metrics.jsonl"
         if not file.exists():
             return []
-        lines = file.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        # Bytes that are no text are found as a line that is no JSON.
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        return [_record(line, f"line {number} of {file}") for number, line in enumerate(lines, 1)]
 
     def save_weights(self, model: nn.Module) -> None:
         """Write the weights; what parts share is stored once, under its first name.
@@ -258,7 +274,12 @@ class Run:
         saved = self._saved_state()
         records = self.metrics()[: 0 if saved is None else saved["epoch"]]
         if saved is not None:
-            state.restore(saved, [Epoch(**record) for record in records])
+            try:
+                state.restore(saved, [Epoch(**record) for record in records])
+            except ValueError as error:
+                raise ValueError(f"{self._state_file} cannot be used: {error}") from error
+            except (KeyError, TypeError, AttributeError, IndexError) as error:
+                raise ValueError(f"{self._state_file} is damaged: it is not whole") from error
         if not rewrite:
             return
         text = "".join(json.dumps(record) + "\n" for record in records)
@@ -276,17 +297,36 @@ class Run:
         return self.path / "state.ckpt"
 
     def _saved_state(self) -> dict[str, Any] | None:
-        import pickle
-        import zipfile
-
         import torch
 
         if not self._state_file.exists():
             return None
+        stored = self._state_file.read_bytes()
         try:
-            saved = torch.load(self._state_file, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{self._state_file} is damaged: {error}") from error
-        if not isinstance(saved, dict):
-            raise ValueError(f"{self._state_file} is not the state of a training run")
+            saved = torch.load(io.BytesIO(stored), weights_only=True, map_location="cpu")
+        except Exception as error:
+            # Bytes that are no archive, or another one, fail in ways that torch does not list.
+            raise ValueError(f"{self._state_file} is damaged: it cannot be read") from error
+        if not isinstance(saved, dict) or not isinstance(saved.get("epoch"), int):
+            raise ValueError(f"{self._state_file} is damaged: it is not the state of a training")
         return saved
+
+
+_NUMBERS = {"epoch", "beta", "learning_rate", "train_loss", "val_loss"}
+
+
+def _record(line: str, place: str) -> dict[str, Any]:
+    """An epoch's record from its line."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place} is damaged: it is not valid JSON: {error}") from error
+    if not isinstance(record, dict) or set(record) != _NUMBERS:
+        raise ValueError(f"{place} is damaged: it must have {', '.join(sorted(_NUMBERS))}")
+    for name, value in record.items():
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(each, int | float) for each in values) and not (
+            name == "val_loss" and value is None
+        ):
+            raise ValueError(f"{place} is damaged: {name} must be a number, got {value!r}")
+    return record

@@ -252,8 +252,7 @@ def test_a_comparison_that_is_interrupted_says_what_is_there(here, number, code)
     found, errors = stopped_comparison(arguments, began, number)
     assert found == code, errors
     assert errors == (
-        "mimachine: interrupted; not begun: vae; "
-        "go on with: mimachine train --resume 'a b/mim'\n"
+        "mimachine: interrupted; not begun: vae; go on with: mimachine train --resume 'a b/mim'\n"
     )
 
 
