@@ -10,6 +10,7 @@ import numpy as np
 from mimachine import columns, commands
 from mimachine.meanings import listed
 from mimachine.outcomes import Outcome, kept_epoch
+from mimachine.wording import quoted
 
 __all__ = ["tips"]
 
@@ -47,7 +48,7 @@ def _interrupted(outcome: Outcome) -> str | None:
         return None
     return (
         "The run was interrupted; all here is of its best weights so far. "
-        f"Go on with: mimachine train --resume {commands.quoted(run.path)}"
+        f"Go on with: mimachine train --resume {quoted(run.path)}"
     )
 
 

@@ -30,7 +30,7 @@ from mimachine.options import (
     Train,
 )
 from mimachine.training import Training
-from mimachine.wording import unknown
+from mimachine.wording import quoted, unknown
 
 if TYPE_CHECKING:
     from mimachine.evaluation import Report as EvaluationReport
@@ -174,14 +174,20 @@ def _parse(command: type[Command], arguments: list[str], start: Command | None =
 
 
 def _one_line(panel: str) -> str:
-    """What a panel of tyro's says, without its frame and the options' help."""
+    """What a panel of tyro's says, without its frame and the options' help.
+
+    Where the output is ASCII the panel has no frame: its title is a paragraph of its own then, and
+    the rules between paragraphs are of hyphens.
+    """
     lines = [line.strip("│ ") for line in panel.splitlines() if not line.startswith(("╭", "╰"))]
     paragraphs: list[list[str]] = [[]]
     for line in lines:
-        if line.startswith("─"):
+        if len(line) > 3 and not line.strip("─-"):
             paragraphs.append([])
         else:
             paragraphs[-1].append(line)
+    if "╭" not in panel and len(paragraphs) > 1:
+        paragraphs = paragraphs[1:]
     text = " ".join(paragraphs[0])
     for paragraph in paragraphs[1:]:
         if paragraph[:1] == ["Perhaps you meant:"] and len(paragraph) > 1:
@@ -241,8 +247,8 @@ def _train(arguments: list[str]) -> None:
     settings = _experiment(command, command.objective)
     from mimachine import workflow
 
-    out = command.out or _new_directory(f"{Path(command.data).stem}-{settings.objective}")
-    with _interruptible(out):
+    out = command.out or _new_directory(f"{_data_name(command)}-{settings.objective}")
+    with _interruptible(lambda: _with_run(out)):
         done = workflow.train(
             settings,
             out,
@@ -256,7 +262,7 @@ def _resume(arguments: list[str]) -> None:
     command = _parse(Resume, arguments)
     from mimachine import workflow
 
-    with _interruptible(command.resume):
+    with _interruptible(lambda: _with_run(command.resume)):
         done = workflow.resume(
             command.resume,
             say=lambda text: _say(command, text),
@@ -281,7 +287,7 @@ def _print_run(
     _print_reports({trained.experiment.objective: report})
     if command.report:
         print(f"report: {page}")
-    print(f"next: mimachine sample {path}    mimachine embed {path}")
+    print(f"next: mimachine sample {quoted(path)}    mimachine embed {quoted(path)}")
 
 
 class _Terminated(KeyboardInterrupt):
@@ -289,8 +295,12 @@ class _Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def _interruptible(run: Path) -> Iterator[None]:
-    """Say what an interruption by Ctrl-C or SIGTERM left, and how to go on."""
+def _interruptible(go_on: Callable[[], str | None]) -> Iterator[None]:
+    """Say after Ctrl-C, SIGTERM or a full disk what is left, and how to go on.
+
+    Args:
+        go_on: Gives what to say; None if there is nothing to go on with.
+    """
 
     def terminate(number: int, frame: object) -> None:
         raise _Terminated
@@ -299,27 +309,42 @@ def _interruptible(run: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not (run / "state.ckpt").exists() or isinstance(error, BlockingIOError):
+        how = go_on()
+        if how is None or isinstance(error, BlockingIOError | FileExistsError):
             raise
         # A disk that is full, say.
-        raise OSError(
-            f"{error}; the state of the last checkpoint is kept. When that is mended, go on with: "
-            f"mimachine train --resume {run}"
-        ) from error
+        raise OSError(f"{error}; when that is mended, {how}") from error
     except KeyboardInterrupt as interruption:
-        kept = (
-            "the state of its last checkpoint is kept"
-            if (run / "state.ckpt").exists()
-            else ("no checkpoint was due yet, so it starts anew")
-        )
-        print(
-            f"mimachine: interrupted; {kept}. Go on with: mimachine train --resume {run}",
-            file=sys.stderr,
-        )
+        print(f"mimachine: interrupted; {go_on() or 'nothing was begun'}", file=sys.stderr)
         code = EXIT_TERMINATED if isinstance(interruption, _Terminated) else EXIT_INTERRUPTED
         raise SystemExit(code) from interruption
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _with_run(run: Path) -> str | None:
+    """How to go on with a run from its last checkpoint; None if it was not begun."""
+    if not (run / "experiment.json").exists():
+        return None
+    return f"go on with: mimachine train --resume {quoted(run)}"
+
+
+def _with_comparison(directory: Path, names: Sequence[str]) -> str | None:
+    """What there is of a comparison, and how to go on; None if it was not begun."""
+    from mimachine.runs import Run
+
+    if (directory / "comparison.json").exists():
+        return f"all is measured; see it with: mimachine report {quoted(directory)}"
+    begun = [name for name in names if (directory / name / "experiment.json").exists()]
+    finished = [name for name in begun if Run(directory / name).finished]
+    others = [name for name in names if name not in begun]
+    done = [
+        f"{what}: {', '.join(which)}"
+        for what, which in (("finished", finished), ("not begun", others))
+        if which
+    ]
+    ways = [_with_run(directory / name) for name in begun if name not in finished]
+    return "; ".join([*done, *filter(None, ways)]) if begun else None
 
 
 def _compare(arguments: list[str]) -> None:
@@ -334,8 +359,9 @@ def _compare(arguments: list[str]) -> None:
 
     for name in experiments:
         workflow.objective(name)
-    out = command.out or _new_directory(f"compare-{Path(command.data).stem}")
-    result = comparison.compare(experiments, out, say=lambda text: _say(command, text))
+    out = command.out or _new_directory(f"compare-{_data_name(command)}")
+    with _interruptible(lambda: _with_comparison(out, list(experiments))):
+        result = comparison.compare(experiments, out, say=lambda text: _say(command, text))
     if command.report:
         from mimachine.report import write_comparison
 
@@ -518,6 +544,11 @@ def _experiment(command: Train | Compare, objective: str | None) -> Experiment:
     return replace(
         start, model=command.model, training=command.training, num_samples=command.num_samples
     )
+
+
+def _data_name(command: Train | Compare) -> str:
+    """What to call the data in the name of a run; "." has a name only once it is resolved."""
+    return Path(command.data).resolve().stem or "data"
 
 
 def _new_directory(name: str) -> Path:

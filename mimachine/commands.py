@@ -12,6 +12,7 @@ from typing import Any
 from mimachine import experiment
 from mimachine.experiment import Experiment, File
 from mimachine.outcomes import Outcome
+from mimachine.wording import quoted
 
 __all__ = [
     "comparing",
@@ -19,7 +20,6 @@ __all__ = [
     "of_comparison",
     "of_runs",
     "options",
-    "quoted",
     "shown",
     "training",
 ]
@@ -32,11 +32,6 @@ def flat(value: Mapping[str, Any], place: str = "") -> dict[str, Any]:
         nested = isinstance(part, dict)
         settings |= flat(part, f"{place}{name}.") if nested else {place + name: part}
     return settings
-
-
-def quoted(path: Path) -> str:
-    """A path as a shell reads it."""
-    return shlex.quote(str(path))
 
 
 def shown(settings: Experiment) -> Experiment:

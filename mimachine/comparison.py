@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +71,14 @@ def compare(
     reports: dict[str, Report] = {}
     for name, settings in experiments.items():
         trained[name], _, reports[name] = workflow.train(settings, directory / name, say=say)
+    # The numbers first: whatever may happen to a picture, they have taken long.
+    comparison = Comparison(reports, (), _summary(reports))
+    write_json(directory / "comparison.json", comparison.to_json())
     pictures = []
     for title, figure in _pictures(trained, reports).items():
         pictures.append(directory / f"{title}.png")
         figure.savefig(pictures[-1])
-    comparison = Comparison(reports, tuple(pictures), _summary(reports))
+    comparison = replace(comparison, pictures=tuple(pictures))
     write_json(directory / "comparison.json", comparison.to_json())
     return comparison
 

@@ -65,6 +65,12 @@ def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     return figure
 
 
+_PLANE_NUMBERS = (
+    ("MI", "mutual_information_ksg", " nats"),
+    ("error", "sampled_reconstruction_distance", ""),
+)
+
+
 def plane(models: Mapping[str, tuple[Joint, Report]], data: Dataset, seed: int = 0) -> Figure:
     """The panels of the paper's figure 1, for data and latents of two dimensions.
 
@@ -84,8 +90,12 @@ def plane(models: Mapping[str, tuple[Joint, Report]], data: Dataset, seed: int =
         top.text(
             0.97,
             0.03,
-            f"MI {report['mutual_information_ksg'].value:.2g} nats\n"
-            f"error {report['sampled_reconstruction_distance'].value:.2g}",
+            "\n".join(
+                f"{label} {report[name].value:.2g}{unit}"
+                for label, name, unit in _PLANE_NUMBERS
+                # Few test data are not enough for some of them.
+                if report.has(name)
+            ),
             transform=top.transAxes,
             fontsize=9,
             horizontalalignment="right",

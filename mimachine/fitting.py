@@ -91,6 +91,9 @@ def fit(
         run.resume(state, rewrite=first)
     saved_at = time.monotonic()
     own_run = run if first else None
+    if own_run is not None and not state.epoch:
+        # Broken off in whatever way, the run has weights only beside a state to go on from.
+        own_run.save_state(state)
     # A loss of several models may stop computing those that are done.
     retire = getattr(loss, "retire", lambda done: None)
     retire(state.best.done)

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["Images", "peek", "read_images"]
 
 _FEW, _LISTED = 5, 5
+# Files that tell a directory that mimachine made.
+_MADE = {"experiment.json", "comparison.json"}
+# Stands for all files of one; no file has such a name.
+_RUN = "/run"
 # Mapped bytes that are written before their memory is given back.
 _HELD_BYTES = 64 << 20
 # Longer side of a size that is suggested: what a small network learns in minutes.
@@ -67,7 +71,8 @@ def read_images(
     """Read all images of a folder and of its sub-folders.
 
     Args:
-        folder: Where they are. Hidden files and files of other kinds are not used.
+        folder: Where they are. Hidden files and files of other kinds are not used, nor is what
+            lies in directories of runs and comparisons.
         resize: Height and width to bring them to: the largest central part of that shape is cut
             out and scaled, with antialiasing. Without it all must be of one size.
         colour: Whether to read them in colour; without it, if one of them is.
@@ -137,7 +142,9 @@ def _find(folder: str | os.PathLike[str]) -> tuple[Path, list[str], Counter[str]
     for here, names in _walk(root):
         for name in names:
             suffix = os.path.splitext(name)[1].lower()
-            if name.startswith("."):
+            if name == _RUN:
+                others["directory of a run or comparison"] += 1
+            elif name.startswith("."):
                 others["hidden"] += 1
             elif suffix in SUFFIXES:
                 files.append((here.relative_to(root) / name).as_posix())
@@ -177,6 +184,10 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         seen.add((status.st_dev, status.st_ino))
         hidden = [name for name in folders if name.startswith(".")]
         folders[:] = sorted(set(folders).difference(hidden))
+        if Path(here) != root and not _MADE.isdisjoint(names):
+            # Its pictures are no data, when it lies in the folder that it learned from.
+            folders.clear()
+            names, hidden = [_RUN], []
         yield Path(here), names + hidden
 
 

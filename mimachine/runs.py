@@ -5,7 +5,8 @@ experiment.json        the settings, written before training starts
 data.json              how a user's own data were preprocessed, and a mark to know them by
 metrics.jsonl          a line for each epoch
 model.safetensors      weights of the best epoch so far
-state.ckpt             what is needed to go on after an interruption; gone once it is finished
+state.ckpt             what is needed to go on after an interruption: there from before the first
+                       epoch on, gone once the run is finished
 report.json            measured numbers, see `mimachine.evaluation`
 =====================  ====================================================================
 
@@ -16,6 +17,7 @@ is ignored, so a run can be killed at any moment and read or resumed.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
@@ -24,6 +26,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mimachine.wording import quoted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,6 +50,11 @@ def replacing(file: Path) -> Iterator[Path]:
         os.umask(mask := os.umask(0))
         temporary.chmod(0o666 & ~mask)
         temporary.replace(file)
+    except OSError as error:
+        # A write that finds the disk full does not say what it was to write.
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -100,8 +109,8 @@ class Run:
                 run.write_json("data.json", data)
             # Last: a directory with settings is a run.
             run.write_json("experiment.json", experiment)
-        except OSError:
-            # A disk that is full, say: no half a run.
+        except BaseException:
+            # A disk that is full, a value that JSON does not have, Ctrl-C: no half a run.
             shutil.rmtree(directory, ignore_errors=True)
             raise
         return run
@@ -115,13 +124,21 @@ class Run:
         if not (self.path / "data.json").exists():
             return None
         record = self.read_json("data.json")
-        if not isinstance(record, dict) or {"fingerprint", "preprocessing"} - set(record):
+        if (
+            not isinstance(record, dict)
+            or not isinstance(record.get("fingerprint"), str)
+            or not isinstance(record.get("preprocessing"), dict)
+        ):
             raise ValueError(f"{self.path / 'data.json'} is damaged: it lacks what was kept")
         return record
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end and was measured."""
+        """Whether training came to its end and was measured.
+
+        The state is there from before the first epoch to the end, so a run that was broken off is
+        not finished, whatever else was made of it.
+        """
         return (self.path / "report.json").exists() and not self._state_file.exists()
 
     @contextmanager
@@ -159,10 +176,15 @@ class Run:
         """
         file = self.path / name
         if not file.is_file():
+            if (self.path / "comparison.json").is_file():
+                runs = sorted(map(quoted, (p.parent for p in self.path.glob("*/experiment.json"))))
+                raise FileNotFoundError(
+                    f"{self.path} is a comparison and has no {name}; its runs are {', '.join(runs)}"
+                )
             raise FileNotFoundError(f"{self.path} is not a complete run: it has no {name}")
         try:
             return json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} is not valid JSON: {error}") from error
 
     def append_metrics(self, epoch: Epoch) -> None:
@@ -171,12 +193,17 @@ class Run:
             file.write(json.dumps(dataclasses.asdict(epoch), allow_nan=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All complete lines of metrics.jsonl, oldest first; none if there is no such file."""
+        """All complete lines of metrics.jsonl, oldest first; none if there is no such file.
+
+        Raises:
+            ValueError: If one of them is not the record of an epoch.
+        """
         file = self.path / "metrics.jsonl"
         if not file.exists():
             return []
-        lines = file.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        # Bytes that are no text are found as a line that is no JSON.
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        return [_record(line, f"line {number} of {file}") for number, line in enumerate(lines, 1)]
 
     def save_weights(self, model: nn.Module) -> None:
         """Write the weights; what parts share is stored once, under its first name.
@@ -184,7 +211,7 @@ class Run:
         safetensors' own `save_model` chooses among the names at random, and equal models would
         give unequal files.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors, stored = {}, set()
         for name, tensor in model.state_dict().items():
@@ -193,7 +220,8 @@ class Run:
                 tensors[name] = tensor.contiguous()
                 stored.add(memory)
         with replacing(self.path / "model.safetensors") as temporary:
-            save_file(tensors, str(temporary))
+            # Written here and not there, for a disk that is full to be the system's OSError.
+            temporary.write_bytes(save(tensors))
 
     def load_weights(self, model: nn.Module) -> None:
         """Load the weights into a model of the same architecture.
@@ -215,12 +243,19 @@ class Run:
 
     def checkpoint(self, state: State) -> None:
         """Write the state and the best weights so far."""
-        import torch
-
-        with replacing(self._state_file) as temporary:
-            torch.save(state.to_dict(), temporary)
+        self.save_state(state)
         with state.best.in_place():
             self.save_weights(getattr(state.loss, "model", state.loss))
+
+    def save_state(self, state: State) -> None:
+        """Write the state, as it is between two epochs."""
+        import torch
+
+        # torch makes a RuntimeError of its own of a disk that is full.
+        saved = io.BytesIO()
+        torch.save(state.to_dict(), saved)
+        with replacing(self._state_file) as temporary:
+            temporary.write_bytes(saved.getbuffer())
 
     def resume(self, state: State, rewrite: bool = True) -> None:
         """Bring a fresh state to where the run was when its state was last written.
@@ -239,7 +274,12 @@ class Run:
         saved = self._saved_state()
         records = self.metrics()[: 0 if saved is None else saved["epoch"]]
         if saved is not None:
-            state.restore(saved, [Epoch(**record) for record in records])
+            try:
+                state.restore(saved, [Epoch(**record) for record in records])
+            except ValueError as error:
+                raise ValueError(f"{self._state_file} cannot be used: {error}") from error
+            except (KeyError, TypeError, AttributeError, IndexError) as error:
+                raise ValueError(f"{self._state_file} is damaged: it is not whole") from error
         if not rewrite:
             return
         text = "".join(json.dumps(record) + "\n" for record in records)
@@ -257,17 +297,36 @@ class Run:
         return self.path / "state.ckpt"
 
     def _saved_state(self) -> dict[str, Any] | None:
-        import pickle
-        import zipfile
-
         import torch
 
         if not self._state_file.exists():
             return None
+        stored = self._state_file.read_bytes()
         try:
-            saved = torch.load(self._state_file, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{self._state_file} is damaged: {error}") from error
-        if not isinstance(saved, dict):
-            raise ValueError(f"{self._state_file} is not the state of a training run")
+            saved = torch.load(io.BytesIO(stored), weights_only=True, map_location="cpu")
+        except Exception as error:
+            # Bytes that are no archive, or another one, fail in ways that torch does not list.
+            raise ValueError(f"{self._state_file} is damaged: it cannot be read") from error
+        if not isinstance(saved, dict) or not isinstance(saved.get("epoch"), int):
+            raise ValueError(f"{self._state_file} is damaged: it is not the state of a training")
         return saved
+
+
+_NUMBERS = {"epoch", "beta", "learning_rate", "train_loss", "val_loss"}
+
+
+def _record(line: str, place: str) -> dict[str, Any]:
+    """An epoch's record from its line."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{place} is damaged: it is not valid JSON: {error}") from error
+    if not isinstance(record, dict) or set(record) != _NUMBERS:
+        raise ValueError(f"{place} is damaged: it must have {', '.join(sorted(_NUMBERS))}")
+    for name, value in record.items():
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(each, int | float) for each in values) and not (
+            name == "val_loss" and value is None
+        ):
+            raise ValueError(f"{place} is damaged: {name} must be a number, got {value!r}")
+    return record

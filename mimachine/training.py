@@ -127,8 +127,10 @@ class Training:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be 1 or more, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"training.learning_rate must be positive, got {self.learning_rate}")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise ValueError(
+                f"training.learning_rate must be positive and finite, got {self.learning_rate}"
+            )
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"training.patience must be 1 or more, got {self.patience}")
         _check_choice("training.validation_noise", self.validation_noise, ("common", "fresh"))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import os
+import shlex
 from collections.abc import Iterable
 
-__all__ = ["counted", "hint", "nearest", "some", "unknown"]
+__all__ = ["counted", "hint", "nearest", "quoted", "some", "unknown"]
 
 
 def counted(count: int, noun: str) -> str:
     """A count and a noun that goes with it, as "1 row" or "2,000 rows"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def quoted(path: str | os.PathLike[str]) -> str:
+    """A path as a shell reads it."""
+    return shlex.quote(str(path))
 
 
 def some(texts: Iterable[str], most: int = 6) -> str:

@@ -1,5 +1,6 @@
 """Malformed inputs: each ends in one clear line, exit code 2, and no run."""
 
+import io
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mimachine.cli import main
@@ -243,6 +245,11 @@ OPTIONS = {
     ),
     "no epochs": (csv_file, ["--training.epochs", 0], "training.epochs.*1 or more"),
     "no batches": (csv_file, ["--training.batch-size", 0], "training.batch_size"),
+    "an endless learning rate": (
+        csv_file,
+        ["--training.learning-rate", "inf"],
+        "learning_rate must be positive and finite",
+    ),
     "a learning rate below zero": (csv_file, ["--training.learning-rate", -1], "learning_rate"),
     "a warm-up longer than the training": (
         csv_file,
@@ -424,6 +431,93 @@ def test_a_damaged_run_is_refused_by_name(case, trained, capsys):
     spoil(trained)
     message = message_of(capsys, "evaluate", "run", "--num-samples", "2")
     assert re.search(expected, message), message
+
+
+def with_header(header):
+    return len(header).to_bytes(8, "little") + header
+
+
+def torch_bytes(value):
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+DEEP = b"[" * 100_000
+INSPECTED = {
+    **{f"report.json {content!r}": ("report.json", content) for content in (
+        b"{}", b"[]", b"null", b'{"metrics": [1], "verdict": ""}', b"{", b"\xff", DEEP,
+        b'{"metrics": [{"name": "a", "unit": "", "value": "b"}], "verdict": ""}',
+    )},
+    **{f"metrics.jsonl {content!r}": ("metrics.jsonl", content) for content in (
+        b"{}\n", b"xx{\n", b"[1]\n", b"\xff\n", b"\n", DEEP + b"\n",
+        b'{"epoch": 1, "beta": 1, "learning_rate": 1, "train_loss": null, "val_loss": 1}\n',
+        b'{"epoch": 1, "beta": "x", "learning_rate": 1, "train_loss": 1, "val_loss": 1}\n',
+    )},
+    **{f"data.json {content!r}": ("data.json", content) for content in (
+        b'{"fingerprint": "", "preprocessing": null}', b"[]", b"null", b"{}",
+    )},
+    **{f"weights {content!r}": ("model.safetensors", with_header(content)) for content in (
+        b"[1]", b"1", b"null", b'{"a": 1}', b'{"a": {"shape": 1}}', b'{"a": {"shape": ["b"]}}',
+        DEEP,
+    )},
+    **{f"settings {content!r}": ("experiment.json", content) for content in (
+        b"[1]", b"null", b"1", b"", b"{",
+    )},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", INSPECTED.values(), ids=[name[:60] for name in INSPECTED])
+def test_a_damaged_file_is_named_by_inspect(case, trained, capsys):
+    name, content = case
+    (trained / name).write_bytes(content)
+    message = message_of(capsys, "inspect", "run")
+    assert f"run/{name}" in message
+    assert len(message) < 1000
+
+
+def test_damaged_records_are_named_when_a_report_is_written(trained, capsys):
+    (trained / "metrics.jsonl").write_text("{}\n")
+    assert "line 1 of run/metrics.jsonl is damaged" in message_of(capsys, "report", "run")
+
+
+STATES = {
+    "nothing": b"",
+    "random bytes": np.random.default_rng(0).bytes(1000),
+    "a pickle": b"\x80\x04\x95\x00.",
+    "an empty object": torch_bytes({}),
+    "a list": torch_bytes([1]),
+    "no tensors": torch_bytes({"epoch": 0, "tensors": [1], "optimizer": {}, "best": {}}),
+    "no epoch": torch_bytes({"epoch": "a", "tensors": [], "optimizer": {}, "best": {}}),
+    "an array": torch_bytes(torch.zeros(3)),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_a_damaged_state_is_named_when_a_run_is_gone_on_with(case, trained, capsys):
+    (trained / "state.ckpt").write_bytes(STATES[case])
+    message = message_of(capsys, "train", "--resume", "run")
+    assert message.startswith("mimachine: error: run/state.ckpt is damaged: it ")
+    assert len(message) < 100
+
+
+def test_damaged_records_are_named_when_a_run_is_gone_on_with(trained, capsys):
+    (trained / "state.ckpt").write_bytes(torch_bytes({"epoch": 1}))
+    (trained / "metrics.jsonl").write_text("xx{\n")
+    assert "line 1 of run/metrics.jsonl is damaged" in message_of(
+        capsys, "train", "--resume", "run"
+    )
+
+
+@pytest.mark.parametrize("command", ["inspect", "evaluate", "sample"])
+def test_where_a_run_is_expected_a_comparison_names_its_runs(command, capsys):
+    for name in ("a b/vae", "a b/mim"):
+        Path(name).mkdir(parents=True)
+        (Path(name) / "experiment.json").write_text("{}")
+    Path("a b/comparison.json").write_text("{}")
+    message = message_of(capsys, command, "a b")
+    assert "a b is a comparison and has no experiment.json; " in message
+    assert message.endswith("its runs are 'a b/mim', 'a b/vae'")
 
 
 def test_a_hundred_kinds_of_mistakes_are_here():

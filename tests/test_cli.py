@@ -1,10 +1,14 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mimachine.cli import main
 
@@ -221,3 +225,83 @@ def test_help_teaches_without_torch():
         )
         assert done.returncode == 0, done.stderr
         assert all(word in done.stdout for word in words)
+
+
+def stopped_comparison(arguments, condition, number):
+    """Exit code and messages of a comparison that a signal stops once a condition holds."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "mimachine.cli", "compare", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        while not condition() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=100)
+    return process.returncode, errors
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_comparison_that_is_interrupted_says_what_is_there(here, number, code):
+    endless = ["--training.epochs", "1000000", "--training.patience", "1000000"]
+    arguments = ["mixture-2d", "--objectives", "mim", "vae", *endless, "--out", "a b", *QUICK[2:]]
+    began = Path("a b/mim/metrics.jsonl").exists
+    found, errors = stopped_comparison(arguments, began, number)
+    assert found == code, errors
+    assert errors == (
+        "mimachine: interrupted; not begun: vae; go on with: mimachine train --resume 'a b/mim'\n"
+    )
+
+
+def test_few_rows_are_compared_with_the_numbers_that_there_are(here, capsys):
+    np.save("few.npy", np.random.default_rng(0).normal(size=(10, 2)))
+    small = ["--model.latent", 2, "--no-report"]
+    assert run("compare", "few.npy", *QUICK, *small, "--out", "both") == 0
+    compared = json.loads(Path("both/comparison.json").read_text())
+    names = {metric["name"] for metric in compared["reports"]["vae"]["metrics"]}
+    assert "mutual_information_ksg" not in names
+    assert "both/plane.png" in compared["pictures"]
+    assert all(Path(picture).is_file() for picture in compared["pictures"])
+
+
+def test_a_folder_that_has_its_own_runs_is_learned_from_again(here, capsys, monkeypatch):
+    folder = here / "faces.of"
+    folder.mkdir()
+    for row in range(12):
+        Image.new("L", (4, 4), 20 * row).save(folder / f"{row}.png")
+    monkeypatch.chdir(folder)
+    small = ["--model.latent", 2, "--model.hidden", 5, "--no-report"]
+    for again in ("", "-2"):
+        assert run("train", ".", *QUICK, *small) == 0
+        path = Path(f"runs/faces-a-mim{again}")
+        assert path.is_dir()
+        assert run("sample", path) == 0
+        assert (path / "samples.png").is_file()
+    assert "files not used: 1 directory of a run or comparison" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing from mimachine train: DATA Data set, see mimachine data; or a .csv, .tsv, "
+         ".npy, .npz or .parquet file, or a folder of images. (required)"),
+        (["digits", "--model.latent", "0"],
+         "Error parsing model: model.latent must be 1 or more, got 0"),
+        (["digits", "--model.hidden", "1.5"],
+         "Error parsing --model.hidden: Could not find valid parse for arguments: ['1.5']"),
+    ],
+)  # fmt: skip
+def test_a_refused_option_is_said_once_and_without_a_frame(encoding, arguments, message):
+    done = subprocess.run(
+        [sys.executable, "-m", "mimachine.cli", "train", *arguments],
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == f"mimachine: error: {message} (see mimachine train --help)\n"

@@ -523,3 +523,19 @@ def test_far_too_many_pixels_are_an_error(tmp_path, monkeypatch, limit):
     for read in (read_images, peek):
         with pytest.raises(ValueError, match=rf"a\.png has more than {limit} pixels"):
             read(tmp_path)
+
+
+@pytest.mark.parametrize("mark", ["experiment.json", "comparison.json"])
+def test_pictures_in_directories_of_runs_are_no_data(tmp_path, mark):
+    save(tmp_path / "a.png", GREY)
+    (tmp_path / "cats").mkdir()
+    save(tmp_path / "cats" / "b.png", GREY)
+    (tmp_path / "runs" / "one" / "deeper").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / mark).write_text("{}")
+    save(tmp_path / "runs" / "one" / "samples.png", COLOUR)
+    save(tmp_path / "runs" / "one" / "deeper" / "plane.png", COLOUR)
+    images = read_images(tmp_path)
+    assert images.files == ("a.png", "cats/b.png")
+    assert images.notes[-1] == "files not used: 1 directory of a run or comparison"
+    # Where the folder itself is asked for, it is what is meant.
+    assert read_images(tmp_path / "runs" / "one").files == ("deeper/plane.png", "samples.png")

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 
 import mimachine as mm
 from mimachine import workflow
+from mimachine.cli import main
 from mimachine.experiment import default
 from mimachine.fitting import fit
 from mimachine.state import State
@@ -241,6 +243,58 @@ def test_a_process_stopped_by_a_signal_is_resumed_to_the_same_bits(tmp_path, uni
     assert {p.name for p in path.iterdir()} == set(FILES)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_measuring_a_run_broken_off_before_its_first_checkpoint_does_not_finish_it(
+    tmp_path, uninterrupted, number
+):
+    path = tmp_path / "run"
+    process = start(*SETTINGS, "--out", path, "--checkpoint-seconds", 1000)
+    metrics = path / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 5, process)
+    process.send_signal(number)
+    finish(process)
+    assert not mm.Run(path).finished
+    # Only an orderly end leaves weights that can be measured.
+    if number != signal.SIGKILL:
+        assert main(["evaluate", str(path), "--num-samples", "2"]) == 0
+        assert (path / "report.json").exists()
+        assert not mm.Run(path).finished
+    code, errors = finish(start("--resume", path, "--no-report"))
+    assert code == 0, errors
+    assert same_files(uninterrupted, path) == []
+    assert mm.Run(path).finished
+
+
+def write_limit(size):
+    """No file may grow beyond so many bytes, which is to a program what a full disk is."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize("size", [500, 4000, 20000, 60000])
+def test_a_full_disk_is_one_line_that_says_how_to_go_on(tmp_path, uninterrupted, size):
+    path = tmp_path / "run"
+    done = subprocess.run(
+        [*COMMAND, *SETTINGS, "--out", path, "--checkpoint-seconds", "0"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: write_limit(size),
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("mimachine: error: [Errno 27] File too large: ")
+    assert done.stderr.count("\n") == 1
+    # Settings that cannot be written leave no run, and any other run can be gone on with.
+    assert path.exists() == (size > 500)
+    if path.exists():
+        assert done.stderr.endswith(f"go on with: mimachine train --resume {path}\n")
+        code, errors = finish(start("--resume", path, "--no-report"))
+        assert code == 0, errors
+        assert same_files(uninterrupted, path) == []
+        assert {p.name for p in path.iterdir()} == set(FILES)
+
+
 def test_a_run_on_a_file_is_resumed_to_the_same_bits(tmp_path):
     table = tmp_path / "table.npy"
     np.save(table, np.random.default_rng(0).normal(size=(2000, 5)))
@@ -300,8 +354,6 @@ def test_a_second_process_on_a_run_is_refused(tmp_path):
 
 
 def test_resuming_what_is_no_run_is_a_mistake(tmp_path, capsys):
-    from mimachine.cli import main
-
     assert main(["train", "--resume", str(tmp_path / "nowhere")]) == 2
     assert "no run at" in capsys.readouterr().err
     Path(tmp_path / "experiment.json").write_text(json.dumps({"format_version": 99}))

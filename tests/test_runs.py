@@ -96,3 +96,10 @@ def test_json_files_are_readable_text(tmp_path):
     run = mm.Run.create(tmp_path / "run", {"a": [1, 2]})
     assert json.loads((run.path / "experiment.json").read_text()) == {"a": [1, 2]}
     assert (run.path / "experiment.json").read_text().endswith("\n")
+
+
+@pytest.mark.parametrize("data", [None, {"a": 1}])
+def test_settings_that_cannot_be_written_leave_no_run(tmp_path, data):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        mm.Run.create(tmp_path / "run", {"a": float("inf")}, data)
+    assert list(tmp_path.iterdir()) == []

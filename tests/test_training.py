@@ -77,8 +77,14 @@ def test_patience_is_the_warm_up_and_at_least_ten(training, expected):
     [
         (lambda: mm.Training(epochs=0), "training.epochs must be 1 or more, got 0"),
         (lambda: mm.Training(batch_size=0), "training.batch_size must be 1 or more, got 0"),
-        (lambda: mm.Training(learning_rate=0.0), "learning_rate must be positive, got 0.0"),
-        (lambda: mm.Training(learning_rate=math.nan), "learning_rate must be positive, got nan"),
+        (
+            lambda: mm.Training(learning_rate=0.0),
+            "learning_rate must be positive and finite, got 0.0",
+        ),
+        (
+            lambda: mm.Training(learning_rate=math.nan),
+            "learning_rate must be positive and finite, got nan",
+        ),
         (lambda: mm.Training(patience=0), "training.patience must be 1 or more, got 0"),
         (
             lambda: mm.Training(epochs=5, warmup=6),
