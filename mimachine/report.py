@@ -139,7 +139,9 @@ def _write(file: Path, page: Mapping[str, Any]) -> Path:
 def _described(data: Dataset) -> str:
     shape = data.test.shape[1:] if data.preprocessing is None else data.preprocessing.shape
     size = f"each of {' × '.join(map(str, shape))} numbers"
-    if data.columns is not None:
+    if shape == (1,):
+        size = "one number each"
+    elif data.columns is not None:
         size = f"rows of {len(data.columns)} columns"
     if data.image_shape is not None:
         channels, height, width = data.image_shape

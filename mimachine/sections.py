@@ -180,21 +180,22 @@ def _columns_section(outcomes: Sequence[Outcome], data: Dataset) -> Section:
         texts[0] += f" The first {_MOST_HISTOGRAMS} columns are drawn, and {left_out} left out."
     for outcome in outcomes:
         who = f" by {outcome.name}" if len(outcomes) > 1 else ""
-        texts.append(f"Least kept{who}: {_least_kept(outcome, names)}.")
+        worst = _least_kept(outcome, names)
+        if worst:
+            texts.append(f"Least kept{who}: {listed(worst)}.")
     pictures = list(_histogram_pictures(outcomes, data, names))
     return Section("columns", "Columns", tuple(texts), pictures, shares=_shares(outcomes, names))
 
 
-def _least_kept(outcome: Outcome, names: Sequence[str]) -> str:
+def _least_kept(outcome: Outcome, names: Sequence[str]) -> list[str]:
+    """Up to three columns and how much of them is kept; none that do not vary."""
     shares = outcome.explained.shares
-    worst = np.argsort(shares)[:3]
-    return listed(
-        [f"'{names[place]}' ({_share(shares[place])} of its variance)" for place in worst]
-    )
+    worst = [place for place in np.argsort(shares)[:3] if np.isfinite(shares[place])]
+    return [f"'{names[place]}' ({_share(shares[place])} of its variance)" for place in worst]
 
 
 def _share(share: float) -> str:
-    """R² in words; below 0 not even the mean came back."""
+    """R² in words; below 0 not even the mean came back. It is no number if nothing varies."""
     if np.isnan(share):
         return "unknown"
     return f"{share:.0%}" if share >= 0.005 else "none"

@@ -37,6 +37,7 @@ class Told:
         off=0.0,
         rows=1000,
         notes=(),
+        compared=False,
         **data,
     ):
         # Of rank 8 all directions are equal: two principal components keep a quarter.
@@ -51,7 +52,7 @@ class Told:
         outcome.__dict__["explained"] = Explained(error, variance.numpy())
         # Along one axis by as much as the spread of all together.
         outcome.__dict__["samples"] = x + off * variance.sum().sqrt().float() * torch.eye(8)[0]
-        return " ".join(tips(outcome))
+        return " ".join(tips(outcome, compared))
 
 
 @pytest.fixture
@@ -175,3 +176,10 @@ def test_a_run_that_is_not_sound_is_not_told_that_nothing_needs_mending(told, ve
 def test_numbers_that_are_none_give_no_advice(told):
     text = told(shares=(float("nan"),) * 8, active=float("nan"), verdict="deterministic")
     assert text == ""
+
+
+def test_beside_other_objectives_none_is_proposed(told):
+    assert told(compared=True) == ""
+    assert told(compared=True, off=1.5, shares=POOR, rank=2) == ""
+    # What is not about objectives is told all the same.
+    assert "--model.latent 4" in told(compared=True, shares=POOR)

@@ -47,7 +47,7 @@ def test_explained_variance_is_that_of_an_independent_implementation():
 def test_blocks_make_no_difference(monkeypatch):
     data, model = dataset(torch.randn(50, 3)), linear_model(3, 2)
     whole = columns.explained(model, data).shares
-    monkeypatch.setattr(columns, "_BATCH", 7)
+    monkeypatch.setattr(columns, "rows_at_once", lambda shape: 7)
     assert columns.explained(model, data).shares == pytest.approx(whole, abs=1e-5)
 
 

@@ -23,13 +23,16 @@ from mimachine import (
     memory,
     outcomes,
     pictures,
+    preprocessing,
     report,
     runs,
     sections,
     workflow,
 )
+from mimachine.columns import Explained
 from mimachine.evaluation import Report
 from mimachine.experiment import Data, File, default
+from mimachine.outcomes import open_outcome
 from mimachine.report import write_comparison, write_report
 from mimachine.rows import Rows
 from mimachine.training import Training
@@ -491,3 +494,44 @@ def test_a_page_is_the_same_in_another_process_and_knows_no_other_places(digits,
     html = re.sub('base64,[^"]*', "", there.decode())
     for place in (digits.parent, Path(report.__file__).parent):
         assert str(place) not in html
+
+
+def test_what_all_runs_of_a_comparison_are_told_is_said_once(compared):
+    read = page(write_comparison(compared))
+    few = "rows for training, so all numbers"
+    assert few in page(write_report(compared / "mim")).text
+    assert read.text.count(few) == 1
+    assert "Tips for all of them" in read.text
+    assert read.text.index("Tips for all of them") < read.text.index(few)
+    (compared / "mim" / "report.html").unlink()
+
+
+def test_options_in_tips_are_not_broken_after_their_hyphens(digits, digits_page):
+    html = (digits / "report.html").read_text(encoding="utf-8")
+    tips = html[html.index('<div class="verdicts">') : html.index("<nav")]
+    assert "--training.epochs" in tips
+    assert tips.count("--") == tips.count('<span class="option">--')
+    style = html.partition("<style>")[2].partition("</style>")[0]
+    assert ".option { white-space: nowrap; }" in style
+
+
+@pytest.mark.parametrize(
+    ("columns", "size"),
+    [(None, "each of 3 numbers"), (("a",) * 3, "rows of 3 columns")],
+)
+def test_the_size_of_data_is_told_by_their_columns_where_they_have_names(columns, size):
+    learned, _ = preprocessing.learn(np.eye(3), np.ones(3, dtype=bool), columns=columns)
+    x = torch.eye(3)
+    data = datasets.Dataset("any", x, x, x, preprocessing=learned)
+    assert report._described(data).startswith(f"Data: any, {size}; 3 for training")
+    single = replace(data, train=x[:, :1], test=x[:, :1], preprocessing=None)
+    assert "any, one number each;" in report._described(single)
+
+
+def test_columns_that_do_not_vary_in_the_test_are_not_among_the_least_kept(digits):
+    outcome = open_outcome(digits)
+    outcome.__dict__["explained"] = Explained(np.array([1.0, 0.5, 0.0]), np.array([4.0, 1.0, 0.0]))
+    expected = ["'b' (50% of its variance)", "'a' (75% of its variance)"]
+    assert sections._least_kept(outcome, "abc") == expected
+    outcome.__dict__["explained"] = Explained(np.zeros(3), np.zeros(3))
+    assert sections._least_kept(outcome, "abc") == []
