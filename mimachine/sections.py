@@ -78,25 +78,7 @@ def sections(outcomes: Sequence[Outcome], embedding: Embedding) -> Iterator[Sect
         [_loss_picture(outcome) for outcome in outcomes],
     )
     if data.image_shape is not None:
-        yield Section(
-            "reconstructions",
-            "Reconstructions",
-            (
-                "Test images, encoded and decoded again without noise. What is lost here, the "
-                "codes do not keep.",
-            ),
-            list(_reconstruction_pictures(outcomes, data)),
-            stacked=True,
-        )
-        yield Section(
-            "samples",
-            "Samples",
-            (
-                "Images decoded from latents that were drawn from the prior. If they look worse "
-                "than the reconstructions, the prior does not match the codes.",
-            ),
-            [_sample_picture(outcome, data) for outcome in outcomes],
-        )
+        yield from _image_sections(outcomes, data)
     else:
         yield _columns_section(outcomes, data)
     plane = [outcome for outcome in outcomes if _is_plane(outcome)]
@@ -114,6 +96,28 @@ def sections(outcomes: Sequence[Outcome], embedding: Embedding) -> Iterator[Sect
     scatters = [drawn for r in outcomes if (drawn := _scatter_picture(r, embedding))]
     if scatters:
         yield Section("codes", "Codes of the test data", (_SCATTER_TEXT[embedding],), scatters)
+
+
+def _image_sections(outcomes: Sequence[Outcome], data: Dataset) -> Iterator[Section]:
+    yield Section(
+        "reconstructions",
+        "Reconstructions",
+        (
+            "Test images, encoded and decoded again without noise. What is lost here, the "
+            "codes do not keep.",
+        ),
+        list(_reconstruction_pictures(outcomes, data)),
+        stacked=True,
+    )
+    yield Section(
+        "samples",
+        "Samples",
+        (
+            "Images decoded from latents that were drawn from the prior. If they look worse "
+            "than the reconstructions, the prior does not match the codes.",
+        ),
+        [_sample_picture(outcome, data) for outcome in outcomes],
+    )
 
 
 _SCATTER_TEXT = {
