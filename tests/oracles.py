@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MultivariateNormal
@@ -370,3 +371,16 @@ class UnconditionalTable(nn.Module):
 
     def forward(self) -> Independent:
         return Independent(Categorical(logits=self.logits[None], validate_args=False), 1)
+
+
+# Marks for tests of an oracle: of a few sizes, random, encoder and decoder at odds.
+discrete = pytest.mark.parametrize(
+    "oracle",
+    [Discrete.random(2, 2, 0), Discrete.random(3, 5, 1), Discrete.random(7, 4, 2)],
+    ids=["2x2", "3x5", "7x4"],
+)
+gaussian = pytest.mark.parametrize(
+    "oracle",
+    [LinearGaussian.random(x, z, seed) for x, z, seed in ((1, 1, 0), (3, 2, 1), (2, 4, 2))],
+    ids=["1-1", "3-2", "2-4"],
+)

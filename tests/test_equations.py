@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 from oracles import (
-    Discrete,
-    LinearGaussian,
+    discrete,
     entropy,
     expectation,
+    gaussian,
     gaussian_cross_entropy,
     gaussian_entropy,
     gaussian_kl,
@@ -18,17 +18,6 @@ from oracles import (
 import mimachine as mm
 
 pytestmark = pytest.mark.usefixtures("double")
-
-discrete = pytest.mark.parametrize(
-    "oracle",
-    [Discrete.random(2, 2, 0), Discrete.random(3, 5, 1), Discrete.random(7, 4, 2)],
-    ids=["2x2", "3x5", "7x4"],
-)
-gaussian = pytest.mark.parametrize(
-    "oracle",
-    [LinearGaussian.random(x, z, seed) for x, z, seed in ((1, 1, 0), (3, 2, 1), (2, 4, 2))],
-    ids=["1-1", "3-2", "2-4"],
-)
 
 
 def close(actual, expected):
