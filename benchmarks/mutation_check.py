@@ -309,18 +309,11 @@ def shown(mutant: Mutant) -> list[str]:
     return [both] if len(both) <= 90 else [old, f"  ->  {new}"]
 
 
-def main() -> None:
-    """Run all mutants and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="also write the table to this file")
-    parser.add_argument("--file", choices=MUTANTS, help="mutants of this file alone")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
-    arguments = parser.parse_args()
-
-    chosen = [m for m in mutants() if arguments.file in (None, m.file)]
+def checked(chosen: list[Mutant], jobs: int) -> list[tuple[str | None, float]]:
+    """For each mutant the test that failed, or none, and the seconds it took."""
     with tempfile.TemporaryDirectory() as temporary:
         folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
-        for number in range(arguments.jobs):
+        for number in range(jobs):
             folders.put(copy_of_package(Path(temporary) / str(number)))
 
         # Without a change all tests pass, and it is the copy that they run against.
@@ -335,7 +328,7 @@ def main() -> None:
             raise SystemExit(f"tests fail as it is:\n{unchanged and unchanged.stdout[-3000:]}")
         folders.put(folder)
 
-        def checked(mutant: Mutant) -> tuple[str | None, float]:
+        def one(mutant: Mutant) -> tuple[str | None, float]:
             folder, start = folders.get(), time.monotonic()
             try:
                 return check(mutant, folder), time.monotonic() - start
@@ -343,10 +336,12 @@ def main() -> None:
                 folders.put(folder)
                 print(".", end="", flush=True, file=sys.stderr)
 
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            results = list(pool.map(checked, chosen))
-    print(file=sys.stderr)
+        with ThreadPoolExecutor(jobs) as pool:
+            return list(pool.map(one, chosen))
 
+
+def told(chosen: list[Mutant], results: list[tuple[str | None, float]]) -> tuple[list[str], int]:
+    """The table, and how many mutants are not as they should be."""
     lines = ["python benchmarks/mutation_check.py --out results/mutation-check.txt"]
     unexplained = equivalent = 0
     file = ""
@@ -370,6 +365,19 @@ def main() -> None:
         f"{len(chosen)} mutants: {caught} caught, {equivalent} survived as equivalent, "
         f"{unexplained} not explained",
     )
+    return lines, unexplained
+
+
+def main() -> None:
+    """Run all mutants and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="also write the table to this file")
+    parser.add_argument("--file", choices=MUTANTS, help="mutants of this file alone")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    arguments = parser.parse_args()
+    chosen = [m for m in mutants() if arguments.file in (None, m.file)]
+    lines, unexplained = told(chosen, checked(chosen, arguments.jobs))
+    print(file=sys.stderr)
     print("\n".join(lines))
     if arguments.out:
         arguments.out.write_text("\n".join(lines) + "\n")

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from mimachine.evaluation import Report as EvaluationReport
     from mimachine.fitting import History
     from mimachine.results import Columns
-    from mimachine.workflow import Selection, Trained
+    from mimachine.userdata import Encodable
+    from mimachine.workflow import Trained
 
 __all__ = ["main"]
 
@@ -525,7 +526,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
 }
 
 
-def _selected(command: Embed | Reconstruct) -> tuple[Trained, Selection]:
+def _selected(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:
     """A run, and the data to apply it to."""
     from mimachine import workflow
 

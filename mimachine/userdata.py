@@ -21,7 +21,7 @@ from mimachine.preprocessing import Preprocessing
 from mimachine.rows import Rows
 from mimachine.tables import Table, check_finite, read_table
 
-__all__ = ["Encodable", "blank", "load", "read", "read_own", "record"]
+__all__ = ["Encodable", "blank", "load", "read", "record"]
 
 _FEWEST = 10
 _MOST_HELD_OUT = 10_000
@@ -121,7 +121,7 @@ def record(data: Dataset) -> dict[str, Any]:
 
 
 class Encodable(NamedTuple):
-    """All rows of a file, in its order, ready for a trained model.
+    """Rows ready for a trained model, such as all of a file in its order.
 
     Attributes:
         rows: Shape (N, D).
@@ -137,8 +137,6 @@ class Encodable(NamedTuple):
 def read(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> Encodable:
     """Read all rows of a file for a model that was trained on data like them.
 
-    Labels that have a file of their own belong to the rows of the training file, and are not read.
-
     Args:
         path: As for `load`.
         file: As for `load`.
@@ -148,13 +146,6 @@ def read(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> En
         FileNotFoundError: If there is nothing at `path`.
         ValueError: If the data cannot be used, or are not like those.
     """
-    if file.labels is not None and Path(file.labels).is_file():
-        file = dataclasses.replace(file, labels=None)
-    return read_own(path, file, learned)
-
-
-def read_own(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> Encodable:
-    """As `read`, for the file that the model was trained on: labels may be in a file of theirs."""
     table = _read(Path(path), file, learned)
     if table.values.shape[1:] != learned.shape:
         raise ValueError(

@@ -28,6 +28,7 @@ from mimachine.representation import codes
 from mimachine.rows import Rows
 from mimachine.runs import Run
 from mimachine.sources import Binarized, FreshDraws, Source, TensorSource
+from mimachine.userdata import Encodable
 from mimachine.wording import unknown
 
 __all__ = [
@@ -371,7 +372,7 @@ def open_run(path: str | os.PathLike[str]) -> Trained:
     return Trained(run, settings, data, model.eval())
 
 
-def select(trained: Trained, data: str | None = None, split: str | None = None) -> Selection:
+def select(trained: Trained, data: str | None = None, split: str | None = None) -> Encodable:
     """Data to apply a trained model to.
 
     Args:
@@ -406,25 +407,18 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
             f"data must be a named data set, for the run was trained on {trained.data.name}; "
             f"got {name}"
         )
-    read = userdata.read
-    if own:
-        # Only the training file's labels may be in a file of their own.
-        read = userdata.read_own
-    rows, labels, notes = read(name, settings.data.file, learned)
-    if _is_binarized(settings, trained.data):
-        notes += ("grey values are encoded as they are; training saw draws of zeros and ones",)
-    return Selection(rows, labels, notes)
+    file = settings.data.file
+    if not own and file.labels is not None and os.path.isfile(file.labels):
+        # They are those of the training file's rows, not of these.
+        file = replace(file, labels=None)
+    read = userdata.read(name, file, learned)
+    if not _is_binarized(settings, trained.data):
+        return read
+    note = "grey values are encoded as they are; training saw draws of zeros and ones"
+    return read._replace(notes=(*read.notes, note))
 
 
-class Selection(NamedTuple):
-    """Data for a trained model: rows (N, D), labels (N,) or none, and what was decided."""
-
-    rows: Tensor | Rows
-    labels: Any
-    notes: tuple[str, ...] = ()
-
-
-def _of_split(trained: Trained, data: Dataset, split: str) -> Selection:
+def _of_split(trained: Trained, data: Dataset, split: str) -> Encodable:
     if split == "all":
         raise ValueError(f"split must be train, val or test for {data.name}, got all")
     expected, came = trained.data.train.shape[1], data.train.shape[1]
@@ -436,7 +430,7 @@ def _of_split(trained: Trained, data: Dataset, split: str) -> Selection:
     labels = getattr(data, f"{split}_labels")
     if labels is not None:
         labels = labels.numpy() if data.classes is None else np.array(data.classes)[labels.numpy()]
-    return Selection(getattr(data, split), labels)
+    return Encodable(getattr(data, split), labels, ())
 
 
 def open_model(path: str | os.PathLike[str]) -> Trained:
