@@ -56,7 +56,7 @@ class _OverNetwork(nn.Module):
                 f"{type(self).__name__}: network must give a location and a log-scale, so its "
                 f"output axis {-self.event_dims} must have even size, got {tuple(output.shape)}"
             )
-        location, log_scale = output.chunk(2, -self.event_dims)
+        location, log_scale = (part.contiguous() for part in output.chunk(2, -self.event_dims))
         return location, log_scale.exp() + floor
 
 

@@ -1,0 +1,1 @@
+"""The experiments of the paper, each a declaration over the library's public parts."""

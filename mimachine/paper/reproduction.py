@@ -1,0 +1,49 @@
+"""What an experiment of the paper is asked for, and what it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Reproduction", "Request"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to carry out an experiment of the paper.
+
+    Attributes:
+        out: Directory for all that is made; what a killed run left there is gone on with.
+        preset: Settings that the paper's figures were made with, or the library's.
+        quick: Fewer and smaller models, for under two minutes on two cores.
+        seeds: Number of models of each kind; None: as many as the paper has.
+        jobs: Number of processes.
+        say: Told what is going on, a line at a time.
+    """
+
+    out: Path
+    preset: Literal["published", "default"] = "published"
+    quick: bool = False
+    seeds: int | None = None
+    jobs: int = 1
+    say: Callable[[str], None] = lambda text: None
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What an experiment gives.
+
+    Attributes:
+        figures: Figures by the name of the file they go to.
+        results: Every number of every seed, as JSON values.
+        table: Our numbers beside the paper's, in Markdown.
+    """
+
+    figures: Mapping[str, Figure]
+    results: dict[str, Any]
+    table: str
