@@ -7,6 +7,7 @@ first axis start as many operations as one.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,12 +66,13 @@ class Ensemble(nn.Module):
             self.register_buffer(_flat(name), stacked)
         self.num_models = len(losses)
         self._active: Tensor | None = None
+        self._compiled: Callable[..., Tensor] | None = None
 
     def __len__(self) -> int:
         return self.num_models
 
     def forward(self, x: Tensor, annealing: Annealing | float = 1.0) -> Tensor:
-        """Loss of each model at its own data.
+        """Loss of each model at its own data; 0 for the models that are done.
 
         Args:
             x: Data, shape (M, B, *X).
@@ -83,10 +85,53 @@ class Ensemble(nn.Module):
             raise ValueError(
                 f"x must have shape (M, B, *X) with M = {self.num_models}, got {tuple(x.shape)}"
             )
-        template = self._template[0].train(self.training)
+        weights, buffers = self._stacked(self._names), self._stacked(self._buffer_names)
+        if self._active is None:
+            return self._losses(weights, buffers, x, annealing)
+        active = self._active.to(x.device)
+        weights = {name: tensor.index_select(0, active) for name, tensor in weights.items()}
+        buffers = {name: tensor.index_select(0, active) for name, tensor in buffers.items()}
+        value = self._losses(weights, buffers, x.index_select(0, active), annealing)
+        everyone = value.new_zeros(self.num_models, value.shape[1])
+        return everyone.index_copy(0, active, value)
 
-        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], rows: Tensor) -> Tensor:
-            tensors = {**parameters, **buffers}
+    def _losses(
+        self,
+        weights: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        x: Tensor,
+        annealing: Annealing | float,
+    ) -> Tensor:
+        """Losses (m, B) of some models by their weights, compiled where that was asked for."""
+        self._template[0].train(self.training)
+        if self._compiled is None or not _warmed_up(annealing):
+            return self._together(weights, buffers, x, annealing)
+        try:
+            value: Tensor = self._compiled(weights, buffers, x, annealing)
+        except Exception as error:
+            # Compilers fail in ways that nobody lists. If the mistake is the model's, it shows
+            # again without one.
+            self._compiled = None
+            value = self._together(weights, buffers, x, annealing)
+            warnings.warn(
+                f"this ensemble runs uncompiled, and slower: torch.compile failed with "
+                f"{type(error).__name__}: {_first_lines(error)}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        return value
+
+    def _together(
+        self,
+        weights: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        x: Tensor,
+        annealing: Annealing | float,
+    ) -> Tensor:
+        template = self._template[0]
+
+        def one(weights: dict[str, Tensor], buffers: dict[str, Tensor], rows: Tensor) -> Tensor:
+            tensors = {**weights, **buffers}
             value: Tensor = functional_call(
                 template,
                 {name: tensors[home] for name, home in self._homes.items()},
@@ -95,16 +140,25 @@ class Ensemble(nn.Module):
             )
             return value
 
-        weights, buffers = self._stacked(self._names), self._stacked(self._buffer_names)
-        if self._active is not None:
-            weights = {name: tensor[self._active] for name, tensor in weights.items()}
-            buffers = {name: tensor[self._active] for name, tensor in buffers.items()}
-            x = x[self._active]
-        value: Tensor = vmap(one, randomness="different")(weights, buffers, x)
-        if self._active is None:
-            return value
-        everyone = value.new_zeros(self.num_models, value.shape[1])
-        return everyone.index_copy(0, self._active, value)
+        losses: Tensor = vmap(one, randomness="different")(weights, buffers, x)
+        return losses
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Have `torch.compile` fuse what is computed from the next call on.
+
+        The noise stays what it is without. Compiling takes seconds, for training and for held-out
+        data each, so it pays for wide models and long trainings. The warm-up, in which β is
+        another number in every epoch, is not compiled. Where compiling fails, as without a C++
+        compiler, a warning says so and the ensemble runs as before.
+
+        Args:
+            args: As for `torch.compile`.
+            kwargs: As for `torch.compile`.
+        """
+        if kwargs.get("backend", "inductor") == "inductor":
+            # Its own random numbers are others, and on a processor slower, than torch's.
+            kwargs["options"] = {"fallback_random": True, **kwargs.get("options", {})}
+        self._compiled = torch.compile(self._together, *args, **kwargs)
 
     def retire(self, done: Tensor) -> None:
         """Stop computing the models that are done; their loss is 0 from now on.
@@ -132,6 +186,15 @@ class Ensemble(nn.Module):
         # What the template has besides weights, such as a known P(x), has to follow.
         self._template[0]._apply(fn, recurse)
         return self
+
+
+def _warmed_up(annealing: Annealing | float) -> bool:
+    return (annealing.beta if isinstance(annealing, Annealing) else annealing) >= 1
+
+
+def _first_lines(error: Exception) -> str:
+    """What failed and why, which torch says on two lines, without the advice that follows."""
+    return " ".join(str(error).split("\n")[:2])
 
 
 def _flat(name: str) -> str:

@@ -83,7 +83,8 @@ def fit(
     Raises:
         ValueError: If the data or the recipe make no sense, or nothing can be trained.
         FloatingPointError: If a loss is not finite: in which epoch and step, which term, and which
-            rows have the largest values. The model has the best weights so far then.
+            rows have the largest values. The model has the best weights so far then. Of several
+            models those whose loss is not finite are done with, and the others go on.
     """
     trainer = _Trainer(loss, train, val, training, fabric)
     state, first = State(loss, trainer.optimizer, training.stop_after), trainer.is_first_process
@@ -179,7 +180,10 @@ class _Trainer:
                 loss = value.mean(-1)
                 # Independent models add up and do not meet in any gradient.
                 summed = loss.sum() if loss.dim() else loss
-                if step % stride == 0 and not math.isfinite(summed.item()):
+                # Of independent models one that has diverged keeps its numbers to itself.
+                if step % stride == 0 and not (
+                    math.isfinite(summed.item()) or torch.isfinite(loss).any()
+                ):
                     raise self._diverged(loss, number, step, x)
                 self.optimizer.zero_grad(set_to_none=True)
                 fabric.backward(summed)
@@ -187,7 +191,7 @@ class _Trainer:
                 losses.append(loss.detach())
                 counts.append(value.shape[-1])
         total, count = _sums(losses, counts)
-        if not torch.isfinite(total).all():
+        if not torch.isfinite(total).any():
             raise FloatingPointError(f"the training loss is {total.tolist()} in epoch {number}")
         if fabric.world_size > 1:
             total = fabric.all_reduce(total, reduce_op="sum")  # type: ignore[assignment]
@@ -210,7 +214,7 @@ class _Trainer:
                 losses.append(value.mean(-1))
                 counts.append(value.shape[-1])
         total, count = _sums(losses, counts)
-        if not torch.isfinite(total).all():
+        if not torch.isfinite(total).any():
             raise FloatingPointError(f"the held-out loss is {total.tolist()} in epoch {number}")
         return total / count
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -64,5 +65,8 @@ class Progress:
             self._bar.stop()
 
 
-def _mean(value: float | list[float]) -> float:
-    return sum(value) / len(value) if isinstance(value, list) else value
+def _mean(value: float | list[float | None]) -> float:
+    if not isinstance(value, list):
+        return value
+    live = [each for each in value if each is not None]
+    return sum(live) / len(live) if live else math.nan

@@ -325,8 +325,8 @@ def _record(line: str, place: str) -> dict[str, Any]:
         raise ValueError(f"{place} is damaged: it must have {', '.join(sorted(_NUMBERS))}")
     for name, value in record.items():
         values = value if isinstance(value, list) else [value]
-        if not all(isinstance(each, int | float) for each in values) and not (
-            name == "val_loss" and value is None
-        ):
+        # One of several models may have no loss any more, and there may be no held-out data.
+        optional = isinstance(value, list) or name == "val_loss"
+        if not all(isinstance(v, int | float) or (optional and v is None) for v in values):
             raise ValueError(f"{place} is damaged: {name} must be a number, got {value!r}")
     return record

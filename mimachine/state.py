@@ -7,9 +7,10 @@ best weights so far and the records of the epochs are enough to go on to the sam
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,14 +23,15 @@ __all__ = ["Epoch", "State"]
 class Epoch:
     """What is recorded of one epoch; losses in nats per datum.
 
-    For several models trained as one, the losses are lists with an entry for each.
+    For several models trained as one, the losses are lists with an entry for each; None where it
+    is not finite, or the model was done with before.
     """
 
     epoch: int
     beta: float
     learning_rate: float
-    train_loss: float | list[float]
-    val_loss: float | list[float] | None
+    train_loss: float | list[float | None]
+    val_loss: float | list[float | None] | None
 
 
 @dataclass
@@ -58,6 +60,13 @@ class State:
 
     def add(self, epoch: Epoch, val_loss: Tensor | None) -> None:
         """One more epoch is done; its weights may be the best, once the loss is warmed up."""
+        if isinstance(epoch.train_loss, list):
+            done = self.best.done.tolist() or [False] * len(epoch.train_loss)
+            epoch = replace(
+                epoch,
+                train_loss=_of_live(epoch.train_loss, done),
+                val_loss=_of_live(epoch.val_loss, done),
+            )
         self.epochs.append(epoch)
         if val_loss is not None and epoch.beta >= 1:
             self.best.update(epoch.epoch, val_loss)
@@ -94,6 +103,16 @@ class State:
         return [part.detach() for part in parts]
 
 
+def _of_live(losses: Any, done: list[bool]) -> Any:
+    """Losses of several models, None in place of what JSON or the reader has no use for."""
+    if not isinstance(losses, list):
+        return losses
+    return [
+        value if math.isfinite(value) and not is_done else None
+        for value, is_done in zip(losses, done, strict=True)
+    ]
+
+
 class BestWeights:
     """The best weights so far, elementwise over independent models.
 
@@ -122,10 +141,10 @@ class BestWeights:
         if not self.seen:
             self.saved = [t.clone() for t in self.tensors]
             self.loss, self.epoch = loss.clone(), torch.full_like(loss, epoch, dtype=torch.long)
-            self.done = torch.zeros_like(loss, dtype=torch.bool)
+            self.done = ~torch.isfinite(loss)
             return
         better = (loss < self.loss) & ~self.done
-        self.done |= ~better & (epoch - self.epoch >= self.patience)
+        self.done |= ~better & (epoch - self.epoch >= self.patience) | ~torch.isfinite(loss)
         if not better.any():
             return
         self.loss = torch.where(better, loss, self.loss)

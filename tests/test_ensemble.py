@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,6 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mimachine as mm
 from mimachine.fitting import fit
+from mimachine.randomness import forked
+from mimachine.runs import Run
 from mimachine.sources import Shared, Stacked, TensorSource
 from mimachine.training import Annealing, Training, Warmup
 
@@ -214,3 +217,61 @@ def test_the_warm_up_reaches_every_model():
     for i, loss in enumerate(losses):
         with Noise(noise.drawn, i):
             torch.testing.assert_close(value[i], loss(x[i], Annealing(0.25)))
+
+
+def test_a_model_that_diverges_is_done_with_and_the_others_go_on_as_without_it(tmp_path):
+    train = data()
+    losses = [mm.Loss(gaussian(), mm.A_MIM) for _ in range(M)]
+    ensemble = mm.Ensemble(losses)
+    with torch.no_grad():
+        # Scales that overflow: the loss is no number from the first step on.
+        dict(ensemble.named_parameters())["model/decoder/network/2/bias"][1] = 1e4
+    sources = [TensorSource(train, seed) for seed in range(M)]
+    held_out = TensorSource(data(20), shuffle=False)
+    run = Run.create(tmp_path / "run", {})
+    with Noise() as noise:
+        history = fit(ensemble, Stacked(sources), Shared(held_out, M), RECIPE, run=run)
+    assert all(epoch.train_loss[1] is None for epoch in history.epochs)
+    assert all(record["val_loss"][1] is None for record in run.metrics())
+    recorded = [epoch.val_loss[0] for epoch in history.epochs]
+    assert all(loss is not None for loss in recorded)
+    # Noise of three models from when the diverged one is done: compare until then.
+    full = [drawn for drawn in noise.drawn if drawn.shape[0] == M]
+    alone = copy.deepcopy(losses[0])
+    with Noise(full, 0):
+        first = fit(alone, sources[0], held_out, replace(RECIPE, epochs=2, warmup=Warmup(2)))
+    assert first.epochs[0].train_loss == pytest.approx(history.epochs[0].train_loss[0], rel=1e-9)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_the_noise_of_a_compiled_ensemble_is_that_of_the_ensemble(backend):
+    losses = [mm.Loss(gaussian(), mm.MIM) for _ in range(M)]
+    plain, compiled = mm.Ensemble(losses), mm.Ensemble(losses)
+    compiled.compile(backend=backend)
+    x = torch.randn(M, 6, 3)
+    with forked(3):
+        expected = plain(x)
+    with forked(3):
+        value = compiled(x)
+    torch.testing.assert_close(value, expected, rtol=1e-10, atol=1e-10)
+    for loss in (value, expected):
+        loss.mean(-1).sum().backward()
+    for a, b in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-8, atol=1e-10)
+
+
+def test_what_cannot_be_compiled_runs_uncompiled_and_says_so():
+    losses = [mm.Loss(gaussian(), mm.MIM) for _ in range(M)]
+    plain, compiled = mm.Ensemble(losses), mm.Ensemble(losses)
+    compiled.compile(backend=broken)
+    x = torch.randn(M, 6, 3)
+    with forked(3), pytest.warns(RuntimeWarning, match="uncompiled.*no compiler here"):
+        value = compiled(x)
+    with forked(3):
+        assert torch.equal(value, plain(x))
+    with forked(3):
+        assert torch.equal(value, compiled(x))
+
+
+def broken(graph, inputs, **options):
+    raise OSError("no compiler here")
