@@ -24,7 +24,7 @@ from mimachine.representation import (
     at_floor,
     codes,
     diagnose_codes,
-    knn_accuracy,
+    knn_accuracies,
     mean_of,
 )
 
@@ -281,12 +281,14 @@ def _neighbours(
     metrics = []
     latents: tuple[Literal["mean", "sample"], ...] = ("mean", "sample")
     for latent in latents:
-        for k in _NEIGHBOURS:
-            if k > len(train.mean):
-                continue
-            accuracy = knn_accuracy(
-                getattr(train, latent), train_labels, getattr(test, latent), test_labels, k
-            )
+        accuracies = knn_accuracies(
+            getattr(train, latent),
+            train_labels,
+            getattr(test, latent),
+            test_labels,
+            [k for k in _NEIGHBOURS if k <= len(train.mean)],
+        )
+        for k, accuracy in accuracies.items():
             metrics.append(
                 Metric(
                     f"knn_{k}_accuracy" + ("_sampled" if latent == "sample" else ""),

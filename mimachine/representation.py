@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -21,6 +22,7 @@ __all__ = [
     "at_floor",
     "codes",
     "diagnose_codes",
+    "knn_accuracies",
     "knn_accuracy",
     "mean_of",
     "moments",
@@ -31,6 +33,7 @@ Verdict = Literal["healthy", "partly collapsed", "collapsed", "deterministic"]
 _ACTIVE_SHARE = 0.01
 _DETERMINISTIC_SHARE = 0.01
 _AT_FLOOR = 1.01
+_TREE_DIMENSIONS = 6
 
 
 class Codes(NamedTuple):
@@ -145,17 +148,55 @@ def knn_accuracy(
     Raises:
         ValueError: If k is out of range or a number of labels does not match.
     """
-    from sklearn.neighbors import KNeighborsClassifier
+    return knn_accuracies(train, train_labels, test, test_labels, (k,))[k]
 
-    if not 1 <= k <= len(train):
-        raise ValueError(f"k must be in [1, {len(train)}], the number of training codes, got {k}")
+
+def knn_accuracies(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
+    ks: Sequence[int],
+) -> dict[int, float]:
+    """`knn_accuracy` for several numbers of neighbours by one search.
+
+    Args:
+        train: Training codes, shape (N, *Z).
+        train_labels: Their labels, shape (N,).
+        test: Test codes, shape (M, *Z).
+        test_labels: Their labels, shape (M,).
+        ks: Numbers of neighbours, each in [1, N].
+
+    Returns:
+        The share for each number of neighbours.
+
+    Raises:
+        ValueError: If a k is out of range or a number of labels does not match.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    for k in ks:
+        if not 1 <= k <= len(train):
+            raise ValueError(
+                f"k must be in [1, {len(train)}], the number of training codes, got {k}"
+            )
     for name, codes_, labels in (("train", train, train_labels), ("test", test, test_labels)):
         if len(codes_) != len(labels):
             raise ValueError(
                 f"{name}_labels must have one label for each of {len(codes_)} codes, "
                 f"got {len(labels)}"
             )
-    classifier = KNeighborsClassifier(k)
-    classifier.fit(train.flatten(1).cpu().numpy(), train_labels.cpu().numpy())
-    predicted = classifier.predict(test.flatten(1).cpu().numpy())
-    return float((predicted == test_labels.cpu().numpy()).mean())
+    points, queries = (codes_.flatten(1).cpu().numpy() for codes_ in (train, test))
+    # Trees visit most points where there are many dimensions.
+    algorithm = "kd_tree" if points.shape[1] <= _TREE_DIMENSIONS else "brute"
+    search = NearestNeighbors(n_neighbors=max(ks), algorithm=algorithm).fit(points)
+    nearest = torch.from_numpy(search.kneighbors(queries, return_distance=False))
+    classes, of_train = train_labels.cpu().unique(return_inverse=True)
+    voters = of_train[nearest]
+    shares = {}
+    for k in ks:
+        votes = torch.zeros(len(voters), len(classes), dtype=torch.int32)
+        votes.scatter_add_(1, voters[:, :k], torch.ones_like(voters, dtype=torch.int32))
+        predicted = classes[votes.argmax(1)]
+        shares[k] = float((predicted == test_labels.cpu()).double().mean())
+    return shares
