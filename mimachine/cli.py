@@ -25,6 +25,7 @@ from mimachine.options import (
     Inspect,
     Reconstruct,
     Report,
+    Reproduce,
     Resume,
     Sample,
     Train,
@@ -55,6 +56,7 @@ Train auto-encoders whose codes keep what the data say, and measure them.
   reconstruct RUN    data, encoded and decoded again
   sample RUN         new data from the model
   data               the data sets and where their files are
+  reproduce NAME     a figure of the paper again, beside the paper's numbers
 
 DATA is a file of your own (.csv, .tsv, .npy, .npz, .parquet), a folder of images, or one of:
 digits, mixture-2d, mnist, fashion-mnist, omniglot, omniglot-small. The last four have files, which
@@ -496,6 +498,32 @@ def _report(arguments: list[str]) -> None:
         print(f"wrote {page}")
 
 
+def _reproduce(arguments: list[str]) -> None:
+    command = _parse(Reproduce, arguments)
+    from mimachine.paper.reproduce import EXPERIMENTS, default_jobs, reproduce
+    from mimachine.paper.reproduction import Request
+
+    if command.name not in EXPERIMENTS:
+        raise ValueError(unknown("experiment", command.name, EXPERIMENTS))
+    request = Request(
+        command.out,
+        command.preset,
+        command.quick,
+        command.seeds,
+        command.jobs or default_jobs(),
+        lambda text: _say(command, text),
+    )
+    typed = f"mimachine reproduce {' '.join(map(quoted, arguments))}"
+    with _interruptible(lambda: f"go on with: {typed}"):
+        directory = reproduce(command.name, request, typed)
+    if command.json:
+        results = json.loads((directory / "results.json").read_text())
+        _print_json({"directory": str(directory), **results})
+        return
+    print((directory / "table.md").read_text())
+    print(f"figures, results.json and table.md: {directory}")
+
+
 def _data(arguments: list[str]) -> None:
     command = _parse(Data, arguments)
     from mimachine.downloads import located
@@ -522,6 +550,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "reconstruct": _reconstruct,
     "sample": _sample,
     "report": _report,
+    "reproduce": _reproduce,
     "data": _data,
 }
 
@@ -563,7 +592,7 @@ def _new_directory(name: str) -> Path:
 # --- output --------------------------------------------------------------------------------------
 
 
-def _say(command: Train | Resume | Compare, text: str) -> None:
+def _say(command: Train | Resume | Compare | Reproduce, text: str) -> None:
     print(text, file=sys.stderr if command.json else sys.stdout, flush=True)
 
 

@@ -95,7 +95,7 @@ def _pictures(trained: Mapping[str, Trained], reports: Mapping[str, Report]) -> 
         pictures["samples"] = figures.image_samples(drawn, data)
     latent = {each.experiment.model.latent for each in trained.values()}
     if data.train.shape[1] == 2 and latent == {2}:
-        pictures["plane"] = figures.plane({n: (models[n], reports[n]) for n in models}, data)
+        pictures["plane"] = figures.plane({n: (models[n], reports[n].values) for n in models}, data)
     return pictures
 
 

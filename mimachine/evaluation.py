@@ -106,6 +106,11 @@ class Report:
         """Whether a metric was measured."""
         return any(metric.name == name for metric in self.metrics)
 
+    @property
+    def values(self) -> dict[str, float]:
+        """The value of each metric by its name."""
+        return {metric.name: metric.value for metric in self.metrics}
+
     def to_json(self) -> dict[str, Any]:
         """The report as JSON values; a metric that is infinite or not a number becomes null."""
         value = dataclasses.asdict(self)

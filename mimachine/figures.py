@@ -17,7 +17,6 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from mimachine.datasets import Dataset
-from mimachine.evaluation import Report
 from mimachine.joint import Joint
 from mimachine.randomness import derived_seed, forked
 from mimachine.representation import codes
@@ -71,16 +70,23 @@ _PLANE_NUMBERS = (
 )
 
 
-def plane(models: Mapping[str, tuple[Joint, Report]], data: Dataset, seed: int = 0) -> Figure:
+def plane(
+    models: Mapping[str, tuple[Joint, Mapping[str, float]]], data: Dataset, seed: int = 0
+) -> Figure:
     """The panels of the paper's figure 1, for data and latents of two dimensions.
 
     Top: level sets of P(x), black, and sampled reconstructions of test points, red, with the
     mutual information and the mean reconstruction distance. Bottom: q(z|x) of the same points as
     ellipses of one standard deviation, green, and that of N(0, I), dashed.
+
+    Args:
+        models: Models with what was measured of them, see `Report.values`.
+        data: The data; the first test points are shown.
+        seed: Seed of the noise.
     """
     figure, axes = _panels(2, len(models), width=3.2, height=3.2)
     points = data.test[:_NUM_POINTS]
-    for column, (name, (model, report)) in enumerate(models.items()):
+    for column, (name, (model, measured)) in enumerate(models.items()):
         with forked(derived_seed(seed, "plane")), torch.no_grad():
             encoded = codes(model, points)
             reconstructions = model.decoder(encoded.sample).sample()
@@ -91,10 +97,10 @@ def plane(models: Mapping[str, tuple[Joint, Report]], data: Dataset, seed: int =
             0.97,
             0.03,
             "\n".join(
-                f"{label} {report[name].value:.2g}{unit}"
-                for label, name, unit in _PLANE_NUMBERS
+                f"{label} {measured[metric]:.2g}{unit}"
+                for label, metric, unit in _PLANE_NUMBERS
                 # Few test data are not enough for some of them.
-                if report.has(name)
+                if metric in measured
             ),
             transform=top.transAxes,
             fontsize=9,

@@ -19,6 +19,7 @@ __all__ = [
     "Inspect",
     "Reconstruct",
     "Report",
+    "Reproduce",
     "Resume",
     "Sample",
     "Train",
@@ -126,6 +127,38 @@ class Report:
     run: RunPath
     embedding: Literal["pca", "tsne"] = "pca"
     json: bool = False
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Carry out an experiment of the paper: figures, all numbers, and ours beside the paper's.
+
+    What was done before in the same directory is not done again, and what was broken off goes on.
+
+    Attributes:
+        name: figure1, figure2, figure3, figure7, figure8, figure9, figure10, figure11, mixture-20d,
+            or schedules, which tells what of the figures' recipe makes a difference.
+        preset: The settings that the figures were made with, or the library's own.
+        seeds: Models of each kind; by default 10, and 3 for data of 20 dimensions.
+        quick: Fewer models and epochs, for a look in under two minutes.
+        jobs: Processes; by default one for each core, or one if there is a GPU.
+        out: Directory.
+        json: Print where the results are, and all numbers, as JSON.
+    """
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    preset: Literal["published", "default"] = "published"
+    seeds: int | None = None
+    quick: bool = False
+    jobs: int | None = None
+    out: Path = Path("reproduction")
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "jobs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
 
 
 @dataclass(frozen=True)

@@ -256,7 +256,7 @@ def _is_plane(outcome: Outcome) -> bool:
 def _plane_picture(outcome: Outcome) -> Picture:
     information = outcome.report["mutual_information_ksg"]
     distance = outcome.report["sampled_reconstruction_distance"]
-    shown = {outcome.name: (outcome.trained.model, outcome.report)}
+    shown = {outcome.name: (outcome.trained.model, outcome.report.values)}
     return drawing(
         figures.plane(shown, outcome.trained.data),
         f"Two panels of {outcome.name}. Top: reconstructed test points over the level sets of the "

@@ -139,7 +139,7 @@ def test_pictures_can_be_drawn_of_every_kind_of_data(tmp_path):
     plane = workflow.prepare(quick())
     model = workflow.build(quick(), plane)
     pictures.append(
-        figures.plane({"mim": (model, mm.evaluate(model, plane, num_samples=1))}, plane)
+        figures.plane({"mim": (model, mm.evaluate(model, plane, num_samples=1).values)}, plane)
     )
     records = [
         {"epoch": e, "beta": 1.0, "train_loss": 3.0 / e, "val_loss": 4.0 / e} for e in (1, 2, 3)

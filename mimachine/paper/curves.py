@@ -1,0 +1,117 @@
+"""Curves of means over seeds, ours beside the paper's: the layout of figures 2, 3 and 8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from mimachine.paper.reference import Reading
+from mimachine.paper.sweep import Measured
+
+__all__ = ["Panel", "curves"]
+
+COLOURS = {
+    **{"MIM": "#2b5fa8", "MIM-H": "#2b5fa8", "VAE": "#c8342b", "VAE+H": "#c8342b"},
+    "auto-encoder": "#555555",
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A metric of a sweep.
+
+    Attributes:
+        metric: Its name in our reports.
+        title: What to call it in figures and tables.
+        reference: Its name in the paper's readings; None if the paper does not have it.
+        digits: Decimals to print.
+        logarithmic: Whether its values span orders of magnitude.
+    """
+
+    metric: str
+    title: str
+    reference: str | None = None
+    digits: int = 2
+    logarithmic: bool = False
+
+
+def curves(
+    measured: Sequence[Measured],
+    panels: Sequence[Panel],
+    paper: Mapping[str, Mapping[tuple[str, float], Reading]],
+    x_label: str,
+) -> Figure:
+    """A panel for each metric: mean and standard deviation over seeds for each curve.
+
+    Ours are filled and joined by lines, the paper's are open and dashed.
+    """
+    figure = Figure(figsize=(3.3 * len(panels), 3.5), layout="constrained", dpi=150)
+    names = list(dict.fromkeys(each.cell.curve for each in measured))
+    for axis, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        for name in names:
+            _ours(axis, [each for each in measured if each.cell.curve == name], panel)
+            _theirs(axis, name, paper.get(panel.reference or "", {}))
+        axis.set(title=panel.title, xlabel=x_label)
+        axis.grid(alpha=0.25)
+        if panel.logarithmic:
+            axis.set_yscale("log")
+    handles: list[Any] = [
+        Line2D([], [], color=COLOURS[name], marker="o", markersize=5, label=f"{name}, ours")
+        for name in names
+    ]
+    known = {curve for points in paper.values() for curve, _ in points}
+    handles += [
+        Line2D([], [], color=COLOURS[name], label=f"{name}, paper", **_PAPER_STYLE)
+        for name in names
+        if name in known
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
+
+
+_PAPER_STYLE: dict[str, Any] = {
+    "linestyle": (0, (3, 2)),
+    "marker": "o",
+    "markerfacecolor": "white",
+    "markersize": 6,
+    "alpha": 0.6,
+}
+
+
+def _ours(axis: Axes, measured: Sequence[Measured], panel: Panel) -> None:
+    if not all(panel.metric in each.metrics for each in measured):
+        return
+    x = [each.cell.x for each in measured]
+    values = [each.metrics[panel.metric] for each in measured]
+    colour = COLOURS[measured[0].cell.curve]
+    _bars(axis, x, values, color=colour, marker="o", markersize=5, capsize=3, linewidth=1.5)
+
+
+def _bars(
+    axis: Axes, x: Sequence[float], values: Sequence[NDArray[np.float64]], **style: Any
+) -> None:
+    means = [float(np.nanmean(each)) for each in values]
+    deviations = [float(np.nanstd(each, ddof=1)) if len(each) > 1 else 0.0 for each in values]
+    axis.errorbar(x, means, yerr=deviations, **style)
+
+
+def _theirs(axis: Axes, name: str, points: Mapping[tuple[str, float], Reading]) -> None:
+    found = [(x, reading) for (curve, x), reading in points.items() if curve == name]
+    if not found:
+        return
+    axis.errorbar(
+        [x for x, _ in found],
+        [reading.mean for _, reading in found],
+        yerr=[0.0 if reading.hidden else reading.std for _, reading in found],
+        color=COLOURS[name],
+        capsize=3,
+        linewidth=1.2,
+        **_PAPER_STYLE,
+    )

@@ -1,0 +1,299 @@
+"""Figures 1, 2, 3, 7, 8 of the paper and the 20-D mixture: sweeps over low-dimensional data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mimachine import figures
+from mimachine.experiment import Experiment, default, published
+from mimachine.paper.curves import Panel, curves
+from mimachine.paper.reference import readings
+from mimachine.paper.reproduction import Reproduction, Request
+from mimachine.paper.sweep import Cell, Measured, carry_out, open_member
+from mimachine.paper.tables import beside_the_paper, markdown, means
+from mimachine.training import Warmup
+
+__all__ = ["figure1", "figure2", "figure3", "figure7", "figure8", "mixture_20d", "schedules"]
+
+WIDTHS = (5, 20, 50, 100, 200, 300, 400, 500)
+LATENTS = (2, 4, 6, 8, 10, 12, 14, 16, 18, 20)
+PLANE_WIDTHS = (5, 20, 500)
+
+OBJECTIVES = {
+    **{"MIM": "mim", "VAE": "vae", "MIM-H": "mim-h", "VAE+H": "vae+h"},
+    "auto-encoder": "auto-encoder",
+}
+
+INFORMATION = Panel("mutual_information_ksg", "MI (KSG), nats", "ksg_mutual_information_nats")
+BOUND = Panel("negative_elbo", '-ELBO ("NLL"), nats', "negative_elbo_nats")
+DISTANCE = Panel(
+    "sampled_reconstruction_distance",
+    "reconstruction error",
+    "reconstruction_error_euclidean",
+    digits=3,
+)
+NEIGHBOURS = Panel("knn_5_accuracy_sampled", "5-NN accuracy", "knn5_accuracy", digits=3)
+PAPER_PANELS = (INFORMATION, BOUND, DISTANCE, NEIGHBOURS)
+HONEST_PANELS = (
+    INFORMATION,
+    BOUND,
+    Panel("converged_negative_log_likelihood", "NLL, nats"),
+    Panel("reconstruction_rmse", "RMSE of the mean", digits=3),
+    DISTANCE,
+    *(Panel(f"knn_{k}_accuracy_sampled", f"{k}-NN", digits=3) for k in (1, 3, 5, 10)),
+)
+
+Settings = Callable[[str, int], Experiment]
+
+
+def figure2(request: Request) -> Reproduction:
+    """MIM and VAE on the 2-D mixture by the number of hidden units."""
+    measured = carry_out(_plane_cells(request, ("MIM", "VAE")), request)
+    paper = readings("figure2_2d_mixture")
+    verdicts = [*_bands(measured, FIGURE_2_BANDS), _margin(measured), _epochs(measured)]
+    return _sweep("figure2", measured, paper, "hidden units", verdicts)
+
+
+def figure8(request: Request) -> Reproduction:
+    """Entropy as a regulariser on the 2-D mixture, and an auto-encoder beside it."""
+    measured = carry_out(_plane_cells(request, ("MIM-H", "VAE+H", "auto-encoder")), request)
+    paper = readings("figure8_entropy_variants")
+    return _sweep("figure8", measured, paper, "hidden units", _bands(measured, FIGURE_8_BANDS))
+
+
+def figure1(request: Request) -> Reproduction:
+    """What the models of figure 2 make of the plane."""
+    return _planes("figure1", request, ("VAE", "MIM"))
+
+
+def figure7(request: Request) -> Reproduction:
+    """What the models of figure 8 make of the plane."""
+    return _planes("figure7", request, ("VAE+H", "MIM-H"))
+
+
+def figure3(request: Request) -> Reproduction:
+    """PCA of Fashion-MNIST in 20 dimensions by the number of latents, by both protocols.
+
+    The protocol of the figure projects test images on a basis of their own; it is repeated for
+    three numbers of latents. The other has one basis, from the training images.
+    """
+    latents = (2, 10) if request.quick else LATENTS
+    flawed_latents = (2,) if request.quick else (2, 10, 20)
+    corrected = _latent_cells(request, "pca-fashion-mnist", latents)
+    flawed = _latent_cells(request, "pca-fashion-mnist-published", flawed_latents)
+    measured = carry_out([*corrected, *flawed], request)
+    ours, theirs = measured[: len(corrected)], measured[len(corrected) :]
+    paper = readings("figure3_pca_fashion_mnist")
+    one_basis = _sweep("figure3", ours, {}, "latent dimensions", [])
+    two_bases = _sweep("figure3-published-protocol", theirs, paper, "latent dimensions", [])
+    return Reproduction(
+        {**one_basis.figures, **two_bases.figures},
+        {"one basis": one_basis.results, "published protocol": two_bases.results},
+        f"One basis, from the training images.\n\n{one_basis.table}\n\n"
+        f"The protocol of the figure, a basis for each split.\n\n{two_bases.table}",
+    )
+
+
+def mixture_20d(request: Request) -> Reproduction:
+    """The 20-D mixture of the released code's README by the number of latents."""
+    latents = (2, 10) if request.quick else LATENTS
+    measured = carry_out(_latent_cells(request, "mixture-20d", latents), request)
+    return _sweep("mixture-20d", measured, readings("readme_20d_mixture"), "latent dimensions", [])
+
+
+def schedules(request: Request) -> Reproduction:
+    """What of the released code's recipe makes the difference: one change at a time, 2-D mixture.
+
+    The schedule puts β on log q(z|x) + log q(x) and begins with decoding samples at β = 1, where
+    Eq. (12) puts it on the priors and samples from the start; the halves are summed or averaged;
+    log q(x) of decoding samples is that of Algorithm 2 or importance-sampled.
+    """
+    code = Warmup(3, ("q_z_given_x", "q_x"), decoding="after", halves="sum")
+    recipes = {
+        "published": (code, "conditional"),
+        "mean of the halves": (replace(code, halves="mean"), "conditional"),
+        "schedule of Eq. (12)": (Warmup(3, halves="sum"), "conditional"),
+        "both": (Warmup(3), "conditional"),
+        "importance-sampled q(x)": (code, "importance"),
+    }
+    cells = []
+    for name, (warmup, marginal) in recipes.items():
+        for width in (20,) if request.quick else (20, 500):
+            start = _plane_settings(replace(request, preset="published"), "MIM", width)
+            settings = replace(
+                start,
+                model=replace(start.model, marginal=marginal),  # type: ignore[arg-type]
+                training=replace(start.training, warmup=warmup),
+            )
+            cells.append(Cell(name, width, settings, _seeds(request)))
+    measured = carry_out(cells, request)
+    return Reproduction(
+        {},
+        {"cells": [each.to_json() for each in measured]},
+        means(measured, HONEST_PANELS, "hidden units"),
+    )
+
+
+# --- cells ---------------------------------------------------------------------------------------
+
+
+def _seeds(request: Request, paper: int = 10) -> tuple[int, ...]:
+    count = request.seeds if request.seeds is not None else 3 if request.quick else paper
+    return tuple(range(1, count + 1))
+
+
+def _plane_cells(request: Request, names: Sequence[str]) -> list[Cell]:
+    widths = (5, 20, 100) if request.quick else WIDTHS
+    return [
+        Cell(name, width, _plane_settings(request, name, width), _seeds(request))
+        for width in widths
+        for name in names
+    ]
+
+
+def _plane_settings(request: Request, name: str, width: int) -> Experiment:
+    settings = _settings(request, "mixture-2d", name)
+    return replace(settings, model=replace(settings.model, hidden=(width,)))
+
+
+def _latent_cells(request: Request, data: str, latents: Sequence[int]) -> list[Cell]:
+    cells = []
+    for latent in latents:
+        for name in ("MIM", "VAE"):
+            start = _settings(request, data, name)
+            model = replace(start.model, latent=latent, hidden=(50,))
+            cells.append(Cell(name, latent, replace(start, model=model), _seeds(request, 3)))
+    return cells
+
+
+def _settings(request: Request, data: str, name: str) -> Experiment:
+    preset = published if request.preset == "published" else default
+    settings = preset(data, OBJECTIVES[name])
+    if request.quick:
+        epochs = min(settings.training.epochs, 25 if data.startswith("mixture") else 5)
+        settings = replace(settings, training=replace(settings.training, epochs=epochs))
+    return settings
+
+
+# --- what is made of them ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Band:
+    """Where the mean over seeds of a metric should be in a rerun by the published settings.
+
+    They come from running the authors' released code with Algorithm 2 of the paper.
+    """
+
+    curve: str
+    x: int
+    panel: Panel
+    low: float
+    high: float
+
+
+FIGURE_2_BANDS = (
+    Band("MIM", 20, INFORMATION, 6.4, 7.3),
+    Band("MIM", 20, DISTANCE, 0.0, 0.02),
+    Band("MIM", 20, NEIGHBOURS, 0.94, 1.0),
+    Band("MIM", 20, BOUND, 2.8, 3.6),
+    Band("VAE", 500, INFORMATION, 1.3, 1.6),
+    Band("VAE", 500, BOUND, 1.75, 1.87),
+    Band("VAE", 500, DISTANCE, 0.47, 0.57),
+    Band("VAE", 500, NEIGHBOURS, 0.70, 0.78),
+    Band("VAE", 5, INFORMATION, -0.15, 0.15),
+    Band("VAE", 5, BOUND, 1.97, 2.03),
+)
+FIGURE_8_BANDS = (
+    Band("MIM-H", 20, INFORMATION, -0.05, 0.05),
+    Band("MIM-H", 20, NEIGHBOURS, 0.18, 0.22),
+    Band("VAE+H", 20, INFORMATION, 6.0, np.inf),
+    Band("VAE+H", 20, NEIGHBOURS, 0.94, 1.0),
+)
+
+
+def _sweep(
+    name: str,
+    measured: Sequence[Measured],
+    paper: Mapping[str, Any],
+    x_label: str,
+    verdicts: Sequence[tuple[str, str]],
+) -> Reproduction:
+    """Curves, all numbers, and tables of a sweep."""
+    tables = [beside_the_paper(measured, PAPER_PANELS, paper, x_label)] if paper else []
+    if verdicts:
+        tables.append(markdown(("question", "answer"), verdicts))
+    tables.append(means(measured, HONEST_PANELS, x_label))
+    return Reproduction(
+        {name: curves(measured, PAPER_PANELS, paper, x_label)},
+        {"cells": [each.to_json() for each in measured], "verdicts": dict(verdicts)},
+        "\n\n".join(tables),
+    )
+
+
+def _planes(name: str, request: Request, names: Sequence[str]) -> Reproduction:
+    """The plane as the first of each cell's models sees it; numbers of all of them."""
+    cells = [
+        Cell(curve, width, _plane_settings(request, curve, width), _seeds(request))
+        for width in ((5, 20, 100) if request.quick else PLANE_WIDTHS)
+        for curve in names
+    ]
+    measured = carry_out(cells, request)
+    shown = {}
+    for each in measured:
+        model, data = open_member(each.cell, request)
+        numbers = {metric: float(values[0]) for metric, values in each.metrics.items()}
+        shown[f"{each.cell.curve}, {each.cell.x:g} units"] = model, numbers
+    return Reproduction(
+        {name: figures.plane(shown, data)},
+        {"cells": [each.to_json() for each in measured]},
+        means(measured, HONEST_PANELS, "hidden units"),
+    )
+
+
+def _bands(measured: Sequence[Measured], bands: Sequence[Band]) -> list[tuple[str, str]]:
+    """For each band whether the mean over seeds is in it."""
+    verdicts = []
+    for band in bands:
+        for each in measured:
+            if (each.cell.curve, each.cell.x) != (band.curve, band.x):
+                continue
+            mean = float(np.nanmean(each.metrics[band.panel.metric]))
+            inside = "yes" if band.low <= mean <= band.high else "NO"
+            what = f"{band.curve}, {band.x}: {band.panel.title}"
+            verdicts.append((f"{what} in [{band.low:g}, {band.high:g}]", f"{inside}: {mean:.3f}"))
+    return verdicts
+
+
+def _margin(measured: Sequence[Measured]) -> tuple[str, str]:
+    """By how much MIM's information exceeds that of the VAE, at the least."""
+    information = {
+        (each.cell.curve, each.cell.x): float(each.metrics[INFORMATION.metric].mean())
+        for each in measured
+    }
+    margins = {
+        x: value - information["VAE", x]
+        for (curve, x), value in information.items()
+        if curve == "MIM" and x >= 20
+    }
+    x, least = min(margins.items(), key=lambda item: item[1])
+    answer = "yes" if least >= 4 else "NO"
+    return (
+        "MI of MIM at least 4 nats above that of VAE from 20 units on",
+        f"{answer}: {least:.2f} at the least, with {x:g} units",
+    )
+
+
+def _epochs(measured: Sequence[Measured]) -> tuple[str, str]:
+    """How many times the epochs of the VAE the MIM takes to its best weights."""
+    best = {(m.cell.curve, m.cell.x): float(np.mean(m.best_epochs)) for m in measured}
+    ratios = [best["MIM", x] / best["VAE", x] for curve, x in best if curve == "MIM"]
+    inside = "yes" if 2 <= np.median(ratios) <= 5 else "NO"
+    return (
+        "MIM takes 2 to 5 times as many epochs as VAE",
+        f"{inside}: {min(ratios):.1f} to {max(ratios):.1f}, median {np.median(ratios):.1f}",
+    )

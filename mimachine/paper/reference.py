@@ -1,0 +1,62 @@
+"""What the paper's figures show, as numbers."""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Reading", "readings"]
+
+NUM_SEEDS = 10
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A mean and a standard deviation over 10 seeds, read off a figure.
+
+    Attributes:
+        mean: The mean.
+        std: The standard deviation, or the largest that it can be.
+        hidden: Whether the error bar is hidden by its marker, so that `std` is only a bound.
+        error: Error of the reading, about one pixel.
+    """
+
+    mean: float
+    std: float
+    hidden: bool
+    error: float
+
+    def difference(self, mean: float, std: float, count: int) -> float:
+        """How far another mean is from this one, in standard errors of the difference."""
+        variance = std**2 / count + self.std**2 / NUM_SEEDS + self.error**2
+        return (mean - self.mean) / math.sqrt(variance) if variance > 0 else math.nan
+
+
+def readings(figure: str) -> Mapping[str, Mapping[tuple[str, float], Reading]]:
+    """What a figure shows, by the metric and then by the curve and the place on the x axis.
+
+    Args:
+        figure: Name of a figure in reference.json.
+    """
+    found: dict[str, dict[tuple[str, float], Reading]] = {}
+    for metric, panel in _reference()[figure].items():
+        points = found.setdefault(metric, {})
+        for curve, values in panel.items():
+            if not isinstance(values, dict):
+                continue
+            for x, mean, std in zip(panel["x"], values["mean"], values["std"], strict=True):
+                if mean is not None:
+                    bound = panel["std_null_means_less_than"] if std is None else std
+                    points[curve, x] = Reading(mean, bound, std is None, panel["units_per_pixel"])
+    return found
+
+
+@functools.cache
+def _reference() -> Any:
+    file = importlib.resources.files("mimachine.paper") / "reference.json"
+    return json.loads(file.read_text(encoding="utf-8"))

@@ -1,0 +1,71 @@
+"""Experiments of the paper by name, and the files that they leave."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import mimachine
+from mimachine.paper import low_dimensional
+from mimachine.paper.reproduction import Reproduction, Request
+from mimachine.runs import replacing, write_json
+
+__all__ = ["EXPERIMENTS", "default_jobs", "reproduce"]
+
+EXPERIMENTS: dict[str, Callable[[Request], Reproduction]] = {
+    "figure1": low_dimensional.figure1,
+    "figure2": low_dimensional.figure2,
+    "figure3": low_dimensional.figure3,
+    "figure7": low_dimensional.figure7,
+    "figure8": low_dimensional.figure8,
+    "mixture-20d": low_dimensional.mixture_20d,
+    "schedules": low_dimensional.schedules,
+}
+
+
+def default_jobs() -> int:
+    """A process for each core; one where a GPU does the work."""
+    return 1 if torch.cuda.is_available() else os.cpu_count() or 1
+
+
+def reproduce(name: str, request: Request, command: str) -> Path:
+    """Carry out an experiment of the paper and write what it gives.
+
+    Args:
+        name: One of `EXPERIMENTS`.
+        request: How, and where.
+        command: What was typed, to be kept beside the numbers.
+
+    Returns:
+        Directory with the figures as PNG and SVG, results.json and table.md.
+    """
+    start = time.monotonic()
+    made = EXPERIMENTS[name](request)
+    seconds = time.monotonic() - start
+    label = f"{name}-{request.preset}" + ("-quick" if request.quick else "")
+    directory = request.out / label
+    directory.mkdir(parents=True, exist_ok=True)
+    for title, figure in made.figures.items():
+        for suffix in (".png", ".svg"):
+            with replacing(directory / f"{title}{suffix}") as temporary:
+                figure.savefig(temporary, format=suffix[1:])
+    about = {
+        "command": command,
+        "seconds_of_this_call": round(seconds, 1),
+        "machine": {
+            "torch": torch.__version__,
+            "mimachine": mimachine.__version__,
+            "python": platform.python_version(),
+            "processor": f"{platform.machine()}, {os.cpu_count()} cores",
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
+    write_json(directory / "results.json", {**about, **made.results})
+    with replacing(directory / "table.md") as temporary:
+        temporary.write_text(f"`{command}`\n\n{made.table}\n", encoding="utf-8")
+    return directory

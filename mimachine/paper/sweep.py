@@ -1,0 +1,259 @@
+"""Sweeps: models of several shapes and objectives, those that differ by the seed trained as one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mimachine import experiment, priors, workflow
+from mimachine.datasets import Dataset
+from mimachine.ensemble import Ensemble
+from mimachine.evaluation import evaluate
+from mimachine.experiment import Experiment
+from mimachine.fitting import fit
+from mimachine.joint import Joint
+from mimachine.likelihood import log_likelihood
+from mimachine.objectives import Loss
+from mimachine.paper.reproduction import Request
+from mimachine.randomness import derived_seed, forked
+from mimachine.runs import Run
+from mimachine.sources import Stacked
+
+__all__ = ["Cell", "Measured", "carry_out", "open_member"]
+
+# Importance samples: few for all test data, as many as it takes for the first of them.
+_NUM_SAMPLES, _MANY_SAMPLES, _FEW_DATA = 50, 1000, 1000
+# Hidden units of all models of an ensemble, above which a training is longer than the compiler.
+_COMPILED_UNITS = 1000
+# Files of a cell's run directory, beside those of every run.
+_TRAINED, _RESULT = "training.json", "result.json"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A point of a curve: models of one shape under one objective, one for each seed.
+
+    Attributes:
+        curve: Name of the curve.
+        x: Where on it, such as the number of hidden units.
+        settings: Settings of each model but for the seed.
+        seeds: Seeds of weights and data.
+    """
+
+    curve: str
+    x: float
+    settings: Experiment
+    seeds: tuple[int, ...]
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """All that its numbers depend on, as JSON values."""
+        return {"settings": experiment.to_json(self.settings), "seeds": list(self.seeds)}
+
+    @property
+    def directory(self) -> str:
+        """Name of its directory, another one for other settings."""
+        settings = self.settings
+        digest = hashlib.blake2b(json.dumps(self.record).encode(), digest_size=4).hexdigest()
+        hidden = "-".join(map(str, settings.model.hidden))
+        shape = f"{hidden}x{settings.model.latent}"
+        return f"{settings.data.name}-{settings.objective}-{shape}-{digest}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Numbers of a cell's models.
+
+    Attributes:
+        cell: The cell.
+        metrics: Values by the name of a metric, in the order of the seeds, shape (M,); NaN where
+            there is no finite one.
+        epochs: Epochs that each model was trained for.
+        best_epochs: Epochs whose weights each has.
+        seconds: Time that training took, or its last part, and measuring.
+    """
+
+    cell: Cell
+    metrics: dict[str, NDArray[np.float64]]
+    epochs: list[int]
+    best_epochs: list[int]
+    seconds: tuple[float, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; what is not finite becomes null."""
+        metrics = {
+            name: [value if math.isfinite(value) else None for value in values.tolist()]
+            for name, values in self.metrics.items()
+        }
+        numbers = {"metrics": metrics, "epochs": self.epochs, "best_epochs": self.best_epochs}
+        where = {"curve": self.cell.curve, "x": self.cell.x, **self.cell.record}
+        return {**where, **numbers, "seconds": [round(s, 1) for s in self.seconds]}
+
+    @classmethod
+    def from_json(cls, cell: Cell, value: dict[str, Any]) -> Measured:
+        """Numbers read back; null becomes NaN."""
+        metrics = {
+            name: np.array([math.nan if v is None else v for v in values])
+            for name, values in value["metrics"].items()
+        }
+        return cls(cell, metrics, value["epochs"], value["best_epochs"], tuple(value["seconds"]))
+
+
+def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
+    """Train and measure what is missing, in as many processes as are asked for.
+
+    Every cell has a run directory below `request.out`/runs; one that was broken off is gone on
+    with, and one that is finished is read back.
+
+    Args:
+        cells: What to do.
+        request: Where, and in how many processes.
+
+    Returns:
+        The numbers, in the order of the cells.
+    """
+    runs = request.out / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    missing = [cell for cell in cells if not _result_file(runs, cell).exists()]
+    # The longest first, so that no process ends long after the others.
+    missing.sort(key=lambda cell: -math.prod(cell.settings.model.hidden) * len(cell.seeds))
+    if missing:
+        request.say(
+            f"{len(missing)} of {len(cells)} trainings to do, of {len(missing[0].seeds)} models "
+            f"each, in {min(request.jobs, len(missing))} processes"
+        )
+    for number, done in enumerate(_measured(missing, runs, request.jobs), 1):
+        training, measuring = done.seconds
+        request.say(
+            f"[{number}/{len(missing)}] {done.cell.directory}: {min(done.epochs)} to "
+            f"{max(done.epochs)} epochs, {training:.0f} s, and {measuring:.0f} s to measure"
+        )
+    return [_read(runs, cell) for cell in cells]
+
+
+def _measured(cells: Sequence[Cell], runs: Path, jobs: int) -> Iterator[Measured]:
+    """The numbers of each cell, as they come."""
+    if jobs == 1 or len(cells) <= 1:
+        yield from (_do(cell, runs) for cell in cells)
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    # A forked process would inherit torch's threads in whatever state they are.
+    context = multiprocessing.get_context("spawn")
+    with (
+        _ending_children(),
+        ProcessPoolExecutor(jobs, context, torch.set_num_threads, (threads,)) as pool,
+    ):
+        futures: list[Future[Measured]] = [pool.submit(_do, cell, runs) for cell in cells]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _ending_children() -> Iterator[None]:
+    """Whatever ends this process' work ends that of its children; they can be gone on with."""
+    try:
+        yield
+    finally:
+        for child in multiprocessing.active_children():
+            child.terminate()
+
+
+def _do(cell: Cell, runs: Path) -> Measured:
+    """Train and measure one cell in its run directory."""
+    path = runs / cell.directory
+    run = Run(path) if (path / "experiment.json").exists() else Run.create(path, cell.record)
+    data, start = workflow.prepare(cell.settings), time.monotonic()
+    ensemble = _ensemble(cell, data)
+    with run.locked():
+        # What was trained needs no more than to be measured.
+        if not (path / _TRAINED).exists():
+            run.write_json(_TRAINED, _train(ensemble, cell, data, run))
+            run.finish()
+        run.load_weights(ensemble)
+        trained_at = time.monotonic()
+        values = [
+            _measure(ensemble.member(index).model, data, seed)
+            for index, seed in enumerate(cell.seeds)
+        ]
+        metrics = {name: np.array([value[name] for value in values]) for name in values[0]}
+        trained = run.read_json(_TRAINED)
+        seconds = (trained_at - start, time.monotonic() - trained_at)
+        measured = Measured(cell, metrics, trained["epochs"], trained["best_epochs"], seconds)
+        run.write_json(_RESULT, measured.to_json())
+    return measured
+
+
+def _train(ensemble: Ensemble, cell: Cell, data: Dataset, run: Run) -> dict[str, list[int]]:
+    """Train a cell's models as one; the epochs that each took, and those of the best weights."""
+    members = _members(cell)
+    ensemble.to("cuda" if torch.cuda.is_available() else "cpu")
+    if sum(cell.settings.model.hidden) * len(members) >= _COMPILED_UNITS:
+        ensemble.compile()
+    train, val = zip(*(workflow.sources(each, data) for each in members), strict=True)
+    training = members[0].training
+    history = fit(ensemble, Stacked(train), Stacked(val), training, run=run, progress=False)
+    ensemble.cpu()
+    best = history.best_epoch
+    assert isinstance(best, list)
+    last = len(history.epochs)
+    epochs = [min(last, epoch + training.stop_after) for epoch in best]
+    return {"epochs": epochs, "best_epochs": best}
+
+
+def open_member(cell: Cell, request: Request, index: int = 0) -> tuple[Joint, Dataset]:
+    """A trained model of a cell that was carried out, and its data."""
+    data = workflow.prepare(cell.settings)
+    ensemble = _ensemble(cell, data)
+    Run(request.out / "runs" / cell.directory).load_weights(ensemble)
+    return ensemble.member(index).model.eval(), data
+
+
+def _members(cell: Cell) -> list[Experiment]:
+    """Settings of each model."""
+    settings = cell.settings
+    recipes = [replace(settings.training, seed=seed) for seed in cell.seeds]
+    return [replace(settings, training=recipe) for recipe in recipes]
+
+
+def _ensemble(cell: Cell, data: Dataset) -> Ensemble:
+    known = None if data.distribution is None else priors.Fixed(data.distribution)
+    objective = workflow.objective(cell.settings.objective)
+    return Ensemble(
+        [Loss(workflow.build(m, data), objective, data_anchor=known) for m in _members(cell)]
+    )
+
+
+def _measure(model: Joint, data: Dataset, seed: int) -> dict[str, float]:
+    """Numbers of one model on the test data, by name."""
+    report = evaluate(model, data, num_samples=_NUM_SAMPLES, seed=seed)
+    values = report.values
+    with forked(derived_seed(seed, "converged")):
+        result = log_likelihood(model, data.test[:_FEW_DATA], _MANY_SAMPLES)
+    values["converged_negative_log_likelihood"] = data.log_volume - float(result.values.mean())
+    return values
+
+
+def _result_file(runs: Path, cell: Cell) -> Path:
+    return runs / cell.directory / _RESULT
+
+
+def _read(runs: Path, cell: Cell) -> Measured:
+    return Measured.from_json(cell, Run(runs / cell.directory).read_json(_RESULT))

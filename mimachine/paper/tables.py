@@ -1,0 +1,97 @@
+"""Our numbers beside the paper's, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimachine.paper.curves import Panel
+from mimachine.paper.reference import Reading
+from mimachine.paper.sweep import Measured
+
+__all__ = ["beside_the_paper", "markdown", "means"]
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first column to the left and the others to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def beside_the_paper(
+    measured: Sequence[Measured],
+    panels: Sequence[Panel],
+    paper: Mapping[str, Mapping[tuple[str, float], Reading]],
+    x_label: str,
+) -> str:
+    """A table for each metric that the paper has: ours, the paper's, and their difference.
+
+    The difference is in standard errors. Where the paper's error bar is hidden by its marker, the
+    largest that fits there is taken, and the difference is at least what is printed.
+    """
+    names = list(dict.fromkeys(each.cell.curve for each in measured))
+    parts = []
+    for panel in panels:
+        points = paper.get(panel.reference or "", {})
+        if not points:
+            continue
+        header = [x_label]
+        for name in names:
+            header += [name, "paper", "difference"]
+        rows = []
+        for x in dict.fromkeys(each.cell.x for each in measured):
+            row = [f"{x:g}"]
+            for name in names:
+                row += _compared(_at(measured, name, x), points.get((name, x)), panel)
+            rows.append(row)
+        parts.append(f"**{panel.title}**\n\n{markdown(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def means(measured: Sequence[Measured], panels: Sequence[Panel], x_label: str) -> str:
+    """A row for each point of each curve with the mean and standard deviation of every metric."""
+    header = ["curve", x_label, *(panel.title for panel in panels), "best epoch", "epochs"]
+    rows = []
+    for each in measured:
+        row = [each.cell.curve, f"{each.cell.x:g}"]
+        for panel in panels:
+            values = each.metrics.get(panel.metric)
+            row.append("" if values is None else _mean(values, panel.digits))
+        row += [_mean(np.array(n, dtype=float), 0) for n in (each.best_epochs, each.epochs)]
+        rows.append(row)
+    return markdown(header, rows)
+
+
+def _at(measured: Sequence[Measured], curve: str, x: float) -> Measured | None:
+    found = [each for each in measured if each.cell.curve == curve and each.cell.x == x]
+    return found[0] if found else None
+
+
+def _compared(ours: Measured | None, reading: Reading | None, panel: Panel) -> list[str]:
+    theirs = "" if reading is None else _reading(reading, panel.digits)
+    if ours is None or panel.metric not in ours.metrics:
+        return ["", theirs, ""]
+    values = ours.metrics[panel.metric]
+    finite = values[np.isfinite(values)]
+    if reading is None or len(finite) < 2:
+        return [_mean(values, panel.digits), theirs, ""]
+    difference = reading.difference(float(finite.mean()), float(finite.std(ddof=1)), len(finite))
+    least = "≥ " if reading.hidden else ""
+    return [_mean(values, panel.digits), theirs, f"{least}{abs(difference):.1f} s.e."]
+
+
+def _reading(reading: Reading, digits: int) -> str:
+    sign = "± <" if reading.hidden else "±"
+    return f"{reading.mean:.{digits}f} {sign} {reading.std:.{digits}f}"
+
+
+def _mean(values: NDArray[np.float64], digits: int) -> str:
+    """Mean ± standard deviation of the finite values; how many are not, if any."""
+    finite = values[np.isfinite(values)]
+    lost = "" if len(finite) == len(values) else f" ({len(values) - len(finite)} diverged)"
+    if not len(finite):
+        return f"-{lost}"
+    spread = f" ± {finite.std(ddof=1):.{digits}f}" if len(finite) > 1 else ""
+    return f"{finite.mean():.{digits}f}{spread}{lost}"
