@@ -64,9 +64,9 @@ ORDER = [
     "sections",
     "report",
     "inspection",
+    "paper",
     "options",
     "cli",
-    "paper",
 ]
 
 

@@ -97,8 +97,9 @@ def _ours(axis: Axes, measured: Sequence[Measured], panel: Panel) -> None:
 def _bars(
     axis: Axes, x: Sequence[float], values: Sequence[NDArray[np.float64]], **style: Any
 ) -> None:
-    means = [float(np.nanmean(each)) for each in values]
-    deviations = [float(np.nanstd(each, ddof=1)) if len(each) > 1 else 0.0 for each in values]
+    finite = [each[np.isfinite(each)] for each in values]
+    means = [float(each.mean()) if len(each) else np.nan for each in finite]
+    deviations = [float(each.std(ddof=1)) if len(each) > 1 else 0.0 for each in finite]
     axis.errorbar(x, means, yerr=deviations, **style)
 
 

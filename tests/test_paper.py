@@ -1,0 +1,257 @@
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mimachine.experiment import published
+from mimachine.paper import low_dimensional
+from mimachine.paper.curves import Panel, curves
+from mimachine.paper.reference import Reading, readings
+from mimachine.paper.reproduction import Request
+from mimachine.paper.sweep import Cell, Measured, carry_out, open_member
+from mimachine.paper.tables import beside_the_paper, means
+from mimachine.training import Noam, Training, Warmup
+
+INFORMATION = Panel("mutual_information_ksg", "MI", "ksg_mutual_information_nats")
+
+
+def small_cell(curve="MIM", objective="mim", hidden=4, seeds=(1, 2)):
+    start = published("mixture-2d", objective)
+    training = replace(start.training, epochs=2, warmup=Warmup(1))
+    model = replace(start.model, hidden=(hidden,))
+    return Cell(curve, hidden, replace(start, model=model, training=training), seeds)
+
+
+SMALL = [small_cell(), small_cell("VAE", "vae")]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    request = Request(tmp_path_factory.mktemp("sweep"))
+    return request, carry_out(SMALL, request)
+
+
+def numbers(measured):
+    return [{k: v for k, v in each.to_json().items() if k != "seconds"} for each in measured]
+
+
+def test_a_sweep_has_a_number_for_every_seed_of_every_cell(done):
+    _, measured = done
+    assert [each.cell for each in measured] == SMALL
+    for each in measured:
+        assert each.epochs == [2, 2]
+        assert all(len(values) == 2 for values in each.metrics.values())
+        for name in (panel.metric for panel in low_dimensional.HONEST_PANELS):
+            assert np.isfinite(each.metrics[name]).all()
+        # Two seeds are two models.
+        assert len(set(each.metrics["negative_elbo"])) == 2
+
+
+def test_what_is_done_is_not_done_again(done):
+    request, measured = done
+    said = []
+    again = carry_out(SMALL, replace(request, say=said.append))
+    assert numbers(again) == numbers(measured)
+    assert not said
+
+
+def test_an_opened_member_is_the_model_that_was_measured(done):
+    request, measured = done
+    model, data = open_member(SMALL[0], request, 1)
+    from mimachine.evaluation import evaluate
+
+    report = evaluate(model, data, num_samples=50, seed=SMALL[0].seeds[1])
+    for name in ("negative_elbo", "knn_5_accuracy_sampled"):
+        assert report[name].value == pytest.approx(measured[0].metrics[name][1], rel=1e-6)
+
+
+def test_a_killed_sweep_goes_on_in_two_processes_and_ends_as_if_nothing_had_been(done, tmp_path):
+    _, measured = done
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path\n"
+        "from test_paper import SMALL, Request, carry_out\n"
+        "carry_out(SMALL, Request(Path(sys.argv[1])))\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path), os.path.dirname(__file__)]
+    process = subprocess.Popen(command)
+    # Once the first cell has records of an epoch, it is in the middle of something.
+    begun = tmp_path / "runs" / SMALL[0].directory / "metrics.jsonl"
+    while not (begun.exists() and begun.stat().st_size) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not all((tmp_path / "runs" / c.directory / "result.json").exists() for c in SMALL)
+    assert numbers(carry_out(SMALL, Request(tmp_path, jobs=2))) == numbers(measured)
+
+
+def test_other_settings_or_seeds_are_another_directory():
+    cell = small_cell()
+    assert cell.directory == small_cell().directory
+    others = [small_cell(hidden=5), small_cell(objective="vae"), small_cell(seeds=(1, 2, 3))]
+    assert len({cell.directory, *(other.directory for other in others)}) == 4
+
+
+def test_numbers_survive_json_those_that_are_not_finite_as_null():
+    metrics = {"a": np.array([1.5, math.nan]), "b": np.array([math.inf, -2.0])}
+    measured = Measured(SMALL[0], metrics, [3, 4], [1, 2], (1.0, 2.0))
+    value = json.loads(json.dumps(measured.to_json(), allow_nan=False))
+    back = Measured.from_json(SMALL[0], value)
+    assert value["metrics"]["a"] == [1.5, None]
+    np.testing.assert_array_equal(back.metrics["a"], metrics["a"])
+    assert math.isnan(back.metrics["b"][0])
+    assert (back.epochs, back.best_epochs, back.seconds) == ([3, 4], [1, 2], (1.0, 2.0))
+
+
+# --- the paper's numbers -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("figure", ["figure2_2d_mixture", "figure8_entropy_variants"])
+def test_readings_cover_the_widths_of_the_sweep(figure):
+    for points in readings(figure).values():
+        assert {x for _, x in points} == set(low_dimensional.WIDTHS)
+        assert all(reading.std > 0 and reading.error > 0 for reading in points.values())
+
+
+@pytest.mark.parametrize("figure", ["readme_20d_mixture", "figure3_pca_fashion_mnist"])
+def test_readings_cover_the_latents_of_the_sweep(figure):
+    for points in readings(figure).values():
+        assert {x for _, x in points} == set(low_dimensional.LATENTS)
+
+
+def test_information_is_far_below_the_estimators_ceiling_in_no_reading_of_mim():
+    # An independent check that curves were not mixed up: MIM's are near 7, the VAE's below 2.
+    points = readings("figure2_2d_mixture")["ksg_mutual_information_nats"]
+    for (curve, x), reading in points.items():
+        if x >= 20:
+            assert (reading.mean > 6) == (curve == "MIM")
+            assert reading.mean < 7.7
+
+
+def test_a_difference_is_in_standard_errors_of_both_means():
+    reading = Reading(mean=1.0, std=0.3, hidden=False, error=0.0)
+    # Our 10 seeds have the same spread: the error of the difference is 0.3 √(2 / 10).
+    assert reading.difference(1.6, 0.3, 10) == pytest.approx(0.6 / (0.3 * math.sqrt(0.2)))
+    assert reading.difference(1.0, 0.3, 10) == 0
+    draws = np.random.default_rng(0).normal(1.0, 0.3, (4000, 2, 10))
+    scores = [
+        Reading(theirs.mean(), theirs.std(ddof=1), False, 0.0).difference(
+            ours.mean(), ours.std(ddof=1), 10
+        )
+        for theirs, ours in draws
+    ]
+    # Student's t with 18 degrees of freedom: variance 18/16.
+    assert np.var(scores) == pytest.approx(18 / 16, abs=5 * 18 / 16 * math.sqrt(2.4 / 4000))
+
+
+def test_bands_are_those_of_a_rerun_and_say_no_outside():
+    metrics = {panel.metric: np.full(3, 99.0) for panel in low_dimensional.PAPER_PANELS}
+    cell = replace(small_cell(), x=20)
+    outside = Measured(cell, metrics, [1] * 3, [1] * 3, (0.0, 0.0))
+    answers = low_dimensional._bands([outside], low_dimensional.FIGURE_2_BANDS)
+    assert len(answers) == 4
+    assert all(answer.startswith("NO") for _, answer in answers)
+
+
+def test_the_published_cells_are_those_of_the_released_code():
+    for cell in low_dimensional._plane_cells(Request("."), ("MIM", "VAE", "MIM-H")):
+        training = cell.settings.training
+        assert cell.settings.data.fresh
+        assert cell.seeds == tuple(range(1, 11))
+        assert (training.schedule, training.batch_size, training.stop_after) == (Noam(3), 128, 4)
+        assert (training.annealing.terms is not None) == (cell.curve != "VAE")
+    default = low_dimensional._plane_cells(Request(".", preset="default"), ("MIM",))
+    assert {cell.settings.training.annealing for cell in default} == {Warmup(3)}
+    assert all(cell.settings.training.schedule == Training().schedule for cell in default)
+
+
+# --- figures and tables --------------------------------------------------------------------------
+
+
+def made_up(curve, x, values):
+    return Measured(
+        replace(SMALL[0], curve=curve, x=x),
+        {"mutual_information_ksg": np.array(values)},
+        [5] * len(values),
+        [4] * len(values),
+        (0.0, 0.0),
+    )
+
+
+def test_curves_are_means_over_seeds_beside_the_papers():
+    measured = [made_up("MIM", 5, [1.0, 3.0]), made_up("MIM", 20, [4.0, math.nan])]
+    paper = {"ksg_mutual_information_nats": {("MIM", 5): Reading(2.5, 0.1, False, 0.01)}}
+    figure = curves(measured, [INFORMATION], paper, "hidden units")
+    ours, theirs = (container.lines[0] for container in figure.axes[0].containers)
+    np.testing.assert_allclose(ours.get_xydata(), [[5, 2], [20, 4]])
+    np.testing.assert_allclose(theirs.get_xydata(), [[5, 2.5]])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["MIM, ours", "MIM, paper"]
+
+
+def test_tables_tell_what_is_ours_what_is_the_papers_and_what_diverged():
+    measured = [made_up("MIM", 5, [1.0, 3.0]), made_up("MIM", 20, [4.0, math.nan])]
+    paper = {
+        "ksg_mutual_information_nats": {
+            ("MIM", 5): Reading(2.5, 0.1, False, 0.01),
+            ("MIM", 20): Reading(4.0, 0.2, True, 0.01),
+        }
+    }
+    text = beside_the_paper(measured, [INFORMATION], paper, "hidden units")
+    assert "| 5 | 2.00 ± 1.41 | 2.50 ± 0.10 | 0.5 s.e. |" in text
+    assert "| 20 | 4.00 (1 diverged) | 4.00 ± < 0.20 |  |" in text
+    assert "| MIM | 5 | 2.00 ± 1.41 | 4 ± 0 | 5 ± 0 |" in means(measured, [INFORMATION], "units")
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["figure12"], "experiment must be one of figure1, .*; got 'figure12'; did you mean"),
+        (["figure2", "--seeds", "0"], "seeds must be 1 or more, got 0"),
+        (["figure2", "--jobs", "-1"], "jobs must be 1 or more, got -1"),
+        (["figure2", "--preset", "papers"], "'papers' for argument '--preset'"),
+        ([], "NAME"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path, capsys, monkeypatch):
+    from mimachine.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", *arguments]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_figure_2_in_little_has_the_effect_and_is_made_of_files(tmp_path):
+    command = [sys.executable, "-m", "mimachine.cli", "reproduce", "figure2", "--quick", "--json"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    results = json.loads(done.stdout)
+    made = tmp_path / "figure2-published-quick"
+    assert sorted(path.name for path in made.iterdir()) == [
+        "figure2.png",
+        "figure2.svg",
+        "results.json",
+        "table.md",
+    ]
+    assert results["command"].startswith("mimachine reproduce figure2 --quick")
+    information = {
+        (cell["curve"], cell["x"]): np.mean(cell["metrics"]["mutual_information_ksg"])
+        for cell in results["cells"]
+    }
+    for x in (20, 100):
+        assert information["MIM", x] > information["VAE", x] + 4
