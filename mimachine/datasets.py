@@ -37,6 +37,8 @@ class Dataset:
         distribution: P(x) where it is known.
         subspace: Where rows are coordinates of longer data in a subspace, that of the training
             data.
+        versions: Versions of the training data, shape (K, N, D): training takes one of each
+            datum, at random, in every epoch. None where it takes `train` itself.
         ink: Whether a grey value of 1 is ink, to be shown as black.
         classes: Names of the classes, where labels are places in them.
         preprocessing: How rows were made of a file's values, and are made values again; None where
@@ -56,6 +58,7 @@ class Dataset:
     levels: int | None = None
     distribution: Mixture | None = None
     subspace: Subspace | None = None
+    versions: Tensor | None = None
     ink: bool = True
     classes: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None

@@ -47,6 +47,7 @@ ORDER = [
     "downloads",
     "derived",
     "imagesets",
+    "augmentation",
     "clothing",
     "catalogue",
     "evaluation",
