@@ -84,6 +84,9 @@ def in_subspace(
         images: A data set in memory, of grey images on the grid of 256 levels.
         num_dimensions: Dimensions of the subspace.
         augmentation: How training images are changed.
+
+    Raises:
+        ValueError: If the data are not grey images.
     """
     subspace = _fitted(images.train[:], num_dimensions)
     return Dataset(
@@ -110,13 +113,14 @@ def each_in_its_own(
 
     Args:
         name: What to call the data set.
-        images: A data set in memory, of grey images on the grid of 256 levels, with labels.
+        images: A data set in memory, of grey images on the grid of 256 levels.
         num_dimensions: Dimensions of the subspaces.
         augmentation: How training images are changed.
+
+    Raises:
+        ValueError: If the data are not grey images.
     """
     train = torch.cat([images.train[:], images.val])
-    assert images.train_labels is not None
-    assert images.val_labels is not None
     subspace = _fitted(train, num_dimensions)
     test = _fitted(images.test, num_dimensions).project(images.test)
     return Dataset(
@@ -124,7 +128,7 @@ def each_in_its_own(
         subspace.project(train),
         test,
         test,
-        torch.cat([images.train_labels, images.val_labels]),
+        _joined(images.train_labels, images.val_labels),
         images.test_labels,
         images.test_labels,
         subspace=subspace,
@@ -135,6 +139,11 @@ def each_in_its_own(
             "components of their own, and also choose the best epoch",
         ),
     )
+
+
+def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """Labels of two splits; none if either has none."""
+    return None if first is None or second is None else torch.cat([first, second])
 
 
 def _fitted(images: Tensor, num_dimensions: int) -> Subspace:
@@ -156,7 +165,8 @@ def _versions(
     subspace: Subspace,
 ) -> Tensor:
     """Versions of images (N, H W) in a subspace, shape (K, N, D)."""
-    assert image_shape is not None
+    if image_shape is None or image_shape[0] != 1:
+        raise ValueError(f"images must have an image_shape of (1, H, W), got {image_shape}")
     recipe = f"versions 1, {NUM_VERSIONS} of {image_shape}, {augmentation}"
 
     def make() -> dict[str, Tensor]:

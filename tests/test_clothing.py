@@ -93,6 +93,13 @@ def test_training_takes_versions_of_the_training_images_in_their_subspace(make, 
     assert not torch.equal(make("some", grey, 4).versions, data.versions)
 
 
+@pytest.mark.parametrize("shape", [None, (4, 1, 1)])
+@pytest.mark.parametrize("make", [in_subspace, each_in_its_own])
+def test_what_is_no_grey_image_is_refused(make, shape, images):
+    with pytest.raises(ValueError, match=r"image_shape of \(1, H, W\), got"):
+        make("some", replace(images, image_shape=shape), 2)
+
+
 @pytest.fixture(scope="module")
 def real():
     if any(path is None for name, _, path in located() if name == "fashion-mnist"):
