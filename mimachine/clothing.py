@@ -5,10 +5,10 @@ deviations are 4.5, 3.5, 2.0 and so on down to 0.6. A row of a data set is such 
 
 Training takes augmented and dequantised images, as the authors' released code does. To warp an
 image whenever it is asked for would take longer than all the rest of a training step, so 8
-versions of each are made once, in half a minute, and kept in the cache. A new draw each time would
-not teach more: against it, a fit to K versions of N images has a training loss that is too low by
-about P/(2 K N) nats, P being the number of weights; that is 0.01 nats for the 4,000 weights of the
-published networks even if the versions were all that there is, and the N images alone cost more.
+versions of each are made once, in half a minute, and kept in the cache. New draws each time would
+teach little more: a fit of P weights to K versions of N images has a loss on them that is too low
+by about P/(K N) nats as if they were independent, 0.01 nats for the 4,660 weights of the published
+networks. That there are but N images costs more, however many versions of them there are.
 """
 
 from __future__ import annotations
