@@ -92,6 +92,7 @@ if TYPE_CHECKING:
     from mimachine.sources import FreshDraws as FreshDraws
     from mimachine.sources import Source as Source
     from mimachine.sources import TensorSource as TensorSource
+    from mimachine.sources import Versions as Versions
     from mimachine.state import Epoch as Epoch
     from mimachine.training import Annealing as Annealing
     from mimachine.training import Noam as Noam
@@ -174,6 +175,7 @@ _MODULES = {
         "FreshDraws",
         "Source",
         "TensorSource",
+        "Versions",
     ),
     "runs": ("Run",),
     "state": ("Epoch",),

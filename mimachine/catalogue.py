@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mimachine.datasets import Dataset, digits, mixture_2d
+from mimachine.clothing import pca_fashion_mnist, pca_fashion_mnist_published
+from mimachine.datasets import Dataset, digits, mixture_2d, mixture_20d
 from mimachine.imagesets import fashion_mnist, mnist, omniglot, omniglot_small
 from mimachine.wording import unknown
 
@@ -13,10 +14,13 @@ __all__ = ["DATASETS", "load"]
 DATASETS: dict[str, Callable[[], Dataset]] = {
     "digits": digits,
     "mixture-2d": mixture_2d,
+    "mixture-20d": mixture_20d,
     "mnist": mnist,
     "fashion-mnist": fashion_mnist,
     "omniglot": omniglot,
     "omniglot-small": omniglot_small,
+    "pca-fashion-mnist": pca_fashion_mnist,
+    "pca-fashion-mnist-published": pca_fashion_mnist_published,
 }
 
 

@@ -59,9 +59,10 @@ Train auto-encoders whose codes keep what the data say, and measure them.
   reproduce NAME     a figure of the paper again, beside the paper's numbers
 
 DATA is a file of your own (.csv, .tsv, .npy, .npz, .parquet), a folder of images, or one of:
-digits, mixture-2d, mnist, fashion-mnist, omniglot, omniglot-small. The last four have files, which
-are looked for in --data-dir DIR, in the folder that MIMACHINE_DATA names, in /usr/share/datasets
-and in the cache, and downloaded else. RUN is a directory that train made.
+digits, mixture-2d, mixture-20d, mnist, fashion-mnist, omniglot, omniglot-small, pca-fashion-mnist,
+pca-fashion-mnist-published. All but the first three have files, which are looked for in
+--data-dir DIR, in the folder that MIMACHINE_DATA names, in /usr/share/datasets and in the cache,
+and downloaded else. RUN is a directory that train made.
 
   mimachine compare digits
   mimachine train measurements.csv --labels species
@@ -535,7 +536,8 @@ def _data(arguments: list[str]) -> None:
     if command.json:
         _print_json(found)
         return
-    print("digits, mixture-2d: always there")
+    print("digits, mixture-2d, mixture-20d: always there")
+    print("pca-fashion-mnist, pca-fashion-mnist-published: made of the files of fashion-mnist")
     for entry in found:
         place = entry["path"] or "not here; it would be downloaded"
         print(f"{entry['data']:<15} {entry['file']:<32} {place}")

@@ -14,8 +14,9 @@ from mimachine.distributions import DiagNormal, Mixture
 from mimachine.preprocessing import Preprocessing
 from mimachine.randomness import derived_seed, forked
 from mimachine.rows import Rows
+from mimachine.subspace import Subspace
 
-__all__ = ["Dataset", "digits", "mixture_2d"]
+__all__ = ["Dataset", "digits", "mixture_2d", "mixture_20d"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Dataset:
             values are in [0, 1].
         levels: Number of grid values 0, 1/(L-1), ..., 1 that the data take, if they do.
         distribution: P(x) where it is known.
+        subspace: Where rows are coordinates of longer data in a subspace, that of the training
+            data.
+        versions: Versions of the training data, shape (K, N, D): training takes one of each
+            datum, at random, in every epoch. None where it takes `train` itself.
         ink: Whether a grey value of 1 is ink, to be shown as black.
         classes: Names of the classes, where labels are places in them.
         preprocessing: How rows were made of a file's values, and are made values again; None where
@@ -52,6 +57,8 @@ class Dataset:
     image_shape: tuple[int, int, int] | None = None
     levels: int | None = None
     distribution: Mixture | None = None
+    subspace: Subspace | None = None
+    versions: Tensor | None = None
     ink: bool = True
     classes: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
@@ -131,19 +138,45 @@ def mixture_2d(num_data: int = 10_000) -> Dataset:
     Args:
         num_data: Number of draws in each split.
     """
-    angles = [2 * math.pi * i / 5 for i in range(4)]
-    means = torch.tensor([(0.0, 0.0), *((math.cos(a), math.sin(a)) for a in angles)])
-    distribution = Mixture(torch.zeros(5), DiagNormal(means, torch.full_like(means, 0.25)))
+    return _mixture("mixture-2d", _planar_means(), num_data)
 
-    def split(name: str) -> tuple[Tensor, Tensor]:
-        with forked(derived_seed(0, "mixture-2d", name)):
+
+def mixture_20d(num_data: int = 10_000) -> Dataset:
+    """`mixture_2d` with 18 coordinates more that tell the components far apart.
+
+    They are not in the paper, but in the authors' released code: of component i the entries
+    [i, 2:20] of 100 numbers from -50 to 50, evenly spaced and laid out as (5, 20). The standard
+    deviation is 0.25 in every coordinate, so that the components do not overlap, and the data are
+    not standardised: a test of badly scaled data more than of an objective.
+
+    Args:
+        num_data: Number of draws in each split.
+    """
+    further = torch.linspace(-50, 50, 100).reshape(5, 20)[:, 2:]
+    means = torch.cat([_planar_means(), further], dim=1)
+    return _mixture("mixture-20d", means, num_data)
+
+
+def _planar_means() -> Tensor:
+    """The origin and four corners of a regular pentagon, shape (5, 2)."""
+    angles = [2 * math.pi * i / 5 for i in range(4)]
+    return torch.tensor([(0.0, 0.0), *((math.cos(a), math.sin(a)) for a in angles)])
+
+
+def _mixture(name: str, means: Tensor, num_data: int) -> Dataset:
+    """Draws from equally likely components of standard deviation 0.25 at means (K, D)."""
+    components = DiagNormal(means, torch.full_like(means, 0.25))
+    distribution = Mixture(torch.zeros(len(means)), components)
+
+    def split(purpose: str) -> tuple[Tensor, Tensor]:
+        with forked(derived_seed(0, name, purpose)):
             return distribution.sample_with_component((num_data,))
 
     (train, train_labels), (val, val_labels), (test, test_labels) = map(
         split, ("train", "val", "test")
     )
     return Dataset(
-        "mixture-2d",
+        name,
         train,
         val,
         test,

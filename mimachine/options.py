@@ -40,8 +40,8 @@ class Train:
             folder of images.
         file: How to read a file or a folder.
         objective: mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce or auto-encoder; where P(x)
-            is known also mim-h-true and symmetric-kl. By default mim for mixture-2d and a-mim
-            else, which needs no samples of the decoder.
+            is known also mim-h-true and symmetric-kl. By default mim for the mixtures and for
+            the PCA of Fashion-MNIST, and a-mim else, which needs no samples of the decoder.
         preset: Settings to start from: the library's, or those the paper's figures were made with.
         model: Encoder, decoder and prior.
         training: Training recipe.

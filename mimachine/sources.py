@@ -16,7 +16,7 @@ from mimachine.priors import Samplable
 from mimachine.randomness import derived_seed, forked
 from mimachine.rows import Rows
 
-__all__ = ["Binarized", "FreshDraws", "Shared", "Source", "Stacked", "TensorSource"]
+__all__ = ["Binarized", "FreshDraws", "Shared", "Source", "Stacked", "TensorSource", "Versions"]
 
 
 class Source(Protocol):
@@ -111,6 +111,37 @@ class Shared:
         """Batches of one epoch; the last one may be smaller."""
         for batch in self.source.batches(batch_size, epoch):
             yield batch.expand(self.num_models, *batch.shape)
+
+
+class Versions:
+    """One of K versions of each datum, chosen anew in each epoch; the data in a new order too.
+
+    Args:
+        versions: Shape (K, N, *X).
+        seed: Seed of the order and of the choices.
+    """
+
+    def __init__(self, versions: Tensor, seed: int = 0) -> None:
+        if len(versions.shape) < 3 or not versions.shape[0] or not versions.shape[1]:
+            raise ValueError(
+                "versions must have shape (K, N, *X) with K and N of 1 or more, got "
+                f"{tuple(versions.shape)}"
+            )
+        if not versions.dtype.is_floating_point:
+            raise ValueError(f"versions must be floating-point numbers, got {versions.dtype}")
+        self.versions, self.seed = versions, seed
+
+    def __len__(self) -> int:
+        return self.versions.shape[1]
+
+    def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
+        """Batches of one epoch; the last one may be smaller."""
+        number, count = self.versions.shape[:2]
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, "versions", epoch))
+        order = torch.randperm(count, generator=generator).to(self.versions.device)
+        choices = torch.randint(number, (count,), generator=generator).to(self.versions.device)
+        for rows, chosen in zip(order.split(batch_size), choices.split(batch_size), strict=True):
+            yield self.versions[chosen, rows]
 
 
 class FreshDraws:

@@ -27,7 +27,7 @@ from mimachine.randomness import derived_seed, forked
 from mimachine.representation import codes
 from mimachine.rows import Rows
 from mimachine.runs import Run
-from mimachine.sources import Binarized, FreshDraws, Source, TensorSource
+from mimachine.sources import Binarized, FreshDraws, Source, TensorSource, Versions
 from mimachine.userdata import Encodable
 from mimachine.wording import unknown
 
@@ -131,7 +131,9 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
             FreshDraws(data.distribution, count, derived_seed(seed, "validation data")),
         )
     train: Source = TensorSource(data.train, seed)
-    if _is_binarized(settings, data):
+    if data.versions is not None:
+        train = Versions(data.versions, seed)
+    elif _is_binarized(settings, data):
         train = Binarized(TensorSource(_load(settings).train, seed), seed)
     return train, TensorSource(data.val, shuffle=False)
 

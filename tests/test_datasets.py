@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from oracles import within_standard_errors
 
 from mimachine import catalogue, datasets
 
@@ -32,7 +33,7 @@ def test_digits_lie_on_their_grid():
     assert (float(data.train.min()), float(data.train.max())) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("name", ["digits", "mixture-2d"])
+@pytest.mark.parametrize("name", ["digits", "mixture-2d", "mixture-20d"])
 def test_splits_are_the_same_each_time_and_leave_the_global_generator_alone(name):
     before = torch.get_rng_state()
     first, second = catalogue.load(name), catalogue.load(name)
@@ -58,6 +59,25 @@ def test_the_mixture_lies_at_the_origin_and_at_four_of_five_corners_of_the_unit_
     angles = torch.rad2deg(torch.atan2(means[1:, 1], means[1:, 0])) % 360
     torch.testing.assert_close(angles, torch.tensor([0.0, 72.0, 144.0, 216.0]))
     torch.testing.assert_close(means[1:].norm(dim=1), torch.ones(4))
+
+
+def test_the_mixture_in_20_dimensions_has_the_entropy_of_components_that_do_not_overlap():
+    data = datasets.mixture_20d(100_000)
+    # H(P(x)) = log 5 + 20 · log(0.25 √(2πe)) nats, 2.262 as published.
+    entropy = math.log(5) + 20 * (math.log(0.25) + 0.5 * math.log(2 * math.pi * math.e))
+    assert entropy == pytest.approx(2.262, abs=5e-4)
+    within_standard_errors(-data.distribution.log_prob(data.test).double(), entropy)
+    per_component = data.distribution.components.log_prob(data.test[:, None])
+    assert torch.equal(per_component.argmax(1), data.test_labels)
+
+
+def test_the_mixture_in_20_dimensions_goes_on_where_the_planar_one_ends():
+    planar = datasets.mixture_2d(10).distribution.components.loc
+    means = datasets.mixture_20d(10).distribution.components.loc
+    assert torch.equal(means[:, :2], planar)
+    # Entry j of 100 evenly spaced numbers is -50 + 100 j / 99.
+    expected = [[-50 + 100 * (20 * i + j) / 99 for j in range(2, 20)] for i in range(5)]
+    torch.testing.assert_close(means[:, 2:], torch.tensor(expected))
 
 
 def test_an_unknown_name_is_refused_and_the_nearest_suggested():

@@ -1,16 +1,21 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
-from mimachine.experiment import Experiment, default, from_json, published, to_json
+from mimachine.experiment import LOW_DIMENSIONAL, Experiment, default, from_json, published, to_json
 from mimachine.training import Noam, Warmup
 
 CASES = [
     default("digits"),
     default("mixture-2d", "vae"),
+    default("mixture-20d"),
+    default("pca-fashion-mnist"),
     published("mixture-2d"),
+    published("mixture-20d"),
+    published("pca-fashion-mnist-published"),
     published("mixture-2d", "vae"),
 ]
 
@@ -52,8 +57,17 @@ def test_the_published_settings_are_those_of_the_released_code():
     assert published("mixture-2d", "vae").training.warmup == Warmup(3)
 
 
+@pytest.mark.parametrize("name", LOW_DIMENSIONAL[1:])
+def test_the_published_settings_differ_by_the_data_only_in_the_network(name):
+    planar, settings = published("mixture-2d"), published(name)
+    assert settings.training == planar.training
+    assert settings.model == replace(planar.model, latent=10, hidden=(50,))
+    assert settings.data.fresh == (name == "mixture-20d")
+    assert settings.objective == default(name).objective == "mim"
+
+
 def test_there_are_no_published_settings_for_other_data():
-    with pytest.raises(ValueError, match="mixture-2d; got data 'digits'"):
+    with pytest.raises(ValueError, match=r"mixture-2d, .*; got data 'digits'"):
         published("digits")
 
 

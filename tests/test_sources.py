@@ -25,8 +25,21 @@ def grey(seed=0, data_seed=0):
     return mm.Binarized(mm.TensorSource(torch.full((50, 3), 0.3), data_seed), seed)
 
 
-MAKERS = [lambda seed=0: mm.TensorSource(numbered(50), seed), lambda seed=0: fresh(seed=seed), grey]
-every_source = pytest.mark.parametrize("make", MAKERS, ids=["tensor", "draws", "binarized"])
+def varied(seed=0, num=50, number=3):
+    """Versions of rows: rows tell the datum in the first value and the version in the second."""
+    data = torch.arange(num, dtype=torch.float32).expand(number, num)
+    version = torch.arange(number, dtype=torch.float32)[:, None].expand(number, num)
+    return mm.Versions(torch.stack([data, version], dim=2), seed)
+
+
+MAKERS = [
+    lambda seed=0: mm.TensorSource(numbered(50), seed),
+    lambda seed=0: fresh(seed=seed),
+    grey,
+    varied,
+]
+names = ["tensor", "draws", "binarized", "versions"]
+every_source = pytest.mark.parametrize("make", MAKERS, ids=names)
 
 
 @pytest.mark.parametrize(("num", "batch_size"), [(1, 4), (8, 4), (10, 4), (3, 100)])
@@ -87,6 +100,25 @@ def test_orders_are_shuffles_of_all_rows_with_equal_chance():
         within_standard_errors((firsts == row).double(), 0.25)
 
 
+@pytest.mark.parametrize("batch_size", [4, 50])
+def test_one_version_of_every_datum_comes_once_an_epoch(batch_size):
+    for number in range(1, 4):
+        rows = epoch(varied(), number, batch_size)
+        assert sorted(rows[:, 0].tolist()) == list(range(50))
+        assert set(rows[:, 1].tolist()) == {0, 1, 2}
+
+
+def test_versions_are_chosen_with_equal_chance_for_each_datum_and_epoch():
+    source = varied(num=4_000)
+    first, second = (rows[rows[:, 0].argsort(), 1] for rows in (epoch(source, n) for n in (1, 2)))
+    for version in range(3):
+        within_standard_errors((first == version).double(), 1 / 3)
+    within_standard_errors((first == second).double(), 1 / 3)
+    # The choice tells nothing of the place in the epoch.
+    order = epoch(source, 1)
+    within_standard_errors((order[:-1, 1] == order[1:, 1]).double(), 1 / 3)
+
+
 def test_without_shuffling_rows_keep_their_order():
     source = mm.TensorSource(numbered(10), shuffle=False)
     assert torch.equal(epoch(source, 1), source.data)
@@ -132,6 +164,9 @@ def test_binarisation_keeps_the_order_of_its_source():
         (lambda: mm.TensorSource(torch.zeros(5)), r"data must have shape .*\(5,\)"),
         (lambda: mm.TensorSource(torch.zeros(0, 5)), r"data must have shape .*\(0, 5\)"),
         (lambda: mm.TensorSource(torch.zeros(5, 2).long()), "floating-point.*torch.int64"),
+        (lambda: mm.Versions(torch.zeros(5, 2)), r"versions must have shape .*\(5, 2\)"),
+        (lambda: mm.Versions(torch.zeros(0, 5, 2)), r"versions must have shape .*\(0, 5, 2\)"),
+        (lambda: mm.Versions(torch.zeros(3, 5, 2).long()), "floating-point.*torch.int64"),
         (lambda: fresh(0), "num_data must be 1 or more, got 0"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -1,0 +1,51 @@
+import pytest
+import torch
+from oracles import generator, normals
+
+from mimachine.subspace import principal_subspace
+
+
+def spread(count=400, seed=0):
+    """Data of 6 values around a mean far from zero, with variances that differ."""
+    scales = torch.tensor([0.1, 3.0, 0.2, 2.0, 0.1, 1.0])
+    turn = torch.linalg.qr(normals(6, 6, seed=generator(7)).float()).Q
+    return (normals(count, 6, seed=generator(seed)).float() * scales) @ turn + 10
+
+
+def test_components_are_the_leading_eigenvectors_of_the_covariance():
+    data = spread()
+    subspace = principal_subspace(data, 3)
+    values, vectors = torch.linalg.eigh(data.double().T.cov())
+    leading = vectors.T.flip(0)[:3].float()
+    torch.testing.assert_close((subspace.basis * leading).sum(1).abs(), torch.ones(3))
+    assert subspace.explained == pytest.approx(float(values.flip(0)[:3].sum() / values.sum()))
+    torch.testing.assert_close(subspace.mean, data.mean(0))
+    torch.testing.assert_close(
+        subspace.project(data).double().var(0), values.flip(0)[:3], rtol=1e-5, atol=0
+    )
+
+
+def test_coordinates_come_back_and_what_is_lost_is_orthogonal():
+    data = spread()
+    subspace = principal_subspace(data, 3)
+    coordinates = subspace.project(data)
+    nearest = subspace.reconstruct(coordinates)
+    torch.testing.assert_close(subspace.project(nearest), coordinates, rtol=0, atol=1e-5)
+    lost = (data - nearest) @ subspace.basis.T
+    torch.testing.assert_close(lost, torch.zeros_like(lost), rtol=0, atol=1e-5)
+    share = (data - nearest).var(0).sum() / data.var(0).sum()
+    assert float(share) == pytest.approx(1 - subspace.explained, rel=1e-4)
+
+
+def test_the_largest_entry_of_a_component_is_positive_whichever_way_the_data_lie():
+    data = spread()
+    for mirrored in (data, 20 - data):
+        basis = principal_subspace(mirrored, 6).basis
+        assert (basis.gather(1, basis.abs().argmax(1, keepdim=True)) > 0).all()
+        torch.testing.assert_close(basis, principal_subspace(data, 6).basis, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_dimensions", [0, 7])
+def test_more_components_than_values_are_refused(num_dimensions):
+    with pytest.raises(ValueError, match=rf"num_dimensions, {num_dimensions},.*got \(400, 6\)"):
+        principal_subspace(spread(), num_dimensions)
