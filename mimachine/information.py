@@ -92,9 +92,8 @@ def mutual_information(
 
     The standard error is that of estimates from 10 disjoint random subsets (fewer where they would
     have under 4 (k + 1) data; NaN for fewer than 5): the variance of KSG is proportional to 1/N, so
-    that of the whole is the one of a tenth, divided by 10 (Holmes & Nemenman, 2019). Together with
-    the estimate from half of the data it adds about a third to the time in many dimensions, where
-    all pairs are compared, and about as much again in few.
+    that of the whole is the one of a tenth, divided by 10 (Holmes & Nemenman, 2019). It adds a
+    tenth to the time where all pairs are compared, and about half in few dimensions.
 
     Counts are those of comparing all pairs in float64, whatever way they are found. Tensors on a
     GPU are compared there.

@@ -25,13 +25,12 @@ Integers = NDArray[np.int64]
 Coarse = NDArray[np.int16]
 T = TypeVar("T")
 
-# Up to so many joint dimensions trees are faster than comparing all pairs, where the data are that
-# many: by `benchmarks/ksg_speed.py --crossover`. Trees win sooner where the pairs are more.
-_TREE_DIMENSIONS = 5
-_TREE_DIMENSIONS_OF_MANY, _MANY = 8, 30_000
-# Distances that stay in the cache of one core, at two bytes each.
-_COARSE_PAIRS = 2**19
-_EXACT_PAIRS = {"cpu": 2**19, "cuda": 2**24}
+# Up to so many joint dimensions trees are faster than comparing all pairs, and up to some more
+# where the data are many (`benchmarks/ksg_speed.py --crossover`).
+_TREE_DIMENSIONS = 4
+_TREE_DIMENSIONS_OF_MANY, _MANY = 6, 20_000
+# Pairs in a block: at two bytes each the distances stay in the cache of a core.
+_COARSE_PAIRS, _EXACT_PAIRS, _EXACT_PAIRS_ON_GPU = 2**18, 2**19, 2**24
 # Numbers gathered at once to look at single pairs.
 _GATHERED = 2**20
 # Coarse differences fit 16 bits. Both points of a pair are rounded by half a step; the rest covers
@@ -89,7 +88,7 @@ def for_all_rows(x: Tensor, z: Tensor, work: Callable[[Rows], T]) -> list[T]:
     """
     count = len(x)
     if x.device.type != "cpu":
-        return [work(ExactRows(x, z, rows)) for rows in _blocks(count, _EXACT_PAIRS["cuda"])]
+        return [work(ExactRows(x, z, rows)) for rows in _blocks(count, _EXACT_PAIRS_ON_GPU)]
     x_points, z_points = x.numpy(), z.numpy()
     spread = max(_spread(x_points), _spread(z_points))
     most = _TREE_DIMENSIONS if count < _MANY else _TREE_DIMENSIONS_OF_MANY
@@ -97,7 +96,7 @@ def for_all_rows(x: Tensor, z: Tensor, work: Callable[[Rows], T]) -> list[T]:
     if x.shape[1] + z.shape[1] <= most and np.isfinite(spread):
         return [work(TreeRows(x_points, z_points))]
     if not (spread == 0 or _SMALLEST_SPREAD < spread < np.inf):
-        return [work(ExactRows(x, z, rows)) for rows in _blocks(count, _EXACT_PAIRS["cpu"])]
+        return [work(ExactRows(x, z, rows)) for rows in _blocks(count, _EXACT_PAIRS)]
     pairs = CoarsePairs(x_points, z_points, spread)
     return _in_threads(lambda rows: work(pairs.rows(rows)), _blocks(count, _COARSE_PAIRS))
 
