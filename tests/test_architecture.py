@@ -37,6 +37,7 @@ ORDER = [
     "divergence",
     "progress",
     "fitting",
+    "neighbours",
     "information",
     "estimates",
     "likelihood",

@@ -6,7 +6,8 @@ import torch
 from scipy.special import digamma
 
 import mimachine as mm
-from mimachine.information import _near_by_pairs, _near_by_tree
+from mimachine.information import _ksg2, _neighbours
+from mimachine.neighbours import CoarsePairs, ExactRows, TreeRows, for_all_rows
 
 
 def correlated(count, dims, rho, seed):
@@ -15,49 +16,231 @@ def correlated(count, dims, rho, seed):
     return x, rho * x + math.sqrt(1 - rho**2) * rng.normal(size=(count, dims))
 
 
-def brute_force(x, z, k):
-    """Counts straight from the definition, one point at a time."""
+def brute_force(x, z, k, estimator="ksg1"):
+    """Counts straight from the definition; for KSG-2 also which terms are its own."""
+    others = ~np.eye(len(x), dtype=bool)
+    dx, dz = (
+        np.abs(points[:, None] - points).max(2)[others].reshape(len(x), len(x) - 1)
+        for points in (x, z)
+    )
     rows = []
-    for i in range(len(x)):
-        others = np.arange(len(x)) != i
-        dx = np.abs(x - x[i]).max(1)[others]
-        dz = np.abs(z - z[i]).max(1)[others]
-        joint = np.maximum(dx, dz)
+    for to_x, to_z in zip(dx, dz, strict=True):
+        joint = np.maximum(to_x, to_z)
         radius = np.sort(joint)[k - 1]
-        within = (joint <= radius).sum()
-        if within > k or radius == 0:
-            rows.append((within, (dx <= radius).sum(), (dz <= radius).sum()))
+        near = joint <= radius
+        sides = to_x[near].max(), to_z[near].max()
+        alone = near.sum() == k and min(sides) > 0
+        alone = alone and (to_x == sides[0]).sum() == 1 and (to_z == sides[1]).sum() == 1
+        if estimator == "ksg2" and alone:
+            rows.append((k, (to_x < sides[0]).sum() + 1, (to_z < sides[1]).sum() + 1, 1 / k))
+        elif near.sum() > k or radius == 0:
+            rows.append((near.sum(), (to_x <= radius).sum(), (to_z <= radius).sum(), 0))
         else:
-            rows.append((k, (dx < radius).sum() + 1, (dz < radius).sum() + 1))
+            rows.append((k, (to_x < radius).sum() + 1, (to_z < radius).sum() + 1, 0))
     return np.array(rows).T
 
 
 def awkward(kind):
     rng = np.random.default_rng(3)
-    x, z = correlated(300, 2, 0.7, 4)
+    x, z = correlated(150, 2, 0.7, 4)
     if kind == "duplicates":
-        x, z = np.repeat(x[:60], 5, 0), np.repeat(z[:60], 5, 0)
+        x, z = np.repeat(x[:30], 5, 0), np.repeat(z[:30], 5, 0)
+    elif kind == "some duplicates":
+        x[100:], z[120:] = x[:50], z[:30]
     elif kind == "ties":
-        x, z = rng.integers(0, 6, (300, 2)) / 4.0, rng.integers(0, 6, (300, 2)) / 4.0
+        x, z = rng.integers(0, 6, (150, 2)) / 4.0, rng.integers(0, 6, (150, 2)) / 4.0
+    elif kind == "grid of no binary fractions":
+        x, z = rng.integers(0, 30, (150, 2)) / 30, rng.integers(0, 256, (150, 2)) / 255
+    elif kind == "classes":
+        x = rng.integers(0, 3, (150, 1))
+    elif kind == "constant columns":
+        x, z = np.hstack([x, np.full((150, 1), 7.1)]), np.full((150, 1), 0.3)
+    elif kind == "all one point":
+        x, z = np.full((150, 2), 0.1), np.full((150, 3), 1e6)
     elif kind == "large offset":
         x, z = x + 1e6, z - 1e6
+    elif kind == "offset that leaves few digits":
+        x, z = x + 1e14, z - 3e13
     elif kind == "ties at a large offset":
-        x, z = rng.integers(0, 6, (300, 2)) + 1e6, rng.integers(0, 6, (300, 2)) * 16.0
+        x, z = rng.integers(0, 6, (150, 2)) + 1e6, rng.integers(0, 6, (150, 2)) * 16.0
     elif kind == "tiny scale":
         x, z = x * 1e-12, z
+    elif kind == "huge scale":
+        x, z = x * 1e12, z
+    elif kind == "differences below the rounding of the distance":
+        x[:50] = rng.normal(size=(50, 2)) * 1e-18
+        x[50:100] = 1
+    elif kind == "heavy tails":
+        x, z = rng.standard_cauchy((150, 2)), rng.standard_cauchy((150, 2))
+    elif kind == "infinite distances":
+        x = np.sign(x) * (1 + rng.random((150, 2))) * 0.8e308
+    elif kind == "denormal":
+        x, z = x * 1e-310, z * 1e-310
+    elif kind == "20 + 20":
+        x, z = correlated(150, 20, 0.7, 4)
+    elif kind == "20 + 1":
+        x = correlated(150, 20, 0.7, 4)[0]
+    elif kind == "few":
+        x, z = x[:11], z[:11]
     return np.asarray(x, dtype=float), np.asarray(z, dtype=float)
 
 
-KINDS = ["plain", "duplicates", "ties", "large offset", "ties at a large offset", "tiny scale"]
+KINDS = [
+    "plain",
+    "duplicates",
+    "some duplicates",
+    "ties",
+    "grid of no binary fractions",
+    "classes",
+    "constant columns",
+    "all one point",
+    "large offset",
+    "offset that leaves few digits",
+    "ties at a large offset",
+    "tiny scale",
+    "huge scale",
+    "differences below the rounding of the distance",
+    "heavy tails",
+    "infinite distances",
+    "denormal",
+    "20 + 20",
+    "20 + 1",
+    "few",
+]
+
+
+def by_tree(x, z, work):
+    return [work(TreeRows(x.numpy(), z.numpy()))]
+
+
+def by_coarse_pairs(x, z, work):
+    spread = float(max(np.ptp(x.numpy(), 0).max(), np.ptp(z.numpy(), 0).max()))
+    pairs = CoarsePairs(x.numpy(), z.numpy(), spread)
+    return [work(pairs.rows(slice(i, min(i + 70, len(x))))) for i in range(0, len(x), 70)]
+
+
+def by_exact_pairs(x, z, work):
+    return [work(ExactRows(x, z, slice(i, i + 70))) for i in range(0, len(x), 70)]
+
+
+def counts(x, z, k, estimator):
+    near = _neighbours(torch.tensor(x), torch.tensor(z), k, estimator)
+    return near.joint, near.x, near.z, near.excess
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("k", [1, 3, 5])
-@pytest.mark.parametrize("near", [_near_by_tree, _near_by_pairs])
-def test_neighbour_counts_equal_brute_force(near, kind, k):
+@pytest.mark.parametrize("estimator", ["ksg1", "ksg2"])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_neighbour_counts_equal_brute_force(monkeypatch, estimator, kind):
+    ways = [for_all_rows, by_exact_pairs]
+    if kind not in ("infinite distances", "denormal"):
+        ways += [by_tree, by_coarse_pairs]
     x, z = awkward(kind)
-    for ours, expected in zip(near(x, z, k), brute_force(x, z, k), strict=True):
-        np.testing.assert_array_equal(ours, expected)
+    for k in (1, 4):
+        expected = brute_force(x, z, k, estimator)
+        for way in ways:
+            monkeypatch.setattr("mimachine.information.for_all_rows", way)
+            for ours, theirs in zip(counts(x, z, k, estimator), expected, strict=True):
+                np.testing.assert_array_equal(ours, theirs, err_msg=f"{way.__name__}, k = {k}")
+
+
+@pytest.mark.parametrize("dims", [(1, 1), (2, 2), (3, 1), (20, 20)])
+@pytest.mark.parametrize("count", [3, 4, 5, 12])
+def test_the_largest_k_that_is_allowed_has_the_counts_of_brute_force(count, dims):
+    rng = np.random.default_rng(count)
+    x, z = rng.normal(size=(count, dims[0])), rng.normal(size=(count, dims[1]))
+    k = (count - 1) // 2
+    for ours, theirs in zip(counts(x, z, k, "ksg1"), brute_force(x, z, k), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert math.isfinite(mm.mutual_information(x, z, k).value_of_half)
+
+
+@pytest.mark.parametrize("dims", [(1, 1), (2, 2), (3, 2), (6, 2), (20, 20)])
+def test_thousands_of_points_have_the_counts_of_float64_pairs(dims):
+    # In many blocks, with most pairs decided by bounds and some in float64.
+    rng = np.random.default_rng(dims[0])
+    x, z = rng.normal(size=(3000, dims[0])), rng.standard_t(3, (3000, dims[1]))
+    z[:, 0] += x[:, 0]
+    ours = counts(x, z, 5, "ksg2")
+    rows = ExactRows(torch.tensor(x), torch.tensor(z), slice(None))
+    for one, other in zip(ours, _ksg2(rows, 5)[:4], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_estimates_are_the_formulas_of_their_counts():
+    x, z = correlated(400, 2, 0.8, seed=10)
+    for estimator, less in (("ksg1", 0.0), ("ksg2", 1 / 3)):
+        _, n_x, n_z, _ = brute_force(x, z, 3, estimator)
+        expected = digamma(3) - less + digamma(400) - np.mean(digamma(n_x) + digamma(n_z))
+        estimate = mm.mutual_information(x, z, 3, estimator=estimator)
+        assert estimate.value == pytest.approx(expected, abs=1e-12)
+        assert estimate.ceiling == pytest.approx(digamma(400) - digamma(3) - less, abs=1e-12)
+        half = mm.mutual_information(x[::2], z[::2], 3, estimator=estimator)
+        assert estimate.value_of_half == half.value
+
+
+def test_threads_change_no_count():
+    x, z = correlated(3000, 5, 0.8, seed=11)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = counts(x, z, 5, "ksg1")
+        torch.set_num_threads(3)
+        together = counts(x, z, 5, "ksg1")
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("dims", [2, 20])
+def test_a_gpu_gives_the_estimate_of_the_cpu(dims):
+    x, z = (torch.tensor(points) for points in correlated(3000, dims, 0.8, seed=12))
+    for estimator in ("ksg1", "ksg2"):
+        expected = mm.mutual_information(x, z, estimator=estimator)
+        assert mm.mutual_information(x.cuda(), z.cuda(), estimator=estimator) == expected
+        assert mm.mutual_information(x.cuda(), z, estimator=estimator) == expected
+
+
+@pytest.mark.parametrize("estimator", ["ksg1", "ksg2"])
+@pytest.mark.parametrize("rho", [0.5, 0.9])
+def test_the_standard_error_is_the_scatter_around_the_information_of_gaussians(rho, estimator):
+    repeats, count = 60, 500
+    results = [
+        mm.mutual_information(*correlated(count, 1, rho, seed=100 + i), estimator=estimator)
+        for i in range(repeats)
+    ]
+    exact = -0.5 * math.log(1 - rho**2)
+    scatter = np.mean([(result.value - exact) ** 2 for result in results])
+    variance = np.mean([result.standard_error**2 for result in results])
+    # Relative errors of a variance from `repeats` values, and of the mean of those from 10 each.
+    error = math.sqrt(2 / repeats + 2 / (9 * repeats))
+    assert abs(math.log(variance / scatter)) < 4 * error
+
+
+def test_the_standard_error_is_not_fooled_by_the_order_of_the_data():
+    x, z = correlated(2000, 1, 0.8, seed=13)
+    order = np.argsort(x[:, 0])
+    given = mm.mutual_information(x, z).standard_error
+    in_order = mm.mutual_information(x[order], z[order]).standard_error
+    # Each is known to within 24 %.
+    assert abs(math.log(in_order / given)) < 4 * 0.24 * math.sqrt(2)
+
+
+def test_too_few_data_have_no_standard_error():
+    x, z = correlated(200, 1, 0.8, seed=14)
+    assert math.isnan(mm.mutual_information(x[:119], z[:119]).standard_error)
+    assert mm.mutual_information(x[:120], z[:120]).standard_error > 0
+
+
+def test_ksg2_counts_its_few_ties_like_ksg1_and_stays_below_its_ceiling():
+    for kind in KINDS:
+        one = mm.mutual_information(*awkward(kind))
+        two = mm.mutual_information(*awkward(kind), estimator="ksg2")
+        assert two.value <= two.ceiling + 1e-12
+        if two.tied == 1.0:
+            assert two.value == one.value
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -90,13 +273,15 @@ def test_independent_grids_have_no_information_and_are_known_by_their_ties():
     assert mm.mutual_information(*correlated(500, 1, 0.5, 0)).tied == 0.0
 
 
+@pytest.mark.parametrize("estimator", ["ksg1", "ksg2"])
 @pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
 @pytest.mark.parametrize("dims", [1, 2])
-def test_correlated_gaussians_have_the_information_of_the_closed_form(rho, dims):
+def test_correlated_gaussians_have_the_information_of_the_closed_form(rho, dims, estimator):
     x, z = correlated(10_000, dims, rho, seed=int(10 * rho) + dims)
     exact = -0.5 * dims * math.log(1 - rho**2)
     # KSG at N = 10,000 scatters by about 0.01 nats; its bias here is below 0.02.
-    assert float(mm.mutual_information(x, z)) == pytest.approx(exact, abs=0.05)
+    estimate = mm.mutual_information(x, z, estimator=estimator)
+    assert float(estimate) == pytest.approx(exact, abs=0.05)
 
 
 def test_trees_and_pairs_give_one_estimate_across_their_border():
@@ -159,3 +344,8 @@ def test_tensors_vectors_and_images_are_taken_like_arrays():
 def test_input_that_makes_no_sense_is_refused_by_name(x, z, k, message):
     with pytest.raises(ValueError, match=message):
         mm.mutual_information(x, z, k)
+
+
+def test_an_unknown_estimator_is_refused_by_name():
+    with pytest.raises(ValueError, match="estimator must be 'ksg1' or 'ksg2', got 'ksg3'"):
+        mm.mutual_information(np.arange(9.0), np.arange(9.0), 2, estimator="ksg3")
