@@ -39,6 +39,7 @@ ORDER = [
     "fitting",
     "information",
     "estimates",
+    "pareto",
     "likelihood",
     "decomposition",
     "representation",
