@@ -43,6 +43,8 @@ ORDER = [
     "likelihood",
     "decomposition",
     "representation",
+    "proposals",
+    "quadrature",
     "datasets",
     "downloads",
     "imagesets",
