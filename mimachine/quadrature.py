@@ -23,7 +23,7 @@ __all__ = ["QuadratureLogLikelihood", "quadrature_log_likelihood"]
 # Half-width of the box that is integrated over, in the prior's standard deviations. A normal
 # prior has 1e-15 of its mass outside.
 _REACH = 8.0
-# Cells of the first grid along each axis, for one latent and for two.
+# Cells that all data begin with along each axis, for one latent and for two.
 _FIRST_CELLS = {1: 1024, 2: 64}
 # What a cell may hold of the likelihood to be left out, as a share of the tolerance. Early
 # estimates are too high by the size of a cell over that of the peak in it, so it is tiny.
@@ -85,9 +85,13 @@ def quadrature_log_likelihood(
     wrong is added to the bound on what the cell may hold. Cells at the encoder's mean are
     halved in any case, until they are as small as the encoder's standard deviation.
 
-    The integral has to be smooth at the scale of the first grid, an eighth of the prior's
-    standard deviation: a decoder that changes and changes back within, away from the encoder's
-    means, is not seen.
+    The decoder has to be smooth at the scale of the first cells: 1/4 of the prior's standard
+    deviation for two latents and 1/64 for one, and more where encoder and prior are far apart and
+    the box has to hold both. What it does and undoes within, away from the encoder's means, is not
+    seen.
+
+    The first grids, 46,000 latents for two dimensions, are decoded once and kept, and each datum is
+    compared with all of them: for data of many dimensions that is what takes time and memory.
 
     Args:
         model: The model, used in evaluation mode, its latents continuous.

@@ -118,10 +118,10 @@ def test_no_estimate_of_under_400_samples_is_trusted(num_samples, flagged):
 @pytest.mark.parametrize(("dim", "narrower"), [(2, 2), (2, 10), (2, 100), (10, 10)])
 def test_estimates_of_a_narrow_encoder_are_off_and_flagged(dim, narrower):
     case = LinearGaussian.consistent(dim, dim, seed=10)
-    x = draws(case.data, 300)
+    x = draws(case.data, 200)
     result = mm.log_likelihood(joint(replace(case, s_q=case.s_q / narrower)), x, 2000)
     off = (result.values - case.marginal().log_prob(x)).abs() > 0.1
-    assert off.sum() > 100
+    assert off.sum() > 50
     assert result.flagged[off].double().mean() > 0.95
 
 
