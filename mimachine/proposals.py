@@ -49,7 +49,12 @@ class DefensiveProposal(nn.Module):
         1995), https://doi.org/10.1080/00401706.1995.10484303
 
     Example:
-        >>> result = mm.log_likelihood(model, x, proposal=mm.DefensiveProposal(model))
+        >>> model = Joint(
+        ...     mm.Gaussian(MLP(3, 4)), mm.Gaussian(MLP(2, 6)), mm.StandardNormal(2)
+        ... )
+        >>> proposal = mm.DefensiveProposal(model)
+        >>> mm.log_likelihood(model, torch.randn(5, 3), 500, proposal=proposal).values.shape
+        torch.Size([5])
     """
 
     def __init__(
@@ -151,8 +156,14 @@ def refit_proposal(
         2019), https://arxiv.org/abs/1810.04152
 
     Example:
-        >>> proposal = mm.refit_proposal(model, train, val)
-        >>> result = mm.log_likelihood(model, test, proposal=proposal)
+        >>> model = Joint(
+        ...     mm.Gaussian(MLP(3, 4)), mm.Gaussian(MLP(2, 6)), mm.StandardNormal(2)
+        ... )
+        >>> train, test = torch.randn(100, 3), torch.randn(5, 3)
+        >>> recipe = mm.Training(epochs=2, warmup=0)
+        >>> proposal = mm.refit_proposal(model, train, training=recipe)
+        >>> mm.log_likelihood(model, test, 500, proposal=proposal).flagged.shape
+        torch.Size([5])
     """
     if num_samples < 1:
         raise ValueError(f"num_samples must be 1 or more, got {num_samples}")

@@ -111,6 +111,21 @@ def test_it_agrees_with_importance_sampling_for_networks():
     assert not result.flagged.any()
 
 
+def test_finer_first_cells_find_no_more_under_a_curved_decoder_of_width_a_thousandth(monkeypatch):
+    model, _ = network_model()
+    decoder = model.decoder
+    with torch.no_grad():
+        linear = [part for part in decoder.modules() if isinstance(part, nn.Linear)]
+        linear[0].weight.mul_(2)
+        decoder.floor.fill_(1e-3)
+        x = model.double().decoder(torch.randn(8, 2).double()).sample()
+    result = mm.quadrature_log_likelihood(model, x)
+    monkeypatch.setattr("mimachine.quadrature._FIRST_CELLS", {2: 192})
+    finer = mm.quadrature_log_likelihood(model, x, tolerance=1e-3)
+    assert not result.flagged.any()
+    assert ((result.values - finer.values).abs() < result.errors + finer.errors).all()
+
+
 def test_it_is_deterministic_and_leaves_the_generator_and_the_mode_alone():
     model, x = network_model()
     model.train()
