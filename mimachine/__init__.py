@@ -82,6 +82,10 @@ if TYPE_CHECKING:
     from mimachine.priors import StandardNormal as StandardNormal
     from mimachine.priors import UniformOneHot as UniformOneHot
     from mimachine.priors import VampPrior as VampPrior
+    from mimachine.proposals import DefensiveProposal as DefensiveProposal
+    from mimachine.proposals import refit_proposal as refit_proposal
+    from mimachine.quadrature import QuadratureLogLikelihood as QuadratureLogLikelihood
+    from mimachine.quadrature import quadrature_log_likelihood as quadrature_log_likelihood
     from mimachine.representation import Codes as Codes
     from mimachine.representation import Health as Health
     from mimachine.representation import codes as codes
@@ -203,6 +207,14 @@ _MODULES = {
         "codes",
         "diagnose_codes",
         "knn_accuracy",
+    ),
+    "proposals": (
+        "DefensiveProposal",
+        "refit_proposal",
+    ),
+    "quadrature": (
+        "QuadratureLogLikelihood",
+        "quadrature_log_likelihood",
     ),
     "datasets": ("Dataset",),
     "evaluation": (

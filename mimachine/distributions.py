@@ -25,6 +25,7 @@ __all__ = [
     "OneHotCategorical",
     "StandardNormal",
     "draw",
+    "is_discrete",
 ]
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -63,6 +64,17 @@ def draw(distribution: Distribution, shape: Size | tuple[int, ...] = ()) -> Draw
     value = distribution.sample(shape)
     log_prob = distribution.log_prob(value)
     return Draw(value, log_prob, log_prob)
+
+
+def is_discrete(distribution: Distribution) -> bool:
+    """Whether values have probabilities and no densities, as far as their distribution tells."""
+    if isinstance(distribution, Bernoulli | Categorical | OneHotCategorical | DiscretizedLogistic):
+        return True
+    try:
+        support = distribution.support
+    except (NotImplementedError, AttributeError):
+        return False
+    return support is not None and bool(support.is_discrete)
 
 
 def _sum_last(x: Tensor, dims: int) -> Tensor:

@@ -181,10 +181,16 @@ def _likelihood(model: Joint, x: Tensor, num_samples: int, log_volume: float) ->
     """Likelihood and ELBO, of the data in their own units."""
     result = log_likelihood(model, x, num_samples)
     effective = result.effective_sample_sizes
-    poor = float((effective < 10).double().mean())
-    notes = [f"median effective sample size {float(effective.median()):.3g} of {num_samples}"]
-    if poor > 0.05:
-        notes.append(f"under 10 for {poor:.0%} of the data: an upper bound that may be loose")
+    flagged = float(result.flagged.double().mean())
+    notes = [
+        f"median effective sample size {float(effective.median()):.3g} of {num_samples}, "
+        f"median Pareto-k {float(result.pareto_k.median()):.2f}"
+    ]
+    if flagged > 0.05:
+        notes.append(
+            f"{flagged:.0%} of the data flagged: their estimates may be off by over 0.1 nat, an "
+            "upper bound that may be loose"
+        )
     return [
         _metric(
             "negative_log_likelihood",

@@ -249,18 +249,18 @@ def sample_without_gradient(anchor: Samplable, num_samples: int) -> Tensor:
         return anchor.sample(Size((num_samples,)))
 
 
-def without_gradient(anchor: Callable[[], Any]) -> Any:
-    """What an anchor gives, for its density: no gradient reaches the parameters of a module."""
-    if not isinstance(anchor, nn.Module):
-        return anchor()
+def without_gradient(part: Callable[..., Any], *conditions: Tensor) -> Any:
+    """What a part gives, for its density: no gradient reaches the parameters of a module."""
+    if not isinstance(part, nn.Module):
+        return part(*conditions)
     # Each place of a parameter once. The names that `functional_call` finds for itself are two for
     # a part that a module has twice, and it would not put such a part's parameters back.
     fixed = {
         f"{path}.{name}" if path else name: parameter.detach()
-        for path, part in anchor.named_modules()
-        for name, parameter in part.named_parameters(recurse=False, remove_duplicate=False)
+        for path, module in part.named_modules()
+        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
     }
-    return functional_call(anchor, fixed, (), tie_weights=False)
+    return functional_call(part, fixed, conditions, tie_weights=False)
 
 
 def _check_floor(floor: float) -> None:

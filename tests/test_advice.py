@@ -163,7 +163,10 @@ def test_few_rows_make_numbers_uncertain(told):
 
 
 def test_few_importance_samples_are_told(told):
-    loose = "under 10 for 7% of the data: an upper bound that may be loose"
+    loose = (
+        "7% of the data flagged: their estimates may be off by over 0.1 nat, an upper bound that "
+        "may be loose"
+    )
     assert "few importance samples" in told(notes=[loose])
     assert "few importance samples" not in told(notes=["median effective sample size 8 of 9"])
 

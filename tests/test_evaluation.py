@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,6 +66,17 @@ def test_a_report_says_what_each_number_is(judged):
     assert report.advice == ADVICE[report.verdict]
     with pytest.raises(KeyError, match="no metric 'fid'"):
         report["fid"]
+
+
+def test_a_report_says_where_its_likelihood_is_not_to_be_trusted(judged):
+    case, model, data = judged
+    exact = mm.evaluate(model, data, num_samples=500)["negative_log_likelihood"]
+    assert "Pareto-k -inf" in exact.notes[0]
+    assert len(exact.notes) == 1
+    encoder, _, _, _, _ = replace(case, s_q=case.s_q / 10).modules()
+    model.encoder = encoder
+    narrow = mm.evaluate(model, data, num_samples=500)["negative_log_likelihood"]
+    assert "100% of the data flagged" in narrow.notes[1]
 
 
 def test_a_report_survives_json(judged):

@@ -1,0 +1,471 @@
+"""Likelihood of data under a decoder of one or two latents, by adaptive quadrature."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from mimachine.distributions import is_discrete
+from mimachine.estimates import Estimate
+from mimachine.joint import Joint, checked
+from mimachine.likelihood import evaluating
+from mimachine.memory import rows_at_once
+from mimachine.randomness import derived_seed, forked
+from mimachine.representation import Codes, codes, moments
+
+__all__ = ["QuadratureLogLikelihood", "quadrature_log_likelihood"]
+
+# Half-width of the box that is integrated over, in the prior's standard deviations. A normal
+# prior has 1e-15 of its mass outside.
+_REACH = 8.0
+# Cells that all data begin with along each axis, for one latent and for two.
+_FIRST_CELLS = {1: 1024, 2: 64}
+# What a cell may hold of the likelihood to be left out, as a share of the tolerance. Early
+# estimates are too high by the size of a cell over that of the peak in it, so it is tiny.
+_NEGLIGIBLE = 1e-7
+# A cell whose bound is within a factor of e^4 of its integral is one that the nodes see all of.
+_RESOLVED = 4.0
+_LATTICE = 7
+# Cells that are interpolated at once.
+_ROWS = 1 << 16
+# Less than any log-density that matters, and still a number to calculate with.
+_LEAST = -1e30
+
+
+@dataclass(frozen=True)
+class QuadratureLogLikelihood:
+    """Integrals log p(x) for N data, in nats.
+
+    Attributes:
+        values: Integrals, shape (N,).
+        errors: Estimates of their absolute errors, shape (N,): how much the last halving of the
+            cells moved them, what was left out at most, and what lies at the border of the box.
+            The true errors are usually far smaller.
+        num_evaluations: Evaluations of the decoder for each datum beyond the first grid, which
+            all data share, shape (N,).
+        tolerance: The error that was asked for.
+    """
+
+    values: Tensor
+    errors: Tensor
+    num_evaluations: Tensor
+    tolerance: float
+
+    @property
+    def flagged(self) -> Tensor:
+        """Which integrals may be off by more than the tolerance, shape (N,)."""
+        return ~(self.errors <= self.tolerance)
+
+    def mean(self) -> Estimate:
+        """Mean over the data in nats; its error is that of the data's scatter."""
+        if len(self.values) == 1:
+            return Estimate(float(self.values), float(self.errors))
+        return Estimate.mean_of(self.values)
+
+
+@torch.no_grad()
+def quadrature_log_likelihood(
+    model: Joint,
+    x: Tensor,
+    *,
+    tolerance: float = 1e-2,
+    most_evaluations: int = 500_000,
+) -> QuadratureLogLikelihood:
+    r"""Integrate log p(x) = log ∫ p(x|z) p(z) dz over one or two latents, without any noise.
+
+    Cells of a grid are halved along each axis until the integral over a cell moves little by it,
+    or until the cell cannot matter. Where the likelihood is an island far smaller than a cell,
+    its log is still smooth across the cell, as smooth as the decoder is: quadratic interpolation
+    of the log finds the island, by its slopes. By how much interpolation in the cell before was
+    wrong is added to the bound on what the cell may hold. Cells at the encoder's mean are
+    halved in any case, until they are as small as the encoder's standard deviation.
+
+    The decoder has to be smooth at the scale of the first cells: 1/4 of the prior's standard
+    deviation for two latents and 1/64 for one, and more where encoder and prior are far apart and
+    the box has to hold both. What it does and undoes within, away from the encoder's means, is not
+    seen.
+
+    The first grids, 46,000 latents for two dimensions, are decoded once and kept, and each datum is
+    compared with all of them: for data of many dimensions that is what takes time and memory.
+
+    Args:
+        model: The model, used in evaluation mode, its latents continuous.
+        x: Data, shape (N, *X).
+        tolerance: Error to stop at, in nats.
+        most_evaluations: Evaluations of the decoder after which a datum is given up and flagged;
+            its cells count with what they seem to hold.
+
+    Raises:
+        ValueError: If there are no data or more than 2 latents, or an option is not positive.
+        TypeError: If the latents are discrete, where the likelihood is a sum.
+
+    References:
+        The rule in a cell is that of Gauss and Legendre with 3 nodes along each axis.
+    """
+    for name, value in (
+        ("len(x)", len(x)),
+        ("tolerance", tolerance),
+        ("most_evaluations", most_evaluations),
+    ):
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+    # Parts that do not know their moments are drawn from, always the same.
+    with evaluating(model), forked(derived_seed(0, "quadrature"), x.device):
+        integrand = _Integrand(model, model.prior())
+        hints = codes(model, x)
+        box = _box(integrand.prior, hints)
+        grids = _first_grids(integrand, box)
+        size = rows_at_once((1, *x.shape[1:], len(grids[1].z)), most=32)
+        parts = []
+        for rows in torch.arange(len(x), device=x.device).split(size):
+            search = _Search(integrand, x[rows], box, Codes(*(hint[rows] for hint in hints)))
+            parts.append(search.run(grids, tolerance, most_evaluations))
+    values, errors, counts = (torch.cat(part) for part in zip(*parts, strict=True))
+    return QuadratureLogLikelihood(values, errors, counts, tolerance)
+
+
+class _Integrand:
+    """log p(x|z) + log p(z) of a model with one or two latents, flattened to (..., D)."""
+
+    def __init__(self, model: Joint, prior: Distribution) -> None:
+        self.model, self.prior = model, prior
+        self.event = prior.event_shape
+        if is_discrete(prior):
+            raise TypeError(
+                "model must have continuous latents to integrate over, and its prior gives "
+                f"{type(prior).__name__}; the likelihood of discrete latents is a sum"
+            )
+        if not 1 <= self.event.numel() <= 2:
+            raise ValueError(
+                f"model must have 1 or 2 latents, got latents of shape {tuple(self.event)}; "
+                "log_likelihood takes any number"
+            )
+        # The decoder's own type of numbers is that of the prior's values.
+        self.like = prior.sample()
+
+    def decode(self, z: Tensor) -> tuple[Distribution, Tensor]:
+        """The decoder's distribution and log p(z) at latents (B, D)."""
+        z = z.to(self.like).unflatten(-1, tuple(self.event) or (1,))
+        z = z if self.event else z.squeeze(-1)
+        decoder = checked("decoder", self.model.decoder(z), len(z))
+        return decoder, self.prior.log_prob(z).double()
+
+    def at(self, x: Tensor, index: Tensor, z: Tensor) -> Tensor:
+        """Log-density at latents (m, D), each with the datum of (N, *X) at an index, shape (m,)."""
+        values = z.new_empty(len(z))
+        for part in torch.arange(len(z), device=z.device).split(rows_at_once(x.shape, 1 << 15)):
+            decoder, log_prior = self.decode(z[part])
+            values[part] = _finite(decoder.log_prob(x[index[part]]).double() + log_prior)
+        return values
+
+
+def _finite(log_density: Tensor) -> Tensor:
+    return log_density.clamp_min(_LEAST)
+
+
+def _box(prior: Distribution, hints: Codes) -> tuple[Tensor, Tensor]:
+    """Lower and upper corner, each (D,), of what holds the prior and the encoder's latents."""
+    mean, std, _ = moments(prior, num_samples=10_000)
+    mean, std = mean.flatten().double(), std.flatten().double()
+    means, stds = hints.mean.flatten(1).double(), hints.std.flatten(1).double()
+    lower = torch.minimum(mean - _REACH * std, (means - _REACH * stds).amin(0))
+    upper = torch.maximum(mean + _REACH * std, (means + _REACH * stds).amax(0))
+    return lower, upper
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What is done in a cell [-1, 1]^D, from the integrand's log at n nodes.
+
+    Attributes:
+        nodes: Places of the nodes, shape (n, D).
+        log_weights: Logs of their weights, which sum to the volume 2^D, shape (n,).
+        lattice: Interpolates to an even lattice, shape (L, n).
+        log_lattice_weights: Logs of the weights of Simpson's rule on the lattice, shape (L,).
+        curvature: Second differences along each axis, at the other axes' middle, shape (D, n).
+        children: Interpolates to the nodes of the 2^D half cells, shape (2^D, n, n).
+        corners: Middles of the half cells, shape (2^D, D).
+    """
+
+    nodes: Tensor
+    log_weights: Tensor
+    lattice: Tensor
+    log_lattice_weights: Tensor
+    curvature: Tensor
+    children: Tensor
+    corners: Tensor
+
+    @staticmethod
+    def of(dim: int, device: torch.device) -> _Rule:
+        """The tensor product of 3 Gauss-Legendre nodes."""
+
+        def product(*factors: Tensor) -> Tensor:
+            result = factors[0]
+            for factor in factors[1:]:
+                result = torch.kron(result, factor)
+            return result.to(device)
+
+        def power(factor: Tensor) -> Tensor:
+            return product(*[factor] * dim)
+
+        root = math.sqrt(0.6)
+        line = torch.tensor([-root, 0.0, root], dtype=torch.float64)
+        weights = torch.tensor([5 / 9, 8 / 9, 5 / 9], dtype=torch.float64)
+        even = torch.linspace(-1, 1, _LATTICE, dtype=torch.float64)
+        simpson = torch.tensor([1.0, 4.0, 2.0, 4.0, 2.0, 4.0, 1.0], dtype=torch.float64) / 9
+        second = torch.tensor([[1.0, -2.0, 1.0]], dtype=torch.float64) / 0.6
+        middle = torch.tensor([[0.0, 1.0, 0.0]], dtype=torch.float64)
+        axes = [[second if i == j else middle for i in range(dim)] for j in range(dim)]
+        halves = [_lagrange(line, line / 2 + side) for side in (-0.5, 0.5)]
+        corners = torch.tensor([-0.5, 0.5], dtype=torch.float64)
+        return _Rule(
+            nodes=torch.cartesian_prod(*[line] * dim).reshape(-1, dim).to(device),
+            log_weights=power(weights).log(),
+            lattice=power(_lagrange(line, even)),
+            log_lattice_weights=power(simpson).log(),
+            curvature=torch.cat([product(*axis) for axis in axes]),
+            children=torch.stack(
+                [product(*pair) for pair in itertools.product(halves, repeat=dim)]
+            ),
+            corners=torch.cartesian_prod(*[corners] * dim).reshape(-1, dim).to(device),
+        )
+
+    def log_integral(self, values: Tensor) -> Tensor:
+        """Log of the integral over the cell, shape (m,), from logs at its nodes (m, n)."""
+        return torch.logsumexp(values + self.log_weights, 1)
+
+    def interpolated(self, values: Tensor) -> Tensor:
+        """Log of the integral over the cell of the integrand whose log is interpolated, (m,)."""
+        parts = [
+            torch.logsumexp(part @ self.lattice.T + self.log_lattice_weights, 1)
+            for part in values.split(_ROWS)
+        ]
+        return torch.cat(parts)
+
+    def largest(self, values: Tensor) -> Tensor:
+        """An upper bound on the interpolated log in the cell, shape (m,)."""
+        # Between points of the lattice, δ off at most, a parabola of second derivative c rises
+        # above both by c δ² / 2 at most.
+        offset = 1 / (_LATTICE - 1)
+        curvature = (values @ self.curvature.T).abs().sum(1)
+        largest = torch.cat([(part @ self.lattice.T).amax(1) for part in values.split(_ROWS)])
+        return largest + 0.5 * offset**2 * curvature
+
+
+def _lagrange(nodes: Tensor, places: Tensor) -> Tensor:
+    """Matrix that interpolates from nodes to places by polynomials, shape (places, nodes)."""
+    columns = []
+    for i, node in enumerate(nodes):
+        others = torch.cat([nodes[:i], nodes[i + 1 :]])
+        columns.append(((places[:, None] - others) / (node - others)).prod(1))
+    return torch.stack(columns, 1)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Cells that all data begin with, decoded once.
+
+    Attributes:
+        middles: Middles of the cells, shape (m, D).
+        half: Half of their sides, shape (D,).
+        z: Nodes of all cells, shape (m n, D).
+        decoder: The decoder's distribution at the nodes, of batch shape (m n,).
+        log_prior: Log-density of the prior at the nodes, shape (m n,).
+    """
+
+    middles: Tensor
+    half: Tensor
+    z: Tensor
+    decoder: Distribution
+    log_prior: Tensor
+
+    def values(self, x: Tensor) -> Tensor:
+        """Log-density of data (B, *X) at all cells' nodes, shape (B, m, n)."""
+        each = x.unsqueeze(1).expand(len(x), len(self.z), *x.shape[1:])
+        values = _finite(self.decoder.log_prob(each).double() + self.log_prior)
+        return values.reshape(len(x), len(self.middles), -1)
+
+
+def _first_grids(integrand: _Integrand, box: tuple[Tensor, Tensor]) -> tuple[_Grid, _Grid]:
+    """A grid, and one of its cells' halves in the order of the cells."""
+    lower, upper = box
+    dim = len(lower)
+    rule = _Rule.of(dim, lower.device)
+    count = _FIRST_CELLS[dim] // 2
+    half = (upper - lower) / (2 * count)
+    steps = 2 * torch.arange(count, dtype=lower.dtype, device=lower.device) + 1
+    places = torch.cartesian_prod(*[steps] * dim).reshape(-1, dim)
+    middles = lower + half * places
+    grids = []
+    for _ in range(2):
+        z = (middles[:, None] + half * rule.nodes).flatten(0, 1)
+        grids.append(_Grid(middles, half, z, *integrand.decode(z)))
+        middles = (middles[:, None] + half * rule.corners).flatten(0, 1)
+        half = half / 2
+    return grids[0], grids[1]
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Half cells of one size for some of B data, 2^D neighbours in a row from each cell before.
+
+    Attributes:
+        datum: Which datum each is for, shape (m,).
+        middles: Middles, shape (m, D).
+        values: Log-density at the nodes, shape (m, n).
+        predicted: What interpolation in the cell before had expected there, shape (m, n).
+        before: Log-integral over the cell before, shape (m / 2^D,).
+    """
+
+    datum: Tensor
+    middles: Tensor
+    values: Tensor
+    predicted: Tensor
+    before: Tensor
+
+
+class _Search:
+    """The cells of some data and what has been found of their integrals."""
+
+    def __init__(
+        self, integrand: _Integrand, x: Tensor, box: tuple[Tensor, Tensor], hints: Codes
+    ) -> None:
+        self.integrand, self.x, self.box = integrand, x, box
+        self.hint, self.width = hints.mean.flatten(1).double(), hints.std.flatten(1).double()
+        self.rule = _Rule.of(len(box[0]), box[0].device)
+        nothing = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
+        # Logs of what is done: the integral, its error, and the bound on what was left out.
+        self.total, self.error, self.left_out = nothing, nothing, nothing
+        self.count = torch.zeros(len(x), dtype=torch.long, device=x.device)
+
+    def run(
+        self, grids: tuple[_Grid, _Grid], tolerance: float, most: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-integrals, their errors and the evaluations, each of shape (B,)."""
+        cells, half = self._first(grids), grids[1].half
+        # Halves below the resolution of the latents' numbers are the same place.
+        finest = 8 * torch.finfo(self.integrand.like.dtype).eps * (self.box[1] - self.box[0])
+        while True:
+            left = most - self.count if (half > finest).all() else torch.zeros_like(self.count)
+            chosen = self._judge(cells, half, tolerance, left)
+            if not len(chosen):
+                break
+            cells, half = self._halved(cells, half, chosen), half / 2
+        error = torch.logaddexp(self.error, self.left_out)
+        relative = (error - self.total).exp()
+        # An error of the integral by ±r changes its log by -log(1 - r) at most.
+        errors = torch.where(relative < 1, -torch.log1p(-relative.clamp_max(1)), math.inf)
+        impossible = self.total < 0.5 * _LEAST
+        return torch.where(impossible, -math.inf, self.total), errors, self.count
+
+    def _first(self, grids: tuple[_Grid, _Grid]) -> _Cells:
+        """The second grid's cells for each datum, with what the first one expected."""
+        coarse, values = grids[0].values(self.x), grids[1].values(self.x)
+        number = len(grids[1].middles)
+        datum = torch.arange(len(self.x), device=self.x.device).repeat_interleave(number)
+        return _Cells(
+            datum,
+            grids[1].middles.expand(len(self.x), -1, -1).flatten(0, 1),
+            values.flatten(0, 1),
+            self._expected(coarse.flatten(0, 1)),
+            self.rule.log_integral(coarse.flatten(0, 1)) + grids[0].half.log().sum(),
+        )
+
+    def _expected(self, values: Tensor) -> Tensor:
+        """Log-density (m, n) interpolated to the half cells' nodes, shape (2^D m, n)."""
+        children = self.rule.children
+        return (values @ children.flatten(0, 1).T).reshape(-1, children.shape[1])
+
+    def _judge(self, cells: _Cells, half: Tensor, tolerance: float, left: Tensor) -> Tensor:
+        """Book the cells that are done; the indices of the others, which are to be halved."""
+        volume = half.log().sum()
+        integral = self.rule.log_integral(cells.values) + volume
+        total = torch.logaddexp(self.total, self._sum(integral, cells.datum))
+        bound, kept = self._left_out(cells, half, integral, total, tolerance)
+        error = self._errors(cells, integral, volume, kept)
+
+        datum, integral, bound = cells.datum[kept], integral[kept], bound[kept]
+        middles = cells.middles[kept]
+        allowed = math.log(tolerance / 4)
+        share = torch.bincount(datum, minlength=len(self.x)).clamp_min(1).log()
+        settled = (self._sum(error, datum) - total < allowed)[datum]
+        settled |= error - total[datum] < (allowed - share)[datum]
+        done = settled & (bound - integral < _RESOLVED) & ~self._hinted(datum, middles, half)
+        needed = self.rule.children[..., 0].numel() * torch.bincount(
+            datum[~done], minlength=len(left)
+        )
+        given_up = ~done & (needed > left)[datum]
+        error = torch.where(given_up, bound, error)
+        # What is beyond the border is like what is at it.
+        margin = torch.minimum(middles - self.box[0], self.box[1] - middles)
+        error = torch.where((margin < 1.5 * half).any(1), torch.logaddexp(error, integral), error)
+        done |= given_up
+        self.total = torch.logaddexp(self.total, self._sum(integral[done], datum[done]))
+        self.error = torch.logaddexp(self.error, self._sum(error[done], datum[done]))
+        return kept[~done]
+
+    def _left_out(
+        self, cells: _Cells, half: Tensor, integral: Tensor, total: Tensor, tolerance: float
+    ) -> tuple[Tensor, Tensor]:
+        """Bounds on the log-integrals, shape (m,), and the cells that may hold what matters.
+
+        The others are booked as left out.
+        """
+        surprise = (cells.values - cells.predicted).abs().amax(1)
+        whole = (2 * half).log().sum()
+        bound = torch.maximum(self.rule.largest(cells.values) + surprise + whole, integral)
+        negligible = bound - total[cells.datum] < math.log(_NEGLIGIBLE * tolerance)
+        negligible &= ~self._hinted(cells.datum, cells.middles, half)
+        left_out = self._sum(bound[negligible], cells.datum[negligible])
+        self.left_out = torch.logaddexp(self.left_out, left_out)
+        return bound, (~negligible).nonzero().squeeze(1)
+
+    def _hinted(self, datum: Tensor, middles: Tensor, half: Tensor) -> Tensor:
+        """Which cells have the encoder's mean in them and are wider than its deviation."""
+        inside = ((self.hint[datum] - middles).abs() <= half).all(1)
+        return inside & (half > 0.5 * self.width[datum]).any(1)
+
+    def _errors(self, cells: _Cells, integral: Tensor, volume: Tensor, kept: Tensor) -> Tensor:
+        """Logs of the errors of the cells that are kept.
+
+        Each is how much halving moved the integral over the cell before, shared among those that
+        are left of it, and what the nodes miss of the interpolated integrand.
+        """
+        family = len(self.rule.corners)
+        together = torch.logsumexp(integral.unflatten(0, (-1, family)), 1)
+        number = torch.bincount(kept // family, minlength=len(together)).clamp_min(1)
+        moved = _log_difference(together, cells.before) - number.log()
+        interpolated = self.rule.interpolated(cells.values[kept]) + volume
+        missed = _log_difference(interpolated, integral[kept])
+        return torch.logaddexp(moved[kept // family], missed)
+
+    def _halved(self, cells: _Cells, half: Tensor, chosen: Tensor) -> _Cells:
+        """The half cells of those chosen."""
+        rule = self.rule
+        middles = (cells.middles[chosen][:, None] + half * rule.corners).flatten(0, 1)
+        values = cells.values[chosen]
+        owner = cells.datum[chosen].repeat_interleave(len(rule.corners))
+        number = len(rule.nodes)
+        z = (middles[:, None] + 0.5 * half * rule.nodes).flatten(0, 1)
+        fresh = self.integrand.at(self.x, owner.repeat_interleave(number), z)
+        self.count += number * torch.bincount(owner, minlength=len(self.x))
+        before = rule.log_integral(values) + half.log().sum()
+        return _Cells(owner, middles, fresh.reshape(-1, number), self._expected(values), before)
+
+    def _sum(self, logs: Tensor, datum: Tensor) -> Tensor:
+        """Logs of the sums over each datum's cells, shape (B,)."""
+        nothing = torch.full_like(self.total, -math.inf)
+        offset = nothing.scatter_reduce(0, datum, logs, "amax").clamp_min(_LEAST)
+        sums = torch.zeros_like(self.total).index_add(0, datum, (logs - offset[datum]).exp())
+        return sums.log() + offset
+
+
+def _log_difference(a: Tensor, b: Tensor) -> Tensor:
+    """Log of |e^a - e^b|."""
+    larger = torch.maximum(a, b)
+    return larger + torch.log(-torch.expm1(-(a - b).abs()))
