@@ -158,7 +158,13 @@ class Ensemble(nn.Module):
         if kwargs.get("backend", "inductor") == "inductor":
             # Its own random numbers are others, and on a processor slower, than torch's.
             kwargs["options"] = {"fallback_random": True, **kwargs.get("options", {})}
-        self._compiled = torch.compile(self._together, *args, **kwargs)
+
+        def together(*inputs: Any) -> Tensor:
+            return self._together(*inputs)
+
+        # torch counts what it compiled by the code, and stops at eight: a code for each ensemble.
+        together.__code__ = together.__code__.replace()
+        self._compiled = torch.compile(together, *args, **kwargs)
 
     def retire(self, done: Tensor) -> None:
         """Stop computing the models that are done; their loss is 0 from now on.

@@ -273,5 +273,19 @@ def test_what_cannot_be_compiled_runs_uncompiled_and_says_so():
         assert torch.equal(value, compiled(x))
 
 
+def test_each_of_many_ensembles_is_compiled():
+    compiled = []
+
+    def counting(graph, inputs):
+        compiled.append(graph)
+        return graph
+
+    for number in range(9):
+        ensemble = mm.Ensemble([mm.Loss(gaussian(), mm.VAE) for _ in range(2)])
+        ensemble.compile(backend=counting)
+        ensemble(torch.randn(2, 4, 3))
+        assert len(compiled) == number + 1
+
+
 def broken(graph, inputs, **options):
     raise OSError("no compiler here")

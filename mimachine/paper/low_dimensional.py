@@ -42,6 +42,7 @@ HONEST_PANELS = (
     INFORMATION,
     BOUND,
     Panel("converged_negative_log_likelihood", "NLL, nats"),
+    Panel("converged_share_flagged", "of it flagged"),
     Panel("reconstruction_rmse", "RMSE of the mean", digits=3),
     DISTANCE,
     *(Panel(f"knn_{k}_accuracy_sampled", f"{k}-NN", digits=3) for k in (1, 3, 5, 10)),
