@@ -105,7 +105,7 @@ def plane(
             transform=top.transAxes,
             fontsize=9,
             horizontalalignment="right",
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1},
         )
         _latent_panel(bottom, encoded.mean, encoded.std)
     return figure
