@@ -29,6 +29,7 @@ ORDER = [
     "joint",
     "randomness",
     "objectives",
+    "quadrature",
     "ensemble",
     "rows",
     "sources",
@@ -64,9 +65,9 @@ ORDER = [
     "sections",
     "report",
     "inspection",
+    "paper",
     "options",
     "cli",
-    "paper",
 ]
 
 
