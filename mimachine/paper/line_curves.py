@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 import mimachine as mm
 from mimachine.paper.line_models import DATA, LATENT, Gaussians
@@ -129,20 +131,34 @@ def curves(
     Raises:
         ValueError: If a density reaches farther than any grid, or is too narrow for its step.
     """
-    x = z = Grid(_SMALLEST, step)
+    assert isinstance(model.data_prior, nn.Module)
+    # What starts off a grid is missing on the other one too, so the sources come first.
+    x = _holding((data.distribution(), model.data_prior()), step)
+    z = _holding((latent.distribution(), model.prior()), step)
     while max(x.reach, z.reach) <= _LARGEST:
         found = _on_grids(model, data, latent, x, z)
         fits = found.x.fits(), found.z.fits()
         if all(fits):
             return found
-        x, z = (
-            grid if fit else Grid(2 * grid.reach, step)
-            for grid, fit in zip((x, z), fits, strict=True)
-        )
+        x, z = (grid if fit else _wider(grid) for grid, fit in zip((x, z), fits, strict=True))
     raise ValueError(
         f"model has densities that reach farther than {_LARGEST} from 0: more than {_TOLERANCE} of "
         "their probability is beyond"
     )
+
+
+def _holding(distributions: Sequence[Distribution], step: float) -> Grid:
+    """The smallest grid that holds all of each distribution, or one that is too large."""
+    grid = Grid(_SMALLEST, step)
+    while grid.reach <= _LARGEST and not all(
+        mass(log_density(each, grid), grid) > 1 - _TOLERANCE for each in distributions
+    ):
+        grid = _wider(grid)
+    return grid
+
+
+def _wider(grid: Grid) -> Grid:
+    return Grid(2 * grid.reach, grid.step)
 
 
 def _on_grids(model: mm.Joint, data: Gaussians, latent: Gaussians, x: Grid, z: Grid) -> Curves:

@@ -84,7 +84,7 @@ def panels(blocks: Sequence[tuple[str, Sequence[Column]]], title: str) -> Figure
     figure.legend(
         handles=[handle for look in _LOOKS for handle in _legend(look)],
         loc="outside lower center",
-        ncols=6 if width > 4 else 3,
+        ncols=6 if width > 3 else 3,
         frameon=False,
         fontsize=9,
     )
