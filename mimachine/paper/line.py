@@ -48,11 +48,11 @@ class _Plan(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """Models of one kind, as columns of the table have them."""
+    """Models of one kind, a column of the table, and the seed that is drawn of them."""
 
     label: str
-    chain: Chain
     phase: Phase
+    drawn: int
 
 
 def figure9(request: Request) -> Reproduction:
@@ -62,10 +62,11 @@ def figure9(request: Request) -> Reproduction:
         ValueError: If models were left in `request.out` that were made with other settings.
     """
     plan = _plan(request)
+    floors = (_FLOOR, _SMALL_FLOOR)
+    chains = [Chain((objective,), floor=floor) for floor in floors for objective in ("ce", "mim")]
+    phases = [phase for (phase,) in carry_out(chains, plan.seeds, plan.recipe, request)]
     pictures, kinds, claims = {}, [], []
-    for floor in (_FLOOR, _SMALL_FLOOR):
-        chains = [Chain((objective,), floor=floor) for objective in ("ce", "mim")]
-        (ce,), (mim,) = carry_out(chains, plan.seeds, plan.recipe, request)
+    for floor, ce, mim in zip(floors, phases[::2], phases[1::2], strict=True):
         suffix = "" if floor == _FLOOR else f"-floor-{floor:g}"
         pictures[f"figure9{suffix}"] = panels(
             [("", _side_by_side({"L_{CE}": ce, "L_{MIM}": mim}, tuple(_ROUTES)))],
@@ -73,8 +74,8 @@ def figure9(request: Request) -> Reproduction:
             f"{_middle(mim)} with $L_{{MIM}}$",
         )
         kinds += [
-            _Kind(f"{label}, floor {floor:g}", chain, phase)
-            for label, chain, phase in zip(("L_CE", "L_MIM"), chains, (ce, mim), strict=True)
+            _Kind(f"L_CE, floor {floor:g}", ce, _middle(ce)),
+            _Kind(f"L_MIM, floor {floor:g}", mim, _middle(mim)),
         ]
         claims += _claims_9(f"floor {floor:g}: ", ce, mim)
     return _reproduction(pictures, kinds, claims, plan)
@@ -130,7 +131,7 @@ def figure10(request: Request) -> Reproduction:
     pictures = {
         "figure10": panels([("", columns)], f"Priors are Gaussians, $L_{{MIM}}$; seeds {seeds}")
     }
-    kinds = [_Kind(label, chains[label], phase) for label, phase in phases.items()]
+    kinds = [_Kind(label, phase, _middle(phase)) for label, phase in phases.items()]
     return _reproduction(pictures, kinds, _claims_10(list(phases.values())), plan)
 
 
@@ -181,10 +182,10 @@ def figure11(request: Request) -> Reproduction:
     ]
     title = f"Training goes on with the other loss; seed {seeds[0]} in (i), {seeds[1]} in (ii)"
     kinds = [
-        _Kind("(i) L_CE", chains[0].upto(1), ce),
-        _Kind("(i) then L_MIM", chains[0], mim_last),
-        _Kind("(ii) L_MIM", chains[1].upto(1), mim),
-        _Kind("(ii) then L_CE", chains[1], ce_last),
+        _Kind("(i) L_CE", ce, seeds[0]),
+        _Kind("(i) then L_MIM", mim_last, seeds[0]),
+        _Kind("(ii) L_MIM", mim, seeds[1]),
+        _Kind("(ii) then L_CE", ce_last, seeds[1]),
     ]
     pictures = {"figure11": panels(blocks, title)}
     return _reproduction(pictures, kinds, _claims_11(kinds), plan)
@@ -264,7 +265,7 @@ def _reproduction(
         "kinds": {
             kind.label: {
                 "settings": kind.phase.settings,
-                "drawn": _middle(kind.phase),
+                "drawn": kind.drawn,
                 "numbers": kind.phase.numbers,
                 "epochs": kind.phase.epochs,
             }

@@ -59,9 +59,10 @@ class Column(NamedTuple):
 def panels(blocks: Sequence[tuple[str, Sequence[Column]]], title: str) -> Figure:
     """Blocks of two rows of panels, over x and over z, below each other.
 
-    In each panel: the anchor, black; the model prior, red or blue; a histogram of samples; and the
-    1-Wasserstein distance and the KL divergence in nats from the density that the samples are to
-    be like to their own, which are no estimates from the samples.
+    In each panel: the anchor, black; the model prior, red or blue; a histogram of samples, cut off
+    at twice the height of the curves; and the 1-Wasserstein distance and the KL divergence in nats
+    from the density that the samples are to be like to their own, which are no estimates from the
+    samples.
 
     Args:
         blocks: Name and columns of each, all with as many columns.
@@ -100,12 +101,13 @@ def _panel(axis: Axes, column: Column, look: _Look, limits: tuple[float, float])
     edges = np.linspace(*limits, 71)
     counts, _ = np.histogram(drawn.numpy(), edges)
     heights = counts / (len(drawn) * (edges[1] - edges[0]))
-    axis.stairs(heights, edges, fill=True, color=look.filling)
+    # A spike is cut off where the curves could not be read beside it, below the numbers.
+    curves = max(anchor.max(), prior.max())
+    tallest = min(2 * curves, max(curves, heights.max()))
+    axis.stairs(heights.clip(max=tallest), edges, fill=True, color=look.filling)
     axis.plot(points, prior, color=look.line, linewidth=1.6)
     axis.plot(points, anchor, look.dashes, color="black", linewidth=1.5)
-    # Room above for the numbers, and no more for a spike than that the curves can still be read.
-    curves = max(anchor.max(), prior.max())
-    axis.set(xlim=limits, ylim=(0, 1.45 * min(2 * curves, max(curves, heights.max()))))
+    axis.set(xlim=limits, ylim=(0, 1.45 * tallest))
     axis.set_yticks([])
     axis.tick_params(labelsize=8)
     axis.set_xlabel(f"${look.variable}$", fontsize=9, labelpad=1)
