@@ -126,7 +126,10 @@ def figure10(request: Request) -> Reproduction:
     }
     done = carry_out(list(chains.values()), plan.seeds, plan.recipe, request)
     phases = dict(zip(chains, [phase for (phase,) in done], strict=True))
-    columns = [_column(label, phase, "priors", _middle(phase)) for label, phase in phases.items()]
+    columns = [
+        _column(_in_italics(label), phase, "priors", _middle(phase))
+        for label, phase in phases.items()
+    ]
     seeds = ", ".join(str(_middle(phase)) for phase in phases.values())
     pictures = {
         "figure10": panels([("", columns)], f"Priors are Gaussians, $L_{{MIM}}$; seeds {seeds}")
@@ -250,6 +253,11 @@ def _side_by_side(
         title = f"({letter}) ${loss}$, {_ROUTES[route]}"
         columns.append(_column(title, phases[loss], route, shown))
     return columns
+
+
+def _in_italics(label: str) -> str:
+    """A label with its densities as formulas."""
+    return label.replace("q(x)", "$q(x)$").replace("p(z)", "$p(z)$")
 
 
 def _column(title: str, phase: Phase, route: Route, seed: int) -> Column:
