@@ -29,7 +29,7 @@ ORDER = [
     "joint",
     "randomness",
     "objectives",
-    "quadrature",
+    "densities",
     "ensemble",
     "rows",
     "sources",

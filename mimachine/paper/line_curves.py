@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 import mimachine as mm
 from mimachine.paper.line_models import DATA, LATENT, Gaussians
-from mimachine.quadrature import (
+from mimachine.densities import (
     Grid,
     JointTerms,
     carried,
