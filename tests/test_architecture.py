@@ -29,6 +29,7 @@ ORDER = [
     "joint",
     "randomness",
     "objectives",
+    "densities",
     "ensemble",
     "rows",
     "sources",

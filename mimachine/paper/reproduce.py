@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 import mimachine
-from mimachine.paper import low_dimensional
+from mimachine.paper import line, low_dimensional
 from mimachine.paper.reproduction import Reproduction, Request
 from mimachine.runs import replacing, write_json
 
@@ -23,6 +23,9 @@ EXPERIMENTS: dict[str, Callable[[Request], Reproduction]] = {
     "figure3": low_dimensional.figure3,
     "figure7": low_dimensional.figure7,
     "figure8": low_dimensional.figure8,
+    "figure9": line.figure9,
+    "figure10": line.figure10,
+    "figure11": line.figure11,
     "mixture-20d": low_dimensional.mixture_20d,
     "schedules": low_dimensional.schedules,
 }

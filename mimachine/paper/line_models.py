@@ -1,0 +1,112 @@
+"""Models of one number x and one number z, of the paper's appendices E.2 to E.4.
+
+The paper gives the families: q(x), q(z|x), p(z) and p(x|z) are mixtures of 10 Gaussians, and the
+conditionals' parameters come from two hidden layers of 10 units with the swish activation. What it
+does not give is a choice of ours:
+
+- the anchors, of which the paper says "GMMs with up to 3 components": `DATA` has three and `LATENT`
+  two;
+- standard deviations of components lie above a floor, and those of conditionals less than `CEILING`
+  above it. Without a floor L_CE ends in two models that have nothing to do with each other. Without
+  a ceiling a component whose weight has gone to 0 widens without limit; under
+  `Loss(components="sum")` it is drawn all the same, until its values are no numbers any more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import mimachine as mm
+from mimachine.randomness import derived_seed, forked
+
+__all__ = [
+    "CEILING",
+    "COMPONENTS",
+    "DATA",
+    "HIDDEN",
+    "LATENT",
+    "Gaussians",
+    "PriorFamily",
+    "build",
+]
+
+COMPONENTS, HIDDEN = 10, (10, 10)
+CEILING = 2.0
+
+PriorFamily = Literal["mixture", "normal", "standard"]
+# Each makes a prior of one number from a floor: learned, learned, and fixed.
+_PRIORS: dict[PriorFamily, Callable[[float], nn.Module]] = {
+    "mixture": lambda floor: mm.GaussianMixture(1, COMPONENTS, floor),
+    "normal": lambda floor: mm.LearnedNormal(1, floor),
+    "standard": lambda floor: mm.StandardNormal(1),
+}
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """A mixture of Gaussians on a line.
+
+    Attributes:
+        weights: Weights, which sum to 1.
+        means: Means.
+        deviations: Standard deviations.
+    """
+
+    weights: tuple[float, ...]
+    means: tuple[float, ...]
+    deviations: tuple[float, ...]
+
+    def distribution(self, dtype: torch.dtype = torch.float32) -> mm.Mixture:
+        """The mixture with events of shape (1,)."""
+        weights, means, deviations = (
+            torch.tensor(part, dtype=dtype) for part in (self.weights, self.means, self.deviations)
+        )
+        return mm.Mixture(weights.log(), mm.DiagNormal(means[:, None], deviations[:, None]))
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the mixture."""
+        return math.sqrt(float(self.distribution(torch.float64).variance))
+
+    def __str__(self) -> str:
+        parts = zip(self.weights, self.means, self.deviations, strict=True)
+        return " + ".join(f"{w:g} N({m:g}, {s:g}²)" for w, m, s in parts)
+
+
+DATA = Gaussians((0.35, 0.4, 0.25), (-1.8, 0.0, 1.7), (0.35, 0.25, 0.45))
+LATENT = Gaussians((0.6, 0.4), (-1.2, 1.3), (0.5, 0.35))
+
+
+class _Limited(nn.Module):
+    """Outputs (..., 3K) for a `MixtureDensity` of one feature, with log-scales below a ceiling."""
+
+    def forward(self, output: Tensor) -> Tensor:
+        logits, means, scales = output.unflatten(-1, (-1, 3)).unbind(-1)
+        scales = F.logsigmoid(scales) + math.log(CEILING)
+        return torch.stack([logits, means, scales], -1).flatten(-2)
+
+
+def build(data_prior: PriorFamily, prior: PriorFamily, floor: float, seed: int) -> mm.Joint:
+    """An untrained model, whose weights depend on the seed alone.
+
+    Args:
+        data_prior: Family of q(x).
+        prior: Family of p(z).
+        floor: Smallest standard deviation.
+        seed: The seed; the global generator is left as found.
+    """
+
+    def conditional() -> mm.MixtureDensity:
+        network = mm.MLP(1, 3 * COMPONENTS, HIDDEN, nn.SiLU)
+        return mm.MixtureDensity(nn.Sequential(network, _Limited()), COMPONENTS, floor)
+
+    with forked(derived_seed(seed, "line", "weights")):
+        encoder, decoder = conditional(), conditional()
+        return mm.Joint(encoder, decoder, _PRIORS[prior](floor), _PRIORS[data_prior](floor))
