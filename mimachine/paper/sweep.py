@@ -184,7 +184,9 @@ def _do(cell: Cell, runs: Path) -> Measured:
     path = runs / cell.directory
     run = Run(path) if (path / "experiment.json").exists() else Run.create(path, cell.record)
     data, start = workflow.prepare(cell.settings), time.monotonic()
-    ensemble = _ensemble(cell, data)
+    # The best there is. Where it is a GPU, it also measures.
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    ensemble = _ensemble(cell, data).to(device)
     with run.locked():
         # What was trained needs no more than to be measured.
         if not (path / _TRAINED).exists():
@@ -207,13 +209,11 @@ def _do(cell: Cell, runs: Path) -> Measured:
 def _train(ensemble: Ensemble, cell: Cell, data: Dataset, run: Run) -> dict[str, list[int]]:
     """Train a cell's models as one; the epochs that each took, and those of the best weights."""
     members = _members(cell)
-    ensemble.to("cuda" if torch.cuda.is_available() else "cpu")
     if sum(cell.settings.model.hidden) * len(members) >= _COMPILED_UNITS:
         ensemble.compile()
     train, val = zip(*(workflow.sources(each, data) for each in members), strict=True)
     training = members[0].training
     history = fit(ensemble, Stacked(train), Stacked(val), training, run=run, progress=False)
-    ensemble.cpu()
     best = history.best_epoch
     assert isinstance(best, list)
     last = len(history.epochs)
@@ -248,7 +248,8 @@ def _measure(model: Joint, data: Dataset, seed: int) -> dict[str, float]:
     """Numbers of one model on the test data, by name."""
     report = evaluate(model, data, num_samples=_NUM_SAMPLES, seed=seed)
     values = report.values
-    result = _converged(model, data.test[:_FEW_DATA], seed)
+    rows = data.test[:_FEW_DATA].to(next(model.parameters()).device)
+    result = _converged(model, rows, seed)
     values["converged_negative_log_likelihood"] = data.log_volume - float(result.values.mean())
     values["converged_share_flagged"] = float(result.flagged.double().mean())
     return values
@@ -258,7 +259,7 @@ def _converged(model: Joint, x: Tensor, seed: int) -> LogLikelihood | Quadrature
     """Likelihoods that do not depend on how narrow the encoder is, which that of MIM is."""
     if model.prior().event_shape.numel() <= 2:
         return quadrature_log_likelihood(model, x)
-    with forked(derived_seed(seed, "converged")):
+    with forked(derived_seed(seed, "converged"), x.device):
         return log_likelihood(model, x, _MANY_SAMPLES, proposal=DefensiveProposal(model))
 
 
