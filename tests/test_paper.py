@@ -84,20 +84,21 @@ def test_a_killed_sweep_goes_on_in_two_processes_and_ends_as_if_nothing_had_been
     command = [sys.executable, "-c", script, str(tmp_path), os.path.dirname(__file__)]
     process = subprocess.Popen(command)
     # Once the first cell has records of an epoch, it is in the middle of something.
-    begun = tmp_path / "runs" / SMALL[0].directory / "metrics.jsonl"
+    begun = SMALL[0].directory(Request(tmp_path)) / "metrics.jsonl"
     while not (begun.exists() and begun.stat().st_size) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not all((tmp_path / "runs" / c.directory / "result.json").exists() for c in SMALL)
+    assert not all((c.directory(Request(tmp_path)) / "result.json").exists() for c in SMALL)
     assert numbers(carry_out(SMALL, Request(tmp_path, jobs=2))) == numbers(measured)
 
 
-def test_other_settings_or_seeds_are_another_directory():
-    cell = small_cell()
-    assert cell.directory == small_cell().directory
+def test_other_settings_or_seeds_are_another_directory(tmp_path):
+    here = Request(tmp_path)
     others = [small_cell(hidden=5), small_cell(objective="vae"), small_cell(seeds=(1, 2, 3))]
-    assert len({cell.directory, *(other.directory for other in others)}) == 4
+    places = [cell.directory(here) for cell in (small_cell(), small_cell(), *others)]
+    assert places[0] == places[1]
+    assert len(set(places)) == 4
 
 
 def test_numbers_survive_json_those_that_are_not_finite_as_null():

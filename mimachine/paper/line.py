@@ -56,11 +56,7 @@ class _Kind(NamedTuple):
 
 
 def figure9(request: Request) -> Reproduction:
-    """L_CE against L_MIM: reconstruction, and samples from anchors and from priors (E.2).
-
-    Raises:
-        ValueError: If models were left in `request.out` that were made with other settings.
-    """
+    """L_CE against L_MIM: reconstruction, and samples from anchors and from priors (E.2)."""
     plan = _plan(request)
     floors = (_FLOOR, _SMALL_FLOOR)
     chains = [Chain((objective,), floor=floor) for floor in floors for objective in ("ce", "mim")]
@@ -112,11 +108,7 @@ def _claims_9(where: str, ce: Phase, mim: Phase) -> list[Claim]:
 
 
 def figure10(request: Request) -> Reproduction:
-    """Gaussian priors, learned or fixed at N(0, 1), under L_MIM (E.3).
-
-    Raises:
-        ValueError: If models were left in `request.out` that were made with other settings.
-    """
+    """Gaussian priors, learned or fixed at N(0, 1), under L_MIM (E.3)."""
     plan = _plan(request)
     chains = {
         "(a) q(x), p(z) learned": Chain(("mim",), "normal", "normal", _FLOOR),
@@ -162,11 +154,7 @@ def _claims_10(phases: Sequence[Phase]) -> list[Claim]:
 
 
 def figure11(request: Request) -> Reproduction:
-    """L_CE and then L_MIM, and the reverse, from the weights that the first has ended with (E.4).
-
-    Raises:
-        ValueError: If models were left in `request.out` that were made with other settings.
-    """
+    """L_CE and then L_MIM, and the reverse, from the weights that the first ends with (E.4)."""
     plan = _plan(request)
     chains = [Chain(("ce", "mim"), floor=_FLOOR), Chain(("mim", "ce"), floor=_FLOOR)]
     (ce, mim_last), (mim, ce_last) = carry_out(chains, plan.seeds, plan.recipe, request)

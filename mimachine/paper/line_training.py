@@ -23,7 +23,7 @@ from mimachine.paper.line_models import (
     PriorFamily,
     build,
 )
-from mimachine.paper.reproduction import Request
+from mimachine.paper.reproduction import Request, run_directory
 from mimachine.randomness import derived_seed
 from mimachine.sources import Stacked
 
@@ -108,19 +108,15 @@ def carry_out(
 ) -> list[list[Phase]]:
     """Train and measure models; what each phase of each chain gave.
 
-    Every phase has a run directory of its own under `request.out`. What a killed run left there is
-    gone on with, and what is finished is read.
+    Every phase has a run directory of its own. What a killed run left there is gone on with, and
+    what is finished is read.
 
     Args:
         chains: What to train.
         seeds: Seeds of the models, their data and their noise.
         recipe: How each phase is trained.
         request: Where, and in how many processes.
-
-    Raises:
-        ValueError: If a run there was made with other settings.
     """
-    request.out.mkdir(parents=True, exist_ok=True)
     jobs = min(request.jobs, len(chains))
     if jobs > 1:
         tasks = [(chain, tuple(seeds), recipe, request.out) for chain in chains]
@@ -159,7 +155,8 @@ def _phase(
         [mm.Loss(model, objective, anchor, components="sum") for model in models]
     )
     settings = _settings(chain, seeds, recipe)
-    run = _run(request.out / chain.name, settings)
+    path = run_directory(request, chain.name, settings)
+    run = mm.Run(path) if (path / "experiment.json").exists() else mm.Run.create(path, settings)
     with run.locked():
         if run.finished:
             run.load_weights(ensemble)
@@ -208,23 +205,3 @@ def _settings(chain: Chain, seeds: Sequence[int], recipe: Recipe) -> dict[str, A
         "ceiling": CEILING,
         "anchors": [str(DATA), str(LATENT)],
     }
-
-
-def _run(path: Path, settings: dict[str, Any]) -> mm.Run:
-    """A new run, or the one that is there.
-
-    Raises:
-        ValueError: If that was made with other settings.
-    """
-    if not (path / "experiment.json").exists():
-        return mm.Run.create(path, settings)
-    run = mm.Run(path)
-    found = run.read_json("experiment.json")
-    if found != settings:
-        names = [name for name in settings if found.get(name) != settings[name]]
-        differences = "; ".join(f"{n} {found.get(n)}, not {settings[n]}" for n in names)
-        raise ValueError(
-            f"{path} holds models with other settings ({differences or 'more of them'}); give "
-            "another directory, or remove it"
-        )
-    return run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Reproduction", "Request"]
+__all__ = ["Reproduction", "Request", "run_directory"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,18 @@ class Request:
     seeds: int | None = None
     jobs: int = 1
     say: Callable[[str], None] = lambda text: None
+
+
+def run_directory(request: Request, name: str, record: Any) -> Path:
+    """Where models are trained: a directory of its own for all that their weights depend on.
+
+    Args:
+        request: Below whose `out` it is.
+        name: What they are, for a reader.
+        record: What their weights depend on, as JSON values.
+    """
+    digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=4).hexdigest()
+    return request.out / "runs" / f"{name}-{digest}"
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,7 +27,7 @@ from mimachine.fitting import fit
 from mimachine.joint import Joint
 from mimachine.likelihood import LogLikelihood, log_likelihood
 from mimachine.objectives import Loss
-from mimachine.paper.reproduction import Request
+from mimachine.paper.reproduction import Request, run_directory
 from mimachine.proposals import DefensiveProposal
 from mimachine.quadrature import QuadratureLogLikelihood, quadrature_log_likelihood
 from mimachine.randomness import derived_seed, forked
@@ -67,14 +65,13 @@ class Cell:
         """All that its numbers depend on, as JSON values."""
         return {"settings": experiment.to_json(self.settings), "seeds": list(self.seeds)}
 
-    @property
-    def directory(self) -> str:
-        """Name of its directory, another one for other settings."""
+    def directory(self, request: Request) -> Path:
+        """Its run directory, another one for other settings."""
         settings = self.settings
-        digest = hashlib.blake2b(json.dumps(self.record).encode(), digest_size=4).hexdigest()
         hidden = "-".join(map(str, settings.model.hidden))
         shape = f"{hidden}x{settings.model.latent}"
-        return f"{settings.data.name}-{settings.objective}-{shape}-{digest}"
+        name = f"{settings.data.name}-{settings.objective}-{shape}"
+        return run_directory(request, name, self.record)
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ class Measured:
 def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
     """Train and measure what is missing, in as many processes as are asked for.
 
-    Every cell has a run directory below `request.out`/runs; one that was broken off is gone on
+    Every cell has a run directory of its own; one that was broken off is gone on
     with, and one that is finished is read back.
 
     Args:
@@ -129,9 +126,8 @@ def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
     Returns:
         The numbers, in the order of the cells.
     """
-    runs = request.out / "runs"
-    runs.mkdir(parents=True, exist_ok=True)
-    missing = [cell for cell in cells if not _result_file(runs, cell).exists()]
+    places = {cell: cell.directory(request) for cell in cells}
+    missing = [cell for cell in cells if not (places[cell] / _RESULT).exists()]
     # The longest first, so that no process ends long after the others.
     missing.sort(key=lambda cell: -math.prod(cell.settings.model.hidden) * len(cell.seeds))
     if missing:
@@ -139,19 +135,21 @@ def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
             f"{len(missing)} of {len(cells)} trainings to do, of {len(missing[0].seeds)} models "
             f"each, in {min(request.jobs, len(missing))} processes"
         )
-    for number, done in enumerate(_measured(missing, runs, request.jobs), 1):
+    for number, done in enumerate(_measured(missing, places, request.jobs), 1):
         training, measuring = done.seconds
         request.say(
-            f"[{number}/{len(missing)}] {done.cell.directory}: {min(done.epochs)} to "
+            f"[{number}/{len(missing)}] {places[done.cell].name}: {min(done.epochs)} to "
             f"{max(done.epochs)} epochs, {training:.0f} s, and {measuring:.0f} s to measure"
         )
-    return [_read(runs, cell) for cell in cells]
+    return [
+        Measured.from_json(cell, Run(place).read_json(_RESULT)) for cell, place in places.items()
+    ]
 
 
-def _measured(cells: Sequence[Cell], runs: Path, jobs: int) -> Iterator[Measured]:
+def _measured(cells: Sequence[Cell], places: Mapping[Cell, Path], jobs: int) -> Iterator[Measured]:
     """The numbers of each cell, as they come."""
     if jobs == 1 or len(cells) <= 1:
-        yield from (_do(cell, runs) for cell in cells)
+        yield from (_do(cell, places[cell]) for cell in cells)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
     # A forked process would inherit torch's threads in whatever state they are.
@@ -160,7 +158,7 @@ def _measured(cells: Sequence[Cell], runs: Path, jobs: int) -> Iterator[Measured
         _ending_children(),
         ProcessPoolExecutor(jobs, context, torch.set_num_threads, (threads,)) as pool,
     ):
-        futures: list[Future[Measured]] = [pool.submit(_do, cell, runs) for cell in cells]
+        futures: list[Future[Measured]] = [pool.submit(_do, c, places[c]) for c in cells]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -179,9 +177,8 @@ def _ending_children() -> Iterator[None]:
             child.terminate()
 
 
-def _do(cell: Cell, runs: Path) -> Measured:
+def _do(cell: Cell, path: Path) -> Measured:
     """Train and measure one cell in its run directory."""
-    path = runs / cell.directory
     run = Run(path) if (path / "experiment.json").exists() else Run.create(path, cell.record)
     data, start = workflow.prepare(cell.settings), time.monotonic()
     # The best there is. Where it is a GPU, it also measures.
@@ -225,7 +222,7 @@ def open_member(cell: Cell, request: Request, index: int = 0) -> tuple[Joint, Da
     """A trained model of a cell that was carried out, and its data."""
     data = workflow.prepare(cell.settings)
     ensemble = _ensemble(cell, data)
-    Run(request.out / "runs" / cell.directory).load_weights(ensemble)
+    Run(cell.directory(request)).load_weights(ensemble)
     return ensemble.member(index).model.eval(), data
 
 
@@ -261,11 +258,3 @@ def _converged(model: Joint, x: Tensor, seed: int) -> LogLikelihood | Quadrature
         return quadrature_log_likelihood(model, x)
     with forked(derived_seed(seed, "converged"), x.device):
         return log_likelihood(model, x, _MANY_SAMPLES, proposal=DefensiveProposal(model))
-
-
-def _result_file(runs: Path, cell: Cell) -> Path:
-    return runs / cell.directory / _RESULT
-
-
-def _read(runs: Path, cell: Cell) -> Measured:
-    return Measured.from_json(cell, Run(runs / cell.directory).read_json(_RESULT))
