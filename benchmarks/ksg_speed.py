@@ -103,8 +103,8 @@ def by_trees(x: np.ndarray, z: np.ndarray) -> None:
 
 
 def by_pairs(x: np.ndarray, z: np.ndarray) -> None:
-    pairs = CoarsePairs(x, z, float(max(np.ptp(x, 0).max(), np.ptp(z, 0).max())))
     size = max(1, 2**18 // len(x))
+    pairs = CoarsePairs(x, z, float(max(np.ptp(x, 0).max(), np.ptp(z, 0).max())), size)
     for start in range(0, len(x), size):
         count_near(pairs.rows(slice(start, min(start + size, len(x)))))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from threading import local
 from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -97,8 +98,9 @@ def for_all_rows(x: Tensor, z: Tensor, work: Callable[[Rows], T]) -> list[T]:
         return [work(TreeRows(x_points, z_points))]
     if not (spread == 0 or _SMALLEST_SPREAD < spread < np.inf):
         return [work(ExactRows(x, z, rows)) for rows in _blocks(count, _EXACT_PAIRS)]
-    pairs = CoarsePairs(x_points, z_points, spread)
-    return _in_threads(lambda rows: work(pairs.rows(rows)), _blocks(count, _COARSE_PAIRS))
+    blocks = _blocks(count, _COARSE_PAIRS)
+    pairs = CoarsePairs(x_points, z_points, spread, most=blocks[0].stop)
+    return _in_threads(lambda rows: work(pairs.rows(rows)), blocks)
 
 
 def _spread(points: Floats) -> float:
@@ -150,16 +152,31 @@ def _others(distances: Tensor, most: Floats) -> Integers:
     return np.asarray(inside.sum(1).cpu().numpy() - 1, dtype=np.int64)
 
 
+class _Memory(local):
+    """What the blocks of one thread write to in turn; fresh pages cost more than the distances."""
+
+    def __init__(self, rows: int, count: int) -> None:
+        self.x, self.z, self.other = (np.empty((rows, count), dtype=np.int16) for _ in range(3))
+        self.possible, self.certain = (np.empty((rows, count), dtype=np.bool_) for _ in range(2))
+
+
 class CoarsePairs:
     """All points, and all points in whole steps of one width, so that differences fit 16 bits.
 
     A distance in steps is wrong by one step at most. It decides all pairs but those within a step
     or so of the distance asked for, and these are decided in float64. Where they are many, as on a
     grid, the block is.
+
+    Args:
+        x: The points in x, shape (N, D).
+        z: The points in z, shape (N, E).
+        spread: The largest difference in any column.
+        most: The most rows that a block has.
     """
 
-    def __init__(self, x: Floats, z: Floats, spread: float) -> None:
+    def __init__(self, x: Floats, z: Floats, spread: float, most: int) -> None:
         self.x, self.z = x, z
+        self.memory = _Memory(most, len(x))
         self.step = spread / _STEPS if spread else 1.0
         self.x_steps, self.z_steps = self._in_steps(x), self._in_steps(z)
 
@@ -168,7 +185,7 @@ class CoarsePairs:
         return np.ascontiguousarray(np.rint((points - points.min(0)) / self.step).T, dtype=np.int16)
 
     def rows(self, rows: slice) -> CoarseRows:
-        """A block of the points."""
+        """A block of the points, which holds until its thread takes the next."""
         return CoarseRows(self, rows)
 
 
@@ -177,8 +194,15 @@ class CoarseRows:
 
     def __init__(self, pairs: CoarsePairs, rows: slice) -> None:
         self.pairs, self.rows = pairs, rows
-        self.x_steps = _distances_in_steps(pairs.x_steps, rows)
-        self.z_steps = _distances_in_steps(pairs.z_steps, rows)
+        size, memory = rows.stop - rows.start, pairs.memory
+        self.x_steps, self.z_steps, self.other = (
+            memory.x[:size],
+            memory.z[:size],
+            memory.other[:size],
+        )
+        self.possible, self.certain = memory.possible[:size], memory.certain[:size]
+        _distances_in_steps(pairs.x_steps, rows, self.x_steps, self.other)
+        _distances_in_steps(pairs.z_steps, rows, self.z_steps, self.other)
 
     @cached_property
     def exact(self) -> ExactRows:
@@ -187,11 +211,12 @@ class CoarseRows:
         return ExactRows(x, z, self.rows)
 
     def nearest(self, k: int) -> Nearest:
-        steps = np.maximum(self.x_steps, self.z_steps)
+        steps = np.maximum(self.x_steps, self.z_steps, out=self.other)
         # True distances within the radius are at most one step beyond a bound of it in steps, which
         # is itself one step too small at most.
         limit = np.minimum(_bound_of_kth(steps, k).astype(np.int64) + 2, 2**15 - 1)
-        near = np.flatnonzero(steps <= limit.astype(np.int16)[:, None])
+        column = limit.astype(np.int16)[:, None]
+        near = np.flatnonzero(np.less_equal(steps, column, out=self.possible))
         if self._are_many(near):
             return self.exact.nearest(k)
         row, other = np.divmod(near, steps.shape[1])
@@ -220,9 +245,9 @@ class CoarseRows:
     def _within(self, steps: Coarse, points: Floats, distance: Floats) -> Integers | None:
         """Numbers of others within the distance; none where too many pairs are near it."""
         limit = distance / self.pairs.step
-        possible = steps <= _whole(limit + _MARGIN)
-        certain = steps <= _whole(limit - _MARGIN)
-        unsure = np.flatnonzero(possible ^ certain)
+        possible = np.less_equal(steps, _whole(limit + _MARGIN), out=self.possible)
+        certain = np.less_equal(steps, _whole(limit - _MARGIN), out=self.certain)
+        unsure = np.flatnonzero(np.not_equal(possible, certain, out=certain))
         if self._are_many(unsure):
             return None
         row, other = np.divmod(unsure, steps.shape[1])
@@ -236,14 +261,13 @@ class CoarseRows:
         return 16 * len(pairs) > self.x_steps.size
 
 
-def _distances_in_steps(columns: Coarse, rows: slice) -> Coarse:
-    distances: Coarse = np.abs(columns[0] - columns[0, rows, None])
-    difference = np.empty_like(distances)
-    for column in columns[1:]:
-        np.subtract(column, column[rows, None], out=difference)
-        np.abs(difference, out=difference)
-        np.maximum(distances, difference, out=distances)
-    return distances
+def _distances_in_steps(columns: Coarse, rows: slice, distances: Coarse, other: Coarse) -> None:
+    """Write the distances of the rows from all points, with memory for one more such array."""
+    distances[:] = 0
+    for column in columns:
+        np.subtract(column, column[rows, None], out=other)
+        np.abs(other, out=other)
+        np.maximum(distances, other, out=distances)
 
 
 def _bound_of_kth(steps: Coarse, k: int) -> Coarse:

@@ -115,7 +115,7 @@ def by_tree(x, z, work):
 
 def by_coarse_pairs(x, z, work):
     spread = float(max(np.ptp(x.numpy(), 0).max(), np.ptp(z.numpy(), 0).max()))
-    pairs = CoarsePairs(x.numpy(), z.numpy(), spread)
+    pairs = CoarsePairs(x.numpy(), z.numpy(), spread, most=70)
     return [work(pairs.rows(slice(i, min(i + 70, len(x))))) for i in range(0, len(x), 70)]
 
 
