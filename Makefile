@@ -12,8 +12,9 @@ demo: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/mimachine compare mixture-2d --out demo/mixture-2d
 	OMP_NUM_THREADS=1 $(BIN)/mimachine compare digits --objectives mim a-mim vae --out demo/digits
 
+# A process for each core, and one thread in each.
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
 slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
