@@ -8,7 +8,7 @@ times are the process's own processor time, which other programs on the machine 
 more they are the clock's.
 
     python benchmarks/ksg_speed.py --out results/ksg-speed.json
-    python benchmarks/ksg_speed.py --threads 2 --out results/ksg-speed-2-threads.json
+    python benchmarks/ksg_speed.py --threads 2
 
 `--crossover` measures instead in how many dimensions trees or pairs are faster.
 """
