@@ -38,6 +38,9 @@ __all__ = ["Cell", "Measured", "carry_out", "open_member"]
 
 # Importance samples: few for all test data, and for the first of them as many as it takes.
 _NUM_SAMPLES, _MANY_SAMPLES, _FEW_DATA = 50, 4000, 500
+# Of the decoder for an integral. Those of MIM take 20,000, and there is none to find where the
+# decoder of an auto-encoder is a point.
+_MOST_EVALUATIONS = 60_000
 # Hidden units of all models of an ensemble, above which a training is longer than the compiler.
 _COMPILED_UNITS = 1000
 # Files of a cell's run directory, beside those of every run.
@@ -255,6 +258,6 @@ def _measure(model: Joint, data: Dataset, seed: int) -> dict[str, float]:
 def _converged(model: Joint, x: Tensor, seed: int) -> LogLikelihood | QuadratureLogLikelihood:
     """Likelihoods that do not depend on how narrow the encoder is, which that of MIM is."""
     if model.prior().event_shape.numel() <= 2:
-        return quadrature_log_likelihood(model, x)
+        return quadrature_log_likelihood(model, x, most_evaluations=_MOST_EVALUATIONS)
     with forked(derived_seed(seed, "converged"), x.device):
         return log_likelihood(model, x, _MANY_SAMPLES, proposal=DefensiveProposal(model))
