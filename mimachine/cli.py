@@ -516,7 +516,7 @@ def _reproduce(arguments: list[str]) -> None:
     )
     typed = f"mimachine reproduce {' '.join(map(quoted, arguments))}"
     with _interruptible(lambda: f"go on with: {typed}"):
-        directory = reproduce(command.name, request, typed)
+        directory = reproduce(command.name, request)
     if command.json:
         results = json.loads((directory / "results.json").read_text())
         _print_json({"directory": str(directory), **results})

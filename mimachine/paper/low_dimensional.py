@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 
 from mimachine import figures
+from mimachine.datasets import Dataset
 from mimachine.experiment import Experiment, default, published
+from mimachine.information import mutual_information
+from mimachine.joint import Joint
 from mimachine.paper.curves import Panel, curves
-from mimachine.paper.reference import readings
+from mimachine.paper.reference import INSET_POINTS, insets, readings
 from mimachine.paper.reproduction import Reproduction, Request
 from mimachine.paper.sweep import Cell, Measured, carry_out, open_member
 from mimachine.paper.tables import beside_the_paper, markdown, means
+from mimachine.randomness import derived_seed, forked
+from mimachine.representation import codes
 from mimachine.training import Warmup
 
 __all__ = ["figure1", "figure2", "figure3", "figure7", "figure8", "mixture_20d", "schedules"]
@@ -248,16 +253,36 @@ def _planes(name: str, request: Request, names: Sequence[str]) -> Reproduction:
         for curve in names
     ]
     measured = carry_out(cells, request)
-    shown = {}
+    shown, rows = {}, []
     for each in measured:
         model, data = open_member(each.cell, request)
         numbers = {metric: float(values[0]) for metric, values in each.metrics.items()}
-        shown[f"{each.cell.curve}, {each.cell.x:g} units"] = model, numbers
+        title = f"{each.cell.curve}, {each.cell.x:g} units"
+        shown[title] = model, numbers
+        theirs = insets().get((each.cell.curve, each.cell.x))
+        information = _inset_information(model, data)
+        rows.append(
+            (
+                title,
+                f"{information:.2g}",
+                f"{theirs[0]:g}" if theirs else "",
+                f"{numbers[DISTANCE.metric]:.2g}",
+                f"{theirs[1]:g}" if theirs else "",
+            )
+        )
+    header = ("model drawn", "MI (3,000 points), nats", "paper", DISTANCE.title, "paper")
     return Reproduction(
         {name: figures.plane(shown, data)},
         {"cells": [each.to_json() for each in measured]},
-        means(measured, HONEST_PANELS, "hidden units"),
+        f"{markdown(header, rows)}\n\n{means(measured, HONEST_PANELS, 'hidden units')}",
     )
+
+
+def _inset_information(model: Joint, data: Dataset) -> float:
+    """Mutual information by as many data as the paper's insets have, in nats."""
+    x = data.test[:INSET_POINTS]
+    with forked(derived_seed(0, "inset")):
+        return float(mutual_information(x, codes(model, x).sample))
 
 
 def _bands(measured: Sequence[Measured], bands: Sequence[Band]) -> list[tuple[str, str]]:

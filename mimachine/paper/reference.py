@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Reading", "readings"]
+__all__ = ["INSET_POINTS", "NUM_SEEDS", "Reading", "insets", "readings"]
 
 NUM_SEEDS = 10
+# Data that the mutual information in the insets of figures 1 and 7 is estimated from.
+INSET_POINTS = 3000
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,20 @@ def readings(figure: str) -> Mapping[str, Mapping[tuple[str, float], Reading]]:
                     bound = panel["std_null_means_less_than"] if std is None else std
                     points[curve, x] = Reading(mean, bound, std is None, panel["units_per_pixel"])
     return found
+
+
+def insets() -> Mapping[tuple[str, float], tuple[float, float]]:
+    """Mutual information, nats, and reconstruction error of the models in figures 1 and 7.
+
+    They are by the curve and the number of hidden units, each of one model.
+    """
+    curves = _reference()["insets_of_figures_1_and_7"]
+    return {
+        (curve, float(x)): (information, distance)
+        for curve, points in curves.items()
+        if curve != "about"
+        for x, (information, distance) in points.items()
+    }
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,20 +35,17 @@ def default_jobs() -> int:
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
-def reproduce(name: str, request: Request, command: str) -> Path:
+def reproduce(name: str, request: Request) -> Path:
     """Carry out an experiment of the paper and write what it gives.
 
     Args:
         name: One of `EXPERIMENTS`.
         request: How, and where.
-        command: What was typed, to be kept beside the numbers.
 
     Returns:
         Directory with the figures as PNG and SVG, results.json and table.md.
     """
-    start = time.monotonic()
     made = EXPERIMENTS[name](request)
-    seconds = time.monotonic() - start
     label = f"{name}-{request.preset}" + ("-quick" if request.quick else "")
     directory = request.out / label
     directory.mkdir(parents=True, exist_ok=True)
@@ -57,9 +53,9 @@ def reproduce(name: str, request: Request, command: str) -> Path:
         for suffix in (".png", ".svg"):
             with replacing(directory / f"{title}{suffix}") as temporary:
                 figure.savefig(temporary, format=suffix[1:])
+    command = f"mimachine reproduce {name}{request.options}"
     about = {
         "command": command,
-        "seconds_of_this_call": round(seconds, 1),
         "machine": {
             "torch": torch.__version__,
             "mimachine": mimachine.__version__,

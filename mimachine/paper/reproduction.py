@@ -35,6 +35,13 @@ class Request:
     jobs: int = 1
     say: Callable[[str], None] = lambda text: None
 
+    @property
+    def options(self) -> str:
+        """Options of the command that the numbers depend on."""
+        seeds = "" if self.seeds is None else f" --seeds {self.seeds}"
+        preset = "" if self.preset == "published" else f" --preset {self.preset}"
+        return f"{preset}{seeds}{' --quick' if self.quick else ''}"
+
 
 def run_directory(request: Request, name: str, record: Any) -> Path:
     """Where models are trained: a directory of its own for all that their weights depend on.
