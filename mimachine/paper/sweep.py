@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +23,7 @@ from mimachine.fitting import fit
 from mimachine.joint import Joint
 from mimachine.likelihood import LogLikelihood, log_likelihood
 from mimachine.objectives import Loss
+from mimachine.paper.processes import as_they_come
 from mimachine.paper.reproduction import Request, run_directory
 from mimachine.proposals import DefensiveProposal
 from mimachine.quadrature import QuadratureLogLikelihood, quadrature_log_likelihood
@@ -138,7 +135,8 @@ def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
             f"{len(missing)} of {len(cells)} trainings to do, of {len(missing[0].seeds)} models "
             f"each, in {min(request.jobs, len(missing))} processes"
         )
-    for number, done in enumerate(_measured(missing, places, request.jobs), 1):
+    tasks = [(cell, places[cell]) for cell in missing]
+    for number, done in enumerate(as_they_come(_do, tasks, request.jobs), 1):
         training, measuring = done.seconds
         request.say(
             f"[{number}/{len(missing)}] {places[done.cell].name}: {min(done.epochs)} to "
@@ -149,39 +147,9 @@ def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
     ]
 
 
-def _measured(cells: Sequence[Cell], places: Mapping[Cell, Path], jobs: int) -> Iterator[Measured]:
-    """The numbers of each cell, as they come."""
-    if jobs == 1 or len(cells) <= 1:
-        yield from (_do(cell, places[cell]) for cell in cells)
-        return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    # A forked process would inherit torch's threads in whatever state they are.
-    context = multiprocessing.get_context("spawn")
-    with (
-        _ending_children(),
-        ProcessPoolExecutor(jobs, context, torch.set_num_threads, (threads,)) as pool,
-    ):
-        futures: list[Future[Measured]] = [pool.submit(_do, c, places[c]) for c in cells]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-@contextmanager
-def _ending_children() -> Iterator[None]:
-    """Whatever ends this process' work ends that of its children; they can be gone on with."""
-    try:
-        yield
-    finally:
-        for child in multiprocessing.active_children():
-            child.terminate()
-
-
-def _do(cell: Cell, path: Path) -> Measured:
+def _do(task: tuple[Cell, Path]) -> Measured:
     """Train and measure one cell in its run directory."""
+    cell, path = task
     run = Run(path) if (path / "experiment.json").exists() else Run.create(path, cell.record)
     data, start = workflow.prepare(cell.settings), time.monotonic()
     # The best there is. Where it is a GPU, it also measures.
