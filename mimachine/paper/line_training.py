@@ -166,6 +166,8 @@ def _phase(
         else:
             request.say(f"training {len(seeds)} models, run directory {run.path}")
             _train(ensemble, chain, seeds, recipe, run)
+        # Densities are tabulated on the processor, wherever training was.
+        ensemble.cpu()
         models = [ensemble.member(index).model for index in range(len(seeds))]
         if not run.finished:
             run.write_json("report.json", {"numbers": [curves(m).numbers() for m in models]})

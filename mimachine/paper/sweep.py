@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,17 +82,28 @@ class Measured:
     Attributes:
         cell: The cell.
         metrics: Values by the name of a metric, in the order of the seeds, shape (M,); NaN where
-            there is no finite one.
+            there is no finite one. None at all if all models diverged.
         epochs: Epochs that each model was trained for.
-        best_epochs: Epochs whose weights each has.
+        best_epochs: Epochs whose weights each has; None for those that diverged before there were
+            any.
         seconds: Time that training took, or its last part, and measuring.
     """
 
     cell: Cell
     metrics: dict[str, NDArray[np.float64]]
     epochs: list[int]
-    best_epochs: list[int]
+    best_epochs: list[int | None]
     seconds: tuple[float, float]
+
+    def values(self, metric: str) -> NDArray[np.float64]:
+        """Values of a metric, shape (M,), NaN where there is no finite one."""
+        return self.metrics.get(metric, np.full(len(self.cell.seeds), math.nan))
+
+    def mean(self, metric: str) -> float:
+        """Mean of the finite values of a metric; NaN if there is none."""
+        values = self.values(metric)
+        finite = values[np.isfinite(values)]
+        return float(finite.mean()) if len(finite) else math.nan
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; what is not finite becomes null."""
@@ -160,33 +172,56 @@ def _do(task: tuple[Cell, Path]) -> Measured:
         if not (path / _TRAINED).exists():
             run.write_json(_TRAINED, _train(ensemble, cell, data, run))
             run.finish()
-        run.load_weights(ensemble)
-        trained_at = time.monotonic()
+        trained, trained_at = run.read_json(_TRAINED), time.monotonic()
+        best = trained["best_epochs"]
+        if any(best):
+            run.load_weights(ensemble)
         values = [
-            _measure(ensemble.member(index).model, data, seed)
+            _measure(ensemble.member(index).model, data, seed) if best[index] else {}
             for index, seed in enumerate(cell.seeds)
         ]
-        metrics = {name: np.array([value[name] for value in values]) for name in values[0]}
-        trained = run.read_json(_TRAINED)
+        names = dict.fromkeys(name for value in values for name in value)
+        metrics = {n: np.array([value.get(n, math.nan) for value in values]) for n in names}
         seconds = (trained_at - start, time.monotonic() - trained_at)
-        measured = Measured(cell, metrics, trained["epochs"], trained["best_epochs"], seconds)
+        measured = Measured(cell, metrics, trained["epochs"], best, seconds)
         run.write_json(_RESULT, measured.to_json())
     return measured
 
 
-def _train(ensemble: Ensemble, cell: Cell, data: Dataset, run: Run) -> dict[str, list[int]]:
+def _train(
+    ensemble: Ensemble, cell: Cell, data: Dataset, run: Run
+) -> dict[str, list[int] | list[int | None]]:
     """Train a cell's models as one; the epochs that each took, and those of the best weights."""
     members = _members(cell)
     if sum(cell.settings.model.hidden) * len(members) >= _COMPILED_UNITS:
         ensemble.compile()
     train, val = zip(*(workflow.sources(each, data) for each in members), strict=True)
-    training = members[0].training
-    history = fit(ensemble, Stacked(train), Stacked(val), training, run=run, progress=False)
-    best = history.best_epoch
-    assert isinstance(best, list)
-    last = len(history.epochs)
-    epochs = [min(last, epoch + training.stop_after) for epoch in best]
-    return {"epochs": epochs, "best_epochs": best}
+    # That all models have diverged is a result too, of which the records tell.
+    with suppress(FloatingPointError):
+        fit(
+            ensemble,
+            Stacked(train),
+            Stacked(val),
+            members[0].training,
+            run=run,
+            progress=False,
+        )
+    records = run.metrics()
+    places = range(len(members))
+    return {
+        "epochs": [sum(r["train_loss"][i] is not None for r in records) for i in places],
+        "best_epochs": [_best_epoch(records, i) for i in places],
+    }
+
+
+def _best_epoch(records: Sequence[dict[str, Any]], index: int) -> int | None:
+    """Epoch after the warm-up with a model's lowest held-out loss; None if it had none."""
+    losses = {
+        each["epoch"]: each["val_loss"][index]
+        for each in records
+        if each["beta"] >= 1 and each["val_loss"][index] is not None
+    }
+    return min(losses, key=losses.__getitem__, default=None)
 
 
 def open_member(cell: Cell, request: Request, index: int = 0) -> tuple[Joint, Dataset]:
