@@ -154,6 +154,15 @@ def test_a_cell_whose_models_all_diverge_is_done_and_told_as_such(tmp_path, monk
     assert not said
 
 
+@pytest.mark.parametrize("name", ["training.json", "result.json"])
+@pytest.mark.parametrize("content", ["{}", "[]"])
+def test_a_damaged_file_is_named_with_the_way_out(name, content, tmp_path):
+    run = Run.create(SMALL[0].directory(Request(tmp_path)), {})
+    (run.path / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged: .* epochs, .*; remove it"):
+        carry_out(SMALL[:1], Request(tmp_path))
+
+
 # --- the paper's numbers -------------------------------------------------------------------------
 
 

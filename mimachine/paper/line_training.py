@@ -20,7 +20,7 @@ from mimachine.paper.line_models import (
     build,
 )
 from mimachine.paper.processes import as_they_come
-from mimachine.paper.reproduction import Request, run_directory
+from mimachine.paper.reproduction import Request, begun, kept, run_directory
 from mimachine.randomness import derived_seed
 from mimachine.sources import Stacked
 
@@ -159,7 +159,7 @@ def _phase(
     )
     settings = _settings(chain, seeds, recipe)
     path = run_directory(request, chain.name, settings)
-    run = mm.Run(path) if (path / "experiment.json").exists() else mm.Run.create(path, settings)
+    run = begun(path, settings)
     with run.locked():
         if run.finished:
             run.load_weights(ensemble)
@@ -172,7 +172,8 @@ def _phase(
         if not run.finished:
             run.write_json("report.json", {"numbers": [curves(m).numbers() for m in models]})
             run.finish()
-    return Phase(models, run.read_json("report.json")["numbers"], settings, run.metrics())
+    numbers = kept(run, "report.json", "numbers")["numbers"]
+    return Phase(models, numbers, settings, run.metrics())
 
 
 def _train(

@@ -25,7 +25,7 @@ from mimachine.joint import Joint
 from mimachine.likelihood import LogLikelihood, log_likelihood
 from mimachine.objectives import Loss
 from mimachine.paper.processes import as_they_come
-from mimachine.paper.reproduction import Request, run_directory
+from mimachine.paper.reproduction import Request, begun, kept, run_directory
 from mimachine.proposals import DefensiveProposal
 from mimachine.quadrature import QuadratureLogLikelihood, quadrature_log_likelihood
 from mimachine.randomness import derived_seed, forked
@@ -139,7 +139,10 @@ def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
         The numbers, in the order of the cells.
     """
     places = {cell: cell.directory(request) for cell in cells}
-    missing = [cell for cell in cells if not (places[cell] / _RESULT).exists()]
+    found = {
+        cell: _read(cell, place) for cell, place in places.items() if (place / _RESULT).exists()
+    }
+    missing = [cell for cell in cells if cell not in found]
     # The longest first, so that no process ends long after the others.
     missing.sort(key=lambda cell: -math.prod(cell.settings.model.hidden) * len(cell.seeds))
     if missing:
@@ -154,16 +157,21 @@ def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
             f"[{number}/{len(missing)}] {places[done.cell].name}: {min(done.epochs)} to "
             f"{max(done.epochs)} epochs, {training:.0f} s, and {measuring:.0f} s to measure"
         )
-    return [
-        Measured.from_json(cell, Run(place).read_json(_RESULT)) for cell, place in places.items()
-    ]
+        found[done.cell] = _read(done.cell, places[done.cell])
+    return [found[cell] for cell in cells]
+
+
+def _read(cell: Cell, path: Path) -> Measured:
+    """Numbers that a cell's run directory keeps."""
+    entries = ("metrics", "epochs", "best_epochs", "seconds")
+    return Measured.from_json(cell, kept(Run(path), _RESULT, *entries))
 
 
 def _do(task: tuple[Cell, Path]) -> Measured:
     """Train and measure one cell in its run directory."""
     cell, path = task
-    run = Run(path) if (path / "experiment.json").exists() else Run.create(path, cell.record)
     data, start = workflow.prepare(cell.settings), time.monotonic()
+    run = begun(path, cell.record)
     # The best there is. Where it is a GPU, it also measures.
     device = "cuda" if torch.cuda.is_available() else "cpu"
     ensemble = _ensemble(cell, data).to(device)
@@ -172,7 +180,8 @@ def _do(task: tuple[Cell, Path]) -> Measured:
         if not (path / _TRAINED).exists():
             run.write_json(_TRAINED, _train(ensemble, cell, data, run))
             run.finish()
-        trained, trained_at = run.read_json(_TRAINED), time.monotonic()
+        trained = kept(run, _TRAINED, "epochs", "best_epochs")
+        trained_at = time.monotonic()
         best = trained["best_epochs"]
         if any(best):
             run.load_weights(ensemble)
