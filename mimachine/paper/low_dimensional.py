@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,8 +47,6 @@ HONEST_PANELS = (
     DISTANCE,
     *(Panel(f"knn_{k}_accuracy_sampled", f"{k}-NN", digits=3) for k in (1, 3, 5, 10)),
 )
-
-Settings = Callable[[str, int], Experiment]
 
 
 def figure2(request: Request) -> Reproduction:
@@ -150,11 +148,12 @@ def _seeds(request: Request, paper: int = 10) -> tuple[int, ...]:
     return tuple(range(1, count + 1))
 
 
-def _plane_cells(request: Request, names: Sequence[str]) -> list[Cell]:
-    widths = (5, 20, 100) if request.quick else WIDTHS
+def _plane_cells(
+    request: Request, names: Sequence[str], widths: Sequence[int] = WIDTHS
+) -> list[Cell]:
     return [
         Cell(name, width, _plane_settings(request, name, width), _seeds(request))
-        for width in widths
+        for width in ((5, 20, 100) if request.quick else widths)
         for name in names
     ]
 
@@ -242,12 +241,7 @@ def _sweep(
 
 def _planes(name: str, request: Request, names: Sequence[str]) -> Reproduction:
     """The plane as the first sound one of each cell's models sees it; numbers of all of them."""
-    cells = [
-        Cell(curve, width, _plane_settings(request, curve, width), _seeds(request))
-        for width in ((5, 20, 100) if request.quick else PLANE_WIDTHS)
-        for curve in names
-    ]
-    measured = carry_out(cells, request)
+    measured = carry_out(_plane_cells(request, names, PLANE_WIDTHS), request)
     shown = {}
     for each in measured:
         sound = [index for index, epoch in enumerate(each.best_epochs) if epoch]
