@@ -518,10 +518,10 @@ def _reproduce(arguments: list[str]) -> None:
     with _interruptible(lambda: f"go on with: {typed}"):
         directory = reproduce(command.name, request)
     if command.json:
-        results = json.loads((directory / "results.json").read_text())
+        results = json.loads((directory / "results.json").read_text(encoding="utf-8"))
         _print_json({"directory": str(directory), **results})
         return
-    print((directory / "table.md").read_text())
+    print((directory / "table.md").read_text(encoding="utf-8"))
     print(f"figures, results.json and table.md: {directory}")
 
 

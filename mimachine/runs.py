@@ -98,7 +98,7 @@ class Run:
                 overwritten.
         """
         directory = Path(path)
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        if directory.exists() and not (directory.is_dir() and _is_empty(directory)):
             raise FileExistsError(
                 f"{directory} is there already; give another place, or remove it first"
             )
@@ -310,6 +310,12 @@ class Run:
         if not isinstance(saved, dict) or not isinstance(saved.get("epoch"), int):
             raise ValueError(f"{self._state_file} is damaged: it is not the state of a training")
         return saved
+
+
+def _is_empty(directory: Path) -> bool:
+    """Whether nothing is there but what a process leaves that is killed in `Run.create`."""
+    begun = {*directory.glob(".data.json.????????"), *directory.glob(".experiment.json.????????")}
+    return begun.issuperset(directory.iterdir())
 
 
 _NUMBERS = {"epoch", "beta", "learning_rate", "train_loss", "val_loss"}

@@ -143,7 +143,7 @@ class BestWeights:
             self.loss, self.epoch = loss.clone(), torch.full_like(loss, epoch, dtype=torch.long)
             self.done = ~torch.isfinite(loss)
             return
-        better = (loss < self.loss) & ~self.done
+        better = (loss < self.loss) & torch.isfinite(loss) & ~self.done
         self.done |= ~better & (epoch - self.epoch >= self.patience) | ~torch.isfinite(loss)
         if not better.any():
             return

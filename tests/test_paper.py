@@ -10,14 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mimachine.experiment import published
-from mimachine.paper import low_dimensional
+from mimachine.paper import low_dimensional, sweep
 from mimachine.paper.curves import Panel, curves
 from mimachine.paper.reference import Reading, readings
 from mimachine.paper.reproduction import Request
 from mimachine.paper.sweep import Cell, Measured, carry_out, open_member
 from mimachine.paper.tables import beside_the_paper, means
+from mimachine.runs import Run
 from mimachine.training import Noam, Training, Warmup
 
 INFORMATION = Panel("mutual_information_ksg", "MI", "ksg_mutual_information_nats")
@@ -110,6 +112,55 @@ def test_numbers_survive_json_those_that_are_not_finite_as_null():
     np.testing.assert_array_equal(back.metrics["a"], metrics["a"])
     assert math.isnan(back.metrics["b"][0])
     assert (back.epochs, back.best_epochs, back.seconds) == ([3, 4], [1, 2], (1.0, 2.0))
+
+
+def diverging(monkeypatch, which):
+    """Have some models of a cell begin with scales that overflow: never is a loss a number."""
+    begun = sweep._ensemble
+
+    def broken(cell, data):
+        ensemble = begun(cell, data)
+        with torch.no_grad():
+            dict(ensemble.named_parameters())["model/decoder/network/2/bias"][which] = 1e4
+        return ensemble
+
+    monkeypatch.setattr(sweep, "_ensemble", broken)
+
+
+def test_a_model_that_diverges_has_no_numbers_and_takes_none_from_the_others(
+    done, tmp_path, monkeypatch
+):
+    diverging(monkeypatch, [1])
+    (found,) = carry_out(SMALL[:1], Request(tmp_path))
+    assert (found.epochs, found.best_epochs) == ([2, 0], [2, None])
+    for values in found.metrics.values():
+        assert np.isfinite(values).tolist() == [True, False]
+    # It ends with the first epoch, after which what is drawn is for fewer models.
+    of_epochs = [Run(SMALL[0].directory(r)).metrics()[0] for r in (Request(tmp_path), done[0])]
+    first, sound = (record["train_loss"] for record in of_epochs)
+    assert first == [pytest.approx(sound[0], rel=1e-6), None]
+
+
+def test_a_cell_whose_models_all_diverge_is_done_and_told_as_such(tmp_path, monkeypatch):
+    diverging(monkeypatch, [0, 1])
+    (found,) = carry_out(SMALL[:1], Request(tmp_path))
+    assert (found.epochs, found.best_epochs) == ([0, 0], [None, None])
+    assert np.isnan(found.values("negative_elbo")).all()
+    assert math.isnan(found.mean("negative_elbo"))
+    assert "(2 diverged)" in means([found], low_dimensional.HONEST_PANELS, "units")
+    curves([found], low_dimensional.PAPER_PANELS, {}, "units").draw_without_rendering()
+    said = []
+    carry_out(SMALL[:1], Request(tmp_path, say=said.append))
+    assert not said
+
+
+@pytest.mark.parametrize("name", ["training.json", "result.json"])
+@pytest.mark.parametrize("content", ["{}", "[]"])
+def test_a_damaged_file_is_named_with_the_way_out(name, content, tmp_path):
+    run = Run.create(SMALL[0].directory(Request(tmp_path)), {})
+    (run.path / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged: .* epochs, .*; remove it"):
+        carry_out(SMALL[:1], Request(tmp_path))
 
 
 # --- the paper's numbers -------------------------------------------------------------------------

@@ -246,6 +246,9 @@ def test_tables_have_a_row_for_each_number(shown):
     assert claims_table([claim]).splitlines()[-1] == (
         "| words | D at most 0.1 for a | a 0.300 ± 0.141 | no |"
     )
+    # Of one seed there is no spread, and none is claimed.
+    claim = close({"a": np.array([0.2])}).of("words")
+    assert claims_table([claim]).splitlines()[-1].endswith("| a 0.200 | no |")
 
 
 def test_a_number_of_seeds_that_makes_no_sense_is_refused(tmp_path):

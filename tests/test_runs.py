@@ -41,6 +41,13 @@ def test_a_run_is_never_overwritten(tmp_path):
     mm.Run.create(tmp_path / "empty", {})
 
 
+def test_a_process_that_is_killed_while_it_makes_a_run_is_in_nobodys_way(tmp_path):
+    (tmp_path / ".experiment.json.abcd1234").write_text('{"a"')
+    assert mm.Run.create(tmp_path, {"a": 1}).read_json("experiment.json") == {"a": 1}
+    with pytest.raises(FileExistsError, match="is there already"):
+        mm.Run.create(tmp_path, {})
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     file = tmp_path / "report.json"
     file.write_text("old")

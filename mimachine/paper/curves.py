@@ -86,10 +86,8 @@ _PAPER_STYLE: dict[str, Any] = {
 
 
 def _ours(axis: Axes, measured: Sequence[Measured], panel: Panel) -> None:
-    if not all(panel.metric in each.metrics for each in measured):
-        return
     x = [each.cell.x for each in measured]
-    values = [each.metrics[panel.metric] for each in measured]
+    values = [each.values(panel.metric) for each in measured]
     colour = COLOURS[measured[0].cell.curve]
     _bars(axis, x, values, color=colour, marker="o", markersize=5, capsize=3, linewidth=1.5)
 

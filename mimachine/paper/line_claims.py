@@ -129,10 +129,11 @@ def similar(what: str, first: Array, second: Array) -> Finding:
 
 
 def shown(values: Array) -> str:
-    """Mean and standard deviation over seeds."""
-    mean, deviation = values.mean(), values.std(ddof=1) if len(values) > 1 else 0.0
+    """Mean and, of several seeds, standard deviation over them."""
+    mean = values.mean()
     digits = 3 if abs(mean) < 10 else 1
-    return f"{mean:,.{digits}f} ± {deviation:,.{digits}f}"
+    spread = f" ± {values.std(ddof=1):,.{digits}f}" if len(values) > 1 else ""
+    return f"{mean:,.{digits}f}{spread}"
 
 
 def numbers_table(kinds: Mapping[str, Numbers]) -> str:

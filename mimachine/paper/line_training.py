@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import torch
 
 import mimachine as mm
 from mimachine.objectives import OBJECTIVES
@@ -23,7 +19,8 @@ from mimachine.paper.line_models import (
     PriorFamily,
     build,
 )
-from mimachine.paper.reproduction import Request, run_directory
+from mimachine.paper.processes import as_they_come
+from mimachine.paper.reproduction import Request, begun, kept, run_directory
 from mimachine.randomness import derived_seed
 from mimachine.sources import Stacked
 
@@ -117,20 +114,26 @@ def carry_out(
         recipe: How each phase is trained.
         request: Where, and in how many processes.
     """
-    jobs = min(request.jobs, len(chains))
-    if jobs > 1:
-        tasks = [(chain, tuple(seeds), recipe, request.out) for chain in chains]
-        # Processes of one thread each; a fork would inherit torch's threads in mid-work.
-        with ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-            for chain, _ in zip(chains, pool.map(_in_process, tasks), strict=True):
-                request.say(f"finished {chain.name}")
+    missing = [chain for chain in chains if not _finished(chain, seeds, recipe, request)]
+    if request.jobs > 1 and len(missing) > 1:
+        request.say(f"{len(missing)} of {len(chains)} trainings to do, of {len(seeds)} models each")
+        tasks = [(chain, tuple(seeds), recipe, request.out) for chain in missing]
+        for chain in as_they_come(_in_process, tasks, request.jobs):
+            request.say(f"finished {chain.name}")
     # After several processes all of this is read from disk.
     return [_phases(chain, seeds, recipe, request) for chain in chains]
 
 
-def _in_process(task: tuple[Chain, tuple[int, ...], Recipe, Path]) -> None:
+def _finished(chain: Chain, seeds: Sequence[int], recipe: Recipe, request: Request) -> bool:
+    """Whether the last phase of a chain needs no more than to be read."""
+    path = run_directory(request, chain.name, _settings(chain, seeds, recipe))
+    return path.is_dir() and mm.Run(path).finished
+
+
+def _in_process(task: tuple[Chain, tuple[int, ...], Recipe, Path]) -> Chain:
     chain, seeds, recipe, out = task
     _phases(chain, seeds, recipe, Request(out))
+    return chain
 
 
 def _phases(chain: Chain, seeds: Sequence[int], recipe: Recipe, request: Request) -> list[Phase]:
@@ -156,18 +159,21 @@ def _phase(
     )
     settings = _settings(chain, seeds, recipe)
     path = run_directory(request, chain.name, settings)
-    run = mm.Run(path) if (path / "experiment.json").exists() else mm.Run.create(path, settings)
+    run = begun(path, settings)
     with run.locked():
         if run.finished:
             run.load_weights(ensemble)
         else:
             request.say(f"training {len(seeds)} models, run directory {run.path}")
             _train(ensemble, chain, seeds, recipe, run)
+        # Densities are tabulated on the processor, wherever training was.
+        ensemble.cpu()
         models = [ensemble.member(index).model for index in range(len(seeds))]
         if not run.finished:
             run.write_json("report.json", {"numbers": [curves(m).numbers() for m in models]})
             run.finish()
-    return Phase(models, run.read_json("report.json")["numbers"], settings, run.metrics())
+    numbers = kept(run, "report.json", "numbers")["numbers"]
+    return Phase(models, numbers, settings, run.metrics())
 
 
 def _train(

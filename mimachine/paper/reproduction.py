@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mimachine.runs import Run
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Reproduction", "Request", "run_directory"]
+__all__ = ["Reproduction", "Request", "begun", "kept", "run_directory"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,26 @@ def run_directory(request: Request, name: str, record: Any) -> Path:
     """
     digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=4).hexdigest()
     return request.out / "runs" / f"{name}-{digest}"
+
+
+def begun(path: Path, record: dict[str, Any]) -> Run:
+    """The run of a directory from `run_directory`, a new one if there is none yet."""
+    return Run(path) if (path / "experiment.json").exists() else Run.create(path, record)
+
+
+def kept(run: Run, name: str, *entries: str) -> dict[str, Any]:
+    """A JSON object that a run keeps.
+
+    Raises:
+        ValueError: If it is damaged: it is no object, or lacks one of the entries.
+    """
+    value = run.read_json(name)
+    if not isinstance(value, dict) or not value.keys() >= set(entries):
+        raise ValueError(
+            f"{run.path / name} is damaged: it must have {', '.join(entries)}; remove it, and what "
+            "it tells is found out again"
+        )
+    return value
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,8 @@ from mimachine.fitting import fit
 from mimachine.joint import Joint
 from mimachine.likelihood import LogLikelihood, log_likelihood
 from mimachine.objectives import Loss
-from mimachine.paper.reproduction import Request, run_directory
+from mimachine.paper.processes import as_they_come
+from mimachine.paper.reproduction import Request, begun, kept, run_directory
 from mimachine.proposals import DefensiveProposal
 from mimachine.quadrature import QuadratureLogLikelihood, quadrature_log_likelihood
 from mimachine.randomness import derived_seed, forked
@@ -84,17 +82,28 @@ class Measured:
     Attributes:
         cell: The cell.
         metrics: Values by the name of a metric, in the order of the seeds, shape (M,); NaN where
-            there is no finite one.
+            there is no finite one. None at all if all models diverged.
         epochs: Epochs that each model was trained for.
-        best_epochs: Epochs whose weights each has.
+        best_epochs: Epochs whose weights each has; None for those that diverged before there were
+            any.
         seconds: Time that training took, or its last part, and measuring.
     """
 
     cell: Cell
     metrics: dict[str, NDArray[np.float64]]
     epochs: list[int]
-    best_epochs: list[int]
+    best_epochs: list[int | None]
     seconds: tuple[float, float]
+
+    def values(self, metric: str) -> NDArray[np.float64]:
+        """Values of a metric, shape (M,), NaN where there is no finite one."""
+        return self.metrics.get(metric, np.full(len(self.cell.seeds), math.nan))
+
+    def mean(self, metric: str) -> float:
+        """Mean of the finite values of a metric; NaN if there is none."""
+        values = self.values(metric)
+        finite = values[np.isfinite(values)]
+        return float(finite.mean()) if len(finite) else math.nan
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values; what is not finite becomes null."""
@@ -130,7 +139,10 @@ def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
         The numbers, in the order of the cells.
     """
     places = {cell: cell.directory(request) for cell in cells}
-    missing = [cell for cell in cells if not (places[cell] / _RESULT).exists()]
+    found = {
+        cell: _read(cell, place) for cell, place in places.items() if (place / _RESULT).exists()
+    }
+    missing = [cell for cell in cells if cell not in found]
     # The longest first, so that no process ends long after the others.
     missing.sort(key=lambda cell: -math.prod(cell.settings.model.hidden) * len(cell.seeds))
     if missing:
@@ -138,52 +150,28 @@ def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
             f"{len(missing)} of {len(cells)} trainings to do, of {len(missing[0].seeds)} models "
             f"each, in {min(request.jobs, len(missing))} processes"
         )
-    for number, done in enumerate(_measured(missing, places, request.jobs), 1):
+    tasks = [(cell, places[cell]) for cell in missing]
+    for number, done in enumerate(as_they_come(_do, tasks, request.jobs), 1):
         training, measuring = done.seconds
         request.say(
             f"[{number}/{len(missing)}] {places[done.cell].name}: {min(done.epochs)} to "
             f"{max(done.epochs)} epochs, {training:.0f} s, and {measuring:.0f} s to measure"
         )
-    return [
-        Measured.from_json(cell, Run(place).read_json(_RESULT)) for cell, place in places.items()
-    ]
+        found[done.cell] = _read(done.cell, places[done.cell])
+    return [found[cell] for cell in cells]
 
 
-def _measured(cells: Sequence[Cell], places: Mapping[Cell, Path], jobs: int) -> Iterator[Measured]:
-    """The numbers of each cell, as they come."""
-    if jobs == 1 or len(cells) <= 1:
-        yield from (_do(cell, places[cell]) for cell in cells)
-        return
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    # A forked process would inherit torch's threads in whatever state they are.
-    context = multiprocessing.get_context("spawn")
-    with (
-        _ending_children(),
-        ProcessPoolExecutor(jobs, context, torch.set_num_threads, (threads,)) as pool,
-    ):
-        futures: list[Future[Measured]] = [pool.submit(_do, c, places[c]) for c in cells]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+def _read(cell: Cell, path: Path) -> Measured:
+    """Numbers that a cell's run directory keeps."""
+    entries = ("metrics", "epochs", "best_epochs", "seconds")
+    return Measured.from_json(cell, kept(Run(path), _RESULT, *entries))
 
 
-@contextmanager
-def _ending_children() -> Iterator[None]:
-    """Whatever ends this process' work ends that of its children; they can be gone on with."""
-    try:
-        yield
-    finally:
-        for child in multiprocessing.active_children():
-            child.terminate()
-
-
-def _do(cell: Cell, path: Path) -> Measured:
+def _do(task: tuple[Cell, Path]) -> Measured:
     """Train and measure one cell in its run directory."""
-    run = Run(path) if (path / "experiment.json").exists() else Run.create(path, cell.record)
+    cell, path = task
     data, start = workflow.prepare(cell.settings), time.monotonic()
+    run = begun(path, cell.record)
     # The best there is. Where it is a GPU, it also measures.
     device = "cuda" if torch.cuda.is_available() else "cpu"
     ensemble = _ensemble(cell, data).to(device)
@@ -192,33 +180,57 @@ def _do(cell: Cell, path: Path) -> Measured:
         if not (path / _TRAINED).exists():
             run.write_json(_TRAINED, _train(ensemble, cell, data, run))
             run.finish()
-        run.load_weights(ensemble)
+        trained = kept(run, _TRAINED, "epochs", "best_epochs")
         trained_at = time.monotonic()
+        best = trained["best_epochs"]
+        if any(best):
+            run.load_weights(ensemble)
         values = [
-            _measure(ensemble.member(index).model, data, seed)
+            _measure(ensemble.member(index).model, data, seed) if best[index] else {}
             for index, seed in enumerate(cell.seeds)
         ]
-        metrics = {name: np.array([value[name] for value in values]) for name in values[0]}
-        trained = run.read_json(_TRAINED)
+        names = dict.fromkeys(name for value in values for name in value)
+        metrics = {n: np.array([value.get(n, math.nan) for value in values]) for n in names}
         seconds = (trained_at - start, time.monotonic() - trained_at)
-        measured = Measured(cell, metrics, trained["epochs"], trained["best_epochs"], seconds)
+        measured = Measured(cell, metrics, trained["epochs"], best, seconds)
         run.write_json(_RESULT, measured.to_json())
     return measured
 
 
-def _train(ensemble: Ensemble, cell: Cell, data: Dataset, run: Run) -> dict[str, list[int]]:
+def _train(
+    ensemble: Ensemble, cell: Cell, data: Dataset, run: Run
+) -> dict[str, list[int] | list[int | None]]:
     """Train a cell's models as one; the epochs that each took, and those of the best weights."""
     members = _members(cell)
     if sum(cell.settings.model.hidden) * len(members) >= _COMPILED_UNITS:
         ensemble.compile()
     train, val = zip(*(workflow.sources(each, data) for each in members), strict=True)
-    training = members[0].training
-    history = fit(ensemble, Stacked(train), Stacked(val), training, run=run, progress=False)
-    best = history.best_epoch
-    assert isinstance(best, list)
-    last = len(history.epochs)
-    epochs = [min(last, epoch + training.stop_after) for epoch in best]
-    return {"epochs": epochs, "best_epochs": best}
+    # That all models have diverged is a result too, of which the records tell.
+    with suppress(FloatingPointError):
+        fit(
+            ensemble,
+            Stacked(train),
+            Stacked(val),
+            members[0].training,
+            run=run,
+            progress=False,
+        )
+    records = run.metrics()
+    places = range(len(members))
+    return {
+        "epochs": [sum(r["train_loss"][i] is not None for r in records) for i in places],
+        "best_epochs": [_best_epoch(records, i) for i in places],
+    }
+
+
+def _best_epoch(records: Sequence[dict[str, Any]], index: int) -> int | None:
+    """Epoch after the warm-up with a model's lowest held-out loss; None if it had none."""
+    losses = {
+        each["epoch"]: each["val_loss"][index]
+        for each in records
+        if each["beta"] >= 1 and each["val_loss"][index] is not None
+    }
+    return min(losses, key=losses.__getitem__, default=None)
 
 
 def open_member(cell: Cell, request: Request, index: int = 0) -> tuple[Joint, Dataset]:

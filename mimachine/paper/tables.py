@@ -57,8 +57,7 @@ def means(measured: Sequence[Measured], panels: Sequence[Panel], x_label: str) -
     for each in measured:
         row = [each.cell.curve, f"{each.cell.x:g}"]
         for panel in panels:
-            values = each.metrics.get(panel.metric)
-            row.append("" if values is None else _mean(values, panel.digits))
+            row.append(_mean(each.values(panel.metric), panel.digits))
         row += [_mean(np.array(n, dtype=float), 0) for n in (each.best_epochs, each.epochs)]
         rows.append(row)
     return markdown(header, rows)
@@ -71,9 +70,9 @@ def _at(measured: Sequence[Measured], curve: str, x: float) -> Measured | None:
 
 def _compared(ours: Measured | None, reading: Reading | None, panel: Panel) -> list[str]:
     theirs = "" if reading is None else _reading(reading, panel.digits)
-    if ours is None or panel.metric not in ours.metrics:
+    if ours is None:
         return ["", theirs, ""]
-    values = ours.metrics[panel.metric]
+    values = ours.values(panel.metric)
     finite = values[np.isfinite(values)]
     if reading is None or len(finite) < 2:
         return [_mean(values, panel.digits), theirs, ""]
