@@ -103,6 +103,13 @@ def test_other_settings_or_seeds_are_another_directory(tmp_path):
     assert len(set(places)) == 4
 
 
+def test_calls_that_ask_for_other_models_leave_their_figures_side_by_side():
+    requests = [Request("."), Request(".", quick=True), Request(".", seeds=1)]
+    requests += [Request(".", preset="default"), Request(".", seeds=2)]
+    assert len({request.label for request in requests}) == len(requests)
+    assert len({request.options for request in requests}) == len(requests)
+
+
 def test_numbers_survive_json_those_that_are_not_finite_as_null():
     metrics = {"a": np.array([1.5, math.nan]), "b": np.array([math.inf, -2.0])}
     measured = Measured(SMALL[0], metrics, [3, 4], [1, 2], (1.0, 2.0))

@@ -46,8 +46,7 @@ def reproduce(name: str, request: Request) -> Path:
         Directory with the figures as PNG and SVG, results.json and table.md.
     """
     made = EXPERIMENTS[name](request)
-    label = f"{name}-{request.preset}" + ("-quick" if request.quick else "")
-    directory = request.out / label
+    directory = request.out / f"{name}-{request.label}"
     directory.mkdir(parents=True, exist_ok=True)
     for title, figure in made.figures.items():
         for suffix in (".png", ".svg"):

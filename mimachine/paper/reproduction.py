@@ -38,6 +38,12 @@ class Request:
     say: Callable[[str], None] = lambda text: None
 
     @property
+    def label(self) -> str:
+        """Which of several calls it is: they leave their figures and tables side by side."""
+        seeds = [] if self.seeds is None else [f"{self.seeds}-seeds"]
+        return "-".join([self.preset, *seeds, *(["quick"] if self.quick else [])])
+
+    @property
     def options(self) -> str:
         """Options of the command that the numbers depend on."""
         seeds = "" if self.seeds is None else f" --seeds {self.seeds}"
