@@ -19,7 +19,7 @@ __all__ = ["Panel", "curves"]
 
 COLOURS = {
     **{"MIM": "#2b5fa8", "MIM-H": "#2b5fa8", "VAE": "#c8342b", "VAE+H": "#c8342b"},
-    "auto-encoder": "#555555",
+    **{"MIM-H, true": "#aa3377", "auto-encoder": "#555555"},
 }
 
 
