@@ -37,14 +37,16 @@ def beside_the_paper(
         points = paper.get(panel.reference or "", {})
         if not points:
             continue
+        known = {curve for curve, _ in points}
         header = [x_label]
         for name in names:
-            header += [name, "paper", "difference"]
+            header += [name, "paper", "difference"] if name in known else [name]
         rows = []
         for x in dict.fromkeys(each.cell.x for each in measured):
             row = [f"{x:g}"]
             for name in names:
-                row += _compared(_at(measured, name, x), points.get((name, x)), panel)
+                compared = _compared(_at(measured, name, x), points.get((name, x)), panel)
+                row += compared if name in known else compared[:1]
             rows.append(row)
         parts.append(f"**{panel.title}**\n\n{markdown(header, rows)}")
     return "\n\n".join(parts)
