@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     from mimachine.joint import LogProbs as LogProbs
     from mimachine.joint import Sample as Sample
     from mimachine.likelihood import LogLikelihood as LogLikelihood
+    from mimachine.likelihood import MeanLogLikelihood as MeanLogLikelihood
     from mimachine.likelihood import log_likelihood as log_likelihood
+    from mimachine.likelihood import mean_log_likelihood as mean_log_likelihood
     from mimachine.networks import MLP as MLP
     from mimachine.objectives import A_MIM as A_MIM
     from mimachine.objectives import A_MIM_ONE_SAMPLE as A_MIM_ONE_SAMPLE
@@ -190,7 +192,9 @@ _MODULES = {
     "estimates": ("Estimate",),
     "likelihood": (
         "LogLikelihood",
+        "MeanLogLikelihood",
         "log_likelihood",
+        "mean_log_likelihood",
     ),
     "decomposition": (
         "Decomposition",

@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 _LOG_2PI = math.log(2 * math.pi)
+# Differences of values and components from which on a mixture is faster by matrix products.
+_MANY_DIFFERENCES = 1 << 16
 
 
 class Draw(NamedTuple):
@@ -151,6 +153,27 @@ class DiagNormal(Distribution):
         """Log-density in nats, shape (*sample, *batch)."""
         return self._log_density((value - self.loc) / self.scale)
 
+    def log_prob_of_each(self, value: Tensor) -> Tensor:
+        """Log-densities of all values under each of K distributions, for a batch shape (K,).
+
+        Two matrix products take the place of an array of all differences. They expand the square,
+        which cancels: in float64 to an absolute error of about 1e-16 (value / scale)².
+
+        Args:
+            value: N values, shape (N, *event).
+
+        Returns:
+            Log-densities in nats, shape (N, K), in the values' type of numbers.
+        """
+        centre = self.loc.detach().mean(0)
+        offset = (value - centre).double().flatten(1)
+        loc, scale = (self.loc - centre).double().flatten(1), self.stddev.double().flatten(1)
+        precision = scale.square().reciprocal()
+        square, cross = offset.square() @ precision.T, offset @ (precision * loc).T
+        own = (precision * loc.square()).sum(1) + 2 * scale.log().sum(1)
+        log_density = _log_normaliser(self.event_shape) - 0.5 * (square - 2 * cross + own)
+        return log_density.to(value.dtype)
+
     def entropy(self) -> Tensor:
         """Differential entropy in nats, shape (*batch)."""
         log_scale = self.scale.log().expand(self.loc.shape)
@@ -262,13 +285,20 @@ class Mixture(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, shape (*sample, *batch)."""
-        dims = len(self.event_shape)
-        # A flow as component inverts its value, which has to have the batch's shape for that.
-        axis = value.dim() - dims
+        return torch.logsumexp(self._log_prob_of_each(value) + self.log_weights, -1)
+
+    def _log_prob_of_each(self, value: Tensor) -> Tensor:
+        """Log-density under each component, shape (*sample, *batch, K)."""
+        axis = value.dim() - len(self.event_shape)
         size = self.components.batch_shape[-1]
+        many = value.numel() * size >= _MANY_DIFFERENCES
+        if many and not self.batch_shape and isinstance(self.components, DiagNormal):
+            rows = value.reshape(-1, *self.event_shape)
+            return self.components.log_prob_of_each(rows).reshape(*value.shape[:axis], size)
+        # A flow as component inverts its value, which has to have the batch's shape for that.
         each = value.unsqueeze(axis).expand(*value.shape[:axis], size, *self.event_shape)
-        per_component = self.components.log_prob(each)
-        return torch.logsumexp(per_component + self.log_weights, -1)
+        log_prob: Tensor = self.components.log_prob(each)
+        return log_prob
 
     def draw(self, shape: Size = Size()) -> Draw:
         """A value of a random component, reparameterised where the components are.
@@ -389,8 +419,8 @@ class Bernoulli(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, shape (*sample, *batch)."""
-        each = value * self.logits - F.softplus(self.logits)
-        return _sum_last(each, len(self.event_shape))
+        each = torch.addcmul(F.softplus(self.logits), value, self.logits, value=-1)
+        return -_sum_last(each, len(self.event_shape))
 
 
 class Categorical(Distribution):

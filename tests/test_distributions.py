@@ -320,6 +320,40 @@ def test_mixture_agrees_with_torch(batch, components):
     close(ours.variance, theirs.variance)
 
 
+@pytest.mark.parametrize("features", [(5,), (2, 3)])
+@pytest.mark.parametrize("narrowest", [0.2, 1e-3])
+def test_log_densities_of_all_pairs_are_those_of_each(features, narrowest):
+    loc = 1 + torch.randn(7, *features, dtype=torch.float64)
+    scale = narrowest + torch.rand(7, *features, dtype=torch.float64)
+    normal = mm.DiagNormal(loc, scale, len(features))
+    value = loc.repeat(30, *[1] * len(features)) + narrowest * torch.randn(210, *features)
+    expected = normal.log_prob(value[:, None])
+    # The squares that cancel are 1e7 at most, so that 1e-9 of their rounding is left.
+    torch.testing.assert_close(normal.log_prob_of_each(value), expected, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(), (3000,), (30, 100)])
+def test_a_mixture_of_many_pairs_has_the_density_and_gradient_of_a_mixture_of_few(shape):
+    logits, loc = torch.randn(40), torch.randn(40, 4) if shape else torch.randn(40, 2000)
+    log_scale = 0.3 * torch.randn(loc.shape)
+    values = []
+    for precision in (torch.float32, torch.float64):
+        parts = [part.to(precision).requires_grad_() for part in (logits, loc, log_scale)]
+        value = torch.randn(*shape, loc.shape[1], generator=torch.Generator().manual_seed(1))
+        value = value.to(precision).requires_grad_()
+        ours = mm.Mixture(parts[0], mm.DiagNormal(parts[1], parts[2].exp()))
+        if precision == torch.float32:
+            log_prob = ours.log_prob(value)
+        else:
+            each = Independent(Normal(parts[1], parts[2].exp()), 1)
+            theirs = MixtureSameFamily(Categorical(logits=parts[0]), each)
+            log_prob = theirs.log_prob(value)
+        gradients = torch.autograd.grad(log_prob.mean(), [*parts, value])
+        values.append([log_prob.detach().double(), *(g.double() for g in gradients)])
+    for ours, theirs in zip(*values, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6 * len(loc[0]))
+
+
 def test_mixture_shares_its_weights_over_the_batch():
     _, theirs = random_mixture((4,))
     logits = torch.randn(3)

@@ -1,5 +1,8 @@
 import math
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -226,3 +229,121 @@ def test_evaluating_restores_the_mode_of_every_part():
     with evaluating(model):
         assert not any(part.training for part in model.modules())
     assert [part.training for part in model.modules()] == [True, False, True, True]
+
+
+def test_under_a_fabric_of_one_device_the_estimates_are_the_same_to_the_bit():
+    from lightning_fabric import Fabric
+
+    case = LinearGaussian.random(3, 2, seed=9)
+    x, model = draws(case.data, 30), joint(case)
+    results = []
+    for fabric in (None, Fabric(accelerator="cpu", devices=1, precision="64-true")):
+        torch.manual_seed(3)
+        results.append(mm.log_likelihood(model, x, 40, fabric=fabric))
+    assert torch.equal(results[0].values, results[1].values)
+    assert torch.equal(results[0].pareto_k.nan_to_num(), results[1].pareto_k.nan_to_num())
+
+
+DISTRIBUTED = """
+import sys, torch
+sys.path.insert(0, sys.argv[2])
+import mimachine as mm
+from lightning_fabric import Fabric
+from oracles import LinearGaussian
+
+fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp", precision="64-true")
+fabric.launch()
+torch.manual_seed(0)
+encoder, decoder, prior, _, _ = LinearGaussian.random(3, 2, seed=9).modules()
+model = mm.Joint(encoder, decoder, prior)
+x = torch.arange(21).reshape(7, 3).double() / 10
+x[6] = x[0]
+result = mm.log_likelihood(model, x, 4000, fabric=fabric)
+columns = (result.values, result.standard_errors, result.pareto_k)
+torch.save((torch.stack(columns), result.num_samples), f"{sys.argv[1]}/{fabric.global_rank}.pt")
+fabric.barrier()
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_data_and_both_have_the_whole_result(tmp_path):
+    (tmp_path / "script.py").write_text(DISTRIBUTED)
+    # The exit code says nothing: gloo can abort at interpreter exit after all work is done.
+    subprocess.run(
+        [sys.executable, str(tmp_path / "script.py"), str(tmp_path), str(Path(__file__).parent)],
+        check=False,
+        capture_output=True,
+        timeout=300,
+    )
+    (values, errors, _), num_samples = torch.load(tmp_path / "0.pt")
+    other, _ = torch.load(tmp_path / "1.pt")
+    assert torch.equal(values, other[0])
+    assert num_samples == 4000
+    case = LinearGaussian.random(3, 2, seed=9)
+    x = torch.arange(21).reshape(7, 3).double() / 10
+    x[6] = x[0]
+    gap = (values - case.marginal().log_prob(x)).abs()
+    assert (gap < 5 * errors).all()
+    # Rows 0 and 6 are one datum in two processes: with one noise their values would be equal.
+    assert values[0] != values[6]
+
+
+def narrow(factor, seed=5):
+    case = LinearGaussian.consistent(3, 2, seed=seed)
+    return replace(case, s_q=case.s_q / factor)
+
+
+def test_the_mean_from_a_subset_of_all_data_is_the_mean_itself():
+    model, x = joint(narrow(1.3)), draws(narrow(1.3).data, 50)
+    torch.manual_seed(2)
+    mean = mm.mean_log_likelihood(model, x, 300, subset=50, few_samples=20)
+    torch.manual_seed(2)
+    order = torch.randperm(50)
+    mm.log_likelihood(model, x, 20)
+    whole = mm.log_likelihood(model, x[order], 300)
+    assert mean.value == pytest.approx(float(whole.values.mean()), abs=1e-12)
+    assert mean.subset_error == 0
+    assert mean.standard_error == pytest.approx(whole.mean().standard_error)
+    assert mean.flagged == float(whole.flagged.double().mean())
+
+
+def test_the_mean_from_a_subset_scatters_about_that_of_all_data_as_its_error_says():
+    case = narrow(1.5)
+    model, x = joint(case), draws(case.data, 100)
+    target = float(mm.log_likelihood(model, x, 10_000).values.mean())
+    means = [mm.mean_log_likelihood(model, x, 500, subset=25, few_samples=5) for _ in range(150)]
+    scores = torch.tensor([(mean.value - target) / mean.subset_error for mean in means])
+    within_standard_errors(scores.double(), 0.0)
+    # Errors from 25 gains are themselves known to 15 %, and the scatter of 150 scores to 6 %.
+    assert 0.75 < float(scores.std()) < 1.3
+    # What is corrected for is larger than the errors of what it is corrected to.
+    few = mm.log_likelihood(model, x.repeat(100, 1), 5)
+    assert target - float(few.mean()) > 5 * float(few.values.std()) / 100
+
+
+def test_the_error_of_the_mean_from_a_subset_is_that_of_the_mean_over_other_data_too():
+    case = narrow(1.5)
+    model, truth = joint(case), -float(entropy(case.data))
+    scores = []
+    for _ in range(150):
+        x = draws(case.data, 60)
+        mean = mm.mean_log_likelihood(model, x, 500, subset=20, few_samples=5)
+        scores.append((mean.value - truth) / mean.standard_error)
+    scores = torch.tensor(scores, dtype=torch.float64)
+    within_standard_errors(scores, 0.0)
+    assert 0.75 < float(scores.std()) < 1.35
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"few_samples": 0}, r"few_samples must be in \[1, 100\), num_samples, got 0"),
+        ({"few_samples": 100}, r"few_samples must be in \[1, 100\), num_samples, got 100"),
+        ({"subset": 1}, "subset must be 2 or more of the 9 data, got 1"),
+    ],
+)
+def test_a_subset_that_makes_no_sense_is_refused(options, message):
+    case = LinearGaussian.random(2, 1, seed=7)
+    with pytest.raises(ValueError, match=message):
+        mm.mean_log_likelihood(joint(case), draws(case.data, 9), 100, **options)
