@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from mimachine.distributions import draw as draw
     from mimachine.ensemble import Ensemble as Ensemble
     from mimachine.estimates import Estimate as Estimate
-    from mimachine.evaluation import Metric as Metric
-    from mimachine.evaluation import Report as Report
     from mimachine.evaluation import evaluate as evaluate
     from mimachine.experiment import Experiment as Experiment
     from mimachine.fitting import History as History
@@ -56,6 +54,8 @@ if TYPE_CHECKING:
     from mimachine.likelihood import MeanLogLikelihood as MeanLogLikelihood
     from mimachine.likelihood import log_likelihood as log_likelihood
     from mimachine.likelihood import mean_log_likelihood as mean_log_likelihood
+    from mimachine.metrics import Metric as Metric
+    from mimachine.metrics import Report as Report
     from mimachine.networks import MLP as MLP
     from mimachine.objectives import A_MIM as A_MIM
     from mimachine.objectives import A_MIM_ONE_SAMPLE as A_MIM_ONE_SAMPLE
@@ -100,6 +100,8 @@ if TYPE_CHECKING:
     from mimachine.sources import TensorSource as TensorSource
     from mimachine.sources import Versions as Versions
     from mimachine.state import Epoch as Epoch
+    from mimachine.tabular import latex_table as latex_table
+    from mimachine.tabular import markdown_table as markdown_table
     from mimachine.training import Annealing as Annealing
     from mimachine.training import Noam as Noam
     from mimachine.training import Training as Training
@@ -221,12 +223,16 @@ _MODULES = {
         "quadrature_log_likelihood",
     ),
     "datasets": ("Dataset",),
-    "evaluation": (
+    "metrics": (
         "Metric",
         "Report",
-        "evaluate",
     ),
+    "evaluation": ("evaluate",),
     "experiment": ("Experiment",),
+    "tabular": (
+        "latex_table",
+        "markdown_table",
+    ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_HOME)

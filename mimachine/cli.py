@@ -28,14 +28,15 @@ from mimachine.options import (
     Reproduce,
     Resume,
     Sample,
+    Table,
     Train,
 )
 from mimachine.training import Training
 from mimachine.wording import quoted, unknown
 
 if TYPE_CHECKING:
-    from mimachine.evaluation import Report as EvaluationReport
     from mimachine.fitting import History
+    from mimachine.metrics import Report as EvaluationReport
     from mimachine.results import Columns
     from mimachine.userdata import Encodable
     from mimachine.workflow import Trained
@@ -52,6 +53,7 @@ Train auto-encoders whose codes keep what the data say, and measure them.
   inspect RUN        what a run holds, at once
   evaluate RUN       measure a trained model again, with more samples
   report RUN         one HTML file with pictures, numbers and settings
+  table RUN ...      numbers of runs as Markdown or LaTeX
   embed RUN          codes of the data
   reconstruct RUN    data, encoded and decoded again
   sample RUN         new data from the model
@@ -419,11 +421,20 @@ def _evaluate(arguments: list[str]) -> None:
     from mimachine import workflow
 
     trained = workflow.open_run(command.run)
-    report = workflow.measure(trained, command.num_samples)
+    report = workflow.measure(trained, command.num_samples, command.seconds)
     if command.json:
         _print_json(trained.run.read_json("report.json"))
     else:
         _print_reports({trained.experiment.objective: report})
+
+
+def _table(arguments: list[str]) -> None:
+    command = _parse(Table, arguments)
+    from mimachine.outcomes import read_reports
+    from mimachine.tabular import latex_table, markdown_table
+
+    write = latex_table if command.format == "latex" else markdown_table
+    print(write(read_reports(command.runs), command.metrics))
 
 
 def _embed(arguments: list[str]) -> None:
@@ -552,6 +563,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "reconstruct": _reconstruct,
     "sample": _sample,
     "report": _report,
+    "table": _table,
     "reproduce": _reproduce,
     "data": _data,
 }

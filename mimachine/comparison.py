@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine import figures, workflow
-from mimachine.evaluation import Metric, Report
 from mimachine.experiment import Experiment
+from mimachine.metrics import Metric, Report
 from mimachine.runs import write_json
 from mimachine.workflow import Trained
 

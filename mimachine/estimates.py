@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["Estimate"]
+__all__ = ["CorrectedMean", "Estimate"]
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,37 @@ class Estimate:
         if self.standard_error > 0:
             digits = max(0, 1 - math.floor(math.log10(self.standard_error)))
         return f"{self.value:.{digits}f} ± {self.standard_error:.{digits}f}"
+
+
+@dataclass(frozen=True)
+class CorrectedMean(Estimate):
+    r"""Mean of N numbers that are known of a random subset alone, by rough ones known of all.
+
+    .. math:: \frac1N \sum_i r_i + \frac1n \sum_{i \in \text{subset}} (e_i - r_i)
+
+    It is unbiased for the mean of all e, and that itself if the subset is all data.
+
+    Attributes:
+        value: The mean.
+        standard_error: That of the mean over all data there could be.
+        subset_error: What of it comes from the subset: the standard error about the mean of all
+            N numbers e. 0 if the subset is all data.
+
+    References:
+        The difference estimator of survey sampling (Cochran, 1977, Sampling Techniques, ch. 7).
+    """
+
+    subset_error: float
+
+    @classmethod
+    def of(cls, rough: Tensor, chosen: Tensor, exact: Tensor) -> CorrectedMean:
+        """From all rough numbers r (N,), and indices and numbers e of the subset, each (n,)."""
+        rough, exact = rough.double(), exact.double()
+        gain = exact - rough[chosen]
+        # What the mean over all data would still have of the scatter of the subset's gain.
+        of_subset = (1 / len(chosen) - 1 / len(rough)) * float(gain.var())
+        return cls(
+            float(rough.mean() + gain.mean()),
+            math.sqrt(float(exact.var()) / len(rough) + of_subset),
+            math.sqrt(of_subset),
+        )

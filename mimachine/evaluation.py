@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+import time
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mimachine.conditionals import DiscretizedLogistic, Gaussian
 from mimachine.datasets import Dataset
-from mimachine.estimates import Estimate
+from mimachine.distributions import is_discrete
+from mimachine.estimates import CorrectedMean, Estimate
 from mimachine.information import mutual_information
 from mimachine.joint import Joint
-from mimachine.likelihood import evaluating, log_likelihood
+from mimachine.likelihood import (
+    FEWEST_EFFECTIVE,
+    evaluating,
+    log_likelihood,
+    mean_log_likelihood,
+)
 from mimachine.memory import rows_at_once
+from mimachine.metrics import ADVICE, Metric, Report
+from mimachine.quadrature import quadrature_log_likelihood
 from mimachine.randomness import derived_seed, forked
 from mimachine.representation import (
     Codes,
@@ -37,104 +46,22 @@ _MOST_KSG_DATA, _CHEAP_KSG_DIMENSIONS = 10_000, 40
 _TRUSTED_KSG_DIMENSIONS = 20
 # More training codes change an accuracy little, and cost as much as the training.
 _MOST_NEIGHBOURS = 50_000
-
-ADVICE = {
-    "healthy": "The codes depend on the data and have a width of their own.",
-    "partly collapsed": (
-        "Most latent dimensions say nothing of the data. Try the objective mim, or fewer latents."
-    ),
-    "collapsed": (
-        "The codes say nothing of the data. Try the objective mim, a longer warm-up, or a weaker "
-        "decoder."
-    ),
-    "deterministic": (
-        "The codes are nearly points: they keep what the data say, but the encoder is no posterior "
-        "to speak of. For better samples and likelihood try a learned prior (on the command line "
-        "--model.prior learned-normal or vampprior)."
-    ),
-}
+# Shares of the time for many samples of some data, and for few samples of all.
+_MANY_SHARE, _FEW_SHARE = 0.6, 0.3
+_MOST_FEW, _FEWEST_DATA = 50, 20
+# Data of which few latents are integrated over, where importance sampling fails.
+_INTEGRATED = 200
+_FLAGGED_SHARE = 0.05
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One measured number.
-
-    Attributes:
-        name: What it is called.
-        value: The number.
-        unit: Its unit; "" for a plain number.
-        definition: How it is defined, in a sentence.
-        latent: Whether it uses the mean of q(z|x) or a sample of it.
-        standard_error: Its error where one is known, in the same unit.
-        notes: What a reader has to know to trust it or not.
-    """
-
-    name: str
-    value: float
-    unit: str
-    definition: str
-    latent: Literal["mean", "sample"]
-    standard_error: float | None = None
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        error = math.nan if self.standard_error is None else self.standard_error
-        return str(Estimate(self.value, error))
-
-
-@dataclass(frozen=True)
-class Report:
-    """All metrics of one model, and the verdict on its codes.
-
-    Attributes:
-        metrics: The metrics; `report["name"]` finds one.
-        verdict: "healthy", "partly collapsed", "collapsed" or "deterministic".
-        advice: What the verdict means, in plain words.
-    """
-
-    metrics: tuple[Metric, ...]
-    verdict: str
-    advice: str
-
-    def __getitem__(self, name: str) -> Metric:
-        for metric in self.metrics:
-            if metric.name == name:
-                return metric
-        raise KeyError(f"no metric {name!r}; there are {[m.name for m in self.metrics]}")
-
-    def has(self, name: str) -> bool:
-        """Whether a metric was measured."""
-        return any(metric.name == name for metric in self.metrics)
-
-    @property
-    def values(self) -> dict[str, float]:
-        """The value of each metric by its name."""
-        return {metric.name: metric.value for metric in self.metrics}
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as JSON values; a metric that is infinite or not a number becomes null."""
-        value = dataclasses.asdict(self)
-        for metric in value["metrics"]:
-            metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
-        return value
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Report:
-        """A report read back; null becomes NaN."""
-        metrics = tuple(
-            Metric(
-                **{
-                    **metric,
-                    "value": math.nan if metric["value"] is None else metric["value"],
-                    "notes": tuple(metric["notes"]),
-                }
-            )
-            for metric in value["metrics"]
-        )
-        return cls(metrics, value["verdict"], value["advice"])
-
-
-def evaluate(model: Joint, data: Dataset, *, num_samples: int = 1000, seed: int = 0) -> Report:
+def evaluate(
+    model: Joint,
+    data: Dataset,
+    *,
+    num_samples: int = 1000,
+    seed: int = 0,
+    seconds: float = 600.0,
+) -> Report:
     """Measure a model on the test split.
 
     Args:
@@ -142,27 +69,47 @@ def evaluate(model: Joint, data: Dataset, *, num_samples: int = 1000, seed: int 
         data: The data; its training split serves the k-nearest-neighbour classifier alone.
         num_samples: Importance samples for the likelihood of each datum.
         seed: Seed of the noise; the global generator is left as found.
+        seconds: Time that it may take. All but the likelihood takes what it takes, a minute at
+            most for data of usual sizes. Where the likelihood of all data would take longer than
+            what is left, some have so many samples and the others few (`mean_log_likelihood`), and
+            a note says so. Within the time the numbers depend on the seed alone.
+
+    Raises:
+        ValueError: If `seconds` is not positive, or `num_samples` is not.
     """
+    if not seconds > 0:
+        raise ValueError(f"seconds must be positive, got {seconds}")
+    end = time.monotonic() + seconds
     device = next(model.parameters()).device
     test = data.test.to(device)
-    with forked(derived_seed(seed, "evaluation"), device), evaluating(model), torch.no_grad():
-        test_codes = codes(model, test)
-        metrics = _likelihood(model, test, num_samples, data.log_volume)
-        metrics.append(_rate(model, test))
+
+    def noise(purpose: str) -> AbstractContextManager[None]:
+        """Noise of its own for each measurement, so that none moves the numbers of another."""
+        return forked(derived_seed(seed, "evaluation", purpose), device)
+
+    with evaluating(model), torch.no_grad():
+        with noise("codes"):
+            test_codes = codes(model, test)
+        with noise("reconstruction"):
+            kept = _reconstruction(model, test, test_codes, data.unit)
         if len(test) >= 4:
-            metrics.append(_information(test, test_codes))
-        metrics += _reconstruction(model, test, test_codes, data.unit)
+            kept.insert(0, _information(test, test_codes))
         if data.train_labels is not None and data.test_labels is not None:
             labels = (data.train_labels[:_MOST_NEIGHBOURS], data.test_labels)
             # To tell one class from no other says nothing.
             if len(labels[0].unique()) > 1:
-                train = data.train[:_MOST_NEIGHBOURS].to(device)
-                metrics += _neighbours(codes(model, train), test_codes, *labels)
+                with noise("training codes"):
+                    train_codes = codes(model, data.train[:_MOST_NEIGHBOURS].to(device))
+                kept += _neighbours(train_codes, test_codes, *labels)
         floor = model.encoder.floor if isinstance(model.encoder, Gaussian) else 0.0
         health = diagnose_codes(test_codes.mean, test_codes.std, floor)
-        metrics += _latents(health)
-        metrics += _at_floor(model, test, test_codes)
-    return Report(tuple(metrics), health.verdict, ADVICE[health.verdict])
+        shape = [*_latents(health), *_at_floor(model, test, test_codes)]
+        with noise("rate"):
+            rate = _rate(model, test)
+        with noise("likelihood"):
+            explained = _likelihood(model, test, num_samples, end)
+        metrics = [*(_in_units(metric, data.log_volume) for metric in explained), rate]
+    return Report((*metrics, *kept, *shape), health.verdict, ADVICE[health.verdict])
 
 
 def _metric(
@@ -177,39 +124,119 @@ def _metric(
     return Metric(name, estimate.value, unit, definition, latent, error, notes)
 
 
-def _likelihood(model: Joint, x: Tensor, num_samples: int, log_volume: float) -> list[Metric]:
-    """Likelihood and ELBO, of the data in their own units."""
+def _in_units(metric: Metric, log_volume: float) -> Metric:
+    """A number of nats of the data as the model sees them, in nats of the data in their units."""
+    return replace(metric, value=metric.value + log_volume)
+
+
+def _likelihood(model: Joint, x: Tensor, num_samples: int, end: float) -> list[Metric]:
+    """Likelihood and ELBO, and by quadrature where importance sampling fails and that can be."""
+    each, left = _seconds_for_one(model, x, num_samples), end - time.monotonic()
+    if len(x) * each > left and num_samples > 1:
+        return _likelihood_of_some(model, x, num_samples, left / each)
     result = log_likelihood(model, x, num_samples)
-    effective = result.effective_sample_sizes
-    flagged = float(result.flagged.double().mean())
-    notes = [
+    effective, flagged = result.effective_sample_sizes, float(result.flagged.double().mean())
+    note = (
         f"median effective sample size {float(effective.median()):.3g} of {num_samples}, "
         f"median Pareto-k {float(result.pareto_k.median()):.2f}"
+    )
+    metrics = [
+        _negative_log_likelihood(result.mean(), flagged, num_samples, (note,)),
+        _negative_elbo(result.evidence_lower_bounds, "from the same samples"),
     ]
-    if flagged > 0.05:
-        notes.append(
+    # So few samples that no estimate could be trusted are a choice, and not for want of a better.
+    if metrics[0].flagged and num_samples >= FEWEST_EFFECTIVE and _can_be_integrated(model):
+        metrics.append(_by_quadrature(model, x, result.values))
+    return metrics
+
+
+def _seconds_for_one(model: Joint, x: Tensor, num_samples: int) -> float:
+    """Time that the likelihood of a datum takes; nothing is taken of the noise."""
+    taken = []
+    with forked(0, x.device):
+        for _ in range(2):
+            start = time.monotonic()
+            float(log_likelihood(model, x[:1], num_samples).values)
+            taken.append(time.monotonic() - start)
+    return min(taken)
+
+
+def _likelihood_of_some(
+    model: Joint, x: Tensor, num_samples: int, affordable: float
+) -> list[Metric]:
+    """The same from many samples of as many data as there is time for, and few of the others."""
+    subset = max(_FEWEST_DATA, int(_MANY_SHARE * affordable))
+    few = int(_FEW_SHARE * affordable * num_samples / len(x))
+    few = max(1, min(few, _MOST_FEW, num_samples - 1))
+    mean = mean_log_likelihood(model, x, num_samples, subset=subset, few_samples=few)
+    note = (
+        f"in the time given, {num_samples} samples for {mean.subset:,} of {len(x):,} data and "
+        f"{few} for the others, from which comes an error of {mean.subset_error:.2g}"
+    )
+    single = log_likelihood(model, x, 1)
+    return [
+        _negative_log_likelihood(mean, mean.flagged, num_samples, (note,)),
+        _negative_elbo(single.evidence_lower_bounds, "one sample of each datum"),
+    ]
+
+
+def _negative_log_likelihood(
+    mean: Estimate, flagged: float, num_samples: int, notes: tuple[str, ...]
+) -> Metric:
+    doubtful = flagged > _FLAGGED_SHARE
+    if doubtful:
+        note = (
             f"{flagged:.0%} of the data flagged: their estimates may be off by over 0.1 nat, an "
             "upper bound that may be loose"
         )
-    return [
-        _metric(
-            "negative_log_likelihood",
-            Estimate.mean_of(log_volume - result.values),
-            "nats",
-            f"-log of the mean of {num_samples} importance weights p(x|z) p(z) / q(z|x), "
-            "z ~ q(z|x); an upper bound in expectation",
-            "sample",
-            notes=tuple(notes),
-        ),
-        _metric(
-            "negative_elbo",
-            Estimate.mean_of(log_volume - result.evidence_lower_bounds),
-            "nats",
-            "-E[log p(x|z) + log p(z) - log q(z|x)], z ~ q(z|x), from the same samples; what the "
-            "likelihood's estimate would be with one sample each",
-            "sample",
-        ),
-    ]
+        notes = (*notes, note)
+    metric = _metric(
+        "negative_log_likelihood",
+        Estimate(-mean.value, mean.standard_error),
+        "nats",
+        f"-log of the mean of {num_samples} importance weights p(x|z) p(z) / q(z|x), z ~ q(z|x); "
+        "an upper bound in expectation",
+        "sample",
+        notes=notes,
+    )
+    return replace(metric, flagged=doubtful)
+
+
+def _negative_elbo(bounds: Tensor, samples: str) -> Metric:
+    return _metric(
+        "negative_elbo",
+        Estimate.mean_of(-bounds),
+        "nats",
+        f"-E[log p(x|z) + log p(z) - log q(z|x)], z ~ q(z|x), {samples}; what the likelihood's "
+        "estimate would be with one sample each",
+        "sample",
+    )
+
+
+def _can_be_integrated(model: Joint) -> bool:
+    prior = model.prior()
+    return prior.event_shape.numel() <= 2 and not is_discrete(prior)
+
+
+def _by_quadrature(model: Joint, x: Tensor, sampled: Tensor) -> Metric:
+    """Likelihood by quadrature of some data, and for the others what that adds to `sampled`."""
+    chosen = torch.randperm(len(x))[:_INTEGRATED].to(x.device)
+    integral = quadrature_log_likelihood(model, x[chosen])
+    mean = CorrectedMean.of(sampled, chosen, integral.values)
+    flagged = float(integral.flagged.double().mean())
+    notes = [f"{len(chosen)} of {len(x):,} data integrated over"]
+    if flagged > _FLAGGED_SHARE:
+        notes.append(f"{flagged:.0%} of the integrals did not reach {integral.tolerance:g} nats")
+    metric = _metric(
+        "negative_log_likelihood_quadrature",
+        Estimate(-mean.value, mean.standard_error),
+        "nats",
+        "-log of the integral of p(x|z) p(z) over z by adaptive quadrature, which does not depend "
+        "on the encoder",
+        "mean",
+        tuple(notes),
+    )
+    return replace(metric, flagged=flagged > _FLAGGED_SHARE)
 
 
 def _rate(model: Joint, x: Tensor) -> Metric:
@@ -252,6 +279,7 @@ def _information(x: Tensor, encoded: Codes) -> Metric:
         "sample",
         error,
         tuple(notes),
+        estimate.saturated or dimensions > _TRUSTED_KSG_DIMENSIONS,
     )
 
 

@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from mimachine.conditionals import Conditional
 from mimachine.distributions import draw
-from mimachine.estimates import Estimate
+from mimachine.estimates import CorrectedMean, Estimate
 from mimachine.joint import Joint, checked
 from mimachine.memory import rows_at_once
 from mimachine.pareto import pareto_k, tail_size
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 __all__ = [
+    "FEWEST_EFFECTIVE",
     "LogLikelihood",
     "MeanLogLikelihood",
     "evaluating",
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 # 400 effective samples leave an error of 0.05 nat, and with it of 0.1 nat in one of 20 estimates.
-_FEWEST_EFFECTIVE = 400
+FEWEST_EFFECTIVE = 400
 # Values of x that are decoded at once. A processor is fastest where they stay in its cache
 # (`benchmarks/likelihood_speed.py --chunks`), a GPU where they are many.
 _VALUES, _VALUES_ON_GPU = 1 << 19, 1 << 24
@@ -77,7 +78,7 @@ class LogLikelihood:
         error = (1 + self.pareto_k.clamp_min(-1)) / math.sqrt(tail_size(self.num_samples))
         # An estimate is trusted for a reason, so numbers that are none flag it.
         light = self.pareto_k + error < 0.5
-        return ~(light & (self.effective_sample_sizes >= _FEWEST_EFFECTIVE * (1 - 1e-9)))
+        return ~(light & (self.effective_sample_sizes >= FEWEST_EFFECTIVE * (1 - 1e-9)))
 
     def mean(self) -> Estimate:
         """Mean over the data in nats; its error is that of the data's and the samples' scatter."""
@@ -209,12 +210,12 @@ def _gathered(fabric: Fabric, own: LogLikelihood, count: int) -> LogLikelihood:
 
 
 @dataclass(frozen=True)
-class MeanLogLikelihood(Estimate):
-    """Mean of log p(x) over data, most samples of which were taken for some of them alone.
+class MeanLogLikelihood(CorrectedMean):
+    """Mean of log p(x) over N data, in nats, most samples of which were taken for some alone.
 
     Attributes:
-        value: The mean over all N data of their estimates from few samples, and the mean over a
-            random subset of what many samples add to those, in nats.
+        value: The mean over all data of their estimates from few samples, and the mean over a
+            random subset of what many samples add to those.
         standard_error: That of the mean over all data there could be.
         subset_error: What of it comes from the subset: the standard error of the mean that many
             samples for each of these N data would give. 0 if the subset is all data.
@@ -225,7 +226,6 @@ class MeanLogLikelihood(Estimate):
         flagged: Share of the subset whose estimates are not to be trusted.
     """
 
-    subset_error: float
     few_samples: int
     num_samples: int
     num_data: int
@@ -296,14 +296,11 @@ def mean_log_likelihood(
     chosen = torch.randperm(len(x))[:subset].to(x.device)
     few = estimates(x, few_samples).values
     many = estimates(x[chosen], num_samples)
-    gain = many.values - few[chosen.to(few.device)]
-    # What the mean over all data would still have of the scatter of the subset's gain.
-    share = 1 / len(chosen) - 1 / len(x)
-    of_subset = share * float(gain.var())
+    mean = CorrectedMean.of(few, chosen.to(few.device), many.values)
     return MeanLogLikelihood(
-        value=float(few.mean() + gain.mean()),
-        standard_error=math.sqrt(float(many.values.var()) / len(x) + of_subset),
-        subset_error=math.sqrt(of_subset),
+        mean.value,
+        mean.standard_error,
+        mean.subset_error,
         few_samples=few_samples,
         num_samples=num_samples,
         num_data=len(x),

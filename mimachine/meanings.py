@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from mimachine.evaluation import Metric
+from mimachine.metrics import Metric
 
 __all__ = ["MEANINGS", "Meaning", "listed", "meaning"]
 
@@ -44,6 +44,13 @@ MEANINGS = {
         "lower",
         "The same, judged from one code for each datum: what a VAE minimises. The gap to the line "
         "above shows how far the encoder is from the true posterior.",
+    ),
+    "negative_log_likelihood_quadrature": Meaning(
+        _LIKELIHOOD,
+        "Negative log-likelihood by quadrature",
+        "lower",
+        "The likelihood itself, where the estimate above is only an upper bound because the "
+        "encoder is narrower than the posterior.",
     ),
     "rate": Meaning(
         _LIKELIHOOD,

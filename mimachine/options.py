@@ -22,6 +22,7 @@ __all__ = [
     "Reproduce",
     "Resume",
     "Sample",
+    "Table",
     "Train",
 ]
 
@@ -192,12 +193,30 @@ class Evaluate:
     Attributes:
         run: Run directory.
         num_samples: Importance samples for the likelihood of each test datum.
+        seconds: Time that it may take. Where the likelihood of all test data would take longer,
+            some have so many samples and the others few; its error and a note say so.
         json: Print the report as JSON.
     """
 
     run: RunPath
     num_samples: int = 5000
+    seconds: float = 600.0
     json: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Print numbers of measured runs as rows for a text, a column for each run.
+
+    Attributes:
+        runs: Run directories, and directories that compare made.
+        format: Markdown, or LaTeX with the rules of its package booktabs.
+        metrics: Names of metrics, as report.json has them; by default all.
+    """
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    format: Literal["markdown", "latex"] = "markdown"
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

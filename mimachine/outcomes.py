@@ -14,11 +14,18 @@ from torch import Tensor
 
 from mimachine import workflow
 from mimachine.columns import Explained, explained
-from mimachine.evaluation import Report
+from mimachine.metrics import Report
 from mimachine.runs import Run
 from mimachine.workflow import Trained
 
-__all__ = ["FILES", "Outcome", "kept_epoch", "open_compared", "open_outcome"]
+__all__ = [
+    "FILES",
+    "Outcome",
+    "kept_epoch",
+    "open_compared",
+    "open_outcome",
+    "read_reports",
+]
 
 FILES = ("experiment.json", "metrics.jsonl", "model.safetensors", "report.json")
 
@@ -81,6 +88,38 @@ def open_outcome(path: Path, name: str = "") -> Outcome:
     report = _read(measured, run.path / "report.json")
     trained = workflow.open_run(path)
     return Outcome(name or trained.experiment.objective, trained, report, records, measured)
+
+
+def read_reports(paths: Sequence[Path]) -> dict[str, Report]:
+    """What was measured of runs and of comparisons, without opening models and data.
+
+    Args:
+        paths: Directories of runs that were measured, and of comparisons.
+
+    Returns:
+        The reports by the objectives' names; by those of the directories where two are the same.
+
+    Raises:
+        FileNotFoundError: If a directory has no numbers.
+        ValueError: If a file is damaged.
+    """
+    found: list[tuple[str, str, Report]] = []
+    for path in paths:
+        run = Run(path)
+        if (path / "comparison.json").is_file():
+            file, saved = path / "comparison.json", run.read_json("comparison.json")
+            each = saved.get("reports", {}) if isinstance(saved, dict) else {}
+            found += [(name, f"{path}/{name}", _read(value, file)) for name, value in each.items()]
+            continue
+        if not (path / "report.json").is_file():
+            raise FileNotFoundError(
+                f"{path} has no report.json: a table needs runs that were measured, or comparisons"
+            )
+        objective = run.read_json("experiment.json").get("objective", str(path))
+        report = _read(run.read_json("report.json"), path / "report.json")
+        found.append((objective, str(path), report))
+    names = [name for name, _, _ in found]
+    return {path if names.count(name) > 1 else name: report for name, path, report in found}
 
 
 def _read(value: Any, file: Path) -> Report:

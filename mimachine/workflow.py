@@ -16,11 +16,12 @@ from torch import Tensor, nn
 import mimachine
 from mimachine import catalogue, conditionals, experiment, priors, userdata
 from mimachine.datasets import Dataset
-from mimachine.evaluation import Report, evaluate
+from mimachine.evaluation import evaluate
 from mimachine.experiment import Experiment, Model
 from mimachine.fitting import History, fit
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
+from mimachine.metrics import Report
 from mimachine.networks import MLP
 from mimachine.objectives import OBJECTIVES, Loss, Objective
 from mimachine.randomness import derived_seed, forked
@@ -340,12 +341,22 @@ def _carry_out(
     return trained, history, report
 
 
-def measure(trained: Trained, num_samples: int) -> Report:
-    """Evaluate a run's model and write report.json."""
+def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Report:
+    """Evaluate a run's model and write report.json.
+
+    Args:
+        trained: The run.
+        num_samples: Importance samples for the likelihood of each datum.
+        seconds: Time that it may take, as for `evaluate`.
+    """
     if not os.access(trained.run.path, os.W_OK):
         raise PermissionError(f"{trained.run.path} must be writable for report.json")
     report = evaluate(
-        trained.model, trained.data, num_samples=num_samples, seed=trained.experiment.training.seed
+        trained.model,
+        trained.data,
+        num_samples=num_samples,
+        seed=trained.experiment.training.seed,
+        seconds=seconds,
     )
     versions = {
         "mimachine": mimachine.__version__,

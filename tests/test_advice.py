@@ -7,8 +7,8 @@ import torch
 from mimachine.advice import tips
 from mimachine.columns import Explained
 from mimachine.datasets import Dataset
-from mimachine.evaluation import Metric, Report
 from mimachine.experiment import Data, Experiment, Model
+from mimachine.metrics import Metric, Report
 from mimachine.outcomes import Outcome
 from mimachine.runs import Run
 from mimachine.training import Training

@@ -136,6 +136,27 @@ def test_a_report_is_written_for_a_run(trained, capsys):
     assert "negative_log_likelihood" in Path("run/report.html").read_text(encoding="utf-8")
 
 
+def test_numbers_of_runs_are_printed_as_rows_for_a_text(here, trained, capsys):
+    small = ["--model.latent", 3, "--no-report", "--objectives", "mim", "vae"]
+    assert run("compare", "digits", *QUICK, *small, "--out", "both") == 0
+    capsys.readouterr()
+    assert run("table", "both", "run", "--metrics", "rate", "active_units") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| | mim | vae | a-mim |"
+    assert [line.split(" | ")[0] for line in lines[2:4]] == [
+        "| Rate, nats",
+        "| Active latents, of 3",
+    ]
+    # Two runs of one objective go by their places.
+    assert run("table", "both", "both/mim", "--format", "latex", "--metrics", "rate") == 0
+    assert r" & both/mim & vae & both/mim" not in (out := capsys.readouterr().out)
+    assert out.startswith(r"\begin{tabular}{lrr}")
+    assert run("table", "both", "--metrics", "rats") == 2
+    assert "did you mean 'rate'" in capsys.readouterr().err
+    assert run("table", ".") == 2
+    assert "needs runs that were measured" in capsys.readouterr().err
+
+
 def test_help_and_catalogue_name_the_same_data(capsys, monkeypatch, tmp_path):
     from mimachine.catalogue import DATASETS
     from mimachine.experiment import NAMES

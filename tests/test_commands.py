@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mimachine import cli, commands
-from mimachine.evaluation import Report
 from mimachine.experiment import Data, File, Model, default, published
+from mimachine.metrics import Report
 from mimachine.options import Train
 from mimachine.outcomes import Outcome
 from mimachine.runs import Run

@@ -8,7 +8,7 @@ from oracles import LinearGaussian
 
 import mimachine as mm
 from mimachine.estimates import Estimate
-from mimachine.evaluation import ADVICE
+from mimachine.metrics import ADVICE
 
 
 @pytest.fixture
@@ -75,8 +75,49 @@ def test_a_report_says_where_its_likelihood_is_not_to_be_trusted(judged):
     assert len(exact.notes) == 1
     encoder, _, _, _, _ = replace(case, s_q=case.s_q / 10).modules()
     model.encoder = encoder
-    narrow = mm.evaluate(model, data, num_samples=500)["negative_log_likelihood"]
+    few = mm.Dataset("few", data.train, data.val, data.test[:50])
+    narrow = mm.evaluate(model, few, num_samples=500)["negative_log_likelihood"]
     assert "100% of the data flagged" in narrow.notes[1]
+
+
+def test_a_number_that_is_not_to_be_trusted_is_flagged(judged):
+    case, model, data = judged
+    exact = mm.evaluate(model, data, num_samples=500)
+    assert not any(exact[name].flagged for name in ("negative_log_likelihood", "rate"))
+    model.encoder = replace(case, s_q=case.s_q / 10).modules()[0]
+    few = mm.Dataset("few", data.train, data.val, data.test[:50])
+    assert mm.evaluate(model, few, num_samples=500)["negative_log_likelihood"].flagged
+
+
+def test_where_the_encoder_is_too_narrow_two_latents_are_integrated_over(judged):
+    case, model, data = judged
+    assert not mm.evaluate(model, data, num_samples=500).has("negative_log_likelihood_quadrature")
+    model.encoder = replace(case, s_q=case.s_q / 10).modules()[0]
+    some = mm.Dataset("some", data.train, data.val, data.test[:500])
+    report = mm.evaluate(model, some, num_samples=500)
+    integral = report["negative_log_likelihood_quadrature"]
+    exact = Estimate.mean_of(-case.marginal().log_prob(data.test[:500]))
+    # Both are means over the same data; the integrals of 200 of them are exact to 0.01 nat.
+    assert abs(integral.value - exact.value) < 3 * integral.standard_error
+    assert integral.standard_error == pytest.approx(exact.standard_error, rel=0.5)
+    assert report["negative_log_likelihood"].value > exact.value + 1
+    assert not integral.flagged
+
+
+def test_without_time_the_likelihood_is_that_of_few_samples_corrected_by_some_data(judged):
+    case, model, data = judged
+    model.encoder = replace(case, s_q=1.3 * case.s_q).modules()[0]
+    report = mm.evaluate(model, data, num_samples=5000, seconds=1e-3)
+    metric = report["negative_log_likelihood"]
+    assert "5000 samples for 20 of 3,000 data and 1 for the others" in metric.notes[0]
+    entropy = 0.5 * (case.data.covariance.logdet() + 3 * (1 + math.log(2 * math.pi)))
+    within(metric, entropy)
+    within(report["negative_elbo"], replace(case, s_q=1.3 * case.s_q).vae_loss())
+    assert (
+        metric.standard_error > mm.evaluate(model, data)["negative_log_likelihood"].standard_error
+    )
+    with pytest.raises(ValueError, match="seconds must be positive, got 0"):
+        mm.evaluate(model, data, seconds=0)
 
 
 def test_a_report_survives_json(judged):

@@ -30,8 +30,8 @@ from mimachine import (
     workflow,
 )
 from mimachine.columns import Explained
-from mimachine.evaluation import Report
 from mimachine.experiment import Data, File, default
+from mimachine.metrics import Report
 from mimachine.outcomes import open_outcome
 from mimachine.report import write_comparison, write_report
 from mimachine.rows import Rows

@@ -1,0 +1,109 @@
+"""Metrics: measured numbers that say what they are, and the report that they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mimachine.estimates import Estimate
+
+__all__ = ["ADVICE", "Metric", "Report"]
+
+ADVICE = {
+    "healthy": "The codes depend on the data and have a width of their own.",
+    "partly collapsed": (
+        "Most latent dimensions say nothing of the data. Try the objective mim, or fewer latents."
+    ),
+    "collapsed": (
+        "The codes say nothing of the data. Try the objective mim, a longer warm-up, or a weaker "
+        "decoder."
+    ),
+    "deterministic": (
+        "The codes are nearly points: they keep what the data say, but the encoder is no posterior "
+        "to speak of. For better samples and likelihood try a learned prior (on the command line "
+        "--model.prior learned-normal or vampprior)."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured number.
+
+    Attributes:
+        name: What it is called.
+        value: The number.
+        unit: Its unit; "" for a plain number.
+        definition: How it is defined, in a sentence.
+        latent: Whether it uses the mean of q(z|x) or a sample of it.
+        standard_error: Its error where one is known, in the same unit.
+        notes: What a reader has to know to trust it or not.
+        flagged: Whether it is not to be trusted as a number; the notes say why.
+    """
+
+    name: str
+    value: float
+    unit: str
+    definition: str
+    latent: Literal["mean", "sample"]
+    standard_error: float | None = None
+    notes: tuple[str, ...] = ()
+    flagged: bool = False
+
+    def __str__(self) -> str:
+        error = math.nan if self.standard_error is None else self.standard_error
+        return str(Estimate(self.value, error))
+
+
+@dataclass(frozen=True)
+class Report:
+    """All metrics of one model, and the verdict on its codes.
+
+    Attributes:
+        metrics: The metrics; `report["name"]` finds one.
+        verdict: "healthy", "partly collapsed", "collapsed" or "deterministic".
+        advice: What the verdict means, in plain words.
+    """
+
+    metrics: tuple[Metric, ...]
+    verdict: str
+    advice: str
+
+    def __getitem__(self, name: str) -> Metric:
+        for metric in self.metrics:
+            if metric.name == name:
+                return metric
+        raise KeyError(f"no metric {name!r}; there are {[m.name for m in self.metrics]}")
+
+    def has(self, name: str) -> bool:
+        """Whether a metric was measured."""
+        return any(metric.name == name for metric in self.metrics)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The value of each metric by its name."""
+        return {metric.name: metric.value for metric in self.metrics}
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as JSON values; a metric that is infinite or not a number becomes null."""
+        value = dataclasses.asdict(self)
+        for metric in value["metrics"]:
+            metric["value"] = metric["value"] if math.isfinite(metric["value"]) else None
+        return value
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Report:
+        """A report read back; null becomes NaN."""
+        metrics = tuple(
+            Metric(
+                **{
+                    **metric,
+                    "value": math.nan if metric["value"] is None else metric["value"],
+                    "notes": tuple(metric["notes"]),
+                }
+            )
+            for metric in value["metrics"]
+        )
+        return cls(metrics, value["verdict"], value["advice"])

@@ -1,0 +1,129 @@
+"""Tables of reports for a text: Markdown or LaTeX, a column for each model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from mimachine.meanings import meaning
+from mimachine.metrics import Metric, Report
+from mimachine.wording import unknown
+
+__all__ = ["latex_table", "markdown_table"]
+
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def markdown_table(reports: Mapping[str, Report], metrics: Sequence[str] = ()) -> str:
+    """A Markdown table: a row for each metric, a column for each report.
+
+    Values are those that reports print, with their standard errors. What a report flags as not to
+    be trusted is marked with † and explained below the table.
+
+    Args:
+        reports: Reports by the name of their column.
+        metrics: Names of the metrics to show, in this order; by default all that any report has.
+
+    Raises:
+        ValueError: If there are no reports, or none has a metric of one of the names.
+
+    Example:
+        >>> nll = mm.Metric("negative_log_likelihood", 84.4, "nats", "...", "sample", 0.6)
+        >>> print(mm.markdown_table({"VAE": mm.Report((nll,), "healthy", "")}))
+        | | VAE |
+        |---|---:|
+        | Negative log-likelihood, nats | 84.40 ± 0.60 |
+    """
+    rows, notes = _rows(reports, metrics, _plain)
+    lines = [
+        f"| | {' | '.join(reports)} |",
+        "|---|" + "---:|" * len(reports),
+        *(f"| {row.title} | {' | '.join(row.cells)} |" for row in rows),
+    ]
+    return "\n".join(lines + [f"\n† {note}" for note in notes])
+
+
+def latex_table(reports: Mapping[str, Report], metrics: Sequence[str] = ()) -> str:
+    r"""The same as rows of a LaTeX `tabular`, with the rules of the package booktabs.
+
+    Args:
+        reports: As for `markdown_table`.
+        metrics: Likewise.
+
+    Raises:
+        ValueError: Likewise.
+
+    Example:
+        >>> nll = mm.Metric("negative_log_likelihood", 84.4, "nats", "...", "sample", 0.6)
+        >>> print(mm.latex_table({"VAE": mm.Report((nll,), "healthy", "")}))
+        \begin{tabular}{lr}
+        \toprule
+         & VAE \\
+        \midrule
+        Negative log-likelihood, nats & $84.40 \pm 0.60$ \\
+        \bottomrule
+        \end{tabular}
+    """
+    rows, notes = _rows(reports, metrics, _in_mathematics)
+    lines = [
+        rf"\begin{{tabular}}{{l{'r' * len(reports)}}}",
+        r"\toprule",
+        rf" & {' & '.join(map(_escaped, reports))} \\",
+        r"\midrule",
+        *(rf"{_escaped(row.title)} & {' & '.join(row.cells)} \\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\footnotesize $\dagger$ {_escaped(note)}" for note in notes),
+    ]
+    return "\n".join(lines)
+
+
+class _Row(NamedTuple):
+    title: str
+    cells: list[str]
+
+
+def _rows(
+    reports: Mapping[str, Report], names: Sequence[str], written: Callable[[Metric], str]
+) -> tuple[list[_Row], list[str]]:
+    """Rows of a table, and what is to be said of the numbers that are flagged."""
+    if not reports:
+        raise ValueError("reports must have one report or more, got none")
+    known = list(dict.fromkeys(m.name for report in reports.values() for m in report.metrics))
+    for name in names:
+        if name not in known:
+            raise ValueError(unknown("metric", name, known))
+    rows, notes = [], []
+    for name in names or known:
+        found = {column: r[name] for column, r in reports.items() if r.has(name)}
+        first = next(iter(found.values()))
+        title = ", ".join(filter(None, [meaning(first).title, first.unit]))
+        cells = [written(found[column]) if column in found else "" for column in reports]
+        rows.append(_Row(title, cells))
+        for column, metric in found.items():
+            if metric.flagged:
+                notes.append(f"{meaning(metric).title}, {column}: {'; '.join(metric.notes)}.")
+    return rows, notes
+
+
+def _plain(metric: Metric) -> str:
+    if not math.isfinite(metric.value):
+        return "not finite"
+    return f"{metric}{' †' if metric.flagged else ''}"
+
+
+def _in_mathematics(metric: Metric) -> str:
+    if not math.isfinite(metric.value):
+        return "not finite"
+    text = str(metric).replace("±", r"\pm") + (r"^\dagger" if metric.flagged else "")
+    return f"${text}$"
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
