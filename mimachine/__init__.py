@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mimachine.bounds import InformationBounds as InformationBounds
+    from mimachine.bounds import bounds_from_conditionals as bounds_from_conditionals
+    from mimachine.bounds import information_bounds as information_bounds
     from mimachine.conditionals import Bernoulli as Bernoulli
     from mimachine.conditionals import Categorical as Categorical
     from mimachine.conditionals import Conditional as Conditional
@@ -197,6 +200,11 @@ _MODULES = {
         "MeanLogLikelihood",
         "log_likelihood",
         "mean_log_likelihood",
+    ),
+    "bounds": (
+        "InformationBounds",
+        "bounds_from_conditionals",
+        "information_bounds",
     ),
     "decomposition": (
         "Decomposition",

@@ -43,6 +43,7 @@ ORDER = [
     "estimates",
     "pareto",
     "likelihood",
+    "bounds",
     "decomposition",
     "representation",
     "subspace",
