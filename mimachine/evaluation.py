@@ -11,9 +11,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mimachine.bounds import information_bounds
 from mimachine.conditionals import DiscretizedLogistic, Gaussian
 from mimachine.datasets import Dataset
-from mimachine.distributions import is_discrete
+from mimachine.distributions import DiagNormal, is_discrete
 from mimachine.estimates import CorrectedMean, Estimate
 from mimachine.information import mutual_information
 from mimachine.joint import Joint
@@ -44,6 +45,8 @@ _NEIGHBOURS = (1, 3, 5, 10)
 # more than 10,000 in 40: its bias leaves nothing there that more data would tell.
 _MOST_KSG_DATA, _CHEAP_KSG_DIMENSIONS = 10_000, 40
 _TRUSTED_KSG_DIMENSIONS = 20
+# Bounds of the information compare all pairs too, by a matrix product where codes are normal.
+_MOST_BOUND_DATA, _MOST_PAIRS, _FEWEST_QUERIES = 10_000, 1_000_000, 100
 # More training codes change an accuracy little, and cost as much as the training.
 _MOST_NEIGHBOURS = 50_000
 # Shares of the time for many samples of some data, and for few samples of all.
@@ -93,7 +96,8 @@ def evaluate(
         with noise("reconstruction"):
             kept = _reconstruction(model, test, test_codes, data.unit)
         if len(test) >= 4:
-            kept.insert(0, _information(test, test_codes))
+            with noise("information"):
+                kept = [_information(test, test_codes), *_bounds(model, test), *kept]
         if data.train_labels is not None and data.test_labels is not None:
             labels = (data.train_labels[:_MOST_NEIGHBOURS], data.test_labels)
             # To tell one class from no other says nothing.
@@ -281,6 +285,35 @@ def _information(x: Tensor, encoded: Codes) -> Metric:
         tuple(notes),
         estimate.saturated or dimensions > _TRUSTED_KSG_DIMENSIONS,
     )
+
+
+def _bounds(model: Joint, x: Tensor) -> list[Metric]:
+    """Mutual information from below and from above, by the known q(z|x)."""
+    rows = x[:_MOST_BOUND_DATA]
+    product = isinstance(model.encoder(rows[:2]), DiagNormal)
+    queries = len(rows) if product else max(_FEWEST_QUERIES, _MOST_PAIRS // len(rows))
+    bounds = information_bounds(model, rows, num_queries=min(queries, len(rows)))
+    notes = (bounds.statement,)
+    return [
+        _metric(
+            "mutual_information_lower",
+            bounds.lower,
+            "nats",
+            f"lower bound of I(x; z), E log q(z|x) / q(z) with q(z) the mean over {len(rows):,} "
+            f"data, which cannot pass log N = {bounds.ceiling:.2f}",
+            "sample",
+            notes,
+        ),
+        _metric(
+            "mutual_information_upper",
+            bounds.least_upper,
+            "nats",
+            "upper bound of I(x; z): the same with q(z) the mean over all data but the code's own, "
+            "or the rate where that is smaller",
+            "sample",
+            notes,
+        ),
+    ]
 
 
 def _reconstruction(model: Joint, x: Tensor, encoded: Codes, unit: str) -> list[Metric]:

@@ -67,6 +67,19 @@ MEANINGS = {
         "How much a code tells of the datum it came from. It can never exceed its ceiling, and in "
         "many dimensions it is far too low: see the notes before trusting it.",
     ),
+    "mutual_information_lower": Meaning(
+        _KEPT,
+        "Mutual information, at least",
+        "higher",
+        "So much a code tells of its datum for certain, up to its error, in any number of "
+        "dimensions. It can never exceed the logarithm of the number of data.",
+    ),
+    "mutual_information_upper": Meaning(
+        _KEPT,
+        "Mutual information, at most",
+        "",
+        "And no more than that. Where the two are one, it is known.",
+    ),
     "reconstruction_rmse": Meaning(
         _KEPT,
         "Reconstruction error",

@@ -41,6 +41,10 @@ def test_every_number_of_a_linear_gaussian_model_is_that_of_the_closed_form(judg
     # KSG in 5 dimensions, N = 3,000: a bias of a few per cent beside a scatter of 0.02 nats.
     ksg = report["mutual_information_ksg"].value
     assert ksg == pytest.approx(float(information), rel=0.15, abs=0.1)
+    lower, upper = report["mutual_information_lower"], report["mutual_information_upper"]
+    assert lower.value - 5 * lower.standard_error < information
+    assert information < upper.value + 5 * upper.standard_error
+    assert upper.value - lower.value < 0.1
 
     # x - E[x | z = Ax + a], Gaussian with covariance R S R', R = I - BA.
     residual = torch.eye(3).double() - case.B @ case.A

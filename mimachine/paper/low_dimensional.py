@@ -46,6 +46,8 @@ NEIGHBOURS = Panel("knn_5_accuracy_sampled", "5-NN accuracy", "knn5_accuracy", d
 PAPER_PANELS = (INFORMATION, BOUND, DISTANCE, NEIGHBOURS)
 HONEST_PANELS = (
     INFORMATION,
+    Panel("mutual_information_lower", "MI at least, nats"),
+    Panel("mutual_information_upper", "MI at most, nats"),
     BOUND,
     Panel("converged_negative_log_likelihood", "NLL, nats"),
     Panel("converged_share_flagged", "of it flagged"),

@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributions import Distribution
 
 from mimachine import experiment, priors, workflow
+from mimachine.bounds import information_bounds
 from mimachine.datasets import Dataset
 from mimachine.ensemble import Ensemble
 from mimachine.evaluation import evaluate
@@ -36,6 +38,9 @@ __all__ = ["Cell", "Measured", "carry_out", "open_member"]
 
 # Importance samples: few for all test data, and for the first of them as many as it takes.
 _NUM_SAMPLES, _MANY_SAMPLES, _FEW_DATA = 50, 4000, 500
+# Where there are as many data as are asked for: those that bounds of the information average over,
+# and those whose codes they look at.
+_MANY_DATA, _FEW_CODES = 100_000, 2000
 # Of the decoder for an integral. Those of MIM take 20,000, and there is none to find where the
 # decoder of an auto-encoder is a point.
 _MOST_EVALUATIONS = 60_000
@@ -264,7 +269,22 @@ def _measure(model: Joint, data: Dataset, seed: int) -> dict[str, float]:
     result = _converged(model, rows, seed)
     values["converged_negative_log_likelihood"] = data.log_volume - float(result.values.mean())
     values["converged_share_flagged"] = float(result.flagged.double().mean())
+    if data.distribution is not None:
+        values |= _information(model, data.distribution, seed, rows.device)
     return values
+
+
+def _information(
+    model: Joint, distribution: Distribution, seed: int, device: torch.device
+) -> dict[str, float]:
+    """Bounds of the mutual information with as high a ceiling as fresh data can give."""
+    with forked(derived_seed(seed, "information"), device):
+        x = distribution.sample(torch.Size((_MANY_DATA,))).to(device)
+        bounds = information_bounds(model, x, num_queries=_FEW_CODES)
+    return {
+        "mutual_information_lower": bounds.lower.value,
+        "mutual_information_upper": bounds.least_upper.value,
+    }
 
 
 def _converged(model: Joint, x: Tensor, seed: int) -> LogLikelihood | QuadratureLogLikelihood:
