@@ -303,9 +303,8 @@ def _given(parts: Sequence[Distribution], z: Tensor, count: int) -> _Codes:
 
 
 def _check_finite(codes: _Codes) -> None:
-    finite = codes.log_prob.isfinite().all(0) & codes.z.unsqueeze(-1).flatten(2).isfinite().all(
-        2
-    ).all(0)
+    of_codes = codes.z.isfinite().reshape(*codes.log_prob.shape, -1).all(2)
+    finite = (codes.log_prob.isfinite() & of_codes).all(0)
     if not finite.all():
         bad = torch.nonzero(~finite).flatten()[:5].tolist()
         raise ValueError(
@@ -550,7 +549,8 @@ class _NormalColumns:
         error = self.rounding * (self.size + factors.abs().amax(0) @ self.features.abs())
         if not (error <= _TOLERANCE).all():
             self._evaluate_again(log_prob, z, error)
-        return log_prob.unflatten(1, (-1, self.components))
+        pairs: Tensor = log_prob.unflatten(1, (-1, self.components))
+        return pairs
 
     def _evaluate_again(self, log_prob: Tensor, z: Tensor, error: Tensor) -> None:
         """Put exact numbers where those of the product, (R, m), are wrong by too much and count."""

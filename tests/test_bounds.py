@@ -215,7 +215,7 @@ def test_a_flow_equals_a_loop_over_pairs():
 def test_discrete_codes_have_the_information_of_their_table():
     oracle = Discrete.random(4, 5, seed=1)
     information = float(kl(oracle.encoding, oracle.P_x[:, None] * (oracle.P_x @ oracle.q_zx)))
-    values = torch.multinomial(oracle.P_x, 4000, replacement=True)
+    values = torch.multinomial(oracle.P_x, 1500, replacement=True)
     conditional = mm.conditionals.distributions.Categorical(oracle.q_zx[values].log(), 0)
     found = mm.bounds_from_conditionals([conditional], num_samples=2)
     for bound in (found.lower, found.upper):
@@ -410,7 +410,7 @@ def test_bad_conditionals_are_named():
 
 
 def test_threads_change_no_digit_and_leave_their_number():
-    channel, _ = gaussian_channel(3000, 3, 2.0)
+    channel, _ = gaussian_channel(1500, 3, 2.0)
     z = channel.sample()
     threads = torch.get_num_threads()
     try:
