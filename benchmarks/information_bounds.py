@@ -19,6 +19,7 @@ Each way of calling it replaces its own part of the file.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -52,8 +53,10 @@ def numbers(estimate: mm.Estimate) -> list[float]:
 
 
 def measure(count: int, queries: int | None, dim: int, truth: float, ksg: bool) -> dict[str, Any]:
-    conditional, x = channel(count, dim, truth, seed=0)
-    torch.manual_seed(0)
+    seed = 100 * dim + round(10 * truth)
+    conditional, x = channel(count, dim, truth, seed)
+    # A seed of its own: the noise is not to be that of x.
+    torch.manual_seed(-1 - seed)
     z = conditional.sample()
     found = mm.bounds_from_conditionals([conditional], z=z, num_queries=queries)
     row = {
@@ -87,7 +90,7 @@ def told(row: dict[str, Any]) -> str:
 
 def tight_up_to(rows: list[dict[str, Any]]) -> float:
     """Information at which the gap reaches 0.1 nat, between what was measured."""
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         low, high = before["gap"][0], after["gap"][0]
         if high >= 0.1:
             share = math.log(0.1 / low) / math.log(high / low)
@@ -126,7 +129,7 @@ def coverage(count: int, repeats: int) -> list[dict[str, Any]]:
             found = []
             for seed in range(repeats):
                 conditional, _ = channel(count, dim, truth, seed)
-                torch.manual_seed(seed)
+                torch.manual_seed(-1 - seed)
                 found.append(mm.bounds_from_conditionals([conditional]))
             row: dict[str, Any] = {"num_data": count, "dimensions": dim, "truth": truth}
             for name in ("lower", "upper"):
