@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mimachine.bounds import InformationBounds as InformationBounds
     from mimachine.bounds import bounds_from_conditionals as bounds_from_conditionals
     from mimachine.bounds import information_bounds as information_bounds
+    from mimachine.calibration import KSGCalibration as KSGCalibration
+    from mimachine.calibration import ksg_calibration as ksg_calibration
     from mimachine.conditionals import Bernoulli as Bernoulli
     from mimachine.conditionals import Categorical as Categorical
     from mimachine.conditionals import Conditional as Conditional
@@ -214,6 +216,10 @@ _MODULES = {
     "information": (
         "MutualInformation",
         "mutual_information",
+    ),
+    "calibration": (
+        "KSGCalibration",
+        "ksg_calibration",
     ),
     "representation": (
         "Codes",

@@ -232,7 +232,7 @@ def bounds_from_conditionals(
     parts = [_in_double(conditional) for conditional in conditionals]
     codes = _drawn(parts, num_samples) if z is None else _given(parts, z, count)
     _check_finite(codes)
-    rates = None if prior is None else _rates(parts, codes, prior, conditionals[0])
+    rates = None if prior is None else _rates(parts, codes, prior)
     groups = _Groups.dealt(count, queries, codes.z.device)
     rows = codes.z[:, groups.queries].flatten(0, 1)
     data = groups.queries.repeat(len(codes.z))
@@ -303,9 +303,8 @@ def _given(parts: Sequence[Distribution], z: Tensor, count: int) -> _Codes:
 
 
 def _check_finite(codes: _Codes) -> None:
-    finite = codes.log_prob.isfinite().all(0) & codes.z.unsqueeze(-1).flatten(2).isfinite().all(
-        2
-    ).all(0)
+    of_codes = codes.z.isfinite().reshape(*codes.log_prob.shape, -1).all(2)
+    finite = (codes.log_prob.isfinite() & of_codes).all(0)
     if not finite.all():
         bad = torch.nonzero(~finite).flatten()[:5].tolist()
         raise ValueError(
@@ -313,17 +312,14 @@ def _check_finite(codes: _Codes) -> None:
         )
 
 
-def _rates(
-    parts: Sequence[Distribution], codes: _Codes, prior: Distribution, original: Distribution
-) -> Tensor:
+def _rates(parts: Sequence[Distribution], codes: _Codes, prior: Distribution) -> Tensor:
     """KL(q(z|x) || p(z)) of each datum, (N,): exact of diagonal normals, else from its codes."""
     if isinstance(prior, DiagNormal | StandardNormal):
         normals = [part for part in parts if isinstance(part, DiagNormal)]
         if len(normals) == len(parts):
             return torch.cat([_divergence(part, prior) for part in normals])
     # A prior may be a network, which takes numbers of its own precision.
-    dtype = original.sample().dtype
-    flat = codes.z.flatten(0, 1).to(dtype)
+    flat = codes.z.flatten(0, 1).to(prior.sample().dtype)
     log_prior = [prior.log_prob(rows) for rows in flat.split(rows_at_once(flat.shape, most=512))]
     return (codes.log_prob - torch.cat(log_prior).double().reshape_as(codes.log_prob)).mean(0)
 
@@ -332,7 +328,8 @@ def _divergence(q: DiagNormal, p: DiagNormal | StandardNormal) -> Tensor:
     """KL of diagonal normals in nats, (n,)."""
     ratio = q.stddev / p.stddev.double()
     offset = (q.loc - p.mean.double()) / p.stddev.double()
-    return (0.5 * (ratio.square() + offset.square() - 1) - ratio.log()).flatten(1).sum(1)
+    each = 0.5 * (ratio.square() + offset.square() - 1) - ratio.log()
+    return each.reshape(len(each), -1).sum(1)
 
 
 class _Groups(NamedTuple):
@@ -497,9 +494,10 @@ class _Normals(NamedTuple):
                 return None
         if len({each.shape[1] for each in weights}) > 1:
             return None
-        loc = torch.cat([normal.loc.flatten(2) for normal in normals])
-        scale = torch.cat([normal.stddev.flatten(2) for normal in normals])
-        return _Normals(loc, scale, torch.cat(weights), loc.mean((0, 1)))
+        log_weight = torch.cat(weights)
+        loc = torch.cat([normal.loc for normal in normals]).reshape(*log_weight.shape, -1)
+        scale = torch.cat([normal.stddev for normal in normals]).reshape(loc.shape)
+        return _Normals(loc, scale, log_weight, loc.mean((0, 1)))
 
 
 class _NormalColumns:
@@ -542,7 +540,7 @@ class _NormalColumns:
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log of weight times density of each component, shape (R, n, K)."""
-        z = z.flatten(1).double()
+        z = z.reshape(len(z), -1).double()
         offset = z - self.centre
         factors = torch.cat([offset.square(), offset], 1)
         log_prob = torch.addmm(self.constant, factors, self.features)
@@ -550,7 +548,8 @@ class _NormalColumns:
         error = self.rounding * (self.size + factors.abs().amax(0) @ self.features.abs())
         if not (error <= _TOLERANCE).all():
             self._evaluate_again(log_prob, z, error)
-        return log_prob.unflatten(1, (-1, self.components))
+        pairs: Tensor = log_prob.unflatten(1, (-1, self.components))
+        return pairs
 
     def _evaluate_again(self, log_prob: Tensor, z: Tensor, error: Tensor) -> None:
         """Put exact numbers where those of the product, (R, m), are wrong by too much and count."""

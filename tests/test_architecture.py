@@ -41,6 +41,7 @@ ORDER = [
     "neighbours",
     "information",
     "estimates",
+    "calibration",
     "pareto",
     "likelihood",
     "bounds",
