@@ -55,7 +55,10 @@ class KSGCalibration:
                 f"truth must be in [{self.truths[0]:g}, {self.truths[-1]:g}], what was measured, "
                 f"got {truth:g}"
             )
-        return float(PchipInterpolator(self.truths, self._curve())(truth))
+        curve = self._curve()
+        if len(curve) == 1:
+            return float(curve[0])
+        return float(PchipInterpolator(self.truths, curve)(truth))
 
     def truth_behind(self, estimate: MutualInformation | float) -> float:
         """The information of the Gaussian of which KSG says as much.
@@ -145,9 +148,9 @@ def ksg_calibration(
             raise ValueError(f"{name} must be 1 or more, got {number}")
     truths = tuple(float(truth) for truth in information)
     increasing = all(a < b for a, b in itertools.pairwise(truths))
-    if len(truths) < 2 or not increasing or not (truths[0] >= 0 and math.isfinite(truths[-1])):
+    if not truths or not increasing or not (truths[0] >= 0 and math.isfinite(truths[-1])):
         raise ValueError(
-            f"information must be two or more increasing numbers from 0 on, got {truths}"
+            f"information must be one or more increasing numbers from 0 on, got {truths}"
         )
     # The same noise for each information, so that a curve is smooth: the same for the same call.
     generator = torch.Generator().manual_seed(0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mimachine.bounds import information_bounds
+from mimachine.calibration import ksg_calibration
 from mimachine.conditionals import DiscretizedLogistic, Gaussian
 from mimachine.datasets import Dataset
 from mimachine.distributions import DiagNormal, is_discrete
@@ -97,7 +98,8 @@ def evaluate(
             kept = _reconstruction(model, test, test_codes, data.unit)
         if len(test) >= 4:
             with noise("information"):
-                kept = [_information(test, test_codes), *_bounds(model, test), *kept]
+                bounds = _bounds(model, test)
+            kept = [_information(test, test_codes, bounds[0].value), *bounds, *kept]
         if data.train_labels is not None and data.test_labels is not None:
             labels = (data.train_labels[:_MOST_NEIGHBOURS], data.test_labels)
             # To tell one class from no other says nothing.
@@ -258,12 +260,14 @@ def _rate(model: Joint, x: Tensor) -> Metric:
     )
 
 
-def _information(x: Tensor, encoded: Codes) -> Metric:
-    dimensions = x[0].numel() + encoded.sample[0].numel()
+def _information(x: Tensor, encoded: Codes, near: float) -> Metric:
+    """KSG, and what it makes of a Gaussian of as many dimensions and `near` nats."""
+    x, z = x.flatten(1), encoded.sample.flatten(1)
+    dimensions = x.shape[1] + z.shape[1]
     share = min(1.0, math.sqrt(_CHEAP_KSG_DIMENSIONS / dimensions))
     rows = slice(int(_MOST_KSG_DATA * share))
     k = min(5, (len(x[rows]) - 1) // 2)
-    estimate = mutual_information(x[rows], encoded.sample[rows], k)
+    estimate = mutual_information(x[rows], z[rows], k)
     notes = [f"ceiling {estimate.ceiling:.2f} nats at N = {estimate.num_data}"]
     if estimate.saturated:
         notes.append("saturated: it tells of the number of data, the truth may be higher")
@@ -273,6 +277,12 @@ def _information(x: Tensor, encoded: Codes) -> Metric:
         notes.append(
             f"{estimate.tied:.0%} of the data have ties at their neighbours' distance: data on a "
             "grid, of which it sees no detail"
+        )
+    if near > 0:
+        gaussian = ksg_calibration(x.shape[1], z.shape[1], estimate.num_data, (near,), k=k)
+        notes.append(
+            f"of a Gaussian of as many dimensions with {near:.2f} nats, the lower bound, it says "
+            f"{gaussian.estimates[0].value:.2f}"
         )
     error = None if math.isnan(estimate.standard_error) else estimate.standard_error
     return Metric(

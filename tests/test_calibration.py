@@ -81,8 +81,8 @@ def test_a_call_gives_the_same_curve_and_leaves_the_generator():
     [
         ({"x_dim": 0}, "x_dim must be 1 or more, got 0"),
         ({"num_draws": 0}, "num_draws must be 1 or more, got 0"),
-        ({"information": (1.0,)}, "two or more increasing numbers"),
-        ({"information": (1.0, 0.5)}, "two or more increasing numbers"),
+        ({"information": ()}, "one or more increasing numbers"),
+        ({"information": (1.0, 0.5)}, "one or more increasing numbers"),
         ({"information": (-1.0, 0.5)}, "from 0 on"),
         ({"information": (0.0, math.inf)}, "from 0 on"),
         ({"k": 50}, "k must be a whole number"),

@@ -45,6 +45,10 @@ def test_every_number_of_a_linear_gaussian_model_is_that_of_the_closed_form(judg
     assert lower.value - 5 * lower.standard_error < information
     assert information < upper.value + 5 * upper.standard_error
     assert upper.value - lower.value < 0.1
+    # This model is a Gaussian, if not one of equal correlations.
+    told = report["mutual_information_ksg"].notes[-1]
+    assert told.startswith("of a Gaussian of as many dimensions")
+    assert float(told.split()[-1]) == pytest.approx(ksg, abs=0.15)
 
     # x - E[x | z = Ax + a], Gaussian with covariance R S R', R = I - BA.
     residual = torch.eye(3).double() - case.B @ case.A
