@@ -17,6 +17,7 @@ from mimachine.information import mutual_information
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating, log_likelihood
 from mimachine.memory import rows_at_once
+from mimachine.probes import knn_accuracies
 from mimachine.randomness import derived_seed, forked
 from mimachine.representation import (
     Codes,
@@ -24,7 +25,6 @@ from mimachine.representation import (
     at_floor,
     codes,
     diagnose_codes,
-    knn_accuracies,
     mean_of,
 )
 

@@ -1,0 +1,545 @@
+"""Diagnosis: the health of anybody's auto-encoder, from arrays of data, codes and reconstructions.
+
+No model is needed, so it may be of any framework.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mimachine.aggregate import energy_distance, kl_terms
+from mimachine.encodings import Encodings, encodings
+from mimachine.estimates import Estimate
+from mimachine.evaluation import Metric, Report
+from mimachine.information import mutual_information
+from mimachine.meanings import meaning
+from mimachine.probes import leave_one_out_accuracy, linear_probe
+from mimachine.remedies import remedies
+from mimachine.representation import diagnose_codes
+from mimachine.subspace import principal_residuals
+
+__all__ = ["Diagnosis", "diagnose"]
+
+# As many rows as take a second or two each.
+_MOST_KSG_DATA, _CHEAP_KSG_DIMENSIONS, _TRUSTED_KSG_DIMENSIONS = 10_000, 40, 20
+_MOST_ENERGY_DATA, _MOST_PCA_DATA, _MOST_PROBED = 4000, 4000, 5000
+_NEIGHBOURS = 5
+# Share of the rows of a probe that it is tested on, and how few it can do with.
+_TESTED, _FEWEST_PROBED = 0.25, 20
+# Without a width, a latent whose variance is below this share of the largest does not vary.
+_VARYING = 1e-4
+_REPEATED = 0.95
+_JACKKNIFE = 10
+
+ADVICE = {
+    "healthy": "The codes depend on the data and have a width of their own.",
+    "partly collapsed": "Most latent dimensions say nothing of the data.",
+    "collapsed": "The codes say nothing of the data.",
+    "deterministic": (
+        "The codes are nearly points: they keep what the data say, but the encoder is no posterior "
+        "to speak of."
+    ),
+    "unknown": (
+        "The codes vary with the data; without z_std nobody can tell whether noise drowns that."
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis(Report):
+    """The health report of an auto-encoder. `str()` gives it as a text of at most 100 columns.
+
+    Attributes:
+        metrics: The metrics; `diagnosis["name"]` finds one.
+        verdict: "healthy", "partly collapsed", "collapsed" or "deterministic", as for
+            `diagnose_codes`; without z_std "unknown", unless the means themselves tell.
+        advice: What the verdict means, in plain words.
+        remedies: What to try, a sentence or two each, the most pressing first.
+        unknown: What was not measured, and what it would take.
+        kl_per_dimension: KL of the posterior from N(0, 1) in each latent dimension, in nats;
+            None without z_std. Infinite where there is no noise.
+    """
+
+    remedies: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    kl_per_dimension: tuple[float, ...] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The diagnosis as JSON values; what is infinite or not a number becomes null."""
+        value = super().to_json()
+        if self.kl_per_dimension is not None:
+            value["kl_per_dimension"] = [
+                kl if math.isfinite(kl) else None for kl in self.kl_per_dimension
+            ]
+        return value
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Diagnosis:
+        """A diagnosis read back; null becomes NaN."""
+        report = Report.from_json(value)
+        divergences = value["kl_per_dimension"]
+        if divergences is not None:
+            divergences = tuple(math.nan if kl is None else kl for kl in divergences)
+        return cls(
+            report.metrics,
+            report.verdict,
+            report.advice,
+            tuple(value["remedies"]),
+            tuple(value["unknown"]),
+            divergences,
+        )
+
+    def to_markdown(self) -> str:
+        """The diagnosis as Markdown: verdict, a table for each question, and what to try."""
+        lines = [f"**{self.verdict}**: {self.advice}"]
+        for group, metrics in self._groups():
+            lines += ["", f"| {group} | | |", "|---|---|---|"]
+            for metric in metrics:
+                told = meaning(metric)
+                lines.append(f"| {told.title} | {_shown(metric)} {metric.unit} | {told.text} |")
+        for title, texts in (
+            ("What to try", self.remedies),
+            ("Not measured", self.unknown),
+            ("Notes", tuple(self._notes())),
+        ):
+            lines += ["", f"{title}:", "", *(f"- {text}" for text in texts)] if texts else []
+        return "\n".join(lines) + "\n"
+
+    def __str__(self) -> str:
+        lines = [f"verdict: {self.verdict}. {self.advice}"]
+        for group, metrics in self._groups():
+            lines += ["", group]
+            for metric in metrics:
+                lines.append(f"  {metric.name:<30} {_shown(metric):>18} {metric.unit}".rstrip())
+        tried = [f"{number}. {text}" for number, text in enumerate(self.remedies, 1)]
+        for title, texts in (
+            ("What to try", tried),
+            ("Not measured", self.unknown),
+            ("Notes", tuple(self._notes())),
+        ):
+            lines += ["", title, *(_wrapped(text) for text in texts)] if texts else []
+        return "\n".join(lines)
+
+    def _groups(self) -> list[tuple[str, list[Metric]]]:
+        groups: dict[str, list[Metric]] = {}
+        for metric in self.metrics:
+            groups.setdefault(meaning(metric).group, []).append(metric)
+        return list(groups.items())
+
+    def _notes(self) -> Iterator[str]:
+        for metric in self.metrics:
+            for note in metric.notes:
+                yield f"{metric.name}: {note}"
+
+
+def _shown(metric: Metric) -> str:
+    """A number with its error; a count without decimals."""
+    return f"{metric.value:.0f}" if metric.name.endswith("_units") else str(metric)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 98, initial_indent="  ", subsequent_indent="    ")
+
+
+def diagnose(
+    x: Any,
+    z_mean: Any,
+    z_std: Any = None,
+    x_reconstructed: Any = None,
+    labels: Any = None,
+    *,
+    seed: int = 0,
+) -> Diagnosis:
+    """Judge an auto-encoder of any make by what it did to N data, best ones it was not trained on.
+
+    All are arrays, tensors, or what `numpy.asarray` takes, with the same rows in the same order.
+    What is not given is not measured, and said to be unknown. Numbers that would take long are
+    measured on random rows, which their notes say; the same seed gives the same rows.
+
+    Args:
+        x: Data, shape (N, ...), N at least 10.
+        z_mean: Mean of q(z|x), or the code of an auto-encoder without noise, shape (N, ...).
+        z_std: Standard deviation of q(z|x), of z_mean's shape, or one for each dimension, or a
+            number; 0 for an auto-encoder without noise. q(z|x) is taken to be a diagonal normal.
+        x_reconstructed: What z_mean is decoded to, in the units of x, shape (N, ...).
+        labels: Class of each datum, numbers or text, shape (N,).
+        seed: Seed of the rows and of the noise; the global generator is left as found.
+
+    Raises:
+        ValueError: If an array cannot be used; the message names it and says why.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(500, 3, generator=generator)
+        >>> print(mm.diagnose(x, x[:, :1], z_std=[0.5], x_reconstructed=x * x.new([1, 0, 0])))
+    """
+    data = encodings(x, z_mean, z_std, x_reconstructed, labels, seed)
+    metrics = [*_shape(data), *_prior(data), *_kept(data), *_classes(data)]
+    verdict = _verdict(data)
+    return Diagnosis(
+        tuple(metrics),
+        verdict,
+        ADVICE[verdict],
+        remedies(data, verdict, {metric.name: metric for metric in metrics}),
+        tuple(_unknown(data)),
+        None if data.std is None else tuple(kl_terms(data.mean, data.std).mean(0).tolist()),
+    )
+
+
+def _verdict(data: Encodings) -> str:
+    if data.std is not None:
+        return diagnose_codes(data.mean, data.std).verdict
+    varying = _varying(data)
+    if not varying.any():
+        return "collapsed"
+    return "unknown" if varying.double().mean() >= 0.5 else "partly collapsed"
+
+
+def _varying(data: Encodings) -> Tensor:
+    """Which means differ from one datum to the other, more than by rounding, shape (D,)."""
+    variance = data.mean.var(0, correction=0)
+    rounding = 1e-6 * data.mean.abs().amax(0)
+    return (variance > _VARYING * variance.max()) & (variance > rounding.square())
+
+
+def _unknown(data: Encodings) -> Iterator[str]:
+    if data.std is None:
+        yield (
+            "z_std: which latents are more than noise, the rate, and how wide codes are. Give the "
+            "standard deviation of q(z|x), or z_std=0 for an auto-encoder without noise."
+        )
+    elif (data.std == 0).any():
+        yield "the rate: codes without noise are infinitely far from any prior."
+    if data.reconstructed is None:
+        yield "x_reconstructed: how much of the data comes back. Give what z_mean decodes to."
+    if data.labels is None:
+        yield "labels: whether the codes keep classes apart. Give the class of each datum."
+    elif len(data.labels.unique()) < 2:
+        yield "classes: all labels are the same."
+    elif not _can_be_probed(data.labels):
+        yield f"classes: a probe takes {_FEWEST_PROBED} rows or more."
+
+
+# --- shape of the codes --------------------------------------------------------------------------
+
+
+def _shape(data: Encodings) -> list[Metric]:
+    dimensions = data.mean.shape[1]
+    if data.std is None:
+        active = _varying(data)
+        first = Metric(
+            "varying_units",
+            float(active.sum()),
+            f"of {dimensions}",
+            f"latent dimensions in which the variance of the codes exceeds {_VARYING:g} of that of "
+            "the widest",
+            "mean",
+        )
+        metrics = [first]
+    else:
+        health = diagnose_codes(data.mean, data.std)
+        active = health.active
+        metrics = [
+            Metric(
+                "active_units",
+                float(active.sum()),
+                f"of {dimensions}",
+                "latent dimensions in which the posterior means make up over 1 % of the variance "
+                "of the aggregate posterior",
+                "mean",
+            ),
+            Metric(
+                "relative_posterior_std",
+                health.relative_std,
+                "",
+                "median of the standard deviation of q(z|x) over that of the aggregate posterior",
+                "mean",
+            ),
+        ]
+    if not active.any():
+        return metrics
+    codes = data.mean / torch.where(data.aggregate_std > 0, data.aggregate_std, 1.0)
+    spread = _effective_dimensions(codes)
+    return [
+        *metrics,
+        _metric(
+            "effective_dimensions",
+            spread,
+            f"of {dimensions}",
+            "participation ratio (Σλ)² / Σλ² of the eigenvalues λ of the covariance of the means, "
+            "each latent in units of its aggregate standard deviation; error by a jackknife of "
+            f"{_JACKKNIFE} random parts",
+        ),
+        Metric(
+            "repeated_units",
+            float(_repeated(codes[:, active])),
+            f"of {int(active.sum())}",
+            f"latents in use whose means have a correlation above {_REPEATED} with those of one "
+            "before them, up to the sign",
+            "mean",
+        ),
+    ]
+
+
+def _effective_dimensions(codes: Tensor) -> Estimate:
+    """Participation ratio of the covariance, from its trace and its norm."""
+
+    def ratio(rows: Tensor) -> float:
+        covariance = rows.T.cov(correction=0).reshape(rows.shape[1], -1)
+        return float(covariance.trace().square() / covariance.square().sum())
+
+    # Data may be sorted, so that parts in their order would be of different classes.
+    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))
+    parts = order.chunk(_JACKKNIFE)
+    without = torch.tensor(
+        [ratio(codes[torch.cat(parts[:i] + parts[i + 1 :])]) for i in range(len(parts))]
+    ).double()
+    variance = (len(parts) - 1) * without.var(correction=0)
+    return Estimate(ratio(codes), float(variance.sqrt()))
+
+
+def _repeated(codes: Tensor) -> int:
+    if codes.shape[1] < 2:
+        return 0
+    correlation = codes.T.corrcoef().abs()
+    return int((correlation.triu(1) > _REPEATED).any(0).sum())
+
+
+# --- the prior -----------------------------------------------------------------------------------
+
+
+def _prior(data: Encodings) -> list[Metric]:
+    metrics = []
+    if data.std is not None and (data.std > 0).all():
+        rates = kl_terms(data.mean, data.std).sum(1)
+        metrics.append(
+            _metric(
+                "rate",
+                Estimate.mean_of(rates),
+                "nats",
+                "E KL(q(z|x) || N(0, I)), in closed form; an upper bound of the mutual "
+                "information of the encoder",
+            )
+        )
+    rows = data.rows(_MOST_ENERGY_DATA)
+    notes = _of_rows(rows, data)
+    if data.std is None:
+        notes = ("of the codes as they are, for their width is unknown", *notes)
+    metrics.append(
+        _metric(
+            "aggregate_energy_distance",
+            energy_distance(data.sample[rows]),
+            "",
+            "energy distance of the codes from N(0, I), E|z-ε| twice less E|z-z'| and E|ε-ε'|, in "
+            "units of the last; unbiased, so it is around 0 for codes that lie like the prior",
+            notes,
+            latent="sample",
+        )
+    )
+    centre = data.mean.mean(0)
+    offset = float(centre.square().mean().sqrt())
+    # What each datum adds to the offset, to first order.
+    shares = data.mean @ centre / (len(centre) * offset) if offset > 0 else data.mean[:, 0]
+    metrics.append(
+        _metric(
+            "aggregate_offset",
+            Estimate(offset, Estimate.mean_of(shares).standard_error),
+            "",
+            "root over latents of the mean square of the mean code; 0 for the prior",
+        )
+    )
+    metrics.append(
+        Metric(
+            "aggregate_std",
+            float(data.aggregate_std.square().mean().sqrt()),
+            "",
+            "root over latents of the mean variance of the aggregate posterior; 1 for the prior",
+            "sample" if data.std is not None else "mean",
+        )
+    )
+    return metrics
+
+
+# --- what the codes keep -------------------------------------------------------------------------
+
+
+def _kept(data: Encodings) -> list[Metric]:
+    return [*_information(data), *_reconstruction(data)]
+
+
+def _information(data: Encodings) -> list[Metric]:
+    """What codes tell of data, by every estimator that these arrays allow."""
+    dimensions = data.x.shape[1] + data.mean.shape[1]
+    share = min(1.0, math.sqrt(_CHEAP_KSG_DIMENSIONS / dimensions))
+    rows = data.rows(int(_MOST_KSG_DATA * share))
+    k = min(5, (len(rows) - 1) // 2)
+    # A bijection changes no information, but the maximum norm needs both sides of one size.
+    x, z = (each[rows].double() / _size(each) for each in (data.x, data.sample))
+    estimate = mutual_information(x, z, k)
+    notes = [f"ceiling {estimate.ceiling:.2f} nats at N = {estimate.num_data}"]
+    if data.std is None:
+        notes.append("of the codes as they are; those without noise tell all that a float can")
+    if estimate.saturated:
+        notes.append("saturated: it tells of the number of data, the truth may be higher")
+    if dimensions > _TRUSTED_KSG_DIMENSIONS:
+        notes.append(f"far too low in {dimensions} dimensions")
+    if estimate.tied > 0.05:
+        notes.append(
+            f"{estimate.tied:.0%} of the data have ties at their neighbours' distance: data on a "
+            "grid, of which it sees no detail"
+        )
+    return [
+        _metric(
+            "mutual_information_ksg",
+            Estimate(estimate.value, estimate.standard_error),
+            "nats",
+            f"I(x; z) by the estimator of Kraskov et al. (KSG-1, k = {k}), x and z each divided by "
+            "the root of its mean variance",
+            (*notes, *_of_rows(rows, data)),
+            latent="sample",
+        )
+    ]
+
+
+def _size(values: Tensor) -> float:
+    """Root of the mean variance of the columns; 1 where nothing varies."""
+    return math.sqrt(float(values.double().var(0, correction=0).mean())) or 1.0
+
+
+def _reconstruction(data: Encodings) -> list[Metric]:
+    if data.reconstructed is None:
+        return []
+    x = data.x.double()
+    error = (data.reconstructed.double() - x).square().mean(1)
+    total = (x - x.mean(0)).square().mean(1)
+    square = Estimate.mean_of(error)
+    root = math.sqrt(square.value)
+    return [
+        _metric(
+            "reconstruction_rmse",
+            Estimate(root, square.standard_error / (2 * root) if root > 0 else math.nan),
+            "unit of x",
+            "root of the mean squared difference of x and its reconstruction, over data and "
+            "dimensions",
+        ),
+        _metric(
+            "reconstruction_r2",
+            _kept_share(error, total),
+            "",
+            "1 less the squared difference of x and its reconstruction over that of x and the "
+            "mean of all x, each summed over data and dimensions",
+        ),
+        Metric(
+            "reconstruction_r2_of_a_datum",
+            # A datum at the mean has no variance to keep.
+            float((1 - error / total)[total > 0].median()),
+            "",
+            "median over data of 1 less the squared difference of the datum and its "
+            "reconstruction over that of the datum and the mean of all",
+            "mean",
+            notes=(_worst(error, total),),
+        ),
+        *_linear(data),
+    ]
+
+
+def _kept_share(error: Tensor, total: Tensor) -> Estimate:
+    """1 - Σ error / Σ total, with the standard error of a ratio of means."""
+    ratio = float(error.mean() / total.mean())
+    scatter = Estimate.mean_of((error - ratio * total) / total.mean())
+    return Estimate(1 - ratio, scatter.standard_error)
+
+
+def _worst(error: Tensor, total: Tensor) -> str:
+    rows = ((error - total) / total.mean()).topk(3).indices.tolist()
+    return f"worst rows, counted from 0: {', '.join(map(str, rows))}"
+
+
+def _linear(data: Encodings) -> list[Metric]:
+    components = data.mean.shape[1]
+    if components >= data.x.shape[1]:
+        return []
+    rows = data.rows(_MOST_PCA_DATA)
+    x = data.x[rows].double()
+    error, total = principal_residuals(x, components)
+    return [
+        _metric(
+            "pca_r2",
+            _kept_share(error, total),
+            "",
+            f"the same for the first {components} principal components, of each half of the rows "
+            "by those of the other half",
+            _of_rows(rows, data),
+        )
+    ]
+
+
+# --- classes -------------------------------------------------------------------------------------
+
+
+def _can_be_probed(labels: Tensor) -> bool:
+    return len(labels) >= _FEWEST_PROBED and len(labels.unique()) > 1
+
+
+def _classes(data: Encodings) -> list[Metric]:
+    if data.labels is None:
+        return []
+    rows = data.rows(_MOST_PROBED)
+    labels = data.labels[rows]
+    # Rows may be sorted by class, and all of them may be few enough to be taken in order.
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(data.seed))
+    test, train = order.split([int(_TESTED * len(rows)), len(rows) - int(_TESTED * len(rows))])
+    if not _can_be_probed(labels) or len(labels[train].unique()) < 2:
+        return []
+    metrics = []
+    for suffix, what, points in (("", "codes", data.mean), ("_of_x", "data", data.x)):
+        points = points[rows].double()
+        metrics.append(
+            _metric(
+                f"knn_{_NEIGHBOURS}_accuracy{suffix}",
+                leave_one_out_accuracy(points, labels, _NEIGHBOURS),
+                "",
+                f"share of {what} whose class the {_NEIGHBOURS} nearest of the others vote for",
+                _of_rows(rows, data),
+            )
+        )
+        metrics.append(
+            _metric(
+                f"linear_probe_accuracy{suffix}",
+                linear_probe(points[train], labels[train], points[test], labels[test]),
+                "",
+                f"share of a random quarter of the {what} whose class a logistic regression of the "
+                "others tells, its penalty chosen on a fifth of them",
+                _of_rows(rows, data),
+            )
+        )
+    return metrics
+
+
+# --- common --------------------------------------------------------------------------------------
+
+
+def _metric(
+    name: str,
+    estimate: Estimate,
+    unit: str,
+    definition: str,
+    notes: tuple[str, ...] = (),
+    *,
+    latent: Literal["mean", "sample"] = "mean",
+) -> Metric:
+    error = estimate.standard_error if math.isfinite(estimate.standard_error) else None
+    return Metric(name, estimate.value, unit, definition, latent, error, notes)
+
+
+def _of_rows(rows: Tensor, data: Encodings) -> tuple[str, ...]:
+    if len(rows) == len(data.x):
+        return ()
+    return (f"of {len(rows):,} random rows of {len(data.x):,}",)
