@@ -113,7 +113,7 @@ class Diagnosis(Report):
         return "\n".join(lines) + "\n"
 
     def __str__(self) -> str:
-        lines = [f"verdict: {self.verdict}. {self.advice}"]
+        lines = [textwrap.fill(f"verdict: {self.verdict}. {self.advice}", 98)]
         for group, metrics in self._groups():
             lines += ["", group]
             for metric in metrics:
@@ -178,7 +178,9 @@ def diagnose(
     Example:
         >>> generator = torch.Generator().manual_seed(0)
         >>> x = torch.randn(500, 3, generator=generator)
-        >>> print(mm.diagnose(x, x[:, :1], z_std=[0.5], x_reconstructed=x * x.new([1, 0, 0])))
+        >>> diagnosis = mm.diagnose(x, 0.8 * x, z_std=0.6)
+        >>> diagnosis.verdict, diagnosis["active_units"].value
+        ('healthy', 3.0)
     """
     data = encodings(x, z_mean, z_std, x_reconstructed, labels, seed)
     metrics = [*_shape(data), *_prior(data), *_kept(data), *_classes(data)]
@@ -266,7 +268,7 @@ def _shape(data: Encodings) -> list[Metric]:
     if not active.any():
         return metrics
     codes = data.mean / torch.where(data.aggregate_std > 0, data.aggregate_std, 1.0)
-    spread = _effective_dimensions(codes)
+    spread = _effective_dimensions(data)
     return [
         *metrics,
         _metric(
@@ -288,21 +290,25 @@ def _shape(data: Encodings) -> list[Metric]:
     ]
 
 
-def _effective_dimensions(codes: Tensor) -> Estimate:
+def _effective_dimensions(data: Encodings) -> Estimate:
     """Participation ratio of the covariance, from its trace and its norm."""
+    width = torch.zeros_like(data.mean) if data.std is None else data.std
 
     def ratio(rows: Tensor) -> float:
-        covariance = rows.T.cov(correction=0).reshape(rows.shape[1], -1)
+        mean = data.mean[rows]
+        aggregate = mean.var(0, correction=0) + width[rows].square().mean(0)
+        scaled = mean / torch.where(aggregate > 0, aggregate, 1.0).sqrt()
+        covariance = scaled.T.cov(correction=0).reshape(len(aggregate), -1)
         return float(covariance.trace().square() / covariance.square().sum())
 
     # Data may be sorted, so that parts in their order would be of different classes.
-    order = torch.randperm(len(codes), generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(len(width), generator=torch.Generator().manual_seed(data.seed))
     parts = order.chunk(_JACKKNIFE)
     without = torch.tensor(
-        [ratio(codes[torch.cat(parts[:i] + parts[i + 1 :])]) for i in range(len(parts))]
+        [ratio(torch.cat(parts[:i] + parts[i + 1 :])) for i in range(len(parts))]
     ).double()
     variance = (len(parts) - 1) * without.var(correction=0)
-    return Estimate(ratio(codes), float(variance.sqrt()))
+    return Estimate(ratio(order), float(variance.sqrt()))
 
 
 def _repeated(codes: Tensor) -> int:
@@ -386,6 +392,8 @@ def _information(data: Encodings) -> list[Metric]:
     notes = [f"ceiling {estimate.ceiling:.2f} nats at N = {estimate.num_data}"]
     if data.std is None:
         notes.append("of the codes as they are; those without noise tell all that a float can")
+    elif (rate := float(kl_terms(data.mean, data.std).sum(1).mean())) < estimate.value:
+        notes.append(f"above the rate, {rate:.3g} nats, which is an upper bound: bias")
     if estimate.saturated:
         notes.append("saturated: it tells of the number of data, the truth may be higher")
     if dimensions > _TRUSTED_KSG_DIMENSIONS:
@@ -498,18 +506,22 @@ def _classes(data: Encodings) -> list[Metric]:
     test, train = order.split([int(_TESTED * len(rows)), len(rows) - int(_TESTED * len(rows))])
     if not _can_be_probed(labels) or len(labels[train].unique()) < 2:
         return []
+    notes = _of_rows(rows, data)
     metrics = []
-    for suffix, what, points in (("", "codes", data.mean), ("_of_x", "data", data.x)):
-        points = points[rows].double()
+    for suffix, what, points in _probed(data):
         metrics.append(
             _metric(
                 f"knn_{_NEIGHBOURS}_accuracy{suffix}",
-                leave_one_out_accuracy(points, labels, _NEIGHBOURS),
+                leave_one_out_accuracy(points[rows], labels, _NEIGHBOURS),
                 "",
                 f"share of {what} whose class the {_NEIGHBOURS} nearest of the others vote for",
-                _of_rows(rows, data),
+                notes,
+                latent="sample" if suffix == "_sampled" else "mean",
             )
         )
+        if suffix == "_sampled":
+            continue
+        points = points[rows].double()
         metrics.append(
             _metric(
                 f"linear_probe_accuracy{suffix}",
@@ -517,10 +529,18 @@ def _classes(data: Encodings) -> list[Metric]:
                 "",
                 f"share of a random quarter of the {what} whose class a logistic regression of the "
                 "others tells, its penalty chosen on a fifth of them",
-                _of_rows(rows, data),
+                notes,
             )
         )
     return metrics
+
+
+def _probed(data: Encodings) -> Iterator[tuple[str, str, Tensor]]:
+    """What is probed: how its metrics' names end, what to call it, and its points."""
+    yield "", "codes' means", data.mean
+    if data.std is not None and (data.std > 0).any():
+        yield "_sampled", "codes, with their noise,", data.sample
+    yield "_of_x", "data", data.x
 
 
 # --- common --------------------------------------------------------------------------------------

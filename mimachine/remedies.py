@@ -19,8 +19,8 @@ _CERTAIN = 3.0
 _MARGIN, _POOR = 0.02, 0.8
 # Reconstructions in other units: correlated with the data, and off by a factor of this.
 _CORRELATED, _FACTOR = 0.5, 1.5
-# Energy distances from the prior: of a shift of all latents by 0.2 and by 0.7 standard deviations.
-_OFF, _FAR = 0.02, 0.25
+# Energy distances from the prior: of a shift of all latents by 0.2 and by 0.45 standard deviations.
+_OFF, _FAR = 0.02, 0.1
 _UNRELATED = 0.05
 _REPEATED_SHARE = 0.25
 
@@ -117,7 +117,8 @@ def _in_use(m: _Measured) -> tuple[int, int]:
 def _worse_than_linear(m: _Measured) -> str | None:
     kept, linear = m.value("reconstruction_r2"), m.value("pca_r2")
     least = max(_MARGIN, _CERTAIN * m.error("reconstruction_r2", "pca_r2"))
-    if not linear - kept > least:
+    # What comes of a collapse is mended with it.
+    if m.verdict == "collapsed" or not linear - kept > least:
         return None
     components = m.data.mean.shape[1]
     return (
@@ -133,8 +134,8 @@ def _tight(m: _Measured) -> str | None:
     if active < dimensions or not kept < _POOR or m.value("pca_r2") > kept:
         return None
     return (
-        f"All {dimensions} latents are in use and keep {max(kept, 0):.0%} of the variance. If more "
-        "is needed, try more latents."
+        f"All latents ({dimensions}) are in use, and {max(kept, 0):.0%} of the variance comes "
+        "back. If more is needed, try more latents."
     )
 
 
@@ -175,15 +176,17 @@ def _points(m: _Measured) -> str | None:
 
 
 def _classes_lost(m: _Measured) -> str | None:
+    if m.verdict == "collapsed":
+        return None
     for probe, how in (
-        ("linear_probe_accuracy", "a linear classifier"),
-        ("knn_5_accuracy", "5 nearest neighbours"),
+        ("linear_probe_accuracy", "a linear classifier is"),
+        ("knn_5_accuracy", "5 nearest neighbours are"),
     ):
         codes, data = m.value(probe), m.value(f"{probe}_of_x")
         if data - codes > max(_MARGIN, _CERTAIN * m.error(probe, f"{probe}_of_x")):
             return (
-                f"The codes lose some of what tells the classes apart: {how} names {codes:.0%} "
-                f"from the code and {data:.0%} from the data. If classes matter, try more latents "
+                f"The codes lose some of what tells the classes apart: {how} right for {codes:.0%} "
+                f"by the code and for {data:.0%} by the data. If classes matter, try more latents "
                 "in use, or a part of the loss that knows the labels."
             )
     return None

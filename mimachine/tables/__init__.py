@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -119,8 +120,8 @@ def read_archive(
         ValueError: If it is no archive, is damaged, has not what is asked for, or what is asked
             for holds objects.
     """
+    if suffix(Path(path)) != ".npz":
+        raise ValueError(f"{path} must be an .npz file, as numpy.savez writes it")
     file = checked(path, (), None)
-    if suffix(file) != ".npz":
-        raise ValueError(f"{file} must be an .npz file, which numpy.savez writes")
     with readable(file):
         return read_arrays(file, wanted, required)
