@@ -64,7 +64,7 @@ def test_a_collapsed_one_is_told_to_use_its_code():
     assert "mim" in found.remedies[0]
     assert "KL term" in found.remedies[0]
     assert len(found.remedies) == 1
-    # Of means that hardly differ a classifier may tell classes all the same; of the codes it cannot.
+    # Of means that hardly differ classes may be told all the same; of the codes they cannot.
     assert abs(found["knn_5_accuracy_sampled"].value - 0.5) < 5 * 0.5 / 600**0.5
 
 
