@@ -20,6 +20,7 @@ from mimachine.estimates import Estimate
 from mimachine.evaluation import Metric, Report
 from mimachine.information import mutual_information
 from mimachine.meanings import meaning
+from mimachine.memory import rows_at_once
 from mimachine.probes import leave_one_out_accuracy, linear_probe
 from mimachine.remedies import remedies
 from mimachine.representation import diagnose_codes
@@ -27,9 +28,11 @@ from mimachine.subspace import principal_residuals
 
 __all__ = ["Diagnosis", "diagnose"]
 
-# As many rows as take a second or two each.
+# As many rows as take a second or two for each measurement, and fewer where they are long: of what
+# compares pairs, and of what takes products of columns, so many values.
 _MOST_KSG_DATA, _CHEAP_KSG_DIMENSIONS, _TRUSTED_KSG_DIMENSIONS = 10_000, 40, 20
 _MOST_ENERGY_DATA, _MOST_PCA_DATA, _MOST_PROBED = 4000, 4000, 5000
+_FEWEST, _MOST_VALUES, _MOST_SQUARES = 1000, 2**22, 2**25
 _NEIGHBOURS = 5
 # Share of the rows of a probe that it is tested on, and how few it can do with.
 _TESTED, _FEWEST_PROBED = 0.25, 20
@@ -267,42 +270,46 @@ def _shape(data: Encodings) -> list[Metric]:
         ]
     if not active.any():
         return metrics
-    codes = data.mean / torch.where(data.aggregate_std > 0, data.aggregate_std, 1.0)
-    spread = _effective_dimensions(data)
+    rows = data.rows(_few(len(data.x), _MOST_VALUES, dimensions))
     return [
         *metrics,
         _metric(
             "effective_dimensions",
-            spread,
+            _effective_dimensions(data, rows),
             f"of {dimensions}",
             "participation ratio (Σλ)² / Σλ² of the eigenvalues λ of the covariance of the means, "
             "each latent in units of its aggregate standard deviation; error by a jackknife of "
             f"{_JACKKNIFE} random parts",
+            _of_rows(rows, data),
         ),
         Metric(
             "repeated_units",
-            float(_repeated(codes[:, active])),
+            float(_repeated(data.mean[rows][:, active])),
             f"of {int(active.sum())}",
             f"latents in use whose means have a correlation above {_REPEATED} with those of one "
             "before them, up to the sign",
             "mean",
+            notes=_of_rows(rows, data),
         ),
     ]
 
 
-def _effective_dimensions(data: Encodings) -> Estimate:
+def _effective_dimensions(data: Encodings, rows: Tensor) -> Estimate:
     """Participation ratio of the covariance, from its trace and its norm."""
-    width = torch.zeros_like(data.mean) if data.std is None else data.std
+    mean = data.mean[rows]
+    square = torch.zeros_like(mean) if data.std is None else data.std[rows].square()
 
     def ratio(rows: Tensor) -> float:
-        mean = data.mean[rows]
-        aggregate = mean.var(0, correction=0) + width[rows].square().mean(0)
-        scaled = mean / torch.where(aggregate > 0, aggregate, 1.0).sqrt()
-        covariance = scaled.T.cov(correction=0).reshape(len(aggregate), -1)
-        return float(covariance.trace().square() / covariance.square().sum())
+        offset = mean[rows] - mean[rows].mean(0)
+        aggregate = offset.square().mean(0) + square[rows].mean(0)
+        scaled = offset / torch.where(aggregate > 0, aggregate, 1.0).sqrt()
+        # Both products have the same trace and norm.
+        wide = scaled.shape[1] > len(scaled)
+        product = scaled @ scaled.T if wide else scaled.T @ scaled
+        return float(product.trace().square() / product.square().sum())
 
     # Data may be sorted, so that parts in their order would be of different classes.
-    order = torch.randperm(len(width), generator=torch.Generator().manual_seed(data.seed))
+    order = torch.randperm(len(mean), generator=torch.Generator().manual_seed(data.seed))
     parts = order.chunk(_JACKKNIFE)
     without = torch.tensor(
         [ratio(torch.cat(parts[:i] + parts[i + 1 :])) for i in range(len(parts))]
@@ -334,7 +341,8 @@ def _prior(data: Encodings) -> list[Metric]:
                 "information of the encoder",
             )
         )
-    rows = data.rows(_MOST_ENERGY_DATA)
+    pairs = _MOST_SQUARES * 128 // data.mean.shape[1]
+    rows = data.rows(min(_MOST_ENERGY_DATA, math.isqrt(pairs)))
     notes = _of_rows(rows, data)
     if data.std is None:
         notes = ("of the codes as they are, for their width is unknown", *notes)
@@ -387,7 +395,7 @@ def _information(data: Encodings) -> list[Metric]:
     rows = data.rows(int(_MOST_KSG_DATA * share))
     k = min(5, (len(rows) - 1) // 2)
     # A bijection changes no information, but the maximum norm needs both sides of one size.
-    x, z = (each[rows].double() / _size(each) for each in (data.x, data.sample))
+    x, z = (_of_unit_size(each[rows].double()) for each in (data.x, data.sample))
     estimate = mutual_information(x, z, k)
     notes = [f"ceiling {estimate.ceiling:.2f} nats at N = {estimate.num_data}"]
     if data.std is None:
@@ -416,17 +424,15 @@ def _information(data: Encodings) -> list[Metric]:
     ]
 
 
-def _size(values: Tensor) -> float:
-    """Root of the mean variance of the columns; 1 where nothing varies."""
-    return math.sqrt(float(values.double().var(0, correction=0).mean())) or 1.0
+def _of_unit_size(values: Tensor) -> Tensor:
+    """Values divided by the root of the mean variance of their columns, if anything varies."""
+    return values / (math.sqrt(float(values.var(0, correction=0).mean())) or 1.0)
 
 
 def _reconstruction(data: Encodings) -> list[Metric]:
     if data.reconstructed is None:
         return []
-    x = data.x.double()
-    error = (data.reconstructed.double() - x).square().mean(1)
-    total = (x - x.mean(0)).square().mean(1)
+    error, total = _squares(data.x, data.reconstructed)
     square = Estimate.mean_of(error)
     root = math.sqrt(square.value)
     return [
@@ -458,6 +464,17 @@ def _reconstruction(data: Encodings) -> list[Metric]:
     ]
 
 
+def _squares(x: Tensor, reconstructed: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean square of each datum's error, and about the mean of all data, each of shape (N,)."""
+    size = rows_at_once(x.shape)
+    mean = sum(rows.double().sum(0) for rows in x.split(size)) / len(x)
+    error, total = [], []
+    for rows, restored in zip(x.split(size), reconstructed.split(size), strict=True):
+        error.append((restored.double() - rows).square().mean(1))
+        total.append((rows - mean).square().mean(1))
+    return torch.cat(error), torch.cat(total)
+
+
 def _kept_share(error: Tensor, total: Tensor) -> Estimate:
     """1 - Σ error / Σ total, with the standard error of a ratio of means."""
     ratio = float(error.mean() / total.mean())
@@ -474,7 +491,7 @@ def _linear(data: Encodings) -> list[Metric]:
     components = data.mean.shape[1]
     if components >= data.x.shape[1]:
         return []
-    rows = data.rows(_MOST_PCA_DATA)
+    rows = data.rows(_few(_MOST_PCA_DATA, _MOST_SQUARES, data.x.shape[1]))
     x = data.x[rows].double()
     error, total = principal_residuals(x, components)
     return [
@@ -499,7 +516,8 @@ def _can_be_probed(labels: Tensor) -> bool:
 def _classes(data: Encodings) -> list[Metric]:
     if data.labels is None:
         return []
-    rows = data.rows(_MOST_PROBED)
+    width = max(data.x.shape[1], data.mean.shape[1])
+    rows = data.rows(_few(_MOST_PROBED, _MOST_VALUES, width))
     labels = data.labels[rows]
     # Rows may be sorted by class, and all of them may be few enough to be taken in order.
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(data.seed))
@@ -557,6 +575,11 @@ def _metric(
 ) -> Metric:
     error = estimate.standard_error if math.isfinite(estimate.standard_error) else None
     return Metric(name, estimate.value, unit, definition, latent, error, notes)
+
+
+def _few(most: int, values: int, width: int) -> int:
+    """How many rows to take: at most so many, and fewer where so many values are reached."""
+    return min(most, max(_FEWEST, values // width))
 
 
 def _of_rows(rows: Tensor, data: Encodings) -> tuple[str, ...]:

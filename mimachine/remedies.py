@@ -23,6 +23,8 @@ _CORRELATED, _FACTOR = 0.5, 1.5
 _OFF, _FAR = 0.02, 0.1
 _UNRELATED = 0.05
 _REPEATED_SHARE = 0.25
+# More rows would not change the slope of so many values.
+_MOST_ROWS = 1000
 
 
 class _Measured(NamedTuple):
@@ -59,7 +61,8 @@ def _other_units(m: _Measured) -> str | None:
     """Reconstructions that would be near if they were scaled."""
     if m.data.reconstructed is None or m.value("reconstruction_r2") > _POOR:
         return None
-    slope, correlation = _line(m.data.x, m.data.reconstructed)
+    rows = m.data.rows(_MOST_ROWS)
+    slope, correlation = _line(m.data.x[rows], m.data.reconstructed[rows])
     if correlation < _CORRELATED or 1 / _FACTOR < slope < _FACTOR:
         return None
     return (

@@ -276,9 +276,20 @@ def test_effective_dimensions_are_those_of_equal_and_of_repeated_latents():
     assert repeated.value == pytest.approx(1)
 
 
+def test_more_latents_than_data_have_the_same_ratio_by_the_other_product():
+    z = torch.randn(30, 50).double()
+    scaled = (z - z.mean(0)) / z.std(0, correction=0)
+    values = torch.linalg.eigvalsh(scaled.T @ scaled)
+    found = mm.diagnose(z[:, :3], z, 0.0)["effective_dimensions"]
+    assert found.value == pytest.approx(float(values.sum() ** 2 / values.square().sum()))
+
+
 def test_a_jackknifed_error_is_the_scatter():
     z = torch.randn(100, 400, 3) * torch.tensor([1.0, 0.7, 0.2])
-    found = [_effective_dimensions(encodings(each, each, 0.5, None, None, seed=0)) for each in z]
+    rows = torch.arange(400)
+    found = [
+        _effective_dimensions(encodings(each, each, 0.5, None, None, seed=0), rows) for each in z
+    ]
     scatter = float(torch.tensor([each.value for each in found]).std())
     error = float(torch.tensor([each.standard_error for each in found]).square().mean().sqrt())
     # Ten parts know a variance to a half, so 100 times ten to 5 %, and 100 values to 14 %.
