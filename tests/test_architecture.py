@@ -71,6 +71,7 @@ ORDER = [
     "outcomes",
     "meanings",
     "encodings",
+    "measurements",
     "remedies",
     "diagnosis",
     "commands",

@@ -12,8 +12,9 @@ from oracles import LinearGaussian
 
 import mimachine as mm
 from mimachine.cli import main
-from mimachine.diagnosis import Diagnosis, _effective_dimensions
+from mimachine.diagnosis import Diagnosis
 from mimachine.encodings import encodings
+from mimachine.measurements import _effective_dimensions
 
 
 def linear(count=600, features=12, latent=6, used=None, noise=0.3, std=None):
