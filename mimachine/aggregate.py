@@ -92,7 +92,7 @@ def energy_distance(
         prior_std: Its standard deviation, likewise, positive.
 
     Raises:
-        ValueError: If there are too few samples or the prior's shape is another.
+        ValueError: If there are too few samples, one is not finite, or the prior does not fit.
 
     References:
         A new test for multivariate normality (Székely & Rizzo, 2005), J. Multivariate Analysis 93
@@ -100,6 +100,8 @@ def energy_distance(
     """
     if len(z) < 4:
         raise ValueError(f"z must have 4 samples or more, got {len(z)}")
+    if not z.isfinite().all():
+        raise ValueError("z must be finite, and some samples are not")
     centre, width = _of_prior(z, prior_mean, prior_std)
     points = ((z - centre) / width).double().flatten(1)
     count, dimensions = points.shape

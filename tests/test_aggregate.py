@@ -39,6 +39,8 @@ def test_what_kl_cannot_use_is_refused_by_name():
         mm.energy_distance(z, torch.zeros(3))
     with pytest.raises(ValueError, match="z must have 4 samples or more, got 3"):
         mm.energy_distance(z[:3])
+    with pytest.raises(ValueError, match="z must be finite"):
+        mm.energy_distance(z / 0)
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 5, 40])
@@ -90,6 +92,23 @@ def test_the_energy_distance_is_unbiased_and_its_error_is_its_scatter(mean, std,
     error = math.sqrt(sum(each.standard_error**2 for each in found) / repeats)
     most = 1.6 if (mean, std) == (0, 1) else 1.2
     assert 0.8 * scatter < error < most * scatter
+
+
+def test_estimate_and_error_are_those_of_the_matrix_of_pairs():
+    z = 2 + torch.randn(15, 3).double()
+    norms, pairs = z.norm(dim=1), torch.cdist(z, z).numpy()
+    of_prior = 2 * math.gamma(2) / math.gamma(1.5)
+    from_prior = _distances_from_normal(norms.numpy(), 3)
+    kernel = from_prior[:, None] + from_prior - pairs - of_prior
+    others = ~np.eye(15, dtype=bool)
+    rows = kernel[others].reshape(15, 14).mean(1)
+    # Var(mean over others) = z1 + (z2 - z1) / (N - 1), with z1 and z2 Hoeffding's variances.
+    second = kernel[others].var()
+    first = (rows.var(ddof=1) - second / 14) / (1 - 1 / 14)
+    variance = 4 * 13 / (15 * 14) * first + 2 / (15 * 14) * second
+    found = mm.energy_distance(z)
+    assert found.value == pytest.approx(kernel[others].mean() / of_prior, rel=1e-9)
+    assert found.standard_error == pytest.approx(math.sqrt(variance) / of_prior, rel=1e-9)
 
 
 def test_a_shift_in_many_dimensions_is_half_its_square():

@@ -6,7 +6,7 @@ import torch
 
 import mimachine as mm
 from mimachine.estimates import Estimate
-from mimachine.probes import accuracy
+from mimachine.probes import _Classifier, accuracy
 
 
 def test_knn_accuracy_equals_a_vote_among_sorted_distances():
@@ -74,6 +74,17 @@ def test_a_linear_probe_is_blind_to_scales_and_offsets_and_to_what_is_drawn_befo
         torch.manual_seed(len(probes))
         probes.append(mm.linear_probe(z[parts[0]], labels[parts[0]], z[parts[1]], labels[parts[1]]))
     assert probes[0] == probes[1] == probes[2]
+
+
+def test_the_penalty_of_a_linear_probe_is_per_datum():
+    points = np.random.default_rng(0).normal(size=(100, 3))
+    labels = points[:, 0] > 0
+    once, twice = _Classifier(), _Classifier()
+    for classifier in (once, twice):
+        classifier.model.tol = 1e-9
+    once.fit(points, labels, 0.1)
+    twice.fit(np.tile(points, (2, 1)), np.tile(labels, 2), 0.1)
+    np.testing.assert_allclose(twice.model.coef_, once.model.coef_, rtol=1e-4)
 
 
 def test_codes_without_classes_are_told_at_chance_and_separate_ones_always():
