@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from mimachine.encodings import Encodings
@@ -21,6 +22,7 @@ _MARGIN, _POOR = 0.02, 0.8
 _CORRELATED, _FACTOR = 0.5, 1.5
 # Energy distances from the prior: of a shift of all latents by 0.2 and by 0.45 standard deviations.
 _OFF, _FAR = 0.02, 0.1
+# Nats, and a correlation, below which codes tell nothing of their data.
 _UNRELATED = 0.05
 _REPEATED_SHARE = 0.25
 # More rows would not change the slope of so many values.
@@ -89,10 +91,20 @@ def _other_order(m: _Measured) -> str | None:
     kept = m.value("reconstruction_r2")
     if m.verdict == "collapsed" or not strays or kept > _MARGIN:
         return None
+    # In many dimensions the estimate may be 0 of codes that do tell something.
+    rows = m.data.rows(_MOST_ROWS)
+    if _common_distances(m.data.x[rows], m.data.mean[rows]) > _UNRELATED:
+        return None
     return (
         "The codes vary, but not with the data beside them. Are x and z_mean in the same order? A "
         "loader that shuffles gives another one each time."
     )
+
+
+def _common_distances(x: Tensor, z: Tensor) -> float:
+    """Correlation of the distances of pairs in x and in z."""
+    distances = torch.stack([torch.pdist(each.double()) for each in (x, z)])
+    return float(distances.corrcoef()[0, 1])
 
 
 def _collapsed(m: _Measured) -> str | None:

@@ -134,6 +134,14 @@ def test_rows_in_another_order_are_seen_first():
     assert "same order" in mm.diagnose(**arrays).remedies[0]
 
 
+def test_codes_of_which_ksg_sees_nothing_are_not_taken_for_shuffled():
+    x = torch.randn(400, 300)
+    found = mm.diagnose(x, x[:, :3], 0.5)
+    assert found["mutual_information_ksg"].value < 0.1
+    assert not tried(found, "same order")
+    assert tried(mm.diagnose(x, x[torch.randperm(400), :3], 0.5), "same order")
+
+
 def test_repeated_latents_are_counted():
     arrays = linear(latent=3)
     twice = torch.cat([arrays["z_mean"], -2 * arrays["z_mean"][:, :2]], 1)
