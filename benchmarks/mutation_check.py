@@ -232,6 +232,52 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ('    "vae_loss": 0.25,', '    "vae_loss": 0.5,'),
         ],
     ),
+    "aggregate.py": (
+        ["test_aggregate.py"],
+        [
+            ("(-ratio.log() + 0.5", "(ratio.log() + 0.5"),
+            ("offset.square() - 1)", "offset.square())"),
+            ("ratio.square() + offset.square()", "ratio.square() - offset.square()"),
+            ("((mean - centre) / width).double()", "(mean - centre).double()"),
+            (
+                "from_prior[rows, None] + from_prior - of_prior",
+                "from_prior[rows, None] + from_prior",
+            ),
+            ("kernel -= torch.cdist", "kernel -= 2 * torch.cdist"),
+            ("kernel[torch.arange(len(rows)), rows] = 0", ""),
+            ("value = float(sums.mean()) / others", "value = float(sums.mean()) / count"),
+            ("others - value**2)", "others)"),
+            ("(4 * (count - 2) * first", "((count - 2) * first"),
+            ("first + 2 * of_pairs)", "first)"),
+            ("(of_means * others - of_pairs)", "(of_means * others)"),
+            ("value / of_prior, math.sqrt(variance) / of_prior", "value, math.sqrt(variance)"),
+            ("2 * math.exp(float(gammaln", "math.exp(float(gammaln"),
+            ("square * t / (1 + 2 * t)", "square * t / (1 + t)"),
+            ("dimensions / 2 * np.log1p", "dimensions * np.log1p"),
+        ],
+    ),
+    "euclidean.py": (
+        ["test_euclidean.py"],
+        [
+            ("found.beyond - slack <=", "found.beyond - slack <= 0 *"),
+            ("found.beyond - slack <=", "found.beyond <="),
+            ("squares[rows, -1] + slack[rows]", "squares[rows, -1] - slack[rows]"),
+            ("_rank_among_equals(points) < k", "_rank_among_equals(points) < 1"),
+            ("itself[:, -1] |= ~itself.any(1)", "itself[:, -1] |= True"),
+            (".sort(dim=1, stable=True)", ".sort(dim=1, descending=True)"),
+            ("places = places.sort(1).values", ""),
+        ],
+    ),
+    "probes.py": (
+        ["test_probes.py"],
+        [
+            ("1 / (penalty * len(points))", "1 / penalty"),
+            ("share * (1 - share) / len(labels)", "share * (1 - share)"),
+            ("votes.argmax(1)", "votes.argmin(1)"),
+            ("(points - centre) / width, (", "points - centre, ("),
+            ("found = nearest_others(codes, k)", "found = nearest(codes, codes, k)"),
+        ],
+    ),
 }
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mimachine.aggregate import energy_distance as energy_distance
+    from mimachine.aggregate import kl_per_dimension as kl_per_dimension
     from mimachine.bounds import InformationBounds as InformationBounds
     from mimachine.bounds import bounds_from_conditionals as bounds_from_conditionals
     from mimachine.bounds import information_bounds as information_bounds
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from mimachine.decomposition import (
         geometric_mean_log_normaliser as geometric_mean_log_normaliser,
     )
+    from mimachine.diagnosis import Diagnosis as Diagnosis
+    from mimachine.diagnosis import diagnose as diagnose
     from mimachine.distributions import DiagNormal as DiagNormal
     from mimachine.distributions import Draw as Draw
     from mimachine.distributions import Mixture as Mixture
@@ -89,15 +93,20 @@ if TYPE_CHECKING:
     from mimachine.priors import StandardNormal as StandardNormal
     from mimachine.priors import UniformOneHot as UniformOneHot
     from mimachine.priors import VampPrior as VampPrior
+    from mimachine.probes import knn_accuracy as knn_accuracy
+    from mimachine.probes import leave_one_out_accuracy as leave_one_out_accuracy
+    from mimachine.probes import linear_probe as linear_probe
     from mimachine.proposals import DefensiveProposal as DefensiveProposal
     from mimachine.proposals import refit_proposal as refit_proposal
     from mimachine.quadrature import QuadratureLogLikelihood as QuadratureLogLikelihood
     from mimachine.quadrature import quadrature_log_likelihood as quadrature_log_likelihood
     from mimachine.representation import Codes as Codes
     from mimachine.representation import Health as Health
+    from mimachine.representation import Reencoding as Reencoding
     from mimachine.representation import codes as codes
     from mimachine.representation import diagnose_codes as diagnose_codes
-    from mimachine.representation import knn_accuracy as knn_accuracy
+    from mimachine.representation import reencode as reencode
+    from mimachine.representation import reencoding_offset as reencoding_offset
     from mimachine.runs import Run as Run
     from mimachine.sources import Binarized as Binarized
     from mimachine.sources import FreshDraws as FreshDraws
@@ -221,12 +230,23 @@ _MODULES = {
         "KSGCalibration",
         "ksg_calibration",
     ),
+    "probes": (
+        "knn_accuracy",
+        "leave_one_out_accuracy",
+        "linear_probe",
+    ),
+    "aggregate": (
+        "energy_distance",
+        "kl_per_dimension",
+    ),
     "representation": (
         "Codes",
         "Health",
+        "Reencoding",
         "codes",
         "diagnose_codes",
-        "knn_accuracy",
+        "reencode",
+        "reencoding_offset",
     ),
     "proposals": (
         "DefensiveProposal",
@@ -246,6 +266,10 @@ _MODULES = {
     "tabular": (
         "latex_table",
         "markdown_table",
+    ),
+    "diagnosis": (
+        "Diagnosis",
+        "diagnose",
     ),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -20,6 +20,7 @@ from mimachine.experiment import Experiment, default, published
 from mimachine.options import (
     Compare,
     Data,
+    Diagnose,
     Embed,
     Evaluate,
     Inspect,
@@ -32,7 +33,7 @@ from mimachine.options import (
     Train,
 )
 from mimachine.training import Training
-from mimachine.wording import quoted, unknown
+from mimachine.wording import quoted, some, unknown
 
 if TYPE_CHECKING:
     from mimachine.fitting import History
@@ -57,6 +58,7 @@ Train auto-encoders whose codes keep what the data say, and measure them.
   embed RUN          codes of the data
   reconstruct RUN    data, encoded and decoded again
   sample RUN         new data from the model
+  diagnose FILE.npz  the health of anybody's auto-encoder, from its codes and reconstructions
   data               the data sets and where their files are
   reproduce NAME     a figure of the paper again, beside the paper's numbers
 
@@ -536,6 +538,24 @@ def _reproduce(arguments: list[str]) -> None:
     print(f"figures, results.json and table.md: {directory}")
 
 
+def _diagnose(arguments: list[str]) -> None:
+    command = _parse(Diagnose, arguments)
+    from mimachine.tables import read_archive
+
+    purposes = ("x", "z_mean", "z_std", "x_reconstructed", "labels")
+    wanted = {purpose: getattr(command, purpose) for purpose in purposes}
+    arrays, others = read_archive(command.file, wanted, ("x", "z_mean"))
+    if others:
+        print(f"arrays not used: {some(map(repr, others))}", file=sys.stderr)
+    from mimachine.diagnosis import diagnose
+
+    found = diagnose(**arrays, seed=command.seed)
+    if command.json:
+        _print_json(found.to_json())
+    else:
+        print(found)
+
+
 def _data(arguments: list[str]) -> None:
     command = _parse(Data, arguments)
     from mimachine.downloads import located
@@ -565,6 +585,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "report": _report,
     "table": _table,
     "reproduce": _reproduce,
+    "diagnose": _diagnose,
     "data": _data,
 }
 

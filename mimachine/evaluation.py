@@ -27,6 +27,7 @@ from mimachine.likelihood import (
 )
 from mimachine.memory import rows_at_once
 from mimachine.metrics import ADVICE, Metric, Report
+from mimachine.probes import knn_accuracies
 from mimachine.quadrature import quadrature_log_likelihood
 from mimachine.randomness import derived_seed, forked
 from mimachine.representation import (
@@ -35,7 +36,6 @@ from mimachine.representation import (
     at_floor,
     codes,
     diagnose_codes,
-    knn_accuracies,
     mean_of,
 )
 

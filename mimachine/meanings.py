@@ -29,6 +29,8 @@ class Meaning(NamedTuple):
 _LIKELIHOOD = "How well the model explains the data"
 _KEPT = "What the codes keep"
 _WIDTH = "Shape of the codes"
+_PRIOR = "Whether new data can be drawn from a standard normal prior"
+_CLASSES = "Whether the codes keep the classes apart"
 
 MEANINGS = {
     "negative_log_likelihood": Meaning(
@@ -94,6 +96,26 @@ MEANINGS = {
         "The same with the noise of encoder and decoder, as a distance over all numbers of a "
         "datum at once.",
     ),
+    "reconstruction_r2": Meaning(
+        _KEPT,
+        "Variance kept (R²)",
+        "higher",
+        "Share of the variance of the data that their reconstructions have. At 0 the mean of the "
+        "data would do as well.",
+    ),
+    "reconstruction_r2_of_a_datum": Meaning(
+        _KEPT,
+        "Variance kept of a typical datum",
+        "higher",
+        "The same for each datum, of which half do better: far above the line before, a few data "
+        "are the trouble.",
+    ),
+    "pca_r2": Meaning(
+        _KEPT,
+        "Variance that PCA keeps",
+        "",
+        "What a linear map to as many numbers would keep: an auto-encoder should do better.",
+    ),
     "active_units": Meaning(
         _WIDTH,
         "Active latents",
@@ -106,6 +128,64 @@ MEANINGS = {
         "",
         "Uncertainty of one code against the spread of all. Near 1, codes say nothing; below "
         "0.01, they are nearly points.",
+    ),
+    "varying_units": Meaning(
+        _WIDTH,
+        "Latents that vary",
+        "",
+        "The others could be left out. Without the width of the codes nobody can tell which of "
+        "these are more than noise.",
+    ),
+    "effective_dimensions": Meaning(
+        _WIDTH,
+        "Effective dimensions",
+        "",
+        "How many independent latents of equal weight would spread the codes as much. Far below "
+        "the active latents, these repeat one another.",
+    ),
+    "repeated_units": Meaning(
+        _WIDTH,
+        "Repeated latents",
+        "lower",
+        "Latents that say again what another one says.",
+    ),
+    "aggregate_energy_distance": Meaning(
+        _PRIOR,
+        "Distance of the codes from the prior",
+        "lower",
+        "0 where codes as a whole lie like the prior, so that what is drawn from it decodes to "
+        "something like the data. Half the square of a shift of all latents, in standard "
+        "deviations, so 0.02 is a shift by 0.2; 0.1 is far.",
+    ),
+    "aggregate_offset": Meaning(
+        _PRIOR,
+        "Offset of the codes",
+        "lower",
+        "How far the centre of the codes is from 0, typically, in each latent.",
+    ),
+    "aggregate_std": Meaning(
+        _PRIOR,
+        "Spread of the codes",
+        "",
+        "How wide the codes lie, typically, in each latent; the prior's is 1.",
+    ),
+    "linear_probe_accuracy": Meaning(
+        _CLASSES,
+        "Linear accuracy",
+        "higher",
+        "Share of further data whose class a linear classifier tells from the code.",
+    ),
+    "linear_probe_accuracy_of_x": Meaning(
+        _CLASSES,
+        "Linear accuracy of the data",
+        "",
+        "The same from the data themselves, to compare with.",
+    ),
+    "knn_5_accuracy_of_x": Meaning(
+        _CLASSES,
+        "5-nearest-neighbour accuracy of the data",
+        "",
+        "The same from the data themselves, to compare with.",
     ),
     "encoder_share_at_floor": Meaning(
         _WIDTH,
@@ -133,7 +213,7 @@ def meaning(metric: Metric) -> Meaning:
         near = "nearest training code" if parts[1] == "1" else f"{parts[1]} nearest training codes"
         noisy = metric.latent == "sample"
         return Meaning(
-            "Whether the codes keep the classes apart",
+            _CLASSES,
             f"{parts[1]}-nearest-neighbour accuracy" + (", noisy codes" if noisy else ""),
             "higher",
             f"Share of test data whose class can be told from the {near}"

@@ -14,6 +14,7 @@ from mimachine.training import Training
 __all__ = [
     "Compare",
     "Data",
+    "Diagnose",
     "Embed",
     "Evaluate",
     "Inspect",
@@ -217,6 +218,35 @@ class Table:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
     format: Literal["markdown", "latex"] = "markdown"
     metrics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnose:
+    """Judge an auto-encoder of any make by arrays of data, codes and reconstructions.
+
+    Arrays have a row for each datum, in the same order. x and z_mean must be there; what else is
+    not there is not measured.
+
+    Attributes:
+        file: The .npz file, as numpy.savez writes it.
+        x: Name of the array of data; by default x, and so on.
+        z_mean: Name of the means of q(z|x), or of the codes of an auto-encoder without noise.
+        z_std: Name of the standard deviations of q(z|x), one for each code, one for each
+            dimension, or a number; 0 for an auto-encoder without noise.
+        x_reconstructed: Name of what the means are decoded to, in the units of x.
+        labels: Name of the classes, numbers or text.
+        seed: Seed of the rows that long measurements are made on, and of the noise of codes.
+        json: Print the diagnosis as JSON.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+    x: str | None = None
+    z_mean: str | None = None
+    z_std: str | None = None
+    x_reconstructed: str | None = None
+    labels: str | None = None
+    seed: int = 0
+    json: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine.estimates import Estimate
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
 from mimachine.memory import rows_at_once
@@ -18,14 +18,15 @@ from mimachine.rows import Rows
 __all__ = [
     "Codes",
     "Health",
+    "Reencoding",
     "Verdict",
     "at_floor",
     "codes",
     "diagnose_codes",
-    "knn_accuracies",
-    "knn_accuracy",
     "mean_of",
     "moments",
+    "reencode",
+    "reencoding_offset",
 ]
 
 Verdict = Literal["healthy", "partly collapsed", "collapsed", "deterministic"]
@@ -33,7 +34,6 @@ Verdict = Literal["healthy", "partly collapsed", "collapsed", "deterministic"]
 _ACTIVE_SHARE = 0.01
 _DETERMINISTIC_SHARE = 0.01
 _AT_FLOOR = 1.01
-_TREE_DIMENSIONS = 6
 
 
 class Codes(NamedTuple):
@@ -131,72 +131,57 @@ def diagnose_codes(mean: Tensor, std: Tensor, floor: float | Tensor = 0.0) -> He
     return Health(verdict, active, relative)
 
 
-def knn_accuracy(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int = 5
-) -> float:
-    """Share of test codes whose label the k nearest training codes vote for.
+class Reencoding(NamedTuple):
+    """How far codes are from those of their own reconstructions.
 
-    Exact, by Euclidean distance without rescaling; a tie goes to the smallest label.
+    Attributes:
+        offset: For each latent dimension, the root over data of the mean squared distance of the
+            posterior means of a datum and of its reconstruction, in standard deviations of the
+            aggregate posterior, shape (D,). 0 if codes come back, √2 if they come back at random.
+        divergence: Mean over data of KL(q(z|x) ‖ q(z|x')), in nats, x' the reconstruction, from
+            one sample of z for each datum. 0 if posteriors come back; it counts in widths of the
+            posterior, so it is large where these are narrow.
+    """
+
+    offset: Tensor
+    divergence: Estimate
+
+
+@torch.no_grad()
+def reencode(model: Joint, x: Tensor | Rows, batch_size: int | None = None) -> Reencoding:
+    """Encode data, decode the codes' means, and encode the decoder's means again.
 
     Args:
-        train: Training codes, shape (N, *Z).
-        train_labels: Their labels, shape (N,).
-        test: Test codes, shape (M, *Z).
-        test_labels: Their labels, shape (M,).
-        k: Number of neighbours, in [1, N].
-
-    Raises:
-        ValueError: If k is out of range or a number of labels does not match.
+        model: The model, used in evaluation mode.
+        x: Data, shape (N, *X).
+        batch_size: Data at once.
     """
-    return knn_accuracies(train, train_labels, test, test_labels, (k,))[k]
+    batch_size = rows_at_once(x.shape) if batch_size is None else batch_size
+    means, widths, again, divergences = [], [], [], []
+    with evaluating(model):
+        for rows in x.split(batch_size):
+            posterior = model.encoder(rows)
+            encoded = moments(posterior)
+            second = model.encoder(mean_of(model.decoder(encoded.mean)))
+            means.append(encoded.mean)
+            widths.append(encoded.std)
+            again.append(mean_of(second))
+            log_ratio = posterior.log_prob(encoded.sample) - second.log_prob(encoded.sample)
+            divergences.append(log_ratio)
+    offset = reencoding_offset(*map(torch.cat, (means, widths, again)))
+    return Reencoding(offset, Estimate.mean_of(torch.cat(divergences)))
 
 
-def knn_accuracies(
-    train: Tensor,
-    train_labels: Tensor,
-    test: Tensor,
-    test_labels: Tensor,
-    ks: Sequence[int],
-) -> dict[int, float]:
-    """`knn_accuracy` for several numbers of neighbours by one search.
+def reencoding_offset(mean: Tensor, std: Tensor, again: Tensor) -> Tensor:
+    """Distance of codes and codes of their reconstructions, as in `Reencoding`, shape (D,).
 
     Args:
-        train: Training codes, shape (N, *Z).
-        train_labels: Their labels, shape (N,).
-        test: Test codes, shape (M, *Z).
-        test_labels: Their labels, shape (M,).
-        ks: Numbers of neighbours, each in [1, N].
-
-    Returns:
-        The share for each number of neighbours.
-
-    Raises:
-        ValueError: If a k is out of range or a number of labels does not match.
+        mean: Posterior means of data, shape (N, *Z).
+        std: Posterior standard deviations, likewise.
+        again: Posterior means of the reconstructions, likewise.
     """
-    from sklearn.neighbors import NearestNeighbors
-
-    for k in ks:
-        if not 1 <= k <= len(train):
-            raise ValueError(
-                f"k must be in [1, {len(train)}], the number of training codes, got {k}"
-            )
-    for name, codes_, labels in (("train", train, train_labels), ("test", test, test_labels)):
-        if len(codes_) != len(labels):
-            raise ValueError(
-                f"{name}_labels must have one label for each of {len(codes_)} codes, "
-                f"got {len(labels)}"
-            )
-    points, queries = (codes_.flatten(1).cpu().numpy() for codes_ in (train, test))
-    # Trees visit most points where there are many dimensions.
-    algorithm = "kd_tree" if points.shape[1] <= _TREE_DIMENSIONS else "brute"
-    search = NearestNeighbors(n_neighbors=max(ks), algorithm=algorithm).fit(points)
-    nearest = torch.from_numpy(search.kneighbors(queries, return_distance=False))
-    classes, of_train = train_labels.cpu().unique(return_inverse=True)
-    voters = of_train[nearest]
-    shares = {}
-    for k in ks:
-        votes = torch.zeros(len(voters), len(classes), dtype=torch.int32)
-        votes.scatter_add_(1, voters[:, :k], torch.ones_like(voters, dtype=torch.int32))
-        predicted = classes[votes.argmax(1)]
-        shares[k] = float((predicted == test_labels.cpu()).double().mean())
-    return shares
+    mean, std, again = (each.flatten(1).double() for each in (mean, std, again))
+    aggregate = (mean.var(0, correction=0) + std.square().mean(0)).sqrt()
+    distance = (again - mean).square().mean(0).sqrt()
+    # A dimension in which nothing moves is at no distance, however narrow it is.
+    return torch.where(distance > 0, distance / aggregate, 0.0)

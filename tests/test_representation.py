@@ -1,32 +1,9 @@
-import numpy as np
 import pytest
 import torch
+from oracles import LinearGaussian
 from torch import nn
 
 import mimachine as mm
-
-
-def test_knn_accuracy_equals_a_vote_among_sorted_distances():
-    train, test = torch.randn(80, 3), torch.randn(40, 3)
-    labels, test_labels = torch.randint(0, 3, (80,)), torch.randint(0, 3, (40,))
-    for k in (1, 3, 5, 80):
-        nearest = np.argsort(torch.cdist(test, train).numpy(), axis=1)[:, :k]
-        votes = [np.bincount(labels.numpy()[row], minlength=3).argmax() for row in nearest]
-        expected = float((np.array(votes) == test_labels.numpy()).mean())
-        assert mm.knn_accuracy(train, labels, test, test_labels, k) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("k", [0, 11])
-def test_more_neighbours_than_codes_are_refused(k):
-    z, labels = torch.randn(10, 2), torch.zeros(10, dtype=torch.long)
-    with pytest.raises(ValueError, match=rf"k must be in \[1, 10\].*got {k}"):
-        mm.knn_accuracy(z, labels, z, labels, k)
-
-
-def test_labels_of_another_length_are_refused_by_name():
-    z, labels = torch.randn(10, 2), torch.zeros(10, dtype=torch.long)
-    with pytest.raises(ValueError, match="test_labels must have one label for each of 10"):
-        mm.knn_accuracy(z, labels, z, labels[:9], 3)
 
 
 def test_verdicts_follow_their_definitions():
@@ -94,3 +71,40 @@ def test_an_encoder_without_moments_gets_them_from_its_draws():
     # 64 draws of standard deviation 0.1.
     assert float((encoded.mean - x).abs().max()) < 5 * 0.1 / 8
     assert float(encoded.std.mean()) == pytest.approx(0.1, abs=0.01)
+
+
+def test_codes_of_reconstructions_are_off_by_the_closed_form():
+    case = LinearGaussian.random(4, 3, seed=2)
+    encoder, decoder, prior, _, _ = case.modules()
+    model = mm.Joint(encoder, decoder, prior)
+    root = torch.linalg.cholesky(case.data.covariance)
+    x = case.data.mean + torch.randn(20_000, 4, dtype=torch.float64) @ root.T
+    found = mm.reencode(model, x, batch_size=7000)
+
+    # z' - z = (AB - I) z + Ab + a, with z = Ax + a normal.
+    mean, covariance = case.A @ case.data.mean + case.a, case.A @ case.data.covariance @ case.A.T
+    change = case.A @ case.B - torch.eye(3).double()
+    offset = change @ mean + case.A @ case.b + case.a
+    square = offset.square() + (change @ covariance @ change.T).diagonal()
+    aggregate = covariance.diagonal() + case.s_q.square()
+    # Squares of normals in 20,000 data: 5 standard errors are under 4 % of a root mean square.
+    torch.testing.assert_close(found.offset, (square / aggregate).sqrt(), rtol=0.04, atol=0)
+    expected = 0.5 * float((square / case.s_q.square()).sum())
+    assert abs(found.divergence.value - expected) < 5 * found.divergence.standard_error
+
+
+def test_codes_that_come_back_are_at_no_distance():
+    means, again = torch.randn(100, 3), torch.randn(100, 3)
+    widths = torch.rand(100, 3)
+    assert not mm.reencoding_offset(means, widths, means).any()
+    constant = torch.zeros(100, 1)
+    assert not mm.reencoding_offset(constant, constant, constant).any()
+    # In units of the aggregate: the scale of a latent does not matter.
+    torch.testing.assert_close(
+        mm.reencoding_offset(means, widths, again),
+        mm.reencoding_offset(1000 * means, 1000 * widths, 1000 * again),
+    )
+    # At random: the mean square of a difference of two is twice the variance.
+    means, again = torch.randn(20_000, 1), torch.randn(20_000, 1)
+    offset = mm.reencoding_offset(means, 0 * means, again)
+    assert float(offset) == pytest.approx(2**0.5, abs=0.03)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from oracles import generator, normals
 
-from mimachine.subspace import principal_subspace
+from mimachine.subspace import principal_residuals, principal_subspace
 
 
 def spread(count=400, seed=0):
@@ -49,3 +49,28 @@ def test_the_largest_entry_of_a_component_is_positive_whichever_way_the_data_lie
 def test_more_components_than_values_are_refused(num_dimensions):
     with pytest.raises(ValueError, match=rf"num_dimensions, {num_dimensions},.*got \(400, 6\)"):
         principal_subspace(spread(), num_dimensions)
+
+
+@pytest.mark.parametrize("features", [6, 90])
+def test_half_of_the_data_are_judged_by_the_components_of_the_other_half(features):
+    # More features than rows of a half take another way to the same components.
+    data = normals(120, features, seed=generator(3)) @ normals(
+        features, features, seed=generator(4)
+    )
+    left, about = principal_residuals(data, 3)
+    for fitted, judged in ((data[::2], slice(1, None, 2)), (data[1::2], slice(0, None, 2))):
+        subspace = principal_subspace(fitted, 3)
+        error = data[judged] - subspace.reconstruct(subspace.project(data[judged]))
+        torch.testing.assert_close(left[judged], error.square().mean(1))
+    torch.testing.assert_close(about, (data - data.mean(0)).square().mean(1))
+
+
+def test_as_many_components_as_features_or_rows_leave_what_no_row_spans():
+    data = normals(40, 5, seed=generator(5))
+    assert float(principal_residuals(data, 9)[0].max()) < 1e-20
+    wide = normals(10, 50, seed=generator(6))
+    left = principal_residuals(wide, 20)[0]
+    offset = wide[1::2] - wide[::2].mean(0)
+    spanned = torch.linalg.qr((wide[::2] - wide[::2].mean(0)).T).Q[:, :4]
+    expected = (offset - offset @ spanned @ spanned.T).square().mean(1)
+    torch.testing.assert_close(left[1::2], expected)

@@ -14,16 +14,20 @@ parsed in C; only one that cannot be is read a second time, to say which cell is
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from mimachine.tables.arrays import peek_npy, peek_npz, read_npy, read_npz
+from numpy.typing import NDArray
+
+from mimachine.tables.arrays import peek_npy, peek_npz, read_arrays, read_npy, read_npz
 from mimachine.tables.files import checked, readable, suffix
 from mimachine.tables.labels import labelled
 from mimachine.tables.parquet import peek_parquet, read_parquet
 from mimachine.tables.table import Table, check_finite
 from mimachine.tables.text import peek_text, read_text
 
-__all__ = ["Table", "check_finite", "peek", "read_table"]
+__all__ = ["Table", "check_finite", "peek", "read_archive", "read_table"]
 
 
 def read_table(
@@ -94,3 +98,30 @@ def peek(
         else:
             shape = peek_text(file, labels, drop)
     return shape[0], shape[1:]
+
+
+def read_archive(
+    path: str | os.PathLike[str],
+    wanted: Mapping[str, str | None],
+    required: Collection[str] = (),
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+    """Read arrays of an .npz file by what they are for.
+
+    Args:
+        path: The file.
+        wanted: For each purpose the array's name that was asked for; None is the purpose's own.
+        required: Purposes that an array must be there for.
+
+    Returns:
+        The arrays that are there by their purposes, and the names of the other ones.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no archive, is damaged, has not what is asked for, or what is asked
+            for holds objects.
+    """
+    if suffix(Path(path)) != ".npz":
+        raise ValueError(f"{path} must be an .npz file, as numpy.savez writes it")
+    file = checked(path, (), None)
+    with readable(file):
+        return read_arrays(file, wanted, required)

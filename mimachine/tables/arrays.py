@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +17,16 @@ from mimachine.tables.layout import elsewhere, in_order
 from mimachine.tables.table import Table
 from mimachine.wording import hint, some
 
-__all__ = ["Header", "check_labels", "header", "peek_npy", "peek_npz", "read_npy", "read_npz"]
+__all__ = [
+    "Header",
+    "check_labels",
+    "header",
+    "peek_npy",
+    "peek_npz",
+    "read_arrays",
+    "read_npy",
+    "read_npz",
+]
 
 _VALUES, _LABELS = ("x", "X", "data"), ("y", "labels", "target")
 
@@ -111,6 +120,46 @@ def read_npz(
             found = arrays[label]
             found = found[:, 0] if found.shape[1:] == (1,) else found
     return _expecting(Table(values, None, found, file.name, notes), columns)
+
+
+def read_arrays(
+    file: Path, wanted: Mapping[str, str | None], required: Collection[str]
+) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
+    """Arrays of an archive by what they are for.
+
+    Args:
+        file: The archive.
+        wanted: For each purpose the array's name that was asked for; by default the purpose's own.
+        required: Purposes that an array must be there for.
+
+    Returns:
+        The arrays that are there, and the names of those that nothing was taken of.
+
+    Raises:
+        ValueError: If an array that was asked for or is required is not there, or if one holds
+            objects, which only running code of the file's could read.
+    """
+    headers = _headers(file)
+    names = {}
+    for purpose, asked in wanted.items():
+        name = purpose if asked is None else asked
+        if name in headers:
+            names[purpose] = name
+        elif asked is not None or purpose in required:
+            option = f"--{purpose.replace('_', '-')}"
+            raise ValueError(
+                f"{file.name} has no array {name!r}{hint(name, headers)}; say which it is by "
+                f"{option} NAME"
+            )
+    for name in names.values():
+        if headers[name][1].hasobject:
+            raise ValueError(
+                f"array {name!r} of {file.name} must be of numbers or text, got the type "
+                f"{headers[name][1]}; save it with .astype(float) or .astype(str)"
+            )
+    with np.load(file, allow_pickle=False) as arrays:
+        found = {purpose: arrays[name] for purpose, name in names.items()}
+    return found, tuple(name for name in headers if name not in names.values())
 
 
 def _expecting(table: Table, columns: Sequence[str] | None) -> Table:

@@ -1,0 +1,109 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import mimachine as mm
+from mimachine.estimates import Estimate
+from mimachine.probes import _Classifier, accuracy
+
+
+def test_knn_accuracy_equals_a_vote_among_sorted_distances():
+    train, test = torch.randn(80, 3), torch.randn(40, 3)
+    labels, test_labels = torch.randint(0, 3, (80,)), torch.randint(0, 3, (40,))
+    for k in (1, 3, 5, 80):
+        nearest = np.argsort(torch.cdist(test, train).numpy(), axis=1)[:, :k]
+        votes = [np.bincount(labels.numpy()[row], minlength=3).argmax() for row in nearest]
+        expected = float((np.array(votes) == test_labels.numpy()).mean())
+        assert mm.knn_accuracy(train, labels, test, test_labels, k) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("k", [0, 11])
+def test_more_neighbours_than_codes_are_refused(k):
+    z, labels = torch.randn(10, 2), torch.zeros(10, dtype=torch.long)
+    with pytest.raises(ValueError, match=rf"k must be in \[1, 10\].*got {k}"):
+        mm.knn_accuracy(z, labels, z, labels, k)
+
+
+def test_labels_of_another_length_are_refused_by_name():
+    z, labels = torch.randn(10, 2), torch.zeros(10, dtype=torch.long)
+    with pytest.raises(ValueError, match="test_labels must have one label for each of 10"):
+        mm.knn_accuracy(z, labels, z, labels[:9], 3)
+
+
+def test_a_share_has_the_error_of_a_binomial():
+    labels = torch.arange(100)
+    found = accuracy(torch.where(labels < 20, -1, labels), labels)
+    assert found == Estimate(0.8, math.sqrt(0.8 * 0.2 / 100))
+
+
+def test_each_code_is_judged_by_the_others():
+    codes, labels = torch.randn(60, 2), torch.randint(0, 3, (60,))
+    expected = []
+    for i in range(60):
+        others = torch.arange(60) != i
+        one = slice(i, i + 1)
+        expected.append(mm.knn_accuracy(codes[others], labels[others], codes[one], labels[one], 3))
+    found = mm.leave_one_out_accuracy(codes, labels, 3)
+    assert found.value == pytest.approx(np.mean(expected))
+    with pytest.raises(ValueError, match=r"k must be in \[1, 59\].*got 60"):
+        mm.leave_one_out_accuracy(codes, labels, 60)
+
+
+def test_a_linear_probe_has_the_accuracy_of_the_optimal_rule_of_two_normals():
+    # N(±a, I): the optimal rule is linear, and right with probability Φ(|a|).
+    direction = torch.tensor([0.6, -0.3, 0.2, 0.0])
+    labels = torch.randint(0, 2, (8000,))
+    codes = torch.randn(8000, 4) + (2 * labels[:, None] - 1) * direction
+    train, test = slice(0, 4000), slice(4000, None)
+    found = mm.linear_probe(codes[train], labels[train], codes[test], labels[test])
+    best = 0.5 * math.erfc(-float(direction.norm()) / math.sqrt(2))
+    assert abs(found.value - best) < 5 * found.standard_error
+    assert found.standard_error == pytest.approx(math.sqrt(best * (1 - best) / 4000), rel=0.05)
+
+
+def test_a_linear_probe_is_blind_to_scales_and_offsets_and_to_what_is_drawn_before():
+    codes, labels = torch.randn(300, 3, dtype=torch.float64), torch.randint(0, 3, (300,))
+    codes[:, 0] += labels
+    parts = (slice(0, 200), slice(200, None))
+    factor, offset = torch.tensor([1e6, 1e-6, 1.0]), torch.tensor([1e3, 0.0, -5.0])
+    probes = []
+    for z in (codes, codes * factor + offset, torch.cat([codes, torch.full((300, 1), 7.0)], 1)):
+        np.random.seed(len(probes))  # noqa: NPY002
+        torch.manual_seed(len(probes))
+        probes.append(mm.linear_probe(z[parts[0]], labels[parts[0]], z[parts[1]], labels[parts[1]]))
+    assert probes[0] == probes[1] == probes[2]
+
+
+def test_the_penalty_of_a_linear_probe_is_per_datum():
+    points = np.random.default_rng(0).normal(size=(100, 3))
+    labels = points[:, 0] > 0
+    once, twice = _Classifier(), _Classifier()
+    for classifier in (once, twice):
+        classifier.model.tol = 1e-9
+    once.fit(points, labels, 0.1)
+    twice.fit(np.tile(points, (2, 1)), np.tile(labels, 2), 0.1)
+    np.testing.assert_allclose(twice.model.coef_, once.model.coef_, rtol=1e-4)
+
+
+def test_codes_without_classes_are_told_at_chance_and_separate_ones_always():
+    labels = torch.arange(4).repeat(500)
+    chance = mm.linear_probe(torch.randn(2000, 5), labels, torch.randn(2000, 5), labels)
+    assert abs(chance.value - 0.25) < 5 * math.sqrt(0.25 * 0.75 / 2000)
+    apart = torch.eye(4)[labels] + 0.01 * torch.randn(2000, 4)
+    half = slice(0, 1000), slice(1000, None)
+    found = mm.linear_probe(apart[half[0]], labels[half[0]], apart[half[1]], labels[half[1]])
+    assert found == Estimate(1.0, 0.0)
+
+
+def test_what_a_probe_cannot_use_is_refused_by_name():
+    z, labels = torch.randn(20, 2), torch.arange(20) % 2
+    with pytest.raises(ValueError, match="train_labels must be of two classes"):
+        mm.linear_probe(z, 0 * labels, z, labels)
+    with pytest.raises(ValueError, match="test must have codes like those of train"):
+        mm.linear_probe(z, labels, z[:, :1], labels)
+    with pytest.raises(ValueError, match="train must be finite; row 3 is not"):
+        mm.linear_probe(z.index_fill(0, torch.tensor(3), math.nan), labels, z, labels)
+    with pytest.raises(ValueError, match="codes_labels must have one label"):
+        mm.leave_one_out_accuracy(z, labels[1:])
