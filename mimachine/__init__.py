@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mimachine.annealed import AnnealedLogLikelihood as AnnealedLogLikelihood
+    from mimachine.annealed import BidirectionalCheck as BidirectionalCheck
+    from mimachine.annealed import annealed_log_likelihood as annealed_log_likelihood
+    from mimachine.annealed import bidirectional_check as bidirectional_check
     from mimachine.conditionals import Bernoulli as Bernoulli
     from mimachine.conditionals import Categorical as Categorical
     from mimachine.conditionals import Conditional as Conditional
@@ -191,6 +195,12 @@ _MODULES = {
     "likelihood": (
         "LogLikelihood",
         "log_likelihood",
+    ),
+    "annealed": (
+        "AnnealedLogLikelihood",
+        "BidirectionalCheck",
+        "annealed_log_likelihood",
+        "bidirectional_check",
     ),
     "decomposition": (
         "Decomposition",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from mimachine.joint import Joint, checked
 from mimachine.memory import rows_at_once
 from mimachine.pareto import pareto_k, tail_size
 
-__all__ = ["LogLikelihood", "evaluating", "log_likelihood"]
+__all__ = ["LogLikelihood", "check_event", "evaluating", "log_likelihood"]
 
 # 400 effective samples leave an error of 0.05 nat, and with it of 0.1 nat in one of 20 estimates.
 _FEWEST_EFFECTIVE = 400
@@ -116,12 +115,12 @@ def log_likelihood(
             raise ValueError(f"{name} must be 1 or more, got {value}")
     name = "encoder" if proposal is None else "proposal"
     proposal = model.encoder if proposal is None else proposal
-    with evaluating(model), _evaluating_if_module(proposal):
+    with evaluating(model), evaluating(proposal):
         prior = model.prior()
         parts = []
         for rows in x.split(max(1, chunk_size // num_samples)):
             conditional = checked(name, proposal(rows), len(rows))
-            _check_event(name, conditional, prior)
+            check_event(name, conditional, prior)
             parts.append(
                 _summary(_log_weights(model, rows, conditional, prior, num_samples, chunk_size))
             )
@@ -132,7 +131,12 @@ def log_likelihood(
     return LogLikelihood(values, errors, effective, bounds, num_samples, shapes)
 
 
-def _check_event(name: str, conditional: Distribution, prior: Distribution) -> None:
+def check_event(name: str, conditional: Distribution, prior: Distribution) -> None:
+    """Check that a conditional distribution gives latents of the prior's shape.
+
+    Raises:
+        ValueError: If it does not.
+    """
     if conditional.event_shape != prior.event_shape:
         raise ValueError(
             f"{name} must give latents of the prior's shape {tuple(prior.event_shape)}, "
@@ -173,16 +177,16 @@ def _summary(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tenso
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode, and every part of it back in its own mode after."""
-    modes = [(part, part.training) for part in module.modules()]
+def evaluating(part: object) -> Iterator[None]:
+    """Put a module in evaluation mode, and every part of it back in its own mode after.
+
+    Nothing is done with what is no module, as a conditional distribution need not be one.
+    """
+    module = part if isinstance(part, nn.Module) else nn.Module()
+    modes = [(each, each.training) for each in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        for part, mode in modes:
-            part.training = mode
-
-
-def _evaluating_if_module(part: Any) -> AbstractContextManager[None]:
-    return evaluating(part) if isinstance(part, nn.Module) else nullcontext()
+        for each, mode in modes:
+            each.training = mode

@@ -43,6 +43,8 @@ ORDER = [
     "estimates",
     "pareto",
     "likelihood",
+    "hamiltonian",
+    "annealed",
     "decomposition",
     "representation",
     "subspace",
