@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--proposals", choices=names, nargs="+", default=names)
     parser.add_argument("--repeats", type=int, default=200, help="fresh data in each row")
     parser.add_argument("--samples", type=int, default=5000)
-    parser.add_argument("--steps", type=int, default=4000, help="of annealed chains")
+    parser.add_argument("--steps", type=int, default=2000, help="of annealed chains")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
@@ -107,7 +107,7 @@ def compared(result: mm.LogLikelihood | mm.AnnealedLogLikelihood, truth: Tensor)
     """Whether each estimate is off, flagged, has the truth in its interval, and is inexact."""
     gap = (result.values - truth).abs()
     # Equal weights have no error but rounding, and an interval that holds in any case.
-    inexact = result.standard_errors > 1e-7
+    inexact = result.standard_errors > 1e-8
     inside = gap <= 1.96 * result.standard_errors + 1e-9
     return torch.stack([gap > 0.1, result.flagged, inside, inexact], 1)
 

@@ -139,8 +139,8 @@ def annealed_log_likelihood(
     model: Joint,
     x: Tensor,
     *,
-    num_chains: int = 16,
-    num_steps: int = 1000,
+    num_chains: int = 32,
+    num_steps: int = 2000,
     num_leapfrog: int = 3,
     start: Conditional | None = None,
     chunk_size: int | None = None,
@@ -202,8 +202,8 @@ def bidirectional_check(
     model: Joint,
     num_data: int = 100,
     *,
-    num_chains: int = 16,
-    num_steps: int = 1000,
+    num_chains: int = 32,
+    num_steps: int = 2000,
     num_leapfrog: int = 3,
     start: Conditional | None = None,
     chunk_size: int | None = None,
@@ -422,7 +422,6 @@ def _scale(point: Point, beta: Tensor) -> Tensor:
     """Scale of each coordinate, shape (n, *Z), from chains of the density at temperatures (n,)."""
     spread = point.z.std(0)
     gradient = point.gradient(beta)
-    gradient = torch.where(gradient.isfinite(), gradient, 0)
     precise = gradient.square().mean(0).rsqrt()
     # Where the density is flat the chains' spread is what is known.
     return torch.minimum(precise, spread).clamp_min(torch.finfo(spread.dtype).tiny ** 0.5)

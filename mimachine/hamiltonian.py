@@ -63,15 +63,19 @@ def _each(values: Tensor, like: Tensor) -> Tensor:
 def evaluated(log_densities: LogDensities, z: Tensor) -> Point:
     """The point at latents (K, n, *Z); gradients are by autograd, of the latents alone.
 
-    Latents that are not finite have a density of 0 and no gradient.
+    Latents that are not finite, or whose density is no number, have a density of 0. A gradient that
+    is no finite number is 0 too: any field of forces gives trajectories that can be walked back.
     """
     finite = z.isfinite().flatten(2).all(2) if z.dim() > 2 else z.isfinite()
     safe = torch.where(_each(finite, z), z, 0).detach().requires_grad_(True)
     with torch.enable_grad():
         base, ratio = log_densities(safe)
-        base_gradient, ratio_gradient = _gradient(base, safe), _gradient(ratio, safe)
-    base = torch.where(finite, base.detach().double(), -torch.inf)
-    return Point(z, base, ratio.detach().double(), base_gradient, ratio_gradient)
+        gradients = _gradient(base, safe), _gradient(ratio, safe)
+    base, ratio = (
+        torch.where(finite & ~log.isnan(), log, -torch.inf)
+        for log in (base.detach().double(), ratio.detach().double())
+    )
+    return Point(z, base, ratio, *(force.nan_to_num(0.0, 0.0, 0.0) for force in gradients))
 
 
 def _gradient(log_density: Tensor, z: Tensor) -> Tensor:
