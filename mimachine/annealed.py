@@ -96,8 +96,8 @@ class BidirectionalCheck:
     """Estimates from below and from above for N data that the model itself made, in nats.
 
     Attributes:
-        lower: From chains that start at the start, too low on average.
-        upper: From chains that start at the latents that the data were made from, too high.
+        lower: From chains that go from the start to the posterior, too low on average.
+        upper: From chains that go back from the latents that the data were made from, too high.
         x: The data, shape (N, *X).
     """
 
@@ -159,9 +159,9 @@ def annealed_log_likelihood(
 
     A pilot run of 16 other chains learns for each datum where its path is steep, so that all steps
     change the log-weights by about the same, and for each temperature the lengths of the leapfrog
-    steps that 85 % of the trajectories are accepted with. Then these are fixed. Lengths that a
-    chain's own past decides on, as is usual, would make its transitions none that leave a density
-    invariant, and the estimate no lower bound; so the pilot is worth its cost.
+    steps that 85 % of the trajectories are accepted with. Then these are fixed. If they followed
+    the chains' own acceptance, as is usual, the transitions would leave no density invariant, and
+    the mean weight would be p(x) only nearly; with a pilot it is exactly so, for any settings.
 
     It takes `num_chains` x `num_steps` x `num_leapfrog` gradients of the decoder for each datum,
     and up to 16 x 200 x `num_leapfrog` more for the pilot.
@@ -176,13 +176,15 @@ def annealed_log_likelihood(
         start: q(z|x), which can be any proposal, such as `model.encoder` or a
             `DefensiveProposal`. By default the prior, which misses no mode that it has draws for.
             What a narrow start does not draw from, short paths do not find.
-        chunk_size: Most pairs of datum and chain that are decoded at once; bounds the memory. By
-            default 5,000, and fewer if data are so large that they would take over 16 MiB.
+        chunk_size: Most pairs of datum and chain that are decoded at once, but no fewer than the
+            pilot's 16; bounds the memory. By default 5,000, and fewer if data are so large that
+            they would take over 16 MiB.
 
     Raises:
         TypeError: If the latents are discrete.
         ValueError: If there are no data, a number is not positive, or the start gives latents of
             another shape than the prior has.
+        RuntimeError: In `torch.inference_mode`, where there are no gradients.
 
     References:
         Annealed Importance Sampling (Neal, 2001), https://arxiv.org/abs/physics/9803008;
@@ -227,7 +229,7 @@ def bidirectional_check(
 
     Raises:
         TypeError: If the latents are discrete.
-        ValueError: As for `annealed_log_likelihood`.
+        ValueError, RuntimeError: As for `annealed_log_likelihood`.
 
     References:
         Sandwiching the Marginal Likelihood Using Bidirectional Monte Carlo (Grosse et al., 2015),
@@ -261,6 +263,11 @@ class _Settings:
         for name, value in (*others, *vars(self).items()):
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError(
+                "annealed chains need gradients, which torch.inference_mode does not give; "
+                "call them outside of it, torch.no_grad does no harm"
+            )
 
     def pairs(self, x: Tensor) -> int:
         """How many pairs of datum and chain to work on at once."""
@@ -421,8 +428,7 @@ def _next(beta: Tensor, ratio: Tensor, left: int) -> Tensor:
 def _scale(point: Point, beta: Tensor) -> Tensor:
     """Scale of each coordinate, shape (n, *Z), from chains of the density at temperatures (n,)."""
     spread = point.z.std(0)
-    gradient = point.gradient(beta)
-    precise = gradient.square().mean(0).rsqrt()
+    precise = point.gradient(beta).square().mean(0).rsqrt()
     # Where the density is flat the chains' spread is what is known.
     return torch.minimum(precise, spread).clamp_min(torch.finfo(spread.dtype).tiny ** 0.5)
 

@@ -129,9 +129,52 @@ def test_chains_from_the_prior_find_both_modes_that_a_proposal_on_one_does_not()
     exact = mm.quadrature_log_likelihood(model, x, tolerance=1e-4).values
     within_their_errors(mm.annealed_log_likelihood(model, x, num_steps=100), exact)
     # Chains that start on one mode stay there: the start decides what can be found.
+
+    def blinded(data):
+        return mm.quadrature_log_likelihood(model, data, tolerance=1e-4).values - math.log(2)
+
     blind = mm.annealed_log_likelihood(model, x, num_steps=30, start=model.encoder)
-    torch.testing.assert_close(blind.values, exact - math.log(2), rtol=0, atol=1e-3)
+    torch.testing.assert_close(blind.values, blinded(x), rtol=0, atol=1e-3)
     assert not blind.flagged.any()
+    # The check tells by the data whose latents are on the other mode, half of them.
+    check = mm.bidirectional_check(model, 60, num_steps=30, start=model.encoder)
+    apart = check.x.squeeze(1) > 0.1  # Where the modes do not overlap.
+    missed = check.lower.values - blinded(check.x)
+    assert (missed[apart].abs() < 1e-3).all()
+    # At 5 standard errors of a share of one half.
+    wide = (check.gaps[apart] > 1).double()
+    assert abs(float(wide.mean()) - 0.5) < 2.5 / math.sqrt(len(wide))
+    assert check.mean_gap().value > 10
+
+
+def test_a_needle_that_no_slope_leads_to_is_missed_and_no_flag_tells():
+    # Most of the likelihood is where z is 2 up to 0.0001; elsewhere the decoder is flat.
+    width, std = 1e-4, 0.2
+
+    class Needle(nn.Module):
+        def forward(self, z):
+            loc = torch.exp(-0.5 * ((z - 2) / width).square())
+            return mm.DiagNormal(loc, torch.tensor(std).double())
+
+    class Pointed(nn.Module):
+        def forward(self, x):
+            return mm.DiagNormal(torch.full_like(x, 2.0), torch.tensor(width).double())
+
+    model = mm.Joint(Pointed(), Needle(), mm.StandardNormal(1).double())
+    x = torch.ones(3, 1).double()
+    elsewhere = mm.DiagNormal(torch.zeros_like(x), torch.tensor(std).double()).log_prob(x)
+    offset = torch.linspace(-8, 8, 10_001).double()[:, None] * width
+    needle = Needle()(2 + offset).log_prob(x[:1]).exp() - elsewhere[0].exp()
+    inside = needle.sum() * (offset[1] - offset[0]) * model.prior().log_prob(2 + offset[5000]).exp()
+    exact = (elsewhere.exp() + inside).log()
+    assert (exact > elsewhere + 1).all()
+    blind = mm.annealed_log_likelihood(model, x, num_steps=100)
+    torch.testing.assert_close(blind.values, elsewhere, rtol=0, atol=0.1)
+    assert not blind.flagged.any()
+    # A start that has draws there finds it.
+    start = mm.DefensiveProposal(model, (1.0,), 0.5)
+    found = mm.annealed_log_likelihood(model, x, num_steps=100, start=start)
+    assert ((found.values - exact).abs() < 5 * found.standard_errors).all()
 
 
 def test_the_exact_posterior_as_start_gives_the_exact_likelihood():
@@ -282,6 +325,12 @@ def test_numbers_that_make_no_sense_are_refused(option):
             call()
 
 
+def test_where_there_are_no_gradients_it_says_so():
+    model = joint(LinearGaussian.random(2, 1, seed=0))
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"outside of it"):
+        mm.annealed_log_likelihood(model, torch.zeros(2, 2).double())
+
+
 def test_no_data_and_starts_of_another_kind_are_refused():
     model, other = (joint(LinearGaussian.random(2, dim, seed=0)) for dim in (1, 2))
     with pytest.raises(ValueError, match=r"len\(x\) must be 1 or more, got 0"):
@@ -294,9 +343,9 @@ def test_no_data_and_starts_of_another_kind_are_refused():
     encoder = mm.OneHotCategorical(mm.MLP(2, 3), 3)
     discrete = mm.Joint(encoder, decoder, mm.UniformOneHot((3,)))
     continuous = mm.Joint(encoder, decoder, mm.StandardNormal(3))
-    with pytest.raises(TypeError, match="prior must give continuous latents.*OneHotCategorical"):
+    with pytest.raises(TypeError, match=r"prior must give continuous latents.*OneHotCategorical"):
         mm.annealed_log_likelihood(discrete, torch.zeros(3, 2))
-    with pytest.raises(TypeError, match="prior must give continuous latents.*OneHotCategorical"):
+    with pytest.raises(TypeError, match=r"prior must give continuous latents.*OneHotCategorical"):
         mm.bidirectional_check(discrete, 3)
-    with pytest.raises(TypeError, match="start must give continuous latents.*OneHotCategorical"):
+    with pytest.raises(TypeError, match=r"start must give continuous latents.*OneHotCategorical"):
         mm.annealed_log_likelihood(continuous, torch.zeros(3, 2), start=encoder)
