@@ -270,7 +270,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
                 "\n            )\n            window",
             ),
             ("(value if exact is None else -value)", "value"),
-            ("-torch.logsumexp(2 * log_weights, 0)", "-torch.logsumexp(log_weights, 0)"),
+            ("- torch.logsumexp(2 * log_weights, 0)", "- torch.logsumexp(log_weights, 0)"),
             ("/ (chains - 1 if chains > 1", "/ (chains if chains > 1"),
             ("return total - math.log(chains)", "return total"),
             ("self.upper.values - self.lower.values", "self.lower.values - self.upper.values"),

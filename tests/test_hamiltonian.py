@@ -142,6 +142,20 @@ def test_what_diverges_is_rejected_and_others_do_not_notice(value):
     assert (probability == 0).all()
 
 
+def test_what_is_no_number_has_a_density_of_nothing_and_no_gradient():
+    def rooted(z):
+        base, _ = gaussian(z)
+        return base, z[..., 0].sqrt()
+
+    z = torch.tensor([[4.0, 0.0], [-1.0, 0.0], [math.inf, 0.0], [math.nan, 0.0]]).double()
+    point = evaluated(rooted, z[:, None])
+    assert point.ratio[:, 0].tolist() == [2.0, -math.inf, -math.inf, -math.inf]
+    assert point.base[:2, 0].isfinite().all()
+    assert (point.base[2:, 0] == -math.inf).all()
+    assert point.gradient(BETA[:1]).isfinite().all()
+    assert point.ratio_gradient[0, 0].tolist() == [0.25, 0.0]
+
+
 def test_a_chain_where_the_density_is_nothing_takes_what_is_something():
     def island(z):
         base, _ = gaussian(z)
