@@ -278,6 +278,53 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("found = nearest_others(codes, k)", "found = nearest(codes, codes, k)"),
         ],
     ),
+    "hamiltonian.py": (
+        ["test_hamiltonian.py"],
+        [
+            ("self.base + torch.where(beta > 0, beta", "self.base - torch.where(beta > 0, beta"),
+            ("torch.where(beta > 0, beta * self.ratio, 0.0)", "self.ratio"),
+            ("self.base_gradient, factor, self", "-self.base_gradient, factor, self"),
+            ("torch.addcmul(self.base_gradient, factor,", "torch.add(self.base_gradient,"),
+            ("finite & ~log.isnan(), log, -torch.inf)", "finite, log, -torch.inf)"),
+            ("finite & ~log.isnan(), log, -torch.inf)", "~log.isnan(), log, -torch.inf)"),
+            ("momentum + 0.5 * step * point", "momentum + step * point"),
+            ("momentum + share * step * point", "momentum - share * step * point"),
+            ("num_steps - 1 else 0.5", "num_steps - 1 else 1.0"),
+            ("point.z + step * momentum)", "point.z - step * momentum)"),
+            ("2 * torch.rand_like(point.base) - 1", "2 * torch.rand_like(point.base) + 1"),
+            ("+ _kinetic(momentum) - _kinetic(last)", "- _kinetic(momentum) + _kinetic(last)"),
+            ("+ _kinetic(momentum) - _kinetic(last)", ""),
+            ("gain = end.log_density(beta) - point", "gain = -point"),
+            ("torch.rand_like(probability) < prob", "0 * probability < prob"),
+            ("return end.where(accepted, point)", "return point.where(accepted, end)"),
+            ("    return 0.5 * (squares", "    return 1.0 * (squares"),
+        ],
+    ),
+    "annealed.py": (
+        ["test_annealed.py"],
+        [
+            ("return log_prior, log_p\n", "return log_prior, log_p + log_prior\n"),
+            ("log_p + log_prior - log_start", "log_p + log_prior + log_start"),
+            ("log_p + log_prior - log_start", "log_p - log_start"),
+            ("beta + stride, beta **", "beta + 100 * stride, beta **"),
+            ("moved = beta - left", "moved = left - beta"),
+            ("((number - 1, number), (number, number - 1))", "((number, number + 1),) * 2"),
+            (
+                "path.log_densities, point, beta, step, settings.num_leapfrog\n            )\n"
+                "            window",
+                "path.log_densities, point, left, step, settings.num_leapfrog"
+                "\n            )\n            window",
+            ),
+            ("(value if exact is None else -value)", "value"),
+            ("- torch.logsumexp(2 * log_weights, 0)", "- torch.logsumexp(log_weights, 0)"),
+            ("/ (chains - 1 if chains > 1", "/ (chains if chains > 1"),
+            ("return total - math.log(chains)", "return total"),
+            ("self.upper.values - self.lower.values", "self.lower.values - self.upper.values"),
+            ("torch.hypot(self.lower", "torch.add(self.lower"),
+            ("log_size + _GAIN *", "log_size - _GAIN *"),
+            ("low.lerp(high, part", "low.lerp(high, 2 + part"),
+        ],
+    ),
 }
 
 

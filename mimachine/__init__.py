@@ -15,6 +15,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mimachine.aggregate import energy_distance as energy_distance
     from mimachine.aggregate import kl_per_dimension as kl_per_dimension
+    from mimachine.annealed import AnnealedLogLikelihood as AnnealedLogLikelihood
+    from mimachine.annealed import BidirectionalCheck as BidirectionalCheck
+    from mimachine.annealed import annealed_log_likelihood as annealed_log_likelihood
+    from mimachine.annealed import bidirectional_check as bidirectional_check
     from mimachine.bounds import InformationBounds as InformationBounds
     from mimachine.bounds import bounds_from_conditionals as bounds_from_conditionals
     from mimachine.bounds import information_bounds as information_bounds
@@ -216,6 +220,12 @@ _MODULES = {
         "InformationBounds",
         "bounds_from_conditionals",
         "information_bounds",
+    ),
+    "annealed": (
+        "AnnealedLogLikelihood",
+        "BidirectionalCheck",
+        "annealed_log_likelihood",
+        "bidirectional_check",
     ),
     "decomposition": (
         "Decomposition",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ __all__ = [
     "FEWEST_EFFECTIVE",
     "LogLikelihood",
     "MeanLogLikelihood",
+    "check_event",
     "evaluating",
     "log_likelihood",
     "mean_log_likelihood",
@@ -153,12 +154,12 @@ def _log_likelihood(
     chunk_size: int | None,
 ) -> LogLikelihood:
     chunk_size = _pairs_at_once(x) if chunk_size is None else chunk_size
-    with evaluating(model), _evaluating_if_module(proposal):
+    with evaluating(model), evaluating(proposal):
         prior = model.prior()
         parts = []
         for rows in x.split(max(1, chunk_size // num_samples)):
             conditional = checked(name, proposal(rows), len(rows))
-            _check_event(name, conditional, prior)
+            check_event(name, conditional, prior)
             parts.append(
                 _summary(_log_weights(model, rows, conditional, prior, num_samples, chunk_size))
             )
@@ -309,7 +310,12 @@ def mean_log_likelihood(
     )
 
 
-def _check_event(name: str, conditional: Distribution, prior: Distribution) -> None:
+def check_event(name: str, conditional: Distribution, prior: Distribution) -> None:
+    """Check that a conditional distribution gives latents of the prior's shape.
+
+    Raises:
+        ValueError: If it does not.
+    """
     if conditional.event_shape != prior.event_shape:
         raise ValueError(
             f"{name} must give latents of the prior's shape {tuple(prior.event_shape)}, "
@@ -350,16 +356,16 @@ def _summary(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tenso
 
 
 @contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module in evaluation mode, and every part of it back in its own mode after."""
-    modes = [(part, part.training) for part in module.modules()]
+def evaluating(part: object) -> Iterator[None]:
+    """Put a module in evaluation mode, and every part of it back in its own mode after.
+
+    Nothing is done with what is no module, as a conditional distribution need not be one.
+    """
+    module = part if isinstance(part, nn.Module) else nn.Module()
+    modes = [(each, each.training) for each in module.modules()]
     module.eval()
     try:
         yield
     finally:
-        for part, mode in modes:
-            part.training = mode
-
-
-def _evaluating_if_module(part: Any) -> AbstractContextManager[None]:
-    return evaluating(part) if isinstance(part, nn.Module) else nullcontext()
+        for each, mode in modes:
+            each.training = mode

@@ -48,6 +48,8 @@ ORDER = [
     "pareto",
     "likelihood",
     "bounds",
+    "hamiltonian",
+    "annealed",
     "decomposition",
     "representation",
     "subspace",
