@@ -128,7 +128,7 @@ def ksg_calibration(
     them, so for images this tells how little an estimate may mean, and not what to correct it by.
 
     It costs one call of `mutual_information` for each information and draw: at 10,000 data and 5
-    neighbours a second or two in 20 + 20 dimensions, and twenty times as long in 784 + 40.
+    neighbours a second or two in 20 + 20 dimensions, and seven times as long in 784 + 40.
 
     Args:
         x_dim: Number of dimensions of x.

@@ -96,6 +96,11 @@ def awkward(kind):
     elif kind == "pairs of neighbours":
         loc[75:] = loc[:75] + 1e-4 * torch.randn(75, 3, generator=rng)
         scale = 1e-4 * scale
+    elif kind == "narrow pairs ten deviations apart":
+        # Far below the code's own datum, of which nothing may depend, and above all others.
+        scale = 1e-7 * scale
+        loc = loc.double()
+        loc[75:] = loc[:75] + 10 * scale[:75].double() / math.sqrt(3)
     elif kind == "one far datum":
         loc[3] = 1e6
     elif kind == "far from the origin":
@@ -116,6 +121,7 @@ KINDS = [
     "one narrow dimension",
     "one narrow datum",
     "pairs of neighbours",
+    "narrow pairs ten deviations apart",
     "one far datum",
     "far from the origin",
     "large",
@@ -123,8 +129,10 @@ KINDS = [
 ]
 
 
+@pytest.mark.parametrize("groups", [1, 32])
 @pytest.mark.parametrize("kind", KINDS)
-def test_diagonal_normals_equal_a_loop_over_codes(kind):
+def test_diagonal_normals_equal_a_loop_over_codes(kind, groups, monkeypatch):
+    monkeypatch.setattr(bounds, "_GROUPS", groups)
     loc, scale = awkward(kind)
     z = loc + scale * torch.randn(loc.shape, dtype=DOUBLE)
     expected = naive(normal_log_prob(loc, scale), z, len(loc))
