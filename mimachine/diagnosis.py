@@ -13,9 +13,9 @@ from typing import Any
 
 from mimachine.aggregate import kl_terms
 from mimachine.encodings import Encodings, encodings
-from mimachine.evaluation import Metric, Report
 from mimachine.meanings import meaning
 from mimachine.measurements import FEWEST_PROBED, can_be_probed, measurements, varying
+from mimachine.metrics import Metric, Report
 from mimachine.remedies import remedies
 from mimachine.representation import diagnose_codes
 

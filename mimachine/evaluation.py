@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from mimachine.bounds import information_bounds
-from mimachine.calibration import ksg_calibration
 from mimachine.conditionals import DiscretizedLogistic, Gaussian
 from mimachine.datasets import Dataset
 from mimachine.distributions import DiagNormal, is_discrete
 from mimachine.estimates import CorrectedMean, Estimate
-from mimachine.information import mutual_information
+from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
 from mimachine.joint import Joint
 from mimachine.likelihood import (
     FEWEST_EFFECTIVE,
@@ -42,11 +41,7 @@ from mimachine.representation import (
 __all__ = ["ADVICE", "Metric", "Report", "evaluate"]
 
 _NEIGHBOURS = (1, 3, 5, 10)
-# KSG compares all pairs above a few dimensions. In more than 40 it takes as many data as cost no
-# more than 10,000 in 40: its bias leaves nothing there that more data would tell.
-_MOST_KSG_DATA, _CHEAP_KSG_DIMENSIONS = 10_000, 40
-_TRUSTED_KSG_DIMENSIONS = 20
-# Bounds of the information compare all pairs too, by a matrix product where codes are normal.
+# Bounds of the information compare all pairs, by a matrix product where codes are normal.
 _MOST_BOUND_DATA, _MOST_PAIRS, _FEWEST_QUERIES = 10_000, 1_000_000, 100
 # More training codes change an accuracy little, and cost as much as the training.
 _MOST_NEIGHBOURS = 50_000
@@ -98,8 +93,7 @@ def evaluate(
             kept = _reconstruction(model, test, test_codes, data.unit)
         if len(test) >= 4:
             with noise("information"):
-                bounds = _bounds(model, test)
-            kept = [_information(test, test_codes, bounds[0].value), *bounds, *kept]
+                kept = [*_information(model, test, test_codes), *kept]
         if data.train_labels is not None and data.test_labels is not None:
             labels = (data.train_labels[:_MOST_NEIGHBOURS], data.test_labels)
             # To tell one class from no other says nothing.
@@ -116,18 +110,6 @@ def evaluate(
             explained = _likelihood(model, test, num_samples, end)
         metrics = [*(_in_units(metric, data.log_volume) for metric in explained), rate]
     return Report((*metrics, *kept, *shape), health.verdict, ADVICE[health.verdict])
-
-
-def _metric(
-    name: str,
-    estimate: Estimate,
-    unit: str,
-    definition: str,
-    latent: Literal["mean", "sample"],
-    notes: tuple[str, ...] = (),
-) -> Metric:
-    error = estimate.standard_error if math.isfinite(estimate.standard_error) else None
-    return Metric(name, estimate.value, unit, definition, latent, error, notes)
 
 
 def _in_units(metric: Metric, log_volume: float) -> Metric:
@@ -196,7 +178,7 @@ def _negative_log_likelihood(
             "upper bound that may be loose"
         )
         notes = (*notes, note)
-    metric = _metric(
+    metric = Metric.of(
         "negative_log_likelihood",
         Estimate(-mean.value, mean.standard_error),
         "nats",
@@ -209,7 +191,7 @@ def _negative_log_likelihood(
 
 
 def _negative_elbo(bounds: Tensor, samples: str) -> Metric:
-    return _metric(
+    return Metric.of(
         "negative_elbo",
         Estimate.mean_of(-bounds),
         "nats",
@@ -233,7 +215,7 @@ def _by_quadrature(model: Joint, x: Tensor, sampled: Tensor) -> Metric:
     notes = [f"{len(chosen)} of {len(x):,} data integrated over"]
     if flagged > _FLAGGED_SHARE:
         notes.append(f"{flagged:.0%} of the integrals did not reach {integral.tolerance:g} nats")
-    metric = _metric(
+    metric = Metric.of(
         "negative_log_likelihood_quadrature",
         Estimate(-mean.value, mean.standard_error),
         "nats",
@@ -250,7 +232,7 @@ def _rate(model: Joint, x: Tensor) -> Metric:
     for rows in x.split(rows_at_once(x.shape)):
         log_probs = model.log_probs(model.encode(rows))
         rates.append(log_probs.q_z_given_x - log_probs.p_z)
-    return _metric(
+    return Metric.of(
         "rate",
         Estimate.mean_of(torch.cat(rates)),
         "nats",
@@ -260,70 +242,16 @@ def _rate(model: Joint, x: Tensor) -> Metric:
     )
 
 
-def _information(x: Tensor, encoded: Codes, near: float) -> Metric:
-    """KSG, and what it makes of a Gaussian of as many dimensions and `near` nats."""
-    x, z = x.flatten(1), encoded.sample.flatten(1)
-    dimensions = x.shape[1] + z.shape[1]
-    share = min(1.0, math.sqrt(_CHEAP_KSG_DIMENSIONS / dimensions))
-    rows = slice(int(_MOST_KSG_DATA * share))
-    k = min(5, (len(x[rows]) - 1) // 2)
-    estimate = mutual_information(x[rows], z[rows], k)
-    notes = [f"ceiling {estimate.ceiling:.2f} nats at N = {estimate.num_data}"]
-    if estimate.saturated:
-        notes.append("saturated: it tells of the number of data, the truth may be higher")
-    if dimensions > _TRUSTED_KSG_DIMENSIONS:
-        notes.append(f"far too low in {dimensions} dimensions")
-    if estimate.tied > 0.05:
-        notes.append(
-            f"{estimate.tied:.0%} of the data have ties at their neighbours' distance: data on a "
-            "grid, of which it sees no detail"
-        )
-    if near > 0:
-        gaussian = ksg_calibration(x.shape[1], z.shape[1], estimate.num_data, (near,), k=k)
-        notes.append(
-            f"of a Gaussian of as many dimensions with {near:.2f} nats, the lower bound, it says "
-            f"{gaussian.estimates[0].value:.2f}"
-        )
-    error = None if math.isnan(estimate.standard_error) else estimate.standard_error
-    return Metric(
-        "mutual_information_ksg",
-        estimate.value,
-        "nats",
-        f"I(x; z) by the estimator of Kraskov et al. (KSG-1, k = {k}), no rescaling",
-        "sample",
-        error,
-        tuple(notes),
-        estimate.saturated or dimensions > _TRUSTED_KSG_DIMENSIONS,
-    )
-
-
-def _bounds(model: Joint, x: Tensor) -> list[Metric]:
-    """Mutual information from below and from above, by the known q(z|x)."""
+def _information(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
+    """Mutual information by KSG and between two bounds, by the known q(z|x)."""
     rows = x[:_MOST_BOUND_DATA]
     product = isinstance(model.encoder(rows[:2]), DiagNormal)
     queries = len(rows) if product else max(_FEWEST_QUERIES, _MOST_PAIRS // len(rows))
     bounds = information_bounds(model, rows, num_queries=min(queries, len(rows)))
-    notes = (bounds.statement,)
-    return [
-        _metric(
-            "mutual_information_lower",
-            bounds.lower,
-            "nats",
-            f"lower bound of I(x; z), E log q(z|x) / q(z) with q(z) the mean over {len(rows):,} "
-            f"data, which cannot pass log N = {bounds.ceiling:.2f}",
-            "sample",
-            notes,
-        ),
-        _metric(
-            "mutual_information_upper",
-            bounds.least_upper,
-            "nats",
-            "upper bound of I(x; z): the same with q(z) the mean over all data but the code's own, "
-            "or the rate where that is smaller",
-            "sample",
-            notes,
-        ),
-    ]
+    data, sample = x.flatten(1), encoded.sample.flatten(1)
+    some = slice(ksg_rows(data.shape[1] + sample.shape[1]))
+    by_ksg = ksg_metric(data[some], sample[some], bounds.lower.value, "no rescaling")
+    return [by_ksg, *bounds_metrics(bounds)]
 
 
 def _reconstruction(model: Joint, x: Tensor, encoded: Codes, unit: str) -> list[Metric]:
@@ -339,7 +267,7 @@ def _reconstruction(model: Joint, x: Tensor, encoded: Codes, unit: str) -> list[
     root = math.sqrt(square.value)
     error = square.standard_error / (2 * root) if root > 0 else math.nan
     return [
-        _metric(
+        Metric.of(
             "reconstruction_rmse",
             Estimate(root, error),
             unit,
@@ -347,7 +275,7 @@ def _reconstruction(model: Joint, x: Tensor, encoded: Codes, unit: str) -> list[
             "over data and dimensions",
             "mean",
         ),
-        _metric(
+        Metric.of(
             "sampled_reconstruction_distance",
             Estimate.mean_of(torch.cat(sampled)),
             unit,

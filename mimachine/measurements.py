@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mimachine.aggregate import energy_distance, kl_terms
+from mimachine.bounds import InformationBounds, bounds_from_conditionals
+from mimachine.distributions import DiagNormal, StandardNormal
 from mimachine.encodings import Encodings
 from mimachine.estimates import Estimate
-from mimachine.evaluation import Metric
-from mimachine.information import mutual_information
+from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
 from mimachine.memory import rows_at_once
+from mimachine.metrics import Metric
 from mimachine.probes import leave_one_out_accuracy, linear_probe
 from mimachine.representation import diagnose_codes
 from mimachine.subspace import principal_residuals
@@ -23,8 +24,7 @@ __all__ = ["FEWEST_PROBED", "can_be_probed", "measurements", "varying"]
 
 # As many rows as take a second or two for each measurement, and fewer where they are long: of what
 # compares pairs, and of what takes products of columns, so many values.
-_MOST_KSG_DATA, _CHEAP_KSG_DIMENSIONS, _TRUSTED_KSG_DIMENSIONS = 10_000, 40, 20
-_MOST_ENERGY_DATA, _MOST_PCA_DATA, _MOST_PROBED = 4000, 4000, 5000
+_MOST_BOUND_DATA, _MOST_ENERGY_DATA, _MOST_PCA_DATA, _MOST_PROBED = 5000, 4000, 4000, 5000
 _FEWEST, _MOST_VALUES, _MOST_SQUARES = 1000, 2**22, 2**25
 _NEIGHBOURS = 5
 # Share of the rows of a probe that it is tested on, and how few it can do with.
@@ -88,14 +88,14 @@ def _shape(data: Encodings) -> list[Metric]:
     rows = data.rows(_few(len(data.x), _MOST_VALUES, dimensions))
     return [
         *metrics,
-        _metric(
+        Metric.of(
             "effective_dimensions",
             _effective_dimensions(data, rows),
             f"of {dimensions}",
             "participation ratio (Σλ)² / Σλ² of the eigenvalues λ of the covariance of the means, "
             "each latent in units of its aggregate standard deviation; error by a jackknife of "
             f"{_JACKKNIFE} random parts",
-            _of_rows(rows, data),
+            notes=_of_rows(rows, data),
         ),
         Metric(
             "repeated_units",
@@ -148,7 +148,7 @@ def _prior(data: Encodings) -> list[Metric]:
     if data.std is not None and (data.std > 0).all():
         rates = kl_terms(data.mean, data.std).sum(1)
         metrics.append(
-            _metric(
+            Metric.of(
                 "rate",
                 Estimate.mean_of(rates),
                 "nats",
@@ -156,19 +156,18 @@ def _prior(data: Encodings) -> list[Metric]:
                 "information of the encoder",
             )
         )
-    pairs = _MOST_SQUARES * 128 // data.mean.shape[1]
-    rows = data.rows(min(_MOST_ENERGY_DATA, math.isqrt(pairs)))
+    rows = data.rows(min(_MOST_ENERGY_DATA, _side(data)))
     notes = _of_rows(rows, data)
     if data.std is None:
         notes = ("of the codes as they are, for their width is unknown", *notes)
     metrics.append(
-        _metric(
+        Metric.of(
             "aggregate_energy_distance",
             energy_distance(data.sample[rows]),
             "",
             "energy distance of the codes from N(0, I), E|z-ε| twice less E|z-z'| and E|ε-ε'|, in "
             "units of the last; unbiased, so it is around 0 for codes that lie like the prior",
-            notes,
+            notes=notes,
             latent="sample",
         )
     )
@@ -177,7 +176,7 @@ def _prior(data: Encodings) -> list[Metric]:
     # What each datum adds to the offset, to first order.
     shares = data.mean @ centre / (len(centre) * offset) if offset > 0 else data.mean[:, 0]
     metrics.append(
-        _metric(
+        Metric.of(
             "aggregate_offset",
             Estimate(offset, Estimate.mean_of(shares).standard_error),
             "",
@@ -205,38 +204,25 @@ def _kept(data: Encodings) -> list[Metric]:
 
 def _information(data: Encodings) -> list[Metric]:
     """What codes tell of data, by every estimator that these arrays allow."""
-    dimensions = data.x.shape[1] + data.mean.shape[1]
-    share = min(1.0, math.sqrt(_CHEAP_KSG_DIMENSIONS / dimensions))
-    rows = data.rows(int(_MOST_KSG_DATA * share))
-    k = min(5, (len(rows) - 1) // 2)
+    rows = data.rows(ksg_rows(data.x.shape[1] + data.mean.shape[1]))
     # A bijection changes no information, but the maximum norm needs both sides of one size.
     x, z = (_of_unit_size(each[rows].double()) for each in (data.x, data.sample))
-    estimate = mutual_information(x, z, k)
-    notes = [f"ceiling {estimate.ceiling:.2f} nats at N = {estimate.num_data}"]
-    if data.std is None:
-        notes.append("of the codes as they are; those without noise tell all that a float can")
-    elif (rate := float(kl_terms(data.mean, data.std).sum(1).mean())) < estimate.value:
-        notes.append(f"above the rate, {rate:.3g} nats, which is an upper bound: bias")
-    if estimate.saturated:
-        notes.append("saturated: it tells of the number of data, the truth may be higher")
-    if dimensions > _TRUSTED_KSG_DIMENSIONS:
-        notes.append(f"far too low in {dimensions} dimensions")
-    if estimate.tied > 0.05:
-        notes.append(
-            f"{estimate.tied:.0%} of the data have ties at their neighbours' distance: data on a "
-            "grid, of which it sees no detail"
-        )
-    return [
-        _metric(
-            "mutual_information_ksg",
-            Estimate(estimate.value, estimate.standard_error),
-            "nats",
-            f"I(x; z) by the estimator of Kraskov et al. (KSG-1, k = {k}), x and z each divided by "
-            "the root of its mean variance",
-            (*notes, *_of_rows(rows, data)),
-            latent="sample",
-        )
-    ]
+    scaling = "x and z each divided by the root of its mean variance"
+    notes = _of_rows(rows, data)
+    if data.std is None or not (data.std > 0).all():
+        note = "of the codes as they are; those without noise tell all that a float can"
+        return [ksg_metric(x, z, None, scaling, (note, *notes))]
+    bounds = _bounds(data)
+    return [ksg_metric(x, z, bounds.lower.value, scaling, notes), *bounds_metrics(bounds)]
+
+
+def _bounds(data: Encodings) -> InformationBounds:
+    """Bounds of the information of diagonal normals with these means and widths."""
+    assert data.std is not None
+    rows = data.rows(min(_MOST_BOUND_DATA, _side(data)))
+    normals = DiagNormal(data.mean[rows], data.std[rows])
+    prior = StandardNormal(torch.zeros_like(data.mean[0]))
+    return bounds_from_conditionals([normals], z=data.sample[rows], prior=prior)
 
 
 def _of_unit_size(values: Tensor) -> Tensor:
@@ -251,14 +237,14 @@ def _reconstruction(data: Encodings) -> list[Metric]:
     square = Estimate.mean_of(error)
     root = math.sqrt(square.value)
     return [
-        _metric(
+        Metric.of(
             "reconstruction_rmse",
             Estimate(root, square.standard_error / (2 * root) if root > 0 else math.nan),
             "unit of x",
             "root of the mean squared difference of x and its reconstruction, over data and "
             "dimensions",
         ),
-        _metric(
+        Metric.of(
             "reconstruction_r2",
             _kept_share(error, total),
             "",
@@ -310,13 +296,13 @@ def _linear(data: Encodings) -> list[Metric]:
     x = data.x[rows].double()
     error, total = principal_residuals(x, components)
     return [
-        _metric(
+        Metric.of(
             "pca_r2",
             _kept_share(error, total),
             "",
             f"the same for the first {components} principal components, of each half of the rows "
             "by those of the other half",
-            _of_rows(rows, data),
+            notes=_of_rows(rows, data),
         )
     ]
 
@@ -344,12 +330,12 @@ def _classes(data: Encodings) -> list[Metric]:
     metrics = []
     for suffix, what, points in _probed(data):
         metrics.append(
-            _metric(
+            Metric.of(
                 f"knn_{_NEIGHBOURS}_accuracy{suffix}",
                 leave_one_out_accuracy(points[rows], labels, _NEIGHBOURS),
                 "",
                 f"share of {what} whose class the {_NEIGHBOURS} nearest of the others vote for",
-                notes,
+                notes=notes,
                 latent="sample" if suffix == "_sampled" else "mean",
             )
         )
@@ -357,13 +343,13 @@ def _classes(data: Encodings) -> list[Metric]:
             continue
         points = points[rows].double()
         metrics.append(
-            _metric(
+            Metric.of(
                 f"linear_probe_accuracy{suffix}",
                 linear_probe(points[train], labels[train], points[test], labels[test]),
                 "",
                 f"share of a random quarter of the {what} whose class a logistic regression of the "
                 "others tells, its penalty chosen on a fifth of them",
-                notes,
+                notes=notes,
             )
         )
     return metrics
@@ -380,17 +366,9 @@ def _probed(data: Encodings) -> Iterator[tuple[str, str, Tensor]]:
 # --- common --------------------------------------------------------------------------------------
 
 
-def _metric(
-    name: str,
-    estimate: Estimate,
-    unit: str,
-    definition: str,
-    notes: tuple[str, ...] = (),
-    *,
-    latent: Literal["mean", "sample"] = "mean",
-) -> Metric:
-    error = estimate.standard_error if math.isfinite(estimate.standard_error) else None
-    return Metric(name, estimate.value, unit, definition, latent, error, notes)
+def _side(data: Encodings) -> int:
+    """How many codes to compare with as many: fewer where they are long."""
+    return math.isqrt(_MOST_SQUARES * 128 // data.mean.shape[1])
 
 
 def _few(most: int, values: int, width: int) -> int:

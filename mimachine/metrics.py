@@ -52,6 +52,21 @@ class Metric:
     notes: tuple[str, ...] = ()
     flagged: bool = False
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        estimate: Estimate,
+        unit: str,
+        definition: str,
+        latent: Literal["mean", "sample"] = "mean",
+        notes: tuple[str, ...] = (),
+        flagged: bool = False,
+    ) -> Metric:
+        """From an estimate; an error that is not finite is none."""
+        error = estimate.standard_error if math.isfinite(estimate.standard_error) else None
+        return cls(name, estimate.value, unit, definition, latent, error, notes, flagged)
+
     def __str__(self) -> str:
         error = math.nan if self.standard_error is None else self.standard_error
         return str(Estimate(self.value, error))

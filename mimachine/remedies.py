@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mimachine.encodings import Encodings
-from mimachine.evaluation import Metric
+from mimachine.metrics import Metric
 
 __all__ = ["remedies"]
 

@@ -63,6 +63,7 @@ ORDER = [
     "clothing",
     "catalogue",
     "metrics",
+    "informativeness",
     "evaluation",
     "experiment",
     "userdata",
