@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mimachine.aggregate import PriorComparison as PriorComparison
+    from mimachine.aggregate import compare_priors as compare_priors
+    from mimachine.aggregate import refit_prior as refit_prior
     from mimachine.conditionals import Bernoulli as Bernoulli
     from mimachine.conditionals import Categorical as Categorical
     from mimachine.conditionals import Conditional as Conditional
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
     from mimachine.objectives import vae as vae
     from mimachine.priors import Anchor as Anchor
     from mimachine.priors import Fixed as Fixed
+    from mimachine.priors import FullGaussianMixture as FullGaussianMixture
     from mimachine.priors import GaussianMixture as GaussianMixture
     from mimachine.priors import LearnedNormal as LearnedNormal
     from mimachine.priors import LearnedOneHot as LearnedOneHot
@@ -129,6 +133,7 @@ _MODULES = {
     "priors": (
         "Anchor",
         "Fixed",
+        "FullGaussianMixture",
         "GaussianMixture",
         "LearnedNormal",
         "LearnedOneHot",
@@ -211,6 +216,11 @@ _MODULES = {
     "proposals": (
         "DefensiveProposal",
         "refit_proposal",
+    ),
+    "aggregate": (
+        "PriorComparison",
+        "compare_priors",
+        "refit_prior",
     ),
     "quadrature": (
         "QuadratureLogLikelihood",

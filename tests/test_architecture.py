@@ -47,6 +47,7 @@ ORDER = [
     "representation",
     "subspace",
     "proposals",
+    "aggregate",
     "quadrature",
     "datasets",
     "downloads",
