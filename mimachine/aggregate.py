@@ -28,7 +28,7 @@ from mimachine.training import Annealing, Training
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Kind", "PriorComparison", "compare_priors", "refit_prior"]
+__all__ = ["Kind", "PriorComparison", "compare_priors", "recipe", "refit_prior"]
 
 Kind = Literal["gmm", "vamp", "flow"]
 
@@ -42,7 +42,7 @@ _USUAL_SIZE = _SIZES.index(8)
 _PSEUDO_INPUTS = 100
 # Pseudo-inputs move by whole units of the data, which takes more than networks need.
 _RATES = {"gmm": 1e-3, "vamp": 1e-2, "flow": 1e-3}
-_STEPS, _FEWEST_EPOCHS = 2000, 10
+_STEPS, _FEWEST_EPOCHS, _PATIENCE = 2000, 10, 20
 
 
 def refit_prior(
@@ -118,7 +118,7 @@ def refit_prior(
     if components is not None and (components < 1 or kind == "flow"):
         expected = "None for a flow, which has none" if kind == "flow" else "1 or more"
         raise ValueError(f"components must be {expected}, got {components}")
-    training = _recipe(kind, len(train)) if training is None else training
+    training = recipe(kind, len(train)) if training is None else training
     like = next(model.parameters(), torch.empty(()))
     data = as_source(train, like, training.seed)
     held_out = None if val is None else as_source(val, like, derived_seed(training.seed, "val"))
@@ -148,10 +148,11 @@ def refit_prior(
     return refitted
 
 
-def _recipe(kind: Kind, num_data: int) -> Training:
+def recipe(kind: Kind, num_data: int, seed: int = 0) -> Training:
+    """How `refit_prior` trains if it is not told: 2,000 steps, and no less than 10 epochs."""
     steps = math.ceil(num_data / Training.batch_size)
     epochs = max(_FEWEST_EPOCHS, _STEPS // max(1, steps))
-    return Training(epochs, learning_rate=_RATES[kind], warmup=0)
+    return Training(epochs, learning_rate=_RATES[kind], warmup=0, patience=_PATIENCE, seed=seed)
 
 
 class _CrossEntropy(nn.Module):
