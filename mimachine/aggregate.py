@@ -36,9 +36,12 @@ Kind = Literal["gmm", "vamp", "flow"]
 _MOST_CODES, _MOST_DRAWS = 10_000, 8
 # What is added to the variances of a mixture's components, in units of those of all codes.
 _RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
-_USUAL_RIDGE = _RIDGES.index(1e-1)
+_FIRST_RIDGE, _USUAL_RIDGE = _RIDGES.index(1e-3), 1e-1
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-_USUAL_SIZE = _SIZES.index(8)
+# More components and a larger share go together: narrow components need the more to be added.
+_STEPS_ON_GRID = ((1, 0), (1, 1), (0, 1), (0, -1), (-1, 0), (-1, -1))
+# Nats that a step on the grid has to gain, so that no noise adds components.
+_WORTH = 0.01
 _PSEUDO_INPUTS = 100
 # Pseudo-inputs move by whole units of the data, which takes more than networks need.
 _RATES = {"gmm": 1e-3, "vamp": 1e-2, "flow": 1e-3}
@@ -67,10 +70,11 @@ def refit_prior(
 
     "gmm" is a `FullGaussianMixture` by EM on up to 10,000 codes in units of their standard
     deviations. A share of the variance of all codes is added to that of every component, which
-    keeps components from closing in on single data; it and the number of components are those of
-    the highest held-out likelihood that no neighbour on a grid beats. "vamp" is a `VampPrior` of
-    this encoder, whose pseudo-inputs alone are trained. "flow" is a `FlowPrior` of codes in units
-    of their standard deviations. These two are trained on new draws z ~ q(z|x) in every epoch.
+    keeps components from closing in on single data; it and the number of components are found from
+    one component on, by steps on a grid that each raise the held-out likelihood. "vamp" is a
+    `VampPrior` of this encoder, whose pseudo-inputs alone are trained. "flow" is a `FlowPrior` of
+    codes in units of their standard deviations. These two are trained on new draws z ~ q(z|x) in
+    every epoch.
 
     Where the encoder is nearly deterministic "gmm" is the one to take: a `VampPrior` consists of
     posteriors, and where they are narrow it is none but at its own pseudo-inputs' codes.
@@ -256,7 +260,7 @@ def _mixture(
         )
     if held_out is None:
         size = min(10, len(codes)) if components is None else components
-        found = _by_em(standardized, size, _RIDGES[_USUAL_RIDGE], seed)
+        found = _by_em(standardized, size, _USUAL_RIDGE, seed)
     else:
         unseen = _codes(model, held_out, training, "val", like).double().cpu()
         # Two codes a component at the least; none is worth having with fewer.
@@ -271,7 +275,7 @@ def _mixture(
 
 
 def _chosen(codes: Tensor, unseen: Tensor, sizes: Sequence[int], seed: int) -> Any:
-    """The mixture of the highest held-out likelihood, by steps on the grid of sizes and ridges."""
+    """The mixture of the highest held-out likelihood, by steps on a grid from one normal on."""
     fitted: dict[tuple[int, int], tuple[float, Any]] = {}
 
     def score(place: tuple[int, int]) -> float:
@@ -280,13 +284,12 @@ def _chosen(codes: Tensor, unseen: Tensor, sizes: Sequence[int], seed: int) -> A
             fitted[place] = (float(mixture.score(unseen.numpy())), mixture)
         return fitted[place][0]
 
-    place = (min(_USUAL_SIZE, len(sizes) - 1), _USUAL_RIDGE)
+    place = (0, _FIRST_RIDGE)
     while True:
-        size, ridge = place
-        steps = [(size - 1, ridge), (size + 1, ridge), (size, ridge - 1), (size, ridge + 1)]
+        steps = [(place[0] + size, place[1] + ridge) for size, ridge in _STEPS_ON_GRID]
         on_grid = [(i, j) for i, j in steps if 0 <= i < len(sizes) and 0 <= j < len(_RIDGES)]
-        best = max([place, *on_grid], key=score)
-        if best == place:
+        best = max(on_grid, key=score)
+        if score(best) < score(place) + _WORTH:
             return fitted[place][1]
         place = best
 

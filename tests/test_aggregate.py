@@ -107,6 +107,23 @@ def test_with_the_posterior_as_encoder_the_refitted_prior_is_the_prior():
     assert abs(compared.likelihood_gain.value) < 0.01
 
 
+def test_the_gain_in_likelihood_is_that_of_the_closed_form():
+    case = LinearGaussian.consistent(3, 2, seed=6)
+    encoder, decoder, prior, _, _ = case.modules()
+    model = mm.Joint(encoder, decoder, prior)
+    moved = Normal(case.data.mean + 6, case.data.covariance)
+    refitted = mm.refit_prior(model, draws(moved, 2000), draws(moved, 500), components=1)
+    x = draws(moved, 200)
+    compared = mm.compare_priors(model, refitted, x, 2000)
+    after = replace(case, p_z=as_normal(refitted)).marginal().log_prob(x)
+    scores = (compared.after.values - after) / compared.after.standard_errors
+    within(scores[~compared.after.flagged], 0.0)
+    exact = float((after - case.marginal().log_prob(x)).mean())
+    assert exact > 0.1
+    # The first is exact, for the encoder is its posterior; of the second see above.
+    assert compared.likelihood_gain.value == pytest.approx(exact, abs=0.02)
+
+
 def test_the_components_that_there_are_are_found():
     """x is one of three values and noise, z = x: the aggregate posterior has three components."""
 
