@@ -127,17 +127,8 @@ def refit_prior(
     data = as_source(train, like, training.seed)
     held_out = None if val is None else as_source(val, like, derived_seed(training.seed, "val"))
     _check_latents(model, data, like, kind)
-    prior: nn.Module
     with forked(derived_seed(training.seed, "refitted prior"), like.device):
-        if kind == "gmm":
-            prior = _mixture(model, data, held_out, components, training, like)
-        elif kind == "vamp":
-            prior = _pseudo_inputs(
-                model, data, _PSEUDO_INPUTS if components is None else components
-            )
-        else:
-            mean, std = _location(_codes(model, data, training, "train", like))
-            prior = FlowPrior(len(mean), mean=mean, std=std)
+        prior = _first(model, data, held_out, kind, components, training, like)
     prior = prior.to(like.device, like.dtype)
     if kind != "gmm":
         loss = _CrossEntropy(model, prior)
@@ -145,7 +136,8 @@ def refit_prior(
         prior = loss.prior.to(like.device)
         prior.zero_grad(set_to_none=True)
     if isinstance(prior, VampPrior):
-        prior = VampPrior(model.encoder, prior.pseudo_inputs).to(like.device)
+        # Of the model's own encoder again, in place of the copy.
+        prior = VampPrior(model.encoder, prior.pseudo_inputs)
     refitted = Joint(model.encoder, model.decoder, prior, model.data_prior)
     # Not by `train`, which would put the shared parts into another mode.
     refitted.training = model.training
@@ -241,6 +233,24 @@ def _location(codes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # --- kinds ---------------------------------------------------------------------------------------
+
+
+def _first(
+    model: Joint,
+    data: Source,
+    held_out: Source | None,
+    kind: Kind,
+    components: int | None,
+    training: Training,
+    like: Tensor,
+) -> nn.Module:
+    """The prior that training starts from; of a mixture all there is to do."""
+    if kind == "gmm":
+        return _mixture(model, data, held_out, components, training, like)
+    if kind == "vamp":
+        return _pseudo_inputs(model, data, _PSEUDO_INPUTS if components is None else components)
+    mean, std = _location(_codes(model, data, training, "train", like))
+    return FlowPrior(len(mean), mean=mean, std=std)
 
 
 def _mixture(
