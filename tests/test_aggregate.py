@@ -124,6 +124,19 @@ def test_the_gain_in_likelihood_is_that_of_the_closed_form():
     assert compared.likelihood_gain.value == pytest.approx(exact, abs=0.02)
 
 
+def test_latents_in_other_units_give_the_same_mixture_in_those_units():
+    case, model, _ = linear(seed=7)
+    unit, zero = torch.tensor([100.0, 0.01]).double(), torch.tensor([-7.0, 3.0]).double()
+    other = replace(case, A=unit[:, None] * case.A, a=unit * case.a + zero, s_q=unit * case.s_q)
+    encoder, decoder, prior, _, _ = other.modules()
+    train, val = draws(case.data, 500), draws(case.data, 200)
+    first = mm.refit_prior(model, train, val, components=3).prior()
+    second = mm.refit_prior(mm.Joint(encoder, decoder, prior), train, val, components=3).prior()
+    z = model.encoder(train).sample()
+    expected = first.log_prob(z) - unit.log().sum()
+    torch.testing.assert_close(second.log_prob(zero + unit * z), expected)
+
+
 def test_the_components_that_there_are_are_found():
     """x is one of three values and noise, z = x: the aggregate posterior has three components."""
 
