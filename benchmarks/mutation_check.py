@@ -39,8 +39,8 @@ class Mutant(NamedTuple):
 # By file: which tests to run, and (old, new) or (old, new, why) for each mutant. The old text has
 # to be in the file once.
 MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
-    "aggregate.py": (
-        ["test_aggregate.py"],
+    "refits.py": (
+        ["test_refits.py"],
         [
             ("mean + std * loc, ", "mean - std * loc, "),
             ("std[:, None] * scale_tril", "std * scale_tril"),

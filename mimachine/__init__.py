@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from mimachine.aggregate import PriorComparison as PriorComparison
-    from mimachine.aggregate import compare_priors as compare_priors
-    from mimachine.aggregate import refit_prior as refit_prior
     from mimachine.conditionals import Bernoulli as Bernoulli
     from mimachine.conditionals import Categorical as Categorical
     from mimachine.conditionals import Conditional as Conditional
@@ -90,6 +87,9 @@ if TYPE_CHECKING:
     from mimachine.proposals import refit_proposal as refit_proposal
     from mimachine.quadrature import QuadratureLogLikelihood as QuadratureLogLikelihood
     from mimachine.quadrature import quadrature_log_likelihood as quadrature_log_likelihood
+    from mimachine.refits import PriorComparison as PriorComparison
+    from mimachine.refits import compare_priors as compare_priors
+    from mimachine.refits import refit_prior as refit_prior
     from mimachine.representation import Codes as Codes
     from mimachine.representation import Health as Health
     from mimachine.representation import codes as codes
@@ -217,7 +217,7 @@ _MODULES = {
         "DefensiveProposal",
         "refit_proposal",
     ),
-    "aggregate": (
+    "refits": (
         "PriorComparison",
         "compare_priors",
         "refit_prior",

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 import mimachine
 from mimachine import catalogue, conditionals, experiment, flows, priors, userdata
-from mimachine.aggregate import Kind, recipe, refit_prior
 from mimachine.datasets import Dataset
 from mimachine.evaluation import Report, evaluate
 from mimachine.experiment import Experiment, Model
@@ -26,6 +25,7 @@ from mimachine.likelihood import evaluating
 from mimachine.networks import MLP
 from mimachine.objectives import OBJECTIVES, Loss, Objective
 from mimachine.randomness import derived_seed, forked
+from mimachine.refits import Kind, recipe, refit_prior
 from mimachine.representation import codes
 from mimachine.rows import Rows
 from mimachine.runs import Run

@@ -47,7 +47,7 @@ ORDER = [
     "representation",
     "subspace",
     "proposals",
-    "aggregate",
+    "refits",
     "quadrature",
     "datasets",
     "downloads",
