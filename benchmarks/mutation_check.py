@@ -39,6 +39,18 @@ class Mutant(NamedTuple):
 # By file: which tests to run, and (old, new) or (old, new, why) for each mutant. The old text has
 # to be in the file once.
 MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
+    "refits.py": (
+        ["test_refits.py"],
+        [
+            ("mean + std * loc, ", "mean - std * loc, "),
+            ("std[:, None] * scale_tril", "std * scale_tril"),
+            ("return -log_prior(", "return log_prior("),
+            (
+                "self.after.values - self.before.values",
+                "self.before.values - self.after.values",
+            ),
+        ],
+    ),
     "objectives.py": (
         ["test_objectives.py"],
         [

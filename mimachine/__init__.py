@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from mimachine.objectives import vae as vae
     from mimachine.priors import Anchor as Anchor
     from mimachine.priors import Fixed as Fixed
+    from mimachine.priors import FullGaussianMixture as FullGaussianMixture
     from mimachine.priors import GaussianMixture as GaussianMixture
     from mimachine.priors import LearnedNormal as LearnedNormal
     from mimachine.priors import LearnedOneHot as LearnedOneHot
@@ -104,6 +105,9 @@ if TYPE_CHECKING:
     from mimachine.proposals import refit_proposal as refit_proposal
     from mimachine.quadrature import QuadratureLogLikelihood as QuadratureLogLikelihood
     from mimachine.quadrature import quadrature_log_likelihood as quadrature_log_likelihood
+    from mimachine.refits import PriorComparison as PriorComparison
+    from mimachine.refits import compare_priors as compare_priors
+    from mimachine.refits import refit_prior as refit_prior
     from mimachine.representation import Codes as Codes
     from mimachine.representation import Health as Health
     from mimachine.representation import Reencoding as Reencoding
@@ -151,6 +155,7 @@ _MODULES = {
     "priors": (
         "Anchor",
         "Fixed",
+        "FullGaussianMixture",
         "GaussianMixture",
         "LearnedNormal",
         "LearnedOneHot",
@@ -261,6 +266,11 @@ _MODULES = {
     "proposals": (
         "DefensiveProposal",
         "refit_proposal",
+    ),
+    "refits": (
+        "PriorComparison",
+        "compare_priors",
+        "refit_prior",
     ),
     "quadrature": (
         "QuadratureLogLikelihood",

@@ -25,6 +25,7 @@ from mimachine.options import (
     Evaluate,
     Inspect,
     Reconstruct,
+    Refit,
     Report,
     Reproduce,
     Resume,
@@ -53,6 +54,7 @@ Train auto-encoders whose codes keep what the data say, and measure them.
   compare DATA       train several objectives on the same data, compare numbers and pictures
   inspect RUN        what a run holds, at once
   evaluate RUN       measure a trained model again, with more samples
+  refit RUN          fit a prior to a model's codes: better samples and likelihood, the same codes
   report RUN         one HTML file with pictures, numbers and settings
   table RUN ...      numbers of runs as Markdown or LaTeX
   embed RUN          codes of the data
@@ -66,7 +68,8 @@ DATA is a file of your own (.csv, .tsv, .npy, .npz, .parquet), a folder of image
 digits, mixture-2d, mixture-20d, mnist, fashion-mnist, omniglot, omniglot-small, pca-fashion-mnist,
 pca-fashion-mnist-published. All but the first three have files, which are looked for in
 --data-dir DIR, in the folder that MIMACHINE_DATA names, in /usr/share/datasets and in the cache,
-and downloaded else. RUN is a directory that train made.
+and downloaded else. RUN is a directory that train or
+refit made.
 
   mimachine compare digits
   mimachine train measurements.csv --labels species
@@ -93,7 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
+        # An import fails where an extra is not installed.
         if debug:
             raise
         print(f"mimachine: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -402,6 +406,9 @@ def _inspect(arguments: list[str]) -> None:
     )
     print(f"{found['epochs']} epochs, best {found['best_epoch']}; {state}")
     print(f"{found['num_weights']:,} weights in {len(found['weights'])} tensors")
+    if found["refit"] is not None:
+        refitted = found["refit"]
+        print(f"prior fitted after training ({refitted['kind']}) to the codes of {refitted['run']}")
     if found["report"] is not None:
         for metric in found["report"]["metrics"]:
             value = "not finite" if metric["value"] is None else f"{metric['value']:.5g}"
@@ -437,6 +444,45 @@ def _table(arguments: list[str]) -> None:
 
     write = latex_table if command.format == "latex" else markdown_table
     print(write(read_reports(command.runs), command.metrics))
+
+
+def _refit(arguments: list[str]) -> None:
+    command = _parse(Refit, arguments)
+    from mimachine import figures, workflow
+
+    out = command.out or _new_directory(f"{command.run.resolve().name}-{command.kind}")
+    done = workflow.refit(
+        command.run,
+        out,
+        kind=command.kind,
+        components=command.components,
+        seed=command.seed,
+        num_samples=command.num_samples,
+        say=lambda text: _say(command, text),
+    )
+    picture = None
+    if done.after.data.image_shape is not None:
+        picture = out / "samples.png"
+        drawn = {
+            name: workflow.sample(trained.model, 64).mean
+            for name, trained in (("before", done.before), ("after", done.after))
+        }
+        figures.image_samples(drawn, done.after.data).savefig(picture)
+    if command.report:
+        from mimachine.report import write_report
+
+        page = write_report(out)
+    reports = {"before": done.report_before, "after": done.report_after}
+    if command.json:
+        measured = {name: report.to_json() for name, report in reports.items()}
+        _print_json({"run": str(out), **measured})
+        return
+    _print_reports(reports)
+    if picture is not None:
+        print(f"samples before and after: {picture}")
+    if command.report:
+        print(f"report: {page}")
+    print(f"next: mimachine sample {quoted(out)}    mimachine evaluate {quoted(out)}")
 
 
 def _embed(arguments: list[str]) -> None:
@@ -579,6 +625,7 @@ _COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "compare": _compare,
     "inspect": _inspect,
     "evaluate": _evaluate,
+    "refit": _refit,
     "embed": _embed,
     "reconstruct": _reconstruct,
     "sample": _sample,
@@ -627,7 +674,7 @@ def _new_directory(name: str) -> Path:
 # --- output --------------------------------------------------------------------------------------
 
 
-def _say(command: Train | Resume | Compare | Reproduce, text: str) -> None:
+def _say(command: Train | Resume | Compare | Refit | Reproduce, text: str) -> None:
     print(text, file=sys.stderr if command.json else sys.stdout, flush=True)
 
 

@@ -82,6 +82,9 @@ def _option(name: str, value: Any) -> list[str]:
 def training(outcome: Outcome) -> str:
     """What trains the model again: a command, or Python where the command line cannot say it."""
     settings, path = outcome.trained.experiment, outcome.trained.run.path
+    refitted = outcome.trained.run.refit_record()
+    if refitted is not None:
+        return _refitting(refitted, f"{path}-again")
     given, again = options(settings), f"{path}-again"
     if given is not None:
         name = shown(settings).data.name
@@ -93,6 +96,14 @@ def training(outcome: Outcome) -> str:
         "    settings = experiment.from_json(json.load(file))\n"
         f"workflow.train(settings, {again!r})"
     )
+
+
+def _refitting(record: Mapping[str, Any], again: str) -> str:
+    """What fits the prior again, to the codes of the run that it was fitted to."""
+    command = ["mimachine", "refit", record["run"], "--kind", record["kind"]]
+    if record["components"] is not None:
+        command += ["--components", str(record["components"])]
+    return shlex.join([*command, "--seed", str(record["seed"]), "--out", again])
 
 
 def comparing(outcome: Outcome, other: str = "") -> str:
@@ -124,6 +135,8 @@ def of_runs(*outcomes: Outcome) -> list[tuple[str, str]]:
 
 def _again(outcome: Outcome) -> str:
     settings = outcome.trained.experiment
+    if outcome.trained.run.refit_record() is not None:
+        return "Fit the prior again"
     # The page may be read elsewhere, and by others: it does not tell where the file is.
     where = f", in the folder of {shown(settings).data.name}" if settings.data.is_path else ""
     return f"Train the same again{where}"

@@ -38,7 +38,7 @@ from mimachine.representation import (
     mean_of,
 )
 
-__all__ = ["ADVICE", "Metric", "Report", "evaluate"]
+__all__ = ["evaluate"]
 
 _NEIGHBOURS = (1, 3, 5, 10)
 # Bounds of the information compare all pairs, by a matrix product where codes are normal.

@@ -104,7 +104,8 @@ class Model:
         hidden: Sizes of the hidden layers of the encoder; the decoder has them in reverse order.
         likelihood: p(x|z). "auto" takes the discretised logistic where the data have grey levels,
             else the Gaussian. "bernoulli" binarises grey values anew in every epoch.
-        prior: p(z).
+        prior: p(z). A gaussian-mixture has diagonal covariances, a full-gaussian-mixture full ones;
+            flow needs zuko, pip install mimachine[flow].
         components: Components of a mixture prior, or pseudo-inputs of a VampPrior.
         encoder_floor: Smallest standard deviation of q(z|x); None: 0.001, and 0.05 under a
             VampPrior, whose components would follow the codes to a point with a smaller one.
@@ -119,9 +120,14 @@ class Model:
     latent: int = 32
     hidden: tuple[int, ...] = (300,)
     likelihood: Literal["auto", "gaussian", "bernoulli", "discretized-logistic"] = "auto"
-    prior: Literal["standard-normal", "learned-normal", "gaussian-mixture", "vampprior"] = (
-        "standard-normal"
-    )
+    prior: Literal[
+        "standard-normal",
+        "learned-normal",
+        "gaussian-mixture",
+        "full-gaussian-mixture",
+        "vampprior",
+        "flow",
+    ] = "standard-normal"
     components: int = 100
     encoder_floor: float | None = None
     decoder_floor: float | None = None

@@ -24,7 +24,7 @@ from mimachine.training import Annealing, Training
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["History", "fit"]
+__all__ = ["Data", "History", "as_source", "fit"]
 
 Data = Tensor | np.ndarray[Any, Any] | Source
 
@@ -148,8 +148,8 @@ class _Trainer:
             # On one device in full precision the wrapper does nothing, for 6 % of a small step.
             self.module = loss
         parameter = next(loss.parameters())
-        self.train = _as_source(train, parameter, training.seed)
-        self.val = None if val is None else _as_source(val, parameter, None)
+        self.train = as_source(train, parameter, training.seed)
+        self.val = None if val is None else as_source(val, parameter, None)
 
     @property
     def is_first_process(self) -> bool:
@@ -244,7 +244,7 @@ def _adam(loss: nn.Module, training: Training) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
 
 
-def _as_source(data: Data, like: Tensor, order_seed: int | None) -> Source:
+def as_source(data: Data, like: Tensor, order_seed: int | None) -> Source:
     """Arrays and tensors as a source on the device and in the precision of a parameter."""
     if isinstance(data, np.ndarray):
         data = torch.as_tensor(data)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Size, Tensor, nn
-from torch.distributions import Distribution, Transform
+from torch.distributions import AffineTransform, Distribution, Transform
 
 from mimachine.distributions import DiagNormal, StandardNormal, draw
 
@@ -209,9 +209,12 @@ class FlowPrior(nn.Module):
         transforms: Number of layers.
         hidden: Sizes of the hidden layers of each layer's network.
         kind: `NeuralSpline`, `MaskedAutoregressive` or `RealNVP`.
+        mean: Mean that the flow takes its values to have, shape (D,); by default 0.
+        std: Standard deviation, likewise; by default 1. The layers see (value - mean) / std.
 
     Raises:
         ImportError: If zuko is not installed.
+        ValueError: If `mean` or `std` has another shape, or a standard deviation is not positive.
 
     Example:
         >>> mm.FlowPrior(2, kind=mm.RealNVP())().sample((5,)).shape
@@ -219,6 +222,8 @@ class FlowPrior(nn.Module):
     """
 
     loc: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -226,15 +231,29 @@ class FlowPrior(nn.Module):
         transforms: int = 3,
         hidden: Sequence[int] = (64, 64),
         kind: FlowKind = NeuralSpline(),
+        *,
+        mean: Tensor | None = None,
+        std: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.layers = _Layers(features, 0, transforms, hidden, kind)
         # Not saved with the weights: a constant, kept as a buffer to follow `.to()`.
         self.register_buffer("loc", torch.zeros(features), persistent=False)
+        mean = torch.zeros(features) if mean is None else mean
+        std = torch.ones(features) if std is None else std
+        for name, value in (("mean", mean), ("std", std)):
+            if value.shape != (features,):
+                raise ValueError(f"{name} must have shape ({features},), got {tuple(value.shape)}")
+        if not (std > 0).all():
+            raise ValueError(f"std must be positive, got {float(std.min()):.3g}")
+        self.register_buffer("mean", mean.detach().clone())
+        self.register_buffer("std", std.detach().clone())
 
     def forward(self) -> Flow:
         """Distribution of batch shape ()."""
-        return Flow(self.layers(), StandardNormal(self.loc))
+        standardized = AffineTransform(-self.mean / self.std, 1 / self.std, event_dim=1)
+        transform = _zuko().transforms.ComposedTransform(standardized, self.layers())
+        return Flow(transform, StandardNormal(self.loc))
 
 
 class FlowConditional(nn.Module):

@@ -30,6 +30,7 @@ def inspect(run: Run) -> dict[str, Any]:
         "finished": run.finished,
         "experiment": _experiment(run),
         "data": _data(run),
+        "refit": _refit(run),
         "epochs": len(epochs),
         "best_epoch": None if best is None else best["epoch"],
         "best_val_loss": None if best is None else best["val_loss"],
@@ -72,6 +73,14 @@ def _data(run: Run) -> dict[str, Any] | None:
     kept = record["preprocessing"]
     names = ("likelihood", "shape", "columns", "levels", "image_shape")
     return {name: kept.get(name) for name in names}
+
+
+def _refit(run: Run) -> dict[str, Any] | None:
+    """How the prior was fitted after training, without the numbers from before."""
+    record = run.refit_record()
+    if record is None:
+        return None
+    return {name: value for name, value in record.items() if name != "before"}
 
 
 def _shapes(run: Run) -> dict[str, list[int]]:

@@ -22,8 +22,8 @@ ADVICE = {
     ),
     "deterministic": (
         "The codes are nearly points: they keep what the data say, but the encoder is no posterior "
-        "to speak of. For better samples and likelihood try a learned prior (on the command line "
-        "--model.prior learned-normal or vampprior)."
+        "to speak of. For better samples and likelihood fit a prior to the codes (mimachine refit "
+        "RUN), or train with a learned one (--model.prior learned-normal or vampprior)."
     ),
 }
 

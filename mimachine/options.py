@@ -19,6 +19,7 @@ __all__ = [
     "Evaluate",
     "Inspect",
     "Reconstruct",
+    "Refit",
     "Report",
     "Reproduce",
     "Resume",
@@ -247,6 +248,39 @@ class Diagnose:
     labels: str | None = None
     seed: int = 0
     json: bool = False
+
+
+@dataclass(frozen=True)
+class Refit:
+    """Fit a prior to the codes of a trained model; encoder and decoder stay as they are.
+
+    The result is a new run, which sample, evaluate, embed, reconstruct and report take.
+
+    Attributes:
+        run: Run directory; nothing in it is changed.
+        kind: gmm, a mixture of normals with full covariances; vamp, a VampPrior, for encoders that
+            are not nearly deterministic; or flow, which needs zuko, pip install mimachine[flow].
+        components: Components of the mixture, by default chosen by held-out codes; pseudo-inputs
+            of the VampPrior, by default 100.
+        seed: Seed of the fit.
+        num_samples: Importance samples for the likelihood of each test datum.
+        out: Run directory of the result; by default a new one under runs/.
+        report: Write report.html when done.
+        json: Print what was measured before and after as JSON.
+    """
+
+    run: RunPath
+    kind: Literal["gmm", "vamp", "flow"] = "gmm"
+    components: int | None = None
+    seed: int = 0
+    num_samples: int = 1000
+    out: Path | None = None
+    report: bool = True
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise ValueError(f"num_samples must be 1 or more, got {self.num_samples}")
 
 
 @dataclass(frozen=True)

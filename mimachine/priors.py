@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Size, Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, MultivariateNormal
 from torch.func import functional_call
 
 from mimachine import distributions
@@ -22,6 +22,7 @@ from mimachine.distributions import DiagNormal, Mixture, OneHotCategorical
 __all__ = [
     "Anchor",
     "Fixed",
+    "FullGaussianMixture",
     "GaussianMixture",
     "LearnedNormal",
     "LearnedOneHot",
@@ -121,6 +122,58 @@ class GaussianMixture(nn.Module):
         """Distribution of batch shape ()."""
         components = DiagNormal(self.loc, self.log_scale.exp() + self.floor)
         return Mixture(self.logits, components)
+
+
+class FullGaussianMixture(nn.Module):
+    """Mixture of normal distributions with full covariance matrices, all learned.
+
+    The means start as draws of N(0, I), so that no two components are alike, and the covariances
+    as I. `refit_prior` fits one to codes by EM, which is faster than by gradients.
+
+    Args:
+        features: Number of latents D.
+        components: Number of components K.
+        floor: Smallest standard deviation of a latent given those before it, so that no density
+            exceeds (2π)^(-D/2) floor^-D.
+    """
+
+    floor: Tensor
+
+    def __init__(self, features: int, components: int = 10, floor: float = 1e-3) -> None:
+        super().__init__()
+        if components < 1:
+            raise ValueError(f"components must be 1 or more, got {components}")
+        _check_floor(floor)
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.loc = nn.Parameter(torch.randn(components, features))
+        self.log_diagonal = nn.Parameter(torch.zeros(components, features))
+        self.below_diagonal = nn.Parameter(torch.zeros(components, features, features))
+        # A buffer, so that it is saved with the weights: likelihoods depend on it.
+        self.register_buffer("floor", torch.tensor(floor, dtype=torch.get_default_dtype()))
+
+    @classmethod
+    def of(cls, weights: Tensor, loc: Tensor, scale_tril: Tensor) -> FullGaussianMixture:
+        """The mixture of given weights (K,), means (K, D) and Cholesky factors (K, D, D).
+
+        Its floor is half the smallest standard deviation of a latent given those before it.
+        """
+        diagonal = scale_tril.diagonal(dim1=-2, dim2=-1)
+        components, features = loc.shape
+        mixture = cls(features, components, float(diagonal.min()) / 2).to(loc.dtype)
+        with torch.no_grad():
+            mixture.logits.copy_(weights.log())
+            mixture.loc.copy_(loc)
+            mixture.log_diagonal.copy_((diagonal - mixture.floor).log())
+            mixture.below_diagonal.copy_(scale_tril.tril(-1))
+        return mixture
+
+    def forward(self) -> Mixture:
+        """Distribution of batch shape ()."""
+        diagonal = self.log_diagonal.exp() + self.floor
+        scale_tril = self.below_diagonal.tril(-1) + diagonal.diag_embed()
+        # torch's checks would factorise every matrix again.
+        normals = MultivariateNormal(self.loc, scale_tril=scale_tril, validate_args=False)
+        return Mixture(self.logits, normals)
 
 
 class Fixed(nn.Module):

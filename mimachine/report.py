@@ -43,7 +43,8 @@ def write_report(run_directory: str | os.PathLike[str], *, embedding: Embedding 
     settings, data = outcome.trained.experiment, outcome.trained.data
     page = _page(
         f"{settings.objective} on {data.name}",
-        f"A model trained with the objective {settings.objective}. {_described(data)}",
+        f"A model trained with the objective {settings.objective}{_fitted(outcome.trained.run)}. "
+        f"{_described(data)}",
         [outcome],
         embedding,
         commands.of_runs(outcome),
@@ -134,6 +135,13 @@ def _write(file: Path, page: Mapping[str, Any]) -> Path:
     with replacing(file) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return file
+
+
+def _fitted(run: Run) -> str:
+    record = run.refit_record()
+    if record is None:
+        return ""
+    return f", whose prior ({record['kind']}) was fitted to its codes after that"
 
 
 def _described(data: Dataset) -> str:

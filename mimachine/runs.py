@@ -8,6 +8,7 @@ model.safetensors      weights of the best epoch so far
 state.ckpt             what is needed to go on after an interruption: there from before the first
                        epoch on, gone once the run is finished
 report.json            measured numbers, see `mimachine.evaluation`
+refit.json             of a run whose prior was fitted after training: to which run, and how
 =====================  ====================================================================
 
 Every file but metrics.jsonl is replaced as a whole, and of metrics.jsonl an incomplete last line
@@ -97,11 +98,8 @@ class Run:
             FileExistsError: If something that is not an empty directory is there: a run is never
                 overwritten.
         """
+        cls.check_free(path)
         directory = Path(path)
-        if directory.exists() and not (directory.is_dir() and _is_empty(directory)):
-            raise FileExistsError(
-                f"{directory} is there already; give another place, or remove it first"
-            )
         directory.mkdir(parents=True, exist_ok=True)
         run = cls(directory)
         try:
@@ -114,6 +112,19 @@ class Run:
             shutil.rmtree(directory, ignore_errors=True)
             raise
         return run
+
+    @staticmethod
+    def check_free(path: str | os.PathLike[str]) -> None:
+        """See that a run can be made there.
+
+        Raises:
+            FileExistsError: If something that is not an empty directory is there.
+        """
+        directory = Path(path)
+        if directory.exists() and not (directory.is_dir() and _is_empty(directory)):
+            raise FileExistsError(
+                f"{directory} is there already; give another place, or remove it first"
+            )
 
     def data_record(self) -> dict[str, Any] | None:
         """What was kept of a user's data; None if the run was trained on a named data set.
@@ -130,6 +141,19 @@ class Run:
             or not isinstance(record.get("preprocessing"), dict)
         ):
             raise ValueError(f"{self.path / 'data.json'} is damaged: it lacks what was kept")
+        return record
+
+    def refit_record(self) -> dict[str, Any] | None:
+        """How the prior was fitted after training; None if it was trained with the rest.
+
+        Raises:
+            ValueError: If it is damaged.
+        """
+        if not (self.path / "refit.json").exists():
+            return None
+        record = self.read_json("refit.json")
+        if not isinstance(record, dict) or not {"run", "kind", "components", "seed"} <= set(record):
+            raise ValueError(f"{self.path / 'refit.json'} is damaged: it lacks what was kept")
         return record
 
     @property

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import mimachine
-from mimachine import catalogue, conditionals, experiment, priors, userdata
+from mimachine import catalogue, conditionals, experiment, flows, priors, userdata
 from mimachine.datasets import Dataset
 from mimachine.evaluation import evaluate
 from mimachine.experiment import Experiment, Model
@@ -25,6 +26,7 @@ from mimachine.metrics import Report
 from mimachine.networks import MLP
 from mimachine.objectives import OBJECTIVES, Loss, Objective
 from mimachine.randomness import derived_seed, forked
+from mimachine.refits import Kind, recipe, refit_prior
 from mimachine.representation import codes
 from mimachine.rows import Rows
 from mimachine.runs import Run
@@ -43,6 +45,7 @@ __all__ = [
     "open_run",
     "prepare",
     "reconstruct",
+    "refit",
     "resume",
     "sample",
     "select",
@@ -205,6 +208,10 @@ def _prior(model: Model, data: Dataset, encoder: nn.Module) -> nn.Module:
         return priors.LearnedNormal(model.latent)
     if model.prior == "gaussian-mixture":
         return priors.GaussianMixture(model.latent, model.components)
+    if model.prior == "full-gaussian-mixture":
+        return priors.FullGaussianMixture(model.latent, model.components)
+    if model.prior == "flow":
+        return flows.FlowPrior(model.latent)
     if model.prior == "vampprior":
         if model.components > len(data.train):
             raise ValueError(
@@ -287,7 +294,7 @@ def resume(
     """
     run = Run(path)
     settings = experiment.from_json(run.read_json("experiment.json"))
-    if run.finished:
+    if run.finished or run.refit_record() is not None:
         raise ValueError(f"{run.path} is finished; see it with: mimachine evaluate {run.path}")
     prepared = _prepared(settings, run)
     say(f"going on with {settings.objective} on {prepared[0].name}, run directory {run.path}")
@@ -367,6 +374,91 @@ def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Repor
         "report.json", {**report.to_json(), "num_samples": num_samples, "versions": versions}
     )
     return report
+
+
+# The settings that build a prior of each kind again.
+_PRIOR_OF: dict[Kind, Literal["full-gaussian-mixture", "vampprior", "flow"]] = {
+    "gmm": "full-gaussian-mixture",
+    "vamp": "vampprior",
+    "flow": "flow",
+}
+
+
+class Refitted(NamedTuple):
+    """A run before and after its prior was fitted to its codes, each with its numbers."""
+
+    before: Trained
+    after: Trained
+    report_before: Report
+    report_after: Report
+
+
+def refit(
+    path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    kind: Kind = "gmm",
+    components: int | None = None,
+    seed: int = 0,
+    num_samples: int = 1000,
+    progress: bool | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Refitted:
+    """Fit a prior to the codes of a trained run, in a run directory of its own.
+
+    Encoder and decoder are those of the run, and so are the epochs of metrics.jsonl. Both models
+    are measured alike.
+
+    Args:
+        path: The run, which stays as it is.
+        out: The new run directory; it must not exist, or be empty.
+        kind: What the prior is, see `refit_prior`.
+        components: Its components, likewise.
+        seed: Seed of the fit.
+        num_samples: Importance samples for the likelihood of each test datum.
+        progress: Whether to show a progress bar; by default only in a terminal.
+        say: Told what is going on.
+
+    Raises:
+        FileNotFoundError: If there is no run, or it has no weights.
+        FileExistsError: If there is something at `out`.
+        ImportError: If the kind is "flow" and zuko is not installed.
+        ValueError: If the arguments make no sense, or a file of the run is damaged.
+    """
+    Run.check_free(out)
+    before = open_run(path)
+    settings, data = before.experiment, before.data
+    train, val = sources(settings, data)
+    how = recipe(kind, len(train), seed)
+    model = refit_prior(
+        before.model, train, val, kind=kind, components=components, training=how, progress=progress
+    )
+    number = len(model.prior().log_weights) if kind != "flow" else settings.model.components
+    architecture = replace(
+        settings.model,
+        prior=_PRIOR_OF[kind],
+        components=number,
+        # A VampPrior's would be another one, and the encoder has its own already.
+        encoder_floor=_encoder_floor(settings.model),
+    )
+    numbers = evaluate(before.model, data, num_samples=num_samples, seed=settings.training.seed)
+    settings = replace(settings, model=architecture, num_samples=num_samples)
+    run = Run.create(out, experiment.to_json(settings), before.run.data_record())
+    say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {run.path}")
+    run.write_json(
+        "refit.json",
+        {
+            "run": os.path.abspath(before.run.path),
+            "kind": kind,
+            "components": components,
+            "seed": seed,
+            "before": numbers.to_json(),
+        },
+    )
+    shutil.copyfile(before.run.path / "metrics.jsonl", run.path / "metrics.jsonl")
+    run.save_weights(model)
+    after = Trained(run, settings, data, model)
+    return Refitted(before, after, numbers, measure(after, num_samples))
 
 
 def open_run(path: str | os.PathLike[str]) -> Trained:

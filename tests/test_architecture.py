@@ -54,6 +54,7 @@ ORDER = [
     "representation",
     "subspace",
     "proposals",
+    "refits",
     "quadrature",
     "datasets",
     "downloads",

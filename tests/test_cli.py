@@ -205,6 +205,13 @@ MISTAKES = [
     (["inspect", "taken"], "has no experiment.json"),
     (["evaluate", "taken"], "not a complete run"),
     (["evaluate", "run", "--num-samples", "0"], "num_samples must be 1 or more"),
+    (["refit", "nowhere"], "no run at nowhere"),
+    (["refit", "run", "--kind", "gnm"], "--kind"),
+    (["refit", "run", "--components", "0"], "components must be 1 or more, got 0"),
+    (["refit", "run", "--kind", "flow", "--components", "3"], "None for a flow, which has none"),
+    (["refit", "run", "--kind", "vamp", "--components", "9999"], "must be at most 1257"),
+    (["refit", "run", "--num-samples", "0"], "num_samples must be 1 or more, got 0"),
+    (["refit", "run", "--out", "taken"], "taken is there already"),
     (["sample", "run", "--num", "0"], "must be 1 or more, got 0"),
     (["embed", "run", "mixture-2d"], "must have 64 columns"),
     (["embed", "run", "--out", "codes.txt"], "must end in .npz or .csv, got codes.txt"),
@@ -329,3 +336,77 @@ def test_a_refused_option_is_said_once_and_without_a_frame(encoding, arguments, 
     )
     assert done.returncode == 2
     assert done.stderr == f"mimachine: error: {message} (see mimachine train --help)\n"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "gmm",
+        pytest.param("vamp", marks=pytest.mark.slow),
+        pytest.param("flow", marks=pytest.mark.slow),
+    ],
+)
+def test_a_prior_is_refitted_and_the_result_is_a_run_like_any_other(trained, capsys, kind):
+    before = {p: p.read_bytes() for p in Path("run").iterdir()}
+    few = ["--components", 4] if kind != "flow" else []
+    arguments = ["--kind", kind, *few, "--num-samples", 2, "--out", "new"]
+    assert run("refit", "run", *arguments) == 0
+    printed = capsys.readouterr().out
+    assert "before" in printed
+    assert "samples before and after: new/samples.png" in printed
+    assert {p: p.read_bytes() for p in Path("run").iterdir()} == before
+    assert {p.name for p in Path("new").iterdir()} == {
+        "experiment.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "refit.json",
+        "report.html",
+        "report.json",
+        "samples.png",
+    }
+    for command in ("evaluate", "sample", "embed", "report", "inspect"):
+        assert run(command, "new", *(["--num-samples", 2] if command == "evaluate" else [])) == 0
+    for run_path in ("run", "new"):
+        assert run("embed", run_path, "--out", f"{run_path}.npz") == 0
+    # The same encoder, so the same codes.
+    np.testing.assert_array_equal(np.load("run.npz")["mean"], np.load("new.npz")["mean"])
+    page = Path("new/report.html").read_text()
+    assert "mimachine refit" in page
+    assert f"whose prior ({kind}) was fitted" in page
+    capsys.readouterr()
+    assert run("inspect", "new", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["refit"]["kind"] == kind
+    assert run("train", "--resume", "new") == 2
+    assert "is finished" in capsys.readouterr().err
+
+
+def test_what_is_measured_after_a_refit_is_what_evaluate_says(trained, capsys):
+    assert run("refit", "run", "--num-samples", 3, "--json", "--no-report", "--out", "new") == 0
+    found = json.loads(capsys.readouterr().out)
+    for path, name in (("run", "before"), ("new", "after")):
+        assert run("evaluate", path, "--num-samples", 3, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["metrics"] == found[name]["metrics"]
+    rates = [
+        {m["name"]: m["value"] for m in found[name]["metrics"]}["rate"]
+        for name in ("before", "after")
+    ]
+    assert rates[1] < rates[0]
+
+
+def test_a_refitted_prior_of_a_file_is_rebuilt_without_the_file(here, capsys):
+    rows = np.random.default_rng(0).normal(size=(60, 3))
+    np.save("rows.npy", rows)
+    assert run("train", "rows.npy", *QUICK, "--no-report", "--out", "run") == 0
+    few = ["--components", 3, "--num-samples", 2, "--no-report"]
+    assert run("refit", "run", "--kind", "vamp", *few) == 0
+    assert "next: mimachine sample runs/run-vamp" in capsys.readouterr().out
+    Path("rows.npy").unlink()
+    assert run("sample", "runs/run-vamp", "--num", 5) == 0
+    assert np.load("runs/run-vamp/samples.npz")["sample"].shape == (5, 3)
+
+
+def test_a_missing_package_is_one_line(trained, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "zuko", None)
+    assert run("refit", "run", "--kind", "flow") == 2
+    assert "pip install mimachine[flow]" in capsys.readouterr().err
+    assert not Path("runs").exists()

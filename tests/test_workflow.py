@@ -41,7 +41,14 @@ def test_two_runs_of_one_seed_leave_the_same_files_but_for_times(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "prior", ["standard-normal", "learned-normal", "gaussian-mixture", "vampprior"]
+    "prior",
+    [
+        "standard-normal",
+        "learned-normal",
+        "gaussian-mixture",
+        "full-gaussian-mixture",
+        "vampprior",
+    ],
 )
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "discretized-logistic"])
 def test_every_prior_goes_with_every_likelihood(prior, likelihood, tmp_path):

@@ -1,0 +1,389 @@
+"""Priors that are fitted to the aggregate posterior of a trained model."""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from mimachine.conditionals import Conditional
+from mimachine.distributions import is_discrete
+from mimachine.estimates import Estimate
+from mimachine.fitting import Data, as_source, fit
+from mimachine.flows import FlowPrior
+from mimachine.joint import Joint, checked, log_prior
+from mimachine.likelihood import LogLikelihood, evaluating, log_likelihood
+from mimachine.priors import FullGaussianMixture, VampPrior
+from mimachine.randomness import derived_seed, forked
+from mimachine.sources import Source
+from mimachine.training import Annealing, Training
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["Kind", "PriorComparison", "compare_priors", "recipe", "refit_prior"]
+
+Kind = Literal["gmm", "vamp", "flow"]
+
+# Codes that a mixture is fitted to: draws enough of few data, and one of each of many.
+_MOST_CODES, _MOST_DRAWS = 10_000, 8
+# What is added to the variances of a mixture's components, in units of those of all codes.
+_RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+_FIRST_RIDGE, _USUAL_RIDGE = _RIDGES.index(1e-3), 1e-1
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+# More components and a larger share go together: narrow components need the more to be added.
+_STEPS_ON_GRID = ((1, 0), (1, 1), (0, 1), (0, -1), (-1, 0), (-1, -1))
+# Nats that a step on the grid has to gain, so that no noise adds components.
+_WORTH = 0.01
+_PSEUDO_INPUTS = 100
+# Pseudo-inputs move by whole units of the data, which takes more than networks need.
+_RATES = {"gmm": 1e-3, "vamp": 1e-2, "flow": 1e-3}
+_STEPS, _FEWEST_EPOCHS, _PATIENCE = 2000, 10, 20
+
+
+def refit_prior(
+    model: Joint,
+    train: Data,
+    val: Data | None = None,
+    *,
+    kind: Kind = "gmm",
+    components: int | None = None,
+    training: Training | None = None,
+    fabric: Fabric | None = None,
+    progress: bool | None = None,
+) -> Joint:
+    r"""Fit a prior to where the codes of a trained model are; encoder and decoder stay as they are.
+
+    The codes of all data have the distribution q(z) = E_x q(z|x), the aggregate posterior. The new
+    prior p'(z) maximises their mean log-density, which raises the ELBO of every decoder by exactly
+    as much as it lowers the divergence of the aggregate posterior from the prior:
+
+    .. math:: E_{q(z)} [\log p'(z) - \log p(z)]
+        = \mathrm{KL}(q(z) \| p(z)) - \mathrm{KL}(q(z) \| p'(z))
+
+    "gmm" is a `FullGaussianMixture` by EM on up to 10,000 codes in units of their standard
+    deviations. A share of the variance of all codes is added to that of every component, which
+    keeps components from closing in on single data; it and the number of components are found from
+    one component on, by steps on a grid that each raise the held-out likelihood. "vamp" is a
+    `VampPrior` of this encoder, whose pseudo-inputs alone are trained. "flow" is a `FlowPrior` of
+    codes in units of their standard deviations. These two are trained on new draws z ~ q(z|x) in
+    every epoch.
+
+    Where the encoder is nearly deterministic "gmm" is the one to take: a `VampPrior` consists of
+    posteriors, and where they are narrow it is none but at its own pseudo-inputs' codes.
+
+    Args:
+        model: The model. It is not changed, and used in evaluation mode.
+        train: Data to take codes of, as for `fit`.
+        val: Held-out data, likewise, for early stopping, and for the choices of "gmm": without
+            them it has 10 components unless told, and a tenth of the variance added.
+        kind: What the prior is.
+        components: Components of the mixture, by default chosen; pseudo-inputs of the
+            `VampPrior`, which start at training data, by default 100. A flow has none.
+        training: The recipe; of "gmm" it is the seed alone that counts. By default epochs of 2,000
+            steps in all and at least 10, with a learning rate of 0.01 for pseudo-inputs.
+        fabric: Device, precision and strategy of the training, as for `fit`.
+        progress: Whether to show a progress bar, as for `fit`.
+
+    Returns:
+        A model with the new prior that shares the encoder, the decoder and the data prior with
+        `model`: to train the one changes the other. Its prior can be trained on.
+
+    Raises:
+        ImportError: If zuko is not installed and the kind is "flow".
+        TypeError: If the latents are discrete.
+        ValueError: If the kind is unknown, the number of components makes no sense, the latents
+            are no vectors (for "gmm" and "flow"), or their codes are not finite or do not vary;
+            and for data and recipe as `fit` does.
+
+    References:
+        ELBO surgery: yet another way to carve up the variational evidence lower bound (Hoffman
+        and Johnson, 2016); From Variational to Deterministic Autoencoders (Ghosh et al., 2020),
+        https://arxiv.org/abs/1903.12436, which fits a mixture after training, too
+
+    Example:
+        >>> model = Joint(
+        ...     mm.Gaussian(MLP(3, 4)), mm.Gaussian(MLP(2, 6)), mm.StandardNormal(2)
+        ... )
+        >>> train, val = torch.randn(100, 3), torch.randn(50, 3)
+        >>> refitted = mm.refit_prior(model, train, val)
+        >>> refitted.encoder is model.encoder, type(refitted.prior).__name__
+        (True, 'FullGaussianMixture')
+    """
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
+    if components is not None and (components < 1 or kind == "flow"):
+        expected = "None for a flow, which has none" if kind == "flow" else "1 or more"
+        raise ValueError(f"components must be {expected}, got {components}")
+    training = recipe(kind, len(train)) if training is None else training
+    like = next(model.parameters(), torch.empty(()))
+    data = as_source(train, like, training.seed)
+    held_out = None if val is None else as_source(val, like, derived_seed(training.seed, "val"))
+    _check_latents(model, data, like, kind)
+    with forked(derived_seed(training.seed, "refitted prior"), like.device):
+        prior = _first(model, data, held_out, kind, components, training, like)
+    prior = prior.to(like.device, like.dtype)
+    if kind != "gmm":
+        loss = _CrossEntropy(model, prior)
+        fit(loss, train, val, training, fabric=fabric, progress=progress)
+        prior = loss.prior.to(like.device)
+        prior.zero_grad(set_to_none=True)
+    if isinstance(prior, VampPrior):
+        # Of the model's own encoder again, in place of the copy.
+        prior = VampPrior(model.encoder, prior.pseudo_inputs)
+    refitted = Joint(model.encoder, model.decoder, prior, model.data_prior)
+    # Not by `train`, which would put the shared parts into another mode.
+    refitted.training = model.training
+    return refitted
+
+
+def recipe(kind: Kind, num_data: int, seed: int = 0) -> Training:
+    """How `refit_prior` trains if it is not told: 2,000 steps, and no less than 10 epochs."""
+    steps = math.ceil(num_data / Training.batch_size)
+    epochs = max(_FEWEST_EPOCHS, _STEPS // max(1, steps))
+    return Training(epochs, learning_rate=_RATES[kind], warmup=0, patience=_PATIENCE, seed=seed)
+
+
+class _CrossEntropy(nn.Module):
+    """-log p(z) of fresh codes z ~ q(z|x), of which the prior alone can be trained."""
+
+    def __init__(self, model: Joint, prior: nn.Module) -> None:
+        super().__init__()
+        # A copy, since training may move it to another device; in a VampPrior the same copy.
+        memo: dict[int, Any] = {}
+        self.encoder = copy.deepcopy(model.encoder, memo).requires_grad_(False)
+        self.prior = copy.deepcopy(prior, memo)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, x: Tensor, annealing: Annealing | None = None) -> Tensor:
+        """Loss for each of the data (B, *X), shape (B,), in nats; there is nothing to anneal."""
+        with torch.no_grad():
+            z = checked("encoder", self.encoder(x), len(x)).sample()
+        return -log_prior("prior", self.prior(), z)
+
+
+def _check_latents(model: Joint, data: Source, like: Tensor, kind: Kind) -> None:
+    x = next(iter(data.batches(2, 1)), None)
+    if x is None:
+        raise ValueError("train gave no batch in an epoch")
+    with torch.no_grad(), evaluating(model), forked(0, like.device):
+        encoder = checked("encoder", model.encoder(x.to(like.device)), len(x))
+    if _is_discrete(encoder):
+        raise TypeError(
+            "encoder must give continuous latents for a prior to be fitted to them, "
+            f"got {type(encoder).__name__}"
+        )
+    if kind != "vamp" and len(encoder.event_shape) != 1:
+        raise ValueError(
+            f'encoder must give latents of shape (D,) for kind "{kind}", '
+            f"got {tuple(encoder.event_shape)}"
+        )
+
+
+def _is_discrete(distribution: Distribution) -> bool:
+    return is_discrete(getattr(distribution, "components", distribution))
+
+
+# --- codes ---------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _codes(model: Joint, data: Source, training: Training, purpose: str, like: Tensor) -> Tensor:
+    """Draws of q(z|x) for up to 10,000 data, shape (n, D); several for each of few data."""
+    parts: list[Tensor] = []
+    with forked(derived_seed(training.seed, "codes", purpose), like.device), evaluating(model):
+        for x in _rows(data, training.batch_size):
+            parts.append(model.encoder(x.to(like.device)).sample())
+    if not parts:
+        raise ValueError(f"{purpose} gave no batch in an epoch")
+    codes = torch.cat(parts)
+    if not codes.isfinite().all():
+        raise ValueError(f"the codes of {purpose} must be finite numbers, got others")
+    return codes
+
+
+def _rows(data: Source, batch_size: int) -> Iterator[Tensor]:
+    """Batches of at most 10,000 rows in all, from up to 8 epochs."""
+    count = 0
+    for epoch in range(1, 1 + min(_MOST_DRAWS, max(1, _MOST_CODES // max(1, len(data))))):
+        for x in data.batches(batch_size, epoch):
+            if count < _MOST_CODES:
+                yield x
+            count += len(x)
+
+
+def _location(codes: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each latent."""
+    mean, std = codes.mean(0), codes.std(0, correction=0)
+    constant = (std <= 0).nonzero().flatten().tolist()
+    if constant:
+        raise ValueError(f"the codes of train must vary in every latent, got constant {constant}")
+    return mean, std
+
+
+# --- kinds ---------------------------------------------------------------------------------------
+
+
+def _first(
+    model: Joint,
+    data: Source,
+    held_out: Source | None,
+    kind: Kind,
+    components: int | None,
+    training: Training,
+    like: Tensor,
+) -> nn.Module:
+    """The prior that training starts from; of a mixture all there is to do."""
+    if kind == "gmm":
+        return _mixture(model, data, held_out, components, training, like)
+    if kind == "vamp":
+        return _pseudo_inputs(model, data, _PSEUDO_INPUTS if components is None else components)
+    mean, std = _location(_codes(model, data, training, "train", like))
+    return FlowPrior(len(mean), mean=mean, std=std)
+
+
+def _mixture(
+    model: Joint,
+    data: Source,
+    held_out: Source | None,
+    components: int | None,
+    training: Training,
+    like: Tensor,
+) -> FullGaussianMixture:
+    codes = _codes(model, data, training, "train", like).double().cpu()
+    mean, std = _location(codes)
+    standardized, seed = (codes - mean) / std, derived_seed(training.seed, "mixture")
+    if components is not None and components > len(codes):
+        raise ValueError(
+            f"components must be at most the number of codes {len(codes)}, got {components}"
+        )
+    if held_out is None:
+        size = min(10, len(codes)) if components is None else components
+        found = _by_em(standardized, size, _USUAL_RIDGE, seed)
+    else:
+        unseen = _codes(model, held_out, training, "val", like).double().cpu()
+        # Two codes a component at the least; none is worth having with fewer.
+        few = max(1, len(codes) // 2)
+        sizes = [n for n in _SIZES if n <= few] if components is None else [components]
+        found = _chosen(standardized, (unseen - mean) / std, sizes, seed)
+    weights, loc, covariance = map(
+        torch.from_numpy, (found.weights_, found.means_, found.covariances_)
+    )
+    scale_tril = torch.linalg.cholesky(covariance)
+    return FullGaussianMixture.of(weights, mean + std * loc, std[:, None] * scale_tril)
+
+
+def _chosen(codes: Tensor, unseen: Tensor, sizes: Sequence[int], seed: int) -> Any:
+    """The mixture of the highest held-out likelihood, by steps on a grid from one normal on."""
+    fitted: dict[tuple[int, int], tuple[float, Any]] = {}
+
+    def score(place: tuple[int, int]) -> float:
+        if place not in fitted:
+            mixture = _by_em(codes, sizes[place[0]], _RIDGES[place[1]], seed)
+            fitted[place] = (float(mixture.score(unseen.numpy())), mixture)
+        return fitted[place][0]
+
+    place = (0, _FIRST_RIDGE)
+    while True:
+        steps = [(place[0] + size, place[1] + ridge) for size, ridge in _STEPS_ON_GRID]
+        on_grid = [(i, j) for i, j in steps if 0 <= i < len(sizes) and 0 <= j < len(_RIDGES)]
+        best = max(on_grid, key=score)
+        if score(best) < score(place) + _WORTH:
+            return fitted[place][1]
+        place = best
+
+
+def _by_em(codes: Tensor, components: int, ridge: float, seed: int) -> Any:
+    """scikit-learn's mixture of normals with full covariances, fitted to codes (n, D)."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    mixture = GaussianMixture(
+        components, reg_covar=ridge, tol=1e-2, max_iter=100, random_state=seed % 2**32
+    )
+    with warnings.catch_warnings():
+        # What is not quite done is still a density, and judged as one.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return mixture.fit(codes.numpy())
+
+
+def _pseudo_inputs(model: Joint, data: Source, components: int) -> VampPrior:
+    """Mixture of this encoder's posteriors at training data, the first of a random order."""
+    if components > len(data):
+        raise ValueError(
+            f"components must be at most {len(data)}, the number of training data that "
+            f"pseudo-inputs start from, got {components}"
+        )
+    rows = next(iter(data.batches(components, 1)))
+    return VampPrior(model.encoder, rows)
+
+
+# --- comparison ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PriorComparison:
+    """Likelihoods of the same data by the same draws under two priors.
+
+    Attributes:
+        before: Estimates under the first.
+        after: Estimates under the second.
+    """
+
+    before: LogLikelihood
+    after: LogLikelihood
+
+    @property
+    def likelihood_gain(self) -> Estimate:
+        """Mean gain of log p(x) in nats; its error is that of the differences."""
+        return Estimate.mean_of(self.after.values - self.before.values)
+
+    @property
+    def bound_gain(self) -> Estimate:
+        """Mean gain of the ELBO in nats, which is the mean drop of E log q(z|x) - log p(z)."""
+        gains = self.after.evidence_lower_bounds - self.before.evidence_lower_bounds
+        return Estimate.mean_of(gains)
+
+
+def compare_priors(
+    before: Joint,
+    after: Joint,
+    x: Tensor,
+    num_samples: int = 1000,
+    *,
+    proposal: Conditional | None = None,
+    seed: int = 0,
+) -> PriorComparison:
+    """Likelihood of data under two models that differ in their priors, from the same draws.
+
+    Args:
+        before: A model.
+        after: The model with another prior, as from `refit_prior`.
+        x: Data, shape (N, *X).
+        num_samples: Number of importance samples for each datum.
+        proposal: What the samples are from, as for `log_likelihood`; by default the encoder, which
+            the models share. `flagged` of each result tells which estimates not to trust.
+        seed: Seed of the draws; the global generator is left as found.
+
+    Raises:
+        ValueError: If the models do not share encoder and decoder, and as `log_likelihood` does.
+    """
+    for name in ("encoder", "decoder"):
+        if getattr(before, name) is not getattr(after, name):
+            raise ValueError(f"before and after must share their {name}, got two")
+    results = []
+    for model in (before, after):
+        with forked(derived_seed(seed, "compared priors"), x.device):
+            results.append(log_likelihood(model, x, num_samples, proposal=proposal))
+    return PriorComparison(*results)
