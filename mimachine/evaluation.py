@@ -10,11 +10,13 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
+from mimachine.aggregate import energy_distance
 from mimachine.bounds import information_bounds
 from mimachine.conditionals import DiscretizedLogistic, Gaussian
 from mimachine.datasets import Dataset
-from mimachine.distributions import DiagNormal, is_discrete
+from mimachine.distributions import DiagNormal, StandardNormal, is_discrete
 from mimachine.estimates import CorrectedMean, Estimate
 from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
 from mimachine.joint import Joint
@@ -26,7 +28,7 @@ from mimachine.likelihood import (
 )
 from mimachine.memory import rows_at_once
 from mimachine.metrics import ADVICE, Metric, Report
-from mimachine.probes import knn_accuracies
+from mimachine.probes import knn_accuracies, linear_probe
 from mimachine.quadrature import quadrature_log_likelihood
 from mimachine.randomness import derived_seed, forked
 from mimachine.representation import (
@@ -36,6 +38,7 @@ from mimachine.representation import (
     codes,
     diagnose_codes,
     mean_of,
+    reencode,
 )
 
 __all__ = ["evaluate"]
@@ -45,6 +48,8 @@ _NEIGHBOURS = (1, 3, 5, 10)
 _MOST_BOUND_DATA, _MOST_PAIRS, _FEWEST_QUERIES = 10_000, 1_000_000, 100
 # More training codes change an accuracy little, and cost as much as the training.
 _MOST_NEIGHBOURS = 50_000
+# As many as take a second or two.
+_MOST_PROBED, _MOST_COMPARED, _MOST_REENCODED = 10_000, 4000, 10_000
 # Shares of the time for many samples of some data, and for few samples of all.
 _MANY_SHARE, _FEW_SHARE = 0.6, 0.3
 _MOST_FEW, _FEWEST_DATA = 50, 20
@@ -101,9 +106,14 @@ def evaluate(
                 with noise("training codes"):
                     train_codes = codes(model, data.train[:_MOST_NEIGHBOURS].to(device))
                 kept += _neighbours(train_codes, test_codes, *labels)
+                kept.append(_probe(train_codes, test_codes, *labels))
         floor = model.encoder.floor if isinstance(model.encoder, Gaussian) else 0.0
         health = diagnose_codes(test_codes.mean, test_codes.std, floor)
         shape = [*_latents(health), *_at_floor(model, test, test_codes)]
+        with noise("re-encoding"):
+            shape += _reencoding(model, test)
+        if len(test) >= 4:
+            shape += _aggregate(model.prior(), test_codes)
         with noise("rate"):
             rate = _rate(model, test)
         with noise("likelihood"):
@@ -311,6 +321,51 @@ def _neighbours(
                 )
             )
     return metrics
+
+
+def _probe(train: Codes, test: Codes, train_labels: Tensor, test_labels: Tensor) -> Metric:
+    some = slice(_MOST_PROBED)
+    return Metric.of(
+        "linear_probe_accuracy",
+        linear_probe(train.mean[some], train_labels[some], test.mean, test_labels),
+        "",
+        "share of test codes whose class a logistic regression of the training codes tells, its "
+        "penalty chosen on a fifth of them",
+    )
+
+
+def _reencoding(model: Joint, x: Tensor) -> list[Metric]:
+    """Whether codes come back from their own reconstructions."""
+    if is_discrete(model.prior()):
+        return []
+    again = reencode(model, x[:_MOST_REENCODED])
+    return [
+        Metric(
+            "reencoding_offset",
+            float(again.offset.square().mean().sqrt()),
+            "",
+            "distance of the means of q(z|x) and q(z|x'), x' the decoder's mean at the first, in "
+            "standard deviations of the aggregate posterior: root mean square over data and "
+            "latent dimensions",
+            "mean",
+        )
+    ]
+
+
+def _aggregate(prior: Distribution, encoded: Codes) -> list[Metric]:
+    """Whether the codes of all data lie like a normal prior."""
+    if not isinstance(prior, DiagNormal | StandardNormal):
+        return []
+    return [
+        Metric.of(
+            "aggregate_energy_distance",
+            energy_distance(encoded.sample[:_MOST_COMPARED], prior.mean, prior.stddev),
+            "",
+            "energy distance of the codes from the prior, E|z-ε| twice less E|z-z'| and E|ε-ε'|, "
+            "in units of the last; unbiased, so it is around 0 for codes that lie like the prior",
+            "sample",
+        )
+    ]
 
 
 def _latents(health: Health) -> list[Metric]:

@@ -29,7 +29,7 @@ class Meaning(NamedTuple):
 _LIKELIHOOD = "How well the model explains the data"
 _KEPT = "What the codes keep"
 _WIDTH = "Shape of the codes"
-_PRIOR = "Whether new data can be drawn from a standard normal prior"
+_PRIOR = "Whether new data can be drawn from the prior"
 _CLASSES = "Whether the codes keep the classes apart"
 
 MEANINGS = {
@@ -186,6 +186,13 @@ MEANINGS = {
         "5-nearest-neighbour accuracy of the data",
         "",
         "The same from the data themselves, to compare with.",
+    ),
+    "reencoding_offset": Meaning(
+        _WIDTH,
+        "Codes of reconstructions",
+        "lower",
+        "How far a code is from the code of its own reconstruction, in units of the spread of all. "
+        "Near 0, encoder and decoder agree.",
     ),
     "encoder_share_at_floor": Meaning(
         _WIDTH,

@@ -15,14 +15,14 @@ from mimachine.metrics import ADVICE
 def judged():
     """A linear-Gaussian model with its data, of which everything is known."""
     case = LinearGaussian.consistent(3, 2, seed=1)
-    encoder, decoder, prior, _, _ = case.modules()
+    encoder, decoder, _, _, _ = case.modules()
     root = torch.linalg.cholesky(case.data.covariance)
     train, val, test = (
         case.data.mean + torch.randn(n, 3, dtype=torch.float64) @ root.T for n in (800, 10, 3000)
     )
     sides = [(split[:, 0] > case.data.mean[0]).long() for split in (train, val, test)]
     data = mm.Dataset("linear", train, val, test, *sides)
-    return case, mm.Joint(encoder, decoder, prior), data
+    return case, mm.Joint(encoder, decoder, mm.StandardNormal(2).double()), data
 
 
 def within(metric, expected, errors=5):
@@ -38,6 +38,7 @@ def test_every_number_of_a_linear_gaussian_model_is_that_of_the_closed_form(judg
     # The posterior is exact, so the aggregate posterior is the prior and the rate is I(x; z).
     information = case.mutual_information(case.encoding)
     within(report["rate"], information)
+    within(report["aggregate_energy_distance"], 0)
     # KSG in 5 dimensions, N = 3,000: a bias of a few per cent beside a scatter of 0.02 nats.
     ksg = report["mutual_information_ksg"].value
     assert ksg == pytest.approx(float(information), rel=0.15, abs=0.1)
@@ -49,6 +50,15 @@ def test_every_number_of_a_linear_gaussian_model_is_that_of_the_closed_form(judg
     told = report["mutual_information_ksg"].notes[-1]
     assert told.startswith("of a Gaussian of as many dimensions")
     assert float(told.split()[-1]) == pytest.approx(ksg, abs=0.15)
+
+    # Codes A x + a come back as A (B (A x + a) + b) + a: what is left of them is (AB - I) A x, in
+    # units of a prior of variance 1.
+    lost = (case.A @ case.B - torch.eye(2)) @ case.A
+    square = (lost @ case.data.covariance @ lost.T).trace() / 2
+    offset = (case.A @ case.b + case.a) + (case.A @ case.B - torch.eye(2)) @ case.a
+    assert report["reencoding_offset"].value == pytest.approx(
+        float((square + offset.square().mean()).sqrt()), rel=0.1
+    )
 
     # x - E[x | z = Ax + a], Gaussian with covariance R S R', R = I - BA.
     residual = torch.eye(3).double() - case.B @ case.A
