@@ -260,7 +260,7 @@ def _information(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
     bounds = information_bounds(model, rows, num_queries=min(queries, len(rows)))
     data, sample = x.flatten(1), encoded.sample.flatten(1)
     some = slice(ksg_rows(data.shape[1] + sample.shape[1]))
-    by_ksg = ksg_metric(data[some], sample[some], bounds.lower.value, "no rescaling")
+    by_ksg = ksg_metric(data[some], sample[some], bounds, "no rescaling")
     return [by_ksg, *bounds_metrics(bounds)]
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from mimachine.bounds import InformationBounds
 from mimachine.calibration import ksg_calibration
 from mimachine.estimates import Estimate
-from mimachine.information import mutual_information
+from mimachine.information import MutualInformation, mutual_information
 from mimachine.metrics import Metric
 
 __all__ = ["bounds_metrics", "ksg_metric", "ksg_rows"]
@@ -27,15 +27,18 @@ def ksg_rows(dimensions: int) -> int:
 
 
 def ksg_metric(
-    x: Tensor, z: Tensor, near: float | None, scaling: str, notes: tuple[str, ...] = ()
+    x: Tensor,
+    z: Tensor,
+    bounds: InformationBounds | None,
+    scaling: str,
+    notes: tuple[str, ...] = (),
 ) -> Metric:
     """KSG, and what it makes of a Gaussian of as many dimensions whose information is known.
 
     Args:
         x: Data, shape (N, F).
         z: A code of each, shape (N, D).
-        near: Information of the Gaussian in nats, such as a lower bound of that of the data; no
-            Gaussian if it is not positive, or none.
+        bounds: Bounds of the information, where there are any. The Gaussian has the lower one.
         scaling: How the data were scaled, for the definition.
         notes: What else is to be said.
     """
@@ -52,12 +55,9 @@ def ksg_metric(
             f"{found.tied:.0%} of the data have ties at their neighbours' distance: data on a "
             "grid, of which it sees no detail"
         )
-    if near is not None and near > 0:
-        gaussian = ksg_calibration(x.shape[1], z.shape[1], found.num_data, (near,), k=k)
-        told.append(
-            f"of a Gaussian of as many dimensions with {near:.2f} nats, the lower bound, it says "
-            f"{gaussian.estimates[0].value:.2f}"
-        )
+    impossible = bounds is not None and _is_above(found, bounds)
+    if bounds is not None:
+        told += _beside(found, bounds, impossible, x.shape[1], z.shape[1])
     return Metric.of(
         "mutual_information_ksg",
         Estimate(found.value, found.standard_error),
@@ -65,8 +65,31 @@ def ksg_metric(
         f"I(x; z) by the estimator of Kraskov et al. (KSG-1, k = {k}), {scaling}",
         "sample",
         (*told, *notes),
-        found.saturated or dimensions > _TRUSTED_DIMENSIONS,
+        found.saturated or dimensions > _TRUSTED_DIMENSIONS or impossible,
     )
+
+
+def _is_above(found: MutualInformation, bounds: InformationBounds) -> bool:
+    """Whether an estimate is above the upper bound by more than two standard errors."""
+    most = bounds.least_upper
+    errors = [e for e in (most.standard_error, found.standard_error) if math.isfinite(e)]
+    return found.value > most.value + 2 * math.hypot(*errors)
+
+
+def _beside(
+    found: MutualInformation, bounds: InformationBounds, impossible: bool, x_dim: int, z_dim: int
+) -> list[str]:
+    """What bounds say of an estimate, and what KSG makes of a Gaussian of the lower one."""
+    near, told = bounds.lower.value, []
+    if impossible:
+        told.append(f"above the upper bound, {bounds.least_upper.value:.3g} nats: bias")
+    if near > 0:
+        gaussian = ksg_calibration(x_dim, z_dim, found.num_data, (near,), k=found.k)
+        told.append(
+            f"of a Gaussian of as many dimensions with {near:.2f} nats, the lower bound, it says "
+            f"{gaussian.estimates[0].value:.2f}"
+        )
+    return told
 
 
 def bounds_metrics(bounds: InformationBounds, notes: tuple[str, ...] = ()) -> list[Metric]:

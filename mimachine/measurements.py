@@ -213,7 +213,7 @@ def _information(data: Encodings) -> list[Metric]:
         note = "of the codes as they are; those without noise tell all that a float can"
         return [ksg_metric(x, z, None, scaling, (note, *notes))]
     bounds = _bounds(data)
-    return [ksg_metric(x, z, bounds.lower.value, scaling, notes), *bounds_metrics(bounds)]
+    return [ksg_metric(x, z, bounds, scaling, notes), *bounds_metrics(bounds)]
 
 
 def _bounds(data: Encodings) -> InformationBounds:

@@ -69,13 +69,14 @@ def test_a_collapsed_one_is_told_to_use_its_code():
     assert abs(found["knn_5_accuracy_sampled"].value - 0.5) < 5 * 0.5 / 600**0.5
 
 
-def test_information_above_the_rate_is_said_to_be_bias():
+def test_information_above_the_upper_bound_is_said_to_be_bias():
     # On a grid, ties count for information that is not there.
-    x = torch.randint(0, 2, (400, 3)).float()
-    found = mm.diagnose(x, 1e-3 * x, 1.0)["mutual_information_ksg"]
-    rate = float(0.5 * (1e-3 * x).square().sum(1).mean())
-    assert found.value > rate
-    assert f"above the rate, {rate:.3g} nats, which is an upper bound: bias" in found.notes
+    x = torch.randint(0, 2, (400, 20)).float()
+    report = mm.diagnose(x, 1e-3 * x, 1.0)
+    found, most = report["mutual_information_ksg"], report["mutual_information_upper"]
+    assert most.value < 0.01 < found.value
+    assert found.flagged
+    assert f"above the upper bound, {most.value:.3g} nats: bias" in found.notes
 
 
 def test_a_partly_collapsed_one_is_told_how_many_latents_it_has():
