@@ -25,6 +25,11 @@ from mimachine.training import Training
 FILES = ("experiment.json", "metrics.jsonl", "model.safetensors", "report.json")
 
 
+def slow(value):
+    """A case that differs from the others by little, and starts processes as they do."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def same_files(a, b):
     return [name for name in FILES if (a / name).read_bytes() != (b / name).read_bytes()]
 
@@ -223,7 +228,7 @@ def uninterrupted(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [*map(slow, (signal.SIGINT, signal.SIGTERM)), signal.SIGKILL])
 def test_a_process_stopped_by_a_signal_is_resumed_to_the_same_bits(tmp_path, uninterrupted, number):
     path = tmp_path / "run"
     process = start(*SETTINGS, "--out", path, "--checkpoint-seconds", 0)
@@ -243,7 +248,7 @@ def test_a_process_stopped_by_a_signal_is_resumed_to_the_same_bits(tmp_path, uni
     assert {p.name for p in path.iterdir()} == set(FILES)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, *map(slow, (signal.SIGTERM, signal.SIGKILL))])
 def test_measuring_a_run_broken_off_before_its_first_checkpoint_does_not_finish_it(
     tmp_path, uninterrupted, number
 ):
@@ -271,7 +276,7 @@ def write_limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-@pytest.mark.parametrize("size", [500, 4000, 20000, 60000])
+@pytest.mark.parametrize("size", [*map(slow, (500, 4000, 60000)), 20000])
 def test_a_full_disk_is_one_line_that_says_how_to_go_on(tmp_path, uninterrupted, size):
     path = tmp_path / "run"
     done = subprocess.run(
