@@ -94,7 +94,6 @@ def _beside(
 
 def bounds_metrics(bounds: InformationBounds, notes: tuple[str, ...] = ()) -> list[Metric]:
     """Mutual information from below and from above, by a known q(z|x)."""
-    told = (bounds.statement, *notes)
     return [
         Metric.of(
             "mutual_information_lower",
@@ -103,7 +102,7 @@ def bounds_metrics(bounds: InformationBounds, notes: tuple[str, ...] = ()) -> li
             f"lower bound of I(x; z), E log q(z|x) / q(z) with q(z) the mean over "
             f"{bounds.num_data:,} data, which cannot pass log N = {bounds.ceiling:.2f}",
             "sample",
-            told,
+            (bounds.statement, *notes),
         ),
         Metric.of(
             "mutual_information_upper",
@@ -112,6 +111,6 @@ def bounds_metrics(bounds: InformationBounds, notes: tuple[str, ...] = ()) -> li
             "upper bound of I(x; z): the same with q(z) the mean over all data but the code's own, "
             "or the rate where that is smaller",
             "sample",
-            told,
+            notes,
         ),
     ]

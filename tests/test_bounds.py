@@ -444,3 +444,21 @@ def test_threads_change_no_digit_and_leave_their_number(monkeypatch):
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("upper", "rate", "least"),
+    [
+        ((5.0, 0.01), (5.5, 0.01), "upper"),
+        ((5.0, 0.01), (4.9, 0.01), "rate"),
+        # So wide an error makes no bound, and none at all is no reason to wait for one.
+        ((40_000.0, 30_000.0), (97.0, 0.2), "rate"),
+        ((math.inf, math.nan), (97.0, 0.2), "rate"),
+        ((5.0, math.nan), (6.0, 0.2), "upper"),
+    ],
+)
+def test_the_least_upper_bound_is_the_lower_one_with_its_error(upper, rate, least):
+    parts = {"upper": mm.Estimate(*upper), "rate": mm.Estimate(*rate)}
+    zero = mm.Estimate(0.0, 0.0)
+    bounds = mm.InformationBounds(zero, parts["upper"], parts["rate"], zero, 100, 100)
+    assert bounds.least_upper is parts[least]
