@@ -13,8 +13,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mimachine.chain import Chain as Chain
+    from mimachine.chain import ChainConditional as ChainConditional
+    from mimachine.chain import ChainPrior as ChainPrior
     from mimachine.conditionals import Bernoulli as Bernoulli
     from mimachine.conditionals import Categorical as Categorical
+    from mimachine.conditionals import ClampedGaussian as ClampedGaussian
     from mimachine.conditionals import Conditional as Conditional
     from mimachine.conditionals import DiscretizedLogistic as DiscretizedLogistic
     from mimachine.conditionals import Gaussian as Gaussian
@@ -57,6 +61,10 @@ if TYPE_CHECKING:
     from mimachine.metrics import Metric as Metric
     from mimachine.metrics import Report as Report
     from mimachine.networks import MLP as MLP
+    from mimachine.networks import Bound as Bound
+    from mimachine.networks import GatedConv2d as GatedConv2d
+    from mimachine.networks import GatedLinear as GatedLinear
+    from mimachine.networks import MaskedConv2d as MaskedConv2d
     from mimachine.objectives import A_MIM as A_MIM
     from mimachine.objectives import A_MIM_ONE_SAMPLE as A_MIM_ONE_SAMPLE
     from mimachine.objectives import AUTO_ENCODER as AUTO_ENCODER
@@ -84,6 +92,7 @@ if TYPE_CHECKING:
     from mimachine.priors import StandardNormal as StandardNormal
     from mimachine.priors import UniformOneHot as UniformOneHot
     from mimachine.priors import VampPrior as VampPrior
+    from mimachine.priors import unit_interval as unit_interval
     from mimachine.proposals import DefensiveProposal as DefensiveProposal
     from mimachine.proposals import refit_proposal as refit_proposal
     from mimachine.quadrature import QuadratureLogLikelihood as QuadratureLogLikelihood
@@ -114,7 +123,13 @@ _MODULES = {
         "Training",
         "Warmup",
     ),
-    "networks": ("MLP",),
+    "networks": (
+        "Bound",
+        "GatedConv2d",
+        "GatedLinear",
+        "MLP",
+        "MaskedConv2d",
+    ),
     "distributions": (
         "DiagNormal",
         "Draw",
@@ -124,6 +139,7 @@ _MODULES = {
     "conditionals": (
         "Bernoulli",
         "Categorical",
+        "ClampedGaussian",
         "Conditional",
         "DiscretizedLogistic",
         "Gaussian",
@@ -141,6 +157,12 @@ _MODULES = {
         "StandardNormal",
         "UniformOneHot",
         "VampPrior",
+        "unit_interval",
+    ),
+    "chain": (
+        "Chain",
+        "ChainConditional",
+        "ChainPrior",
     ),
     "flows": (
         "Flow",
