@@ -13,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from mimachine.architectures import conv_hvae as conv_hvae
+    from mimachine.architectures import dense_vae as dense_vae
+    from mimachine.architectures import hvae as hvae
+    from mimachine.architectures import pixel_hvae as pixel_hvae
+    from mimachine.autoregressive import AutoregressiveImage as AutoregressiveImage
+    from mimachine.autoregressive import PixelCNN as PixelCNN
     from mimachine.chain import Chain as Chain
     from mimachine.chain import ChainConditional as ChainConditional
     from mimachine.chain import ChainPrior as ChainPrior
@@ -82,6 +88,10 @@ if TYPE_CHECKING:
     from mimachine.objectives import joint_entropy as joint_entropy
     from mimachine.objectives import mim as mim
     from mimachine.objectives import vae as vae
+    from mimachine.observations import BinaryPixels as BinaryPixels
+    from mimachine.observations import GreyPixels as GreyPixels
+    from mimachine.observations import Pixels as Pixels
+    from mimachine.observations import RealPixels as RealPixels
     from mimachine.priors import Anchor as Anchor
     from mimachine.priors import Fixed as Fixed
     from mimachine.priors import GaussianMixture as GaussianMixture
@@ -164,6 +174,16 @@ _MODULES = {
         "ChainConditional",
         "ChainPrior",
     ),
+    "observations": (
+        "BinaryPixels",
+        "GreyPixels",
+        "Pixels",
+        "RealPixels",
+    ),
+    "autoregressive": (
+        "AutoregressiveImage",
+        "PixelCNN",
+    ),
     "flows": (
         "Flow",
         "FlowConditional",
@@ -179,6 +199,12 @@ _MODULES = {
         "Joint",
         "LogProbs",
         "Sample",
+    ),
+    "architectures": (
+        "conv_hvae",
+        "dense_vae",
+        "hvae",
+        "pixel_hvae",
     ),
     "objectives": (
         "AUTO_ENCODER",

@@ -17,6 +17,7 @@ __all__ = [
     "GatedConv2d",
     "GatedLinear",
     "MaskedConv2d",
+    "bias_of",
     "he_initialise",
     "parameters_by_place",
 ]
@@ -145,7 +146,7 @@ class GatedConv2d(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉)."""
         weight = torch.cat([self.value.weight, self.gate.weight])
-        bias = torch.cat([_given(self.value.bias), _given(self.gate.bias)])
+        bias = torch.cat([bias_of(self.value), bias_of(self.gate)])
         both = F.conv2d(input, weight, bias, self.stride, self.padding)
         return F.glu(both, -3)
 
@@ -178,13 +179,17 @@ class MaskedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         _check_odd(kernel_size)
+        self.in_channels, self.out_channels = in_channels, out_channels
         # torch's own start: a fan-in of all taps, as if none were masked.
         convolution = nn.Conv2d(in_channels, out_channels, kernel_size, bias=False)
         self.weight = nn.Parameter(convolution.weight.detach().clone())
-        self.padding = kernel_size // 2
+        reach = self.padding = kernel_size // 2
+        # Where the weights that count look, as (rows, columns) from the centre.
+        above = itertools.product(range(-reach, 0), range(-reach, reach + 1))
+        self.taps = [*above, *((0, column) for column in range(-reach, centre))]
         mask = torch.zeros(kernel_size, kernel_size)
-        mask[: self.padding] = 1
-        mask[self.padding, : self.padding + centre] = 1
+        for row, column in self.taps:
+            mask[reach + row, reach + column] = 1
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -205,11 +210,6 @@ class MaskedConv2d(nn.Module):
         """
         reach = self.padding
         return F.conv2d(F.pad(input, (reach, reach, reach, 0)), weight, bias)
-
-    def taps(self) -> list[tuple[int, int]]:
-        """Where the weights that count look, as (rows, columns) from the centre."""
-        reach = self.padding
-        return [(int(i) - reach, int(j) - reach) for i, j in self.mask.nonzero()]
 
 
 class Bound:
@@ -259,9 +259,10 @@ def _gated(value: Tensor, gate: Tensor) -> Tensor:
     return value * torch.sigmoid(gate)
 
 
-def _given(bias: Tensor | None) -> Tensor:
-    assert bias is not None
-    return bias
+def bias_of(convolution: nn.Conv2d) -> Tensor:
+    """The bias of a convolution that has one."""
+    assert convolution.bias is not None
+    return convolution.bias
 
 
 def _check_odd(kernel_size: int) -> None:

@@ -65,8 +65,8 @@ def test_a_masked_convolution_leaves_its_weights_alone():
 
 def test_a_masked_convolution_tells_where_it_looks():
     above = [(-1, -1), (-1, 0), (-1, 1), (0, -1)]
-    assert MaskedConv2d(1, 1, centre=False).taps() == above
-    assert MaskedConv2d(1, 1, centre=True).taps() == [*above, (0, 0)]
+    assert MaskedConv2d(1, 1, centre=False).taps == above
+    assert MaskedConv2d(1, 1, centre=True).taps == [*above, (0, 0)]
 
 
 @pytest.mark.parametrize("kernel", [0, 2])
