@@ -112,6 +112,23 @@ def test_what_is_drawn_is_what_a_pass_for_each_pixel_draws(options, shape):
     assert 0 < image.mean() < 1
 
 
+@pytest.mark.parametrize(
+    ("kernel_size", "shape", "steps"), [(3, (28, 28), 82), (5, (28, 28), 109), (3, (28, 20), 74)]
+)
+def test_pixels_that_do_not_see_each_other_are_drawn_in_one_step(kernel_size, shape, steps):
+    """W + (r + 1) (H - 1) steps, for r = 1 those of j + 2i, as each distribution is asked once."""
+    asked = []
+
+    class Counting(mm.BinaryPixels):
+        def __call__(self, *maps, event_dims):
+            asked.append(maps[0].shape[1])
+            return super().__call__(*maps, event_dims=event_dims)
+
+    network(kernel_size=kernel_size, pixels=Counting())(torch.randn(1, 2, *shape)).sample()
+    assert len(asked) == steps
+    assert sum(asked) == shape[0] * shape[1]
+
+
 def test_images_drawn_in_parts_are_those_drawn_at_once(monkeypatch):
     given, uniform = network()(torch.randn(7, 2, 5, 4)), torch.rand(3, 7, 1, 5, 4)
     together = given.from_uniform(uniform)
