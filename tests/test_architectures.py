@@ -326,6 +326,29 @@ def test_symmetric_mim_of_binary_images_scores_them_without_bias():
 
 
 @models
+@pytest.mark.usefixtures("double")
+def test_bounds_of_log_variances_are_those_given(name):
+    model = build(name, log_variance=(-1.5, -1.0))
+    x = torch.rand(6, 1, 7, 6).round()
+    parts = [model.encoder(x)]
+    if name != "dense_vae":
+        (chain,), z2 = parts, 100 * torch.randn(6, 3)
+        parts = [chain.first, chain.second(z2), model.prior().second(z2)]
+    for part in parts:
+        log_variance = 2 * part.scale.log()
+        assert log_variance.min() >= -1.5 - 1e-12
+        assert log_variance.max() <= -1.0 + 1e-12
+
+
+@models
+def test_dense_weights_start_as_he_et_al_draw_them(name):
+    model = BUILDERS[name]((1, 20, 20), hidden=50)
+    layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
+    scaled = [part.weight.detach().flatten() * (part.in_features / 2) ** 0.5 for part in layers]
+    within_standard_errors(torch.cat(scaled).square(), 1.0)
+
+
+@models
 @pytest.mark.parametrize("shape", [(1, 28, 20), (3, 32, 32), (1, 1, 3)])
 def test_images_of_other_shapes_are_encoded_and_decoded(name, shape):
     model = build(name, shape, prior="vampprior").eval()

@@ -99,6 +99,30 @@ def test_only_the_component_of_a_mixture_is_scored():
         chain.rsample()
 
 
+def test_both_parts_are_scored_where_both_are_mixtures():
+    """REINFORCE by its law: E[b] has the gradient of E[∇b + b ∇score] to all weights."""
+    of_a, of_b = torch.randn(2, requires_grad=True), torch.randn(2, requires_grad=True)
+    places = torch.tensor([[-1.0], [2.0]])
+
+    def given(a):
+        loc = a[..., None, :] * (1 + places.abs()) + places
+        return Mixture(of_b, DiagNormal(loc, torch.ones_like(loc)))
+
+    # E[b] = Σ_k w_k (E[a] (1 + |c_k|) + c_k), with E[a] = Σ_j v_j c_j.
+    mean_of_a = (of_a.softmax(0) * places.squeeze(1)).sum()
+    means = mean_of_a * (1 + places.squeeze(1).abs()) + places.squeeze(1)
+    exact = torch.autograd.grad((of_b.softmax(0) * means).sum(), (of_a, of_b))
+    gradients = []
+    for _ in range(200):
+        first = Mixture(of_a, DiagNormal(places, torch.ones(2, 1)))
+        value, _, score = draw(Chain(first, given, 1), (200,))
+        b = value[:, 1]
+        surrogate = (b + b.detach() * (score - score.detach())).mean()
+        gradients.append(torch.autograd.grad(surrogate, (of_a, of_b)))
+    for estimates, expected in zip(zip(*gradients, strict=True), exact, strict=True):
+        within_standard_errors(torch.stack(estimates), expected)
+
+
 def test_moments_are_exact_where_the_mean_is_cubic_and_the_variance_linear():
     """Third-degree cubature: E[(c + a)³] = c³ + 3cσ² in each coordinate, and products of three."""
     mean, std = torch.randn(4, 3), torch.rand(4, 3) + 0.5
@@ -156,6 +180,13 @@ def test_a_density_without_gradient_to_parameters_has_none_later_either():
     log_prob.sum().backward()
     assert z.grad.abs().min() > 0
     assert all(parameter.grad is None for parameter in encoder.parameters())
+
+
+def test_a_prior_without_gradient_to_parameters_has_none_later_either():
+    prior, z = hierarchy().prior, torch.randn(5, 3, requires_grad=True)
+    without_gradient(prior).log_prob(z).sum().backward()
+    assert z.grad.abs().min() > 0
+    assert all(parameter.grad is None for parameter in prior.parameters())
 
 
 def test_members_of_an_ensemble_are_the_models_alone():
