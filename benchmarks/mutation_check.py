@@ -269,7 +269,10 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ["test_autoregressive.py"],
         [
             ("centre=False)", "centre=True)"),
-            ("step - (self.reach + 1) * i)", "step - self.reach * i)"),
+            (
+                "across, slope = width + 2 * reach, reach + 1",
+                "across, slope = width + 2 * reach, reach",
+            ),
             ("self._log_prob(value, running=True)", "self._log_prob(value, running=False)"),
             ("running = running or not self.training", "running = not self.training"),
             ("self.norm.bias - mean * scale", "self.norm.bias"),

@@ -6,8 +6,9 @@ pixel, though not one at a time: pixels that cannot see each other are drawn tog
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -248,85 +249,97 @@ class _Wavefront:
     """
 
     def __init__(self, network: PixelCNN, context: Tensor) -> None:
-        self.channels, self.pixels = network.channels, network.pixels
-        self.height, self.width = context.shape[-2:]
-        layers, dtype, device = network.layers, context.dtype, context.device
-        self.reach = max(layer.convolution.padding for layer in layers)
-        self.size = (self.height + self.reach) * (self.width + 2 * self.reach)
+        self.channels, self.pixels, self.shape = (
+            network.channels,
+            network.pixels,
+            context.shape[-2:],
+        )
+        layers, dtype = network.layers, context.dtype
+        convolutions = [layer.convolution for layer in layers]
+        self.steps = _steps(self.shape, convolutions, context.device)
+        reach = convolutions[0].padding
+        self.positions = (self.shape[0] + reach) * (self.shape[1] + 2 * reach)
         folded = [layer.folded() for layer in layers]
         # Of the first layer only what it does to the image is left to do.
         weights = [folded[0][0][:, : self.channels], *(weight for weight, _, _ in folded[1:])]
-        pairs = zip(weights, layers, strict=True)
-        self.weights = [_by_taps(weight, layer.convolution).to(dtype) for weight, layer in pairs]
+        pairs = zip(weights, convolutions, strict=True)
+        self.weights = [_by_taps(weight, convolution).to(dtype) for weight, convolution in pairs]
         self.biases = [bias.to(dtype) for _, bias, _ in folded]
         self.scale = folded[0][2].to(dtype)
         self.heads = [
             (head.weight.flatten(1).to(dtype), bias_of(head).to(dtype))
             for head in cast(Iterable[nn.Conv2d], network.heads)
         ]
-        steps = [self._centres(step) for step in range(self._steps())]
-        # Very narrow images have steps without a pixel.
-        self.centres = [torch.tensor(places, device=device) for places in steps if places]
-        offsets = [self._offsets(layer.convolution, device) for layer in (layers[0], layers[-1])]
-        self.neighbours = [
-            [(places[:, None] + offset).flatten() for places in self.centres] for offset in offsets
-        ]
 
     def images_at_once(self) -> int:
         """For how many images the activations fit into the memory that is meant for them."""
-        each = self.size * sum(len(bias) for bias in self.biases)
+        each = self.positions * sum(len(bias) for bias in self.biases)
         on_cpu = self.scale.device.type == "cpu"
         return max(1, (_VALUES if on_cpu else _VALUES_ON_GPU) // each)
 
     def images(self, uniform: Tensor, context: Tensor) -> Tensor:
         """Images of uniform numbers (N, C, H, W), given (N, width, H, W)."""
-        image, uniform = uniform.new_zeros(len(uniform), self.size, self.channels), _last(uniform)
-        image, context = image.to(context.dtype), _last(self.scale * context)
+        uniform, context = _last(uniform), _last(self.scale * context)
+        seen, *hidden = (
+            context.new_zeros(len(context), self.positions, channels)
+            for channels in (self.channels, *map(len, self.biases[:-1]))
+        )
         drawn = torch.empty_like(uniform)
-        hidden = [image.new_zeros(len(image), self.size, len(bias)) for bias in self.biases[:-1]]
-        for step, places in enumerate(self.centres):
-            inside = self._inside(places)
-            features = self._features(image, hidden, context.index_select(1, inside), step)
+        for step in self.steps:
+            features = self._features(seen, hidden, context.index_select(1, step.pixels), step)
             maps = [full_precision(F.linear(features, *head)) for head in self.heads]
-            numbers = uniform.index_select(1, inside)
+            numbers = uniform.index_select(1, step.pixels)
             values: Tensor = self.pixels(*maps, event_dims=1).icdf(numbers)
-            drawn.index_copy_(1, inside, values.to(drawn.dtype))
-            image.index_copy_(1, places, values.to(image.dtype))
-        return drawn.transpose(1, 2).reshape(*drawn.shape[::2], self.height, self.width)
+            drawn.index_copy_(1, step.pixels, values.to(drawn.dtype))
+            seen.index_copy_(1, step.places, values.to(seen.dtype))
+        return drawn.transpose(1, 2).reshape(*drawn.shape[::2], *self.shape)
 
-    def _features(self, image: Tensor, hidden: list[Tensor], context: Tensor, step: int) -> Tensor:
+    def _features(
+        self, image: Tensor, hidden: list[Tensor], context: Tensor, step: _Step
+    ) -> Tensor:
         """Last layer's outputs at a step's P pixels, (N, P, width), given those before them."""
-        of_image, of_hidden = (neighbours[step] for neighbours in self.neighbours)
-        features = _matrix_product(image, of_image, self.biases[0], self.weights[0])
+        features = _matrix_product(image, step.of_image, self.biases[0], self.weights[0])
         features = features.reshape(context.shape).add_(context).relu_()
         layers = zip(hidden, self.biases[1:], self.weights[1:], strict=True)
         for buffer, bias, weight in layers:
-            buffer.index_copy_(1, self.centres[step], features)
-            features = _matrix_product(buffer, of_hidden, bias, weight).relu_()
+            buffer.index_copy_(1, step.places, features)
+            features = _matrix_product(buffer, step.of_hidden, bias, weight).relu_()
             features = features.reshape(context.shape)
         return features
 
-    def _steps(self) -> int:
-        return self.width + (self.reach + 1) * (self.height - 1)
 
-    def _centres(self, step: int) -> list[int]:
-        """Positions of the pixels of a step."""
-        columns = [(i, step - (self.reach + 1) * i) for i in range(self.height)]
-        return [self._position(i, j) for i, j in columns if 0 <= j < self.width]
+class _Step(NamedTuple):
+    """P pixels that are drawn at once.
 
-    def _position(self, row: int, column: int) -> int:
-        return (row + self.reach) * (self.width + 2 * self.reach) + column + self.reach
+    Attributes:
+        pixels: Their numbers in the image, shape (P,).
+        places: Their positions with the padding, shape (P,).
+        of_image: Positions that the first layer sees from each, shape (P · taps,).
+        of_hidden: Positions that later layers see from each, likewise.
+    """
 
-    def _inside(self, positions: Tensor) -> Tensor:
-        """Numbers of pixels without the padding."""
-        across = self.width + 2 * self.reach
-        row, column = positions // across - self.reach, positions % across - self.reach
-        return row * self.width + column
+    pixels: Tensor
+    places: Tensor
+    of_image: Tensor
+    of_hidden: Tensor
 
-    def _offsets(self, convolution: MaskedConv2d, device: torch.device) -> Tensor:
-        """By how much the positions that a layer sees differ from its own."""
-        across = self.width + 2 * self.reach
-        return torch.tensor([i * across + j for i, j in convolution.taps], device=device)
+
+def _steps(shape: Size, convolutions: list[MaskedConv2d], device: torch.device) -> list[_Step]:
+    """The order in which pixels are drawn; all tensors are made at once and then divided."""
+    height, width = shape
+    reach = convolutions[0].padding
+    across, slope = width + 2 * reach, reach + 1
+    order = sorted((j + slope * i, i, j) for i in range(height) for j in range(width))
+    sizes = [len(list(group)) for _, group in itertools.groupby(order, lambda pixel: pixel[0])]
+    rows, columns = torch.tensor([pixel[1:] for pixel in order], device=device).T
+    places = (rows + reach) * across + columns + reach
+    neighbours = []
+    for convolution in (convolutions[0], convolutions[-1]):
+        offsets = torch.tensor([i * across + j for i, j in convolution.taps], device=device)
+        seen = (places[:, None] + offsets).split(sizes)
+        neighbours.append([part.flatten() for part in seen])
+    of_pixels = (rows * width + columns).split(sizes)
+    return list(map(_Step, of_pixels, places.split(sizes), *neighbours))
 
 
 def _by_taps(weight: Tensor, convolution: MaskedConv2d) -> Tensor:
