@@ -169,7 +169,8 @@ class AutoregressiveImage(Distribution):
     While its network trains, `log_prob` normalises by the statistics of the batch, and they enter
     the running ones. What is drawn is drawn, and `draw` scores it, by the running statistics: a
     batch of half-drawn images has statistics of its own, and a score by them would be that of
-    another distribution.
+    another distribution. Images that are drawn and then scored at a second latent, as
+    `Marginal("importance")` has it, are scored there as data are.
 
     There is no closed form of the mean: `representation.mean_of` takes that of draws.
 
