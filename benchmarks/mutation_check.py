@@ -181,7 +181,10 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
                 "self.loc.new_tensor(0.5 * self.event_shape.numel() * (1 + _LOG_2PI))",
                 "self.loc.new_tensor(0.5 * self.event_shape.numel() * _LOG_2PI)",
             ),
-            ("logsumexp(per_component + self.log_weights, -1)", "logsumexp(per_component, -1)"),
+            (
+                "self._log_prob_of_each(value) + self.log_weights, -1)",
+                "self._log_prob_of_each(value), -1)",
+            ),
             ("self.components.variance + offset.square()", "self.components.variance"),
             ("score = _at(log_weights, index)", "score = 0.0 * _at(log_weights, index)"),
             (
@@ -190,7 +193,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ),
             ("score = score + _at(each.score, index)", "score = _at(each.score, index)"),
             ("self.log_weights.exp().movedim(-1, 0)", "self.log_weights.movedim(-1, 0)"),
-            ("value * self.logits - F.softplus(", "value * self.logits + F.softplus("),
+            ("value, self.logits, value=-1)", "value, self.logits, value=1)"),
             ("torch.rand_like(probability) < p", "torch.rand_like(probability) > p"),
             ("places[..., :1]).squeeze(-1)", "0 * places[..., :1]).squeeze(-1)"),
             ("torch.where(known, each, -math.inf)", "each"),
@@ -335,6 +338,76 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("torch.hypot(self.lower", "torch.add(self.lower"),
             ("log_size + _GAIN *", "log_size - _GAIN *"),
             ("low.lerp(high, part", "low.lerp(high, 2 + part"),
+        ],
+    ),
+    "chain.py": (
+        ["test_chain.py"],
+        [
+            ("log_prob_of_a + log_prob_of_b, score", "log_prob_of_a, score"),
+            ("torch.stack(scores).sum(0) if", "scores[0].detach() if"),
+            ("self.first.log_prob(a) + self._given", "self._given"),
+            ("math.pi / size * steps", "math.pi / (size + 1) * steps"),
+            ("waves[1:] *= math.sqrt(2)", "waves[1:] *= 1.0"),
+            ("within + means.var", "means.var"),
+            ("Chain(self.first(), Bound(self.second)", "Chain(self.first(), self.second"),
+            ("torch.stack([a + step, a - step])", "torch.stack([a + step, a + step])"),
+        ],
+    ),
+    "networks.py": (
+        ["test_networks.py"],
+        [
+            ("value * torch.sigmoid(gate)", "value * torch.tanh(gate)"),
+            ("self.value.weight[:, -rest.shape[-1] :]", "self.value.weight[:, : rest.shape[-1]]"),
+            (
+                "self.taps = [*above, *((0, column) for column in range(-reach, centre))]",
+                "self.taps = [*above, *((0, column) for column in range(-reach, 1))]",
+            ),
+            ("F.pad(input, (reach, reach, reach, 0))", "F.pad(input, (reach, reach, 0, reach))"),
+            (
+                "torch.cat([self.value.weight, self.gate.weight])",
+                "torch.cat([self.gate.weight, self.value.weight])",
+            ),
+            ("nn.init.kaiming_normal_(part.weight)", "nn.init.xavier_normal_(part.weight)"),
+        ],
+    ),
+    "autoregressive.py": (
+        ["test_autoregressive.py"],
+        [
+            ("centre=False)", "centre=True)"),
+            (
+                "across, slope = width + 2 * reach, reach + 1",
+                "across, slope = width + 2 * reach, reach",
+            ),
+            ("self._log_prob(value, running=True)", "self._log_prob(value, running=False)"),
+            ("running = running or not self.training", "running = not self.training"),
+            ("self.norm.bias - mean * scale", "self.norm.bias"),
+            ("variance + self.norm.eps", "variance"),
+            ("torch.addcmul(convolved, context, scale)", "convolved + context"),
+            ("self.scale * context", "context"),
+            ('if self.condition == "earlier":', 'if self.condition != "earlier":'),
+            ("weight = weight * convolution.mask", "weight = 0 * weight"),
+        ],
+    ),
+    "observations.py": (
+        ["test_observations.py"],
+        [
+            ("location.sigmoid(), torch.exp", "location, torch.exp"),
+            ("torch.exp(F.hardtanh(log_scale, *self.log_scale))", "torch.exp(log_scale)"),
+        ],
+    ),
+    "architectures.py": (
+        ["test_architectures.py"],
+        [
+            (
+                "torch.cat([self.of_z1(z1), self.of_z2(z2)], -1))",
+                "torch.cat([self.of_z2(z2), self.of_z1(z1)], -1))",
+            ),
+            ("channels, (7, 5))", "channels, (5, 7))"),
+            ("channels, (3, 3))", "channels, (5, 3))"),
+            ("for _ in range(3)),", "for _ in range(2)),"),
+            ("features, latents[0], log_variance)", "features, latents[0])"),
+            ("VampPrior(encoder, pseudo_inputs, constraint)", "VampPrior(encoder, pseudo_inputs)"),
+            ("    he_initialise(model)\n", ""),
         ],
     ),
 }

@@ -19,13 +19,23 @@ if TYPE_CHECKING:
     from mimachine.annealed import BidirectionalCheck as BidirectionalCheck
     from mimachine.annealed import annealed_log_likelihood as annealed_log_likelihood
     from mimachine.annealed import bidirectional_check as bidirectional_check
+    from mimachine.architectures import conv_hvae as conv_hvae
+    from mimachine.architectures import dense_vae as dense_vae
+    from mimachine.architectures import hvae as hvae
+    from mimachine.architectures import pixel_hvae as pixel_hvae
+    from mimachine.autoregressive import AutoregressiveImage as AutoregressiveImage
+    from mimachine.autoregressive import PixelCNN as PixelCNN
     from mimachine.bounds import InformationBounds as InformationBounds
     from mimachine.bounds import bounds_from_conditionals as bounds_from_conditionals
     from mimachine.bounds import information_bounds as information_bounds
     from mimachine.calibration import KSGCalibration as KSGCalibration
     from mimachine.calibration import ksg_calibration as ksg_calibration
+    from mimachine.chain import Chain as Chain
+    from mimachine.chain import ChainConditional as ChainConditional
+    from mimachine.chain import ChainPrior as ChainPrior
     from mimachine.conditionals import Bernoulli as Bernoulli
     from mimachine.conditionals import Categorical as Categorical
+    from mimachine.conditionals import ClampedGaussian as ClampedGaussian
     from mimachine.conditionals import Conditional as Conditional
     from mimachine.conditionals import DiscretizedLogistic as DiscretizedLogistic
     from mimachine.conditionals import Gaussian as Gaussian
@@ -70,6 +80,10 @@ if TYPE_CHECKING:
     from mimachine.metrics import Metric as Metric
     from mimachine.metrics import Report as Report
     from mimachine.networks import MLP as MLP
+    from mimachine.networks import Bound as Bound
+    from mimachine.networks import GatedConv2d as GatedConv2d
+    from mimachine.networks import GatedLinear as GatedLinear
+    from mimachine.networks import MaskedConv2d as MaskedConv2d
     from mimachine.objectives import A_MIM as A_MIM
     from mimachine.objectives import A_MIM_ONE_SAMPLE as A_MIM_ONE_SAMPLE
     from mimachine.objectives import AUTO_ENCODER as AUTO_ENCODER
@@ -87,6 +101,10 @@ if TYPE_CHECKING:
     from mimachine.objectives import joint_entropy as joint_entropy
     from mimachine.objectives import mim as mim
     from mimachine.objectives import vae as vae
+    from mimachine.observations import BinaryPixels as BinaryPixels
+    from mimachine.observations import GreyPixels as GreyPixels
+    from mimachine.observations import Pixels as Pixels
+    from mimachine.observations import RealPixels as RealPixels
     from mimachine.priors import Anchor as Anchor
     from mimachine.priors import Fixed as Fixed
     from mimachine.priors import FullGaussianMixture as FullGaussianMixture
@@ -98,6 +116,7 @@ if TYPE_CHECKING:
     from mimachine.priors import StandardNormal as StandardNormal
     from mimachine.priors import UniformOneHot as UniformOneHot
     from mimachine.priors import VampPrior as VampPrior
+    from mimachine.priors import unit_interval as unit_interval
     from mimachine.probes import knn_accuracy as knn_accuracy
     from mimachine.probes import leave_one_out_accuracy as leave_one_out_accuracy
     from mimachine.probes import linear_probe as linear_probe
@@ -136,7 +155,13 @@ _MODULES = {
         "Training",
         "Warmup",
     ),
-    "networks": ("MLP",),
+    "networks": (
+        "Bound",
+        "GatedConv2d",
+        "GatedLinear",
+        "MLP",
+        "MaskedConv2d",
+    ),
     "distributions": (
         "DiagNormal",
         "Draw",
@@ -146,6 +171,7 @@ _MODULES = {
     "conditionals": (
         "Bernoulli",
         "Categorical",
+        "ClampedGaussian",
         "Conditional",
         "DiscretizedLogistic",
         "Gaussian",
@@ -164,6 +190,22 @@ _MODULES = {
         "StandardNormal",
         "UniformOneHot",
         "VampPrior",
+        "unit_interval",
+    ),
+    "chain": (
+        "Chain",
+        "ChainConditional",
+        "ChainPrior",
+    ),
+    "observations": (
+        "BinaryPixels",
+        "GreyPixels",
+        "Pixels",
+        "RealPixels",
+    ),
+    "autoregressive": (
+        "AutoregressiveImage",
+        "PixelCNN",
     ),
     "flows": (
         "Flow",
@@ -180,6 +222,12 @@ _MODULES = {
         "Joint",
         "LogProbs",
         "Sample",
+    ),
+    "architectures": (
+        "conv_hvae",
+        "dense_vae",
+        "hvae",
+        "pixel_hvae",
     ),
     "objectives": (
         "AUTO_ENCODER",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -17,11 +18,13 @@ from mimachine import distributions
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "ClampedGaussian",
     "Conditional",
     "DiscretizedLogistic",
     "Gaussian",
     "MixtureDensity",
     "OneHotCategorical",
+    "full_precision",
 ]
 
 
@@ -44,8 +47,7 @@ class _OverNetwork(nn.Module):
 
     def _output(self, condition: Tensor) -> Tensor:
         """The network's output, in single precision at least: densities need the digits."""
-        output: Tensor = self.network(condition)
-        return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
+        return full_precision(self.network(condition))
 
     def _location_and_scale(
         self, condition: Tensor, floor: float | Tensor
@@ -84,6 +86,41 @@ class Gaussian(_OverNetwork):
         """Distribution of batch shape (B,) given (B, ...)."""
         location, scale = self._location_and_scale(condition, self.floor)
         return distributions.DiagNormal(location, scale, self.event_dims)
+
+
+class ClampedGaussian(nn.Module):
+    """Diagonal Gaussian whose log-variance is clamped: a layer for it and one for the mean.
+
+    Between the bounds the log-variance is linear in the features; beyond them it stays at the
+    bound, and no gradient reaches it.
+
+    Args:
+        network: Maps (..., *condition) to features (..., features).
+        features: Number of features.
+        size: Size of an event.
+        log_variance: Bounds of the log-variance. A-MIM, which does not pay for narrow posteriors,
+            ends at the lower one, so it is part of the model.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        features: int,
+        size: int,
+        log_variance: tuple[float, float] = (-6.0, 2.0),
+    ) -> None:
+        super().__init__()
+        if not log_variance[0] < log_variance[1]:
+            raise ValueError(f"log_variance must be (lower, upper) bounds, got {log_variance}")
+        self.network, self.bounds = network, log_variance
+        self.mean, self.log_variance = nn.Linear(features, size), nn.Linear(features, size)
+
+    def forward(self, condition: Tensor) -> distributions.DiagNormal:
+        """Distribution of batch shape (...) given (..., *condition)."""
+        features = self.network(condition)
+        log_variance = F.hardtanh(full_precision(self.log_variance(features)), *self.bounds)
+        mean = full_precision(self.mean(features))
+        return distributions.DiagNormal(mean, torch.exp(0.5 * log_variance))
 
 
 class MixtureDensity(_OverNetwork):
@@ -242,6 +279,11 @@ class DiscretizedLogistic(_OverNetwork):
         """Distribution of batch shape (B,) given (B, ...)."""
         location, scale = self._location_and_scale(condition, self.floor)
         return distributions.DiscretizedLogistic(location, scale, self.levels, self.event_dims)
+
+
+def full_precision(output: Tensor) -> Tensor:
+    """A network's output, in single precision at least: densities need the digits."""
+    return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
 
 
 def _checked_floor(floor: float | Tensor) -> Tensor:

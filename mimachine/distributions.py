@@ -174,6 +174,13 @@ class DiagNormal(Distribution):
         log_density = _log_normaliser(self.event_shape) - 0.5 * (square - 2 * cross + own)
         return log_density.to(value.dtype)
 
+    def icdf(self, value: Tensor) -> Tensor:
+        """Quantiles of each coordinate at probabilities in (0, 1).
+
+        Its shape is (*sample, *batch, *event).
+        """
+        return torch.addcmul(self.loc, self.scale, torch.special.ndtri(value))
+
     def entropy(self) -> Tensor:
         """Differential entropy in nats, shape (*batch)."""
         log_scale = self.scale.log().expand(self.loc.shape)
@@ -417,6 +424,13 @@ class Bernoulli(Distribution):
             probability = self.mean.expand(self._extended_shape(sample_shape))
             return (torch.rand_like(probability) < probability).to(self.logits.dtype)
 
+    def icdf(self, value: Tensor) -> Tensor:
+        """Quantiles of each coordinate at probabilities in [0, 1): one above 1 - p, or zero.
+
+        Its shape is (*sample, *batch, *event).
+        """
+        return (1 - value < self.mean).to(self.logits.dtype)
+
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, shape (*sample, *batch)."""
         each = torch.addcmul(F.softplus(self.logits), value, self.logits, value=-1)
@@ -532,11 +546,17 @@ class DiscretizedLogistic(Distribution):
         """Grid values without gradient, shape (*sample_shape, *batch, *event)."""
         with torch.no_grad():
             shape = self._extended_shape(sample_shape)
-            uniform = torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device)
-            tiny = torch.finfo(uniform.dtype).tiny
-            noise = uniform.clamp_min(tiny).log() - torch.log1p(-uniform).clamp_min(-1e3)
-            steps = self.levels - 1
-            return ((self.loc + self.scale * noise).clamp(0, 1) * steps).round() / steps
+            return self.icdf(torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device))
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """Quantiles of each coordinate at probabilities in [0, 1).
+
+        Its shape is (*sample, *batch, *event).
+        """
+        tiny = torch.finfo(value.dtype).tiny
+        noise = value.clamp_min(tiny).log() - torch.log1p(-value).clamp_min(-1e3)
+        steps = self.levels - 1
+        return ((self.loc + self.scale * noise).clamp(0, 1) * steps).round() / steps
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats of values on the grid, shape (*sample, *batch)."""

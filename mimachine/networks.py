@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
-__all__ = ["MLP"]
+__all__ = [
+    "MLP",
+    "Bound",
+    "GatedConv2d",
+    "GatedLinear",
+    "MaskedConv2d",
+    "bias_of",
+    "he_initialise",
+    "parameters_by_place",
+]
 
 
 class MLP(nn.Sequential):
@@ -46,3 +59,212 @@ class MLP(nn.Sequential):
         """Map (..., in_features) to (..., out_features)."""
         result: Tensor = super().forward(input)
         return result
+
+
+class GatedLinear(nn.Module):
+    """A linear layer times the sigmoid of another, value(x) σ(gate(x)).
+
+    The two have parameters of their own: optimisers that scale the gradient of each tensor by its
+    own norm would take other steps with one tensor for both.
+
+    Args:
+        in_features: Size of the last axis of the input.
+        out_features: Size of the last axis of the output.
+
+    Shape:
+        (..., in_features) to (..., out_features).
+
+    References:
+        Language Modeling with Gated Convolutional Networks (Dauphin et al., 2017),
+        https://arxiv.org/abs/1612.08083
+    """
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.value = nn.Linear(in_features, out_features)
+        self.gate = nn.Linear(in_features, out_features)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out_features)."""
+        return _gated(self.value(input), self.gate(input))
+
+    def begin(self, first: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first of the input features add to both layers, with the biases.
+
+        Where many inputs have these features in common, they are worked on once.
+
+        Args:
+            first: The first F of the features, shape (..., F).
+
+        Returns:
+            For `finish`, each of shape (..., out_features).
+        """
+        return (
+            F.linear(first, self.value.weight[:, : first.shape[-1]], self.value.bias),
+            F.linear(first, self.gate.weight[:, : first.shape[-1]], self.gate.bias),
+        )
+
+    def finish(self, begun: tuple[Tensor, Tensor], rest: Tensor) -> Tensor:
+        """The output, given what `begin` made of the first features.
+
+        Args:
+            begun: From `begin`, of shapes that broadcast.
+            rest: The other features R, shape (..., R).
+
+        Returns:
+            Shape (..., out_features), that of the features side by side.
+        """
+        value = begun[0] + F.linear(rest, self.value.weight[:, -rest.shape[-1] :])
+        gate = begun[1] + F.linear(rest, self.gate.weight[:, -rest.shape[-1] :])
+        return _gated(value, gate)
+
+
+class GatedConv2d(nn.Module):
+    """A convolution times the sigmoid of another, of odd kernels and padded by half a kernel.
+
+    The two have parameters of their own, as in `GatedLinear`, and run as one convolution.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Height and width of both kernels.
+        stride: Stride of both.
+
+    Shape:
+        (B, in_channels, H, W) to (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1
+    ) -> None:
+        super().__init__()
+        _check_odd(kernel_size)
+        self.value = nn.Conv2d(in_channels, out_channels, kernel_size)
+        self.gate = nn.Conv2d(in_channels, out_channels, kernel_size)
+        self.stride, self.padding = stride, kernel_size // 2
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉)."""
+        weight = torch.cat([self.value.weight, self.gate.weight])
+        bias = torch.cat([bias_of(self.value), bias_of(self.gate)])
+        both = F.conv2d(input, weight, bias, self.stride, self.padding)
+        return F.glu(both, -3)
+
+
+class MaskedConv2d(nn.Module):
+    """A convolution that sees the pixels before its own, row by row, and nothing after.
+
+    It has weights for the whole kernel, of which those above the centre's row and to the left of
+    the centre count, and of the centre where it is included. The others get no gradient, and the
+    rows below the centre are not computed with.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Height and width of the kernel, odd.
+        centre: Whether a pixel sees itself.
+
+    Shape:
+        (B, in_channels, H, W) to (B, out_channels, H, W).
+
+    References:
+        Pixel Recurrent Neural Networks (van den Oord et al., 2016),
+        https://arxiv.org/abs/1601.06759
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, *, centre: bool
+    ) -> None:
+        super().__init__()
+        _check_odd(kernel_size)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        # torch's own start: a fan-in of all taps, as if none were masked.
+        convolution = nn.Conv2d(in_channels, out_channels, kernel_size, bias=False)
+        self.weight = nn.Parameter(convolution.weight.detach().clone())
+        reach = self.padding = kernel_size // 2
+        # Where the weights that count look, as (rows, columns) from the centre.
+        above = itertools.product(range(-reach, 0), range(-reach, reach + 1))
+        self.taps = [*above, *((0, column) for column in range(-reach, centre))]
+        mask = torch.zeros(kernel_size, kernel_size)
+        for row, column in self.taps:
+            mask[reach + row, reach + column] = 1
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, in_channels, H, W) to (B, out_channels, H, W)."""
+        return self.convolve(input, self.masked())
+
+    def masked(self) -> Tensor:
+        """The weights that count, shape (out, in, ⌈kernel_size / 2⌉, kernel_size)."""
+        return (self.weight * self.mask)[:, :, : self.padding + 1]
+
+    def convolve(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Convolve with weights of the shape of `masked`, and a bias.
+
+        Args:
+            input: Shape (B, in, H, W).
+            weight: Shape (out, in, ⌈kernel_size / 2⌉, kernel_size).
+            bias: Shape (out,).
+        """
+        reach = self.padding
+        return F.conv2d(F.pad(input, (reach, reach, reach, 0)), weight, bias)
+
+
+class Bound:
+    """A module with the parameters that it has now, for a distribution that calls it later.
+
+    Models of an ensemble, and densities without a gradient to parameters, replace a module's
+    parameters for the length of one call. What is computed after that call, such as the density
+    of a distribution that the call gave, would be of the module's own.
+
+    Args:
+        module: Any module.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.parameters = module, parameters_by_place(module)
+
+    def __call__(self, *inputs: Any) -> Any:
+        """What the module gives."""
+        return functional_call(self.module, self.parameters, inputs, tie_weights=False)
+
+
+def parameters_by_place(module: nn.Module) -> dict[str, Tensor]:
+    """Each place of a parameter in a module, for `torch.func.functional_call`.
+
+    The places that it finds for itself are two for a part that a module has twice, and it would
+    not put such a part's parameters back.
+    """
+    return {
+        f"{path}.{name}" if path else name: parameter
+        for path, part in module.named_modules()
+        for name, parameter in part.named_parameters(recurse=False, remove_duplicate=False)
+    }
+
+
+def he_initialise(module: nn.Module) -> None:
+    """Draw the weights of all linear layers from N(0, 2 / in_features).
+
+    References:
+        Delving Deep into Rectifiers (He et al., 2015), https://arxiv.org/abs/1502.01852
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.kaiming_normal_(part.weight)
+
+
+def _gated(value: Tensor, gate: Tensor) -> Tensor:
+    return value * torch.sigmoid(gate)
+
+
+def bias_of(convolution: nn.Conv2d) -> Tensor:
+    """The bias of a convolution that has one."""
+    assert convolution.bias is not None
+    return convolution.bias
+
+
+def _check_odd(kernel_size: int) -> None:
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd and positive, got {kernel_size}")

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from mimachine import distributions
 from mimachine.conditionals import Conditional
 from mimachine.distributions import DiagNormal, Mixture, OneHotCategorical
+from mimachine.networks import parameters_by_place
 
 __all__ = [
     "Anchor",
@@ -31,6 +32,7 @@ __all__ = [
     "StandardNormal",
     "UniformOneHot",
     "VampPrior",
+    "unit_interval",
 ]
 
 
@@ -250,6 +252,8 @@ class VampPrior(nn.Module):
         encoder: The model's encoder q(z|x), shared with it, or the part of a hierarchical one
             that has this prior.
         pseudo_inputs: First pseudo-inputs, shape (K, *X); training data are a good choice.
+        constraint: Applied to the pseudo-inputs before they are encoded: `unit_interval` keeps
+            pixels where pixels are. By default they are free.
 
     References:
         VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
@@ -257,7 +261,12 @@ class VampPrior(nn.Module):
 
     logits: Tensor
 
-    def __init__(self, encoder: Conditional, pseudo_inputs: Tensor) -> None:
+    def __init__(
+        self,
+        encoder: Conditional,
+        pseudo_inputs: Tensor,
+        constraint: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         super().__init__()
         if pseudo_inputs.dim() < 2 or not len(pseudo_inputs):
             raise ValueError(
@@ -265,11 +274,44 @@ class VampPrior(nn.Module):
             )
         self.encoder = cast(nn.Module, encoder)
         self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
+        self.constraint = constraint
         self.register_buffer("logits", torch.zeros(len(pseudo_inputs)), persistent=False)
 
     def forward(self) -> Mixture:
         """Distribution of batch shape ()."""
-        return Mixture(self.logits, self.encoder(self.pseudo_inputs))
+        inputs: Tensor = self.pseudo_inputs
+        if self.constraint is not None:
+            inputs = self.constraint(inputs)
+        return Mixture(self.logits, self.encoder(inputs))
+
+
+def unit_interval(value: Tensor) -> Tensor:
+    """Values clamped to [0, 1], which gradients can bring back from outside.
+
+    Outside of the interval clamping alone has no gradient, and what has once left it, as half of
+    the black pixels of images with a little noise on them have, never moves again. Here a gradient
+    passes if a step against it leads towards the interval. One that leads away is dropped, so that
+    nothing drifts off.
+    """
+    return cast(Tensor, _ClampedToUnit.apply(value))
+
+
+class _ClampedToUnit(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(value: Tensor) -> Tensor:
+        return value.clamp(0, 1)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (value,), (gradient,) = ctx.saved_tensors, gradients
+        away = ((value < 0) & (gradient > 0)) | ((value > 1) & (gradient < 0))
+        return torch.where(away, 0.0, gradient)
 
 
 @dataclass(frozen=True)
@@ -306,13 +348,7 @@ def without_gradient(part: Callable[..., Any], *conditions: Tensor) -> Any:
     """What a part gives, for its density: no gradient reaches the parameters of a module."""
     if not isinstance(part, nn.Module):
         return part(*conditions)
-    # Each place of a parameter once. The names that `functional_call` finds for itself are two for
-    # a part that a module has twice, and it would not put such a part's parameters back.
-    fixed = {
-        f"{path}.{name}" if path else name: parameter.detach()
-        for path, module in part.named_modules()
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False)
-    }
+    fixed = {place: tensor.detach() for place, tensor in parameters_by_place(part).items()}
     return functional_call(part, fixed, conditions, tie_weights=False)
 
 

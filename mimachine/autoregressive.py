@@ -1,0 +1,361 @@
+"""PixelCNN: images whose pixels follow one after the other, each given those before it.
+
+All pixels of a given image are scored by one pass of the network. A new image is drawn pixel by
+pixel, though not one at a time: pixels that cannot see each other are drawn together.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution
+
+from mimachine.conditionals import full_precision
+from mimachine.distributions import Draw
+from mimachine.networks import MaskedConv2d, bias_of
+from mimachine.observations import BinaryPixels, Pixels
+
+__all__ = ["AutoregressiveImage", "PixelCNN"]
+
+# Activations kept at once while images are drawn, 256 MiB in single precision; 2 GiB on a GPU.
+_VALUES, _VALUES_ON_GPU = 1 << 26, 1 << 29
+
+
+class PixelCNN(nn.Module):
+    """Masked convolutions, each with batch normalisation, that give a distribution of each pixel.
+
+    A pixel's distribution depends on the pixels of the rows above and those to its left, as far as
+    the layers reach, and on maps that stand for a condition. The channels of a pixel are
+    independent given those.
+
+    Args:
+        channels: Channels C of the image.
+        condition_channels: Channels D of the condition's maps.
+        pixels: What pixels are.
+        width: Channels of each layer.
+        layers: Number of layers.
+        kernel_size: Height and width of the kernels, odd and 3 or more.
+        condition: Where a pixel sees the condition's maps: at "earlier" pixels alone, as in the
+            released code, which masks them like the image, so that the first pixel sees nothing of
+            them; or "everywhere" within a kernel around it.
+
+    References:
+        Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016),
+        https://arxiv.org/abs/1606.05328, of which this is the plain stack without gates
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        condition_channels: int,
+        pixels: Pixels = BinaryPixels(),
+        *,
+        width: int = 64,
+        layers: int = 8,
+        kernel_size: int = 3,
+        condition: Literal["earlier", "everywhere"] = "earlier",
+    ) -> None:
+        super().__init__()
+        if min(channels, condition_channels, width, layers) < 1:
+            raise ValueError(
+                "channels, condition_channels, width and layers must be 1 or more, "
+                f"got {channels}, {condition_channels}, {width} and {layers}"
+            )
+        if kernel_size < 3:
+            raise ValueError(f"kernel_size must be 3 or more, got {kernel_size}")
+        if condition not in ("earlier", "everywhere"):
+            raise ValueError(f'condition must be "earlier" or "everywhere", got {condition!r}')
+        self.channels, self.pixels, self.condition = channels, pixels, condition
+        self.first = MaskedLayer(channels + condition_channels, width, kernel_size, centre=False)
+        self.later = nn.ModuleList(
+            [MaskedLayer(width, width, kernel_size, centre=True) for _ in range(layers - 1)]
+        )
+        self.heads = nn.ModuleList([nn.Conv2d(width, channels, 1) for _ in range(pixels.maps)])
+
+    @property
+    def layers(self) -> list[MaskedLayer]:
+        """The masked layers in order."""
+        return [self.first, *cast(Iterable[MaskedLayer], self.later)]
+
+    def forward(self, maps: Tensor) -> AutoregressiveImage:
+        """Distribution of images (C, H, W) given maps of shape (B, D, H, W)."""
+        convolution = self.first.convolution
+        weight = convolution.weight[:, self.channels :]
+        if self.condition == "earlier":
+            weight = weight * convolution.mask
+        return AutoregressiveImage(self, F.conv2d(maps, weight, padding=convolution.padding))
+
+    def maps_of(self, image: Tensor, context: Tensor, running: bool) -> list[Tensor]:
+        """Maps that tell each pixel's distribution, all in one pass.
+
+        Args:
+            image: Shape (B, C, H, W).
+            context: What the condition adds to the first layer, shape (B, width, H, W).
+            running: Whether to normalise by the running statistics in training too.
+
+        Returns:
+            `pixels.maps` maps of shape (B, C, H, W).
+        """
+        running = running or not self.training
+        features = self.first.of_two(image, context, running)
+        for layer in self.layers[1:]:
+            features = layer(features, running)
+        return [full_precision(head(features)) for head in self.heads]
+
+
+class MaskedLayer(nn.Module):
+    """A masked convolution, batch normalisation and ReLU.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Height and width of the kernel, odd.
+        centre: Whether a pixel sees itself.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, centre: bool
+    ) -> None:
+        super().__init__()
+        self.convolution = MaskedConv2d(in_channels, out_channels, kernel_size, centre=centre)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, input: Tensor, running: bool) -> Tensor:
+        """Outputs (B, out, H, W), normalised by the running or by the batch's statistics."""
+        if not running:
+            return F.relu(self.norm(self.convolution(input)))
+        weight, bias, _ = self.folded()
+        return F.relu(self.convolution.convolve(input, weight, bias))
+
+    def of_two(self, image: Tensor, context: Tensor, running: bool) -> Tensor:
+        """The same for an input of which only the first channels are left to be convolved.
+
+        Args:
+            image: The first channels.
+            context: The convolution of the others, shape (B, out, H, W).
+            running: Whether to normalise by the running statistics.
+        """
+        channels = image.shape[1]
+        if not running:
+            weight = self.convolution.masked()[:, :channels]
+            return F.relu(self.norm(self.convolution.convolve(image, weight) + context))
+        weight, bias, scale = self.folded()
+        convolved = self.convolution.convolve(image, weight[:, :channels], bias)
+        return F.relu(torch.addcmul(convolved, context, scale))
+
+    def folded(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The normalisation by running statistics as a part of the convolution.
+
+        Returns:
+            Weights of the shape of `MaskedConv2d.masked`, a bias (out,), and by what the
+            convolution is multiplied, (out, 1, 1).
+        """
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None
+        assert variance is not None
+        scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
+        weight = self.convolution.masked() * scale[:, None, None, None]
+        return weight, self.norm.bias - mean * scale, scale[:, None, None]
+
+
+class AutoregressiveImage(Distribution):
+    """An image (C, H, W) of which each pixel is given those before it, row by row.
+
+    While its network trains, `log_prob` normalises by the statistics of the batch, and they enter
+    the running ones. What is drawn is drawn, and `draw` scores it, by the running statistics: a
+    batch of half-drawn images has statistics of its own, and a score by them would be that of
+    another distribution. Images that are drawn and then scored at a second latent, as
+    `Marginal("importance")` has it, are scored there as data are.
+
+    There is no closed form of the mean: `representation.mean_of` takes that of draws.
+
+    Args:
+        network: The network.
+        context: What the condition adds to its first layer, shape (B, width, H, W).
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch declares it so)
+
+    def __init__(self, network: PixelCNN, context: Tensor) -> None:
+        self.network, self.context = network, context
+        event = Size((network.channels, *context.shape[-2:]))
+        super().__init__(context.shape[:-3], event, validate_args=False)
+
+    def draw(self, shape: Size = Size()) -> Draw:
+        """A value and its log-probability, which is its score, both by the running statistics."""
+        value = self.sample(shape)
+        log_prob = self._log_prob(value, running=True)
+        return Draw(value, log_prob, log_prob)
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Values without gradient, shape (*sample_shape, *batch, C, H, W)."""
+        shape = self._extended_shape(sample_shape)
+        dtype = self.network.first.convolution.weight.dtype
+        return self.from_uniform(torch.rand(shape, dtype=dtype, device=self.context.device))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-probability in nats, shape (*sample, *batch)."""
+        return self._log_prob(value, running=False)
+
+    def _log_prob(self, value: Tensor, running: bool) -> Tensor:
+        image, context = self._rows(value)
+        maps = self.network.maps_of(image, context, running)
+        log_prob: Tensor = self.network.pixels(*maps, event_dims=3).log_prob(image)
+        return log_prob.reshape(torch.broadcast_shapes(value.shape[:-3], self.batch_shape))
+
+    def _rows(self, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (*sample, *batch, C, H, W) with their contexts, as rows (N, ·, H, W)."""
+        shape = torch.broadcast_shapes(value.shape[:-3], self.batch_shape)
+        values, contexts = (
+            part.expand(*shape, *part.shape[-3:]).reshape(-1, *part.shape[-3:])
+            for part in (value, self.context)
+        )
+        return values, contexts
+
+    @torch.no_grad()
+    def from_uniform(self, uniform: Tensor) -> Tensor:
+        """The images that uniform numbers make, by each pixel's quantile given those before it.
+
+        Pixel (i, j) sees layers' outputs up to reach r to the right in the rows above, so it comes
+        after pixel (i - 1, j + r), and all pixels of equal j + (r + 1) i are independent given
+        those of less. They are drawn at once, in W + (r + 1) (H - 1) steps, and every output of
+        every layer is worked out once: in all it takes the arithmetic of one pass.
+
+        Args:
+            uniform: Numbers in [0, 1), shape (*sample, *batch, C, H, W).
+
+        Returns:
+            Images of the same shape.
+        """
+        numbers, context = self._rows(uniform)
+        # Outside of autocast: weights are brought to the precision of the activations once.
+        with torch.autocast(context.device.type, enabled=False):
+            wavefront = _Wavefront(self.network, context)
+            at_once = wavefront.images_at_once()
+            parts = zip(numbers.split(at_once), context.split(at_once), strict=True)
+            images = [wavefront.images(*part) for part in parts]
+        return torch.cat(images).reshape(uniform.shape)
+
+
+class _Wavefront:
+    """Draws images, all pixels at once that do not see each other.
+
+    Activations lie as (N, positions, channels), where positions count the image's rows and columns
+    with the zeros that pad it above and on both sides, one row after the other.
+    """
+
+    def __init__(self, network: PixelCNN, context: Tensor) -> None:
+        self.channels, self.pixels, self.shape = (
+            network.channels,
+            network.pixels,
+            context.shape[-2:],
+        )
+        layers, dtype = network.layers, context.dtype
+        convolutions = [layer.convolution for layer in layers]
+        self.steps = _steps(self.shape, convolutions, context.device)
+        reach = convolutions[0].padding
+        self.positions = (self.shape[0] + reach) * (self.shape[1] + 2 * reach)
+        folded = [layer.folded() for layer in layers]
+        # Of the first layer only what it does to the image is left to do.
+        weights = [folded[0][0][:, : self.channels], *(weight for weight, _, _ in folded[1:])]
+        pairs = zip(weights, convolutions, strict=True)
+        self.weights = [_by_taps(weight, convolution).to(dtype) for weight, convolution in pairs]
+        self.biases = [bias.to(dtype) for _, bias, _ in folded]
+        self.scale = folded[0][2].to(dtype)
+        self.heads = [
+            (head.weight.flatten(1).to(dtype), bias_of(head).to(dtype))
+            for head in cast(Iterable[nn.Conv2d], network.heads)
+        ]
+
+    def images_at_once(self) -> int:
+        """For how many images the activations fit into the memory that is meant for them."""
+        each = self.positions * sum(len(bias) for bias in self.biases)
+        on_cpu = self.scale.device.type == "cpu"
+        return max(1, (_VALUES if on_cpu else _VALUES_ON_GPU) // each)
+
+    def images(self, uniform: Tensor, context: Tensor) -> Tensor:
+        """Images of uniform numbers (N, C, H, W), given (N, width, H, W)."""
+        uniform, context = _last(uniform), _last(self.scale * context)
+        seen, *hidden = (
+            context.new_zeros(len(context), self.positions, channels)
+            for channels in (self.channels, *map(len, self.biases[:-1]))
+        )
+        drawn = torch.empty_like(uniform)
+        for step in self.steps:
+            features = self._features(seen, hidden, context.index_select(1, step.pixels), step)
+            maps = [full_precision(F.linear(features, *head)) for head in self.heads]
+            numbers = uniform.index_select(1, step.pixels)
+            values: Tensor = self.pixels(*maps, event_dims=1).icdf(numbers)
+            drawn.index_copy_(1, step.pixels, values.to(drawn.dtype))
+            seen.index_copy_(1, step.places, values.to(seen.dtype))
+        return drawn.transpose(1, 2).reshape(*drawn.shape[::2], *self.shape)
+
+    def _features(
+        self, image: Tensor, hidden: list[Tensor], context: Tensor, step: _Step
+    ) -> Tensor:
+        """Last layer's outputs at a step's P pixels, (N, P, width), given those before them."""
+        features = _matrix_product(image, step.of_image, self.biases[0], self.weights[0])
+        features = features.reshape(context.shape).add_(context).relu_()
+        layers = zip(hidden, self.biases[1:], self.weights[1:], strict=True)
+        for buffer, bias, weight in layers:
+            buffer.index_copy_(1, step.places, features)
+            features = _matrix_product(buffer, step.of_hidden, bias, weight).relu_()
+            features = features.reshape(context.shape)
+        return features
+
+
+class _Step(NamedTuple):
+    """P pixels that are drawn at once.
+
+    Attributes:
+        pixels: Their numbers in the image, shape (P,).
+        places: Their positions with the padding, shape (P,).
+        of_image: Positions that the first layer sees from each, shape (P · taps,).
+        of_hidden: Positions that later layers see from each, likewise.
+    """
+
+    pixels: Tensor
+    places: Tensor
+    of_image: Tensor
+    of_hidden: Tensor
+
+
+def _steps(shape: Size, convolutions: list[MaskedConv2d], device: torch.device) -> list[_Step]:
+    """The order in which pixels are drawn; all tensors are made at once and then divided."""
+    height, width = shape
+    reach = convolutions[0].padding
+    across, slope = width + 2 * reach, reach + 1
+    order = sorted((j + slope * i, i, j) for i in range(height) for j in range(width))
+    sizes = [len(list(group)) for _, group in itertools.groupby(order, lambda pixel: pixel[0])]
+    rows, columns = torch.tensor([pixel[1:] for pixel in order], device=device).T
+    places = (rows + reach) * across + columns + reach
+    neighbours = []
+    for convolution in (convolutions[0], convolutions[-1]):
+        offsets = torch.tensor([i * across + j for i, j in convolution.taps], device=device)
+        seen = (places[:, None] + offsets).split(sizes)
+        neighbours.append([part.flatten() for part in seen])
+    of_pixels = (rows * width + columns).split(sizes)
+    return list(map(_Step, of_pixels, places.split(sizes), *neighbours))
+
+
+def _by_taps(weight: Tensor, convolution: MaskedConv2d) -> Tensor:
+    """Weights of the shape of `MaskedConv2d.masked` as a matrix (taps · in, out)."""
+    reach = convolution.padding
+    taps = [weight[:, :, reach + i, reach + j] for i, j in convolution.taps]
+    return torch.cat(taps, 1).T.contiguous()
+
+
+def _matrix_product(buffer: Tensor, places: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
+    """What a layer makes of what it sees at some places, (N · P, out)."""
+    seen = buffer.index_select(1, places).reshape(-1, len(weight))
+    return torch.addmm(bias, seen, weight)
+
+
+def _last(image: Tensor) -> Tensor:
+    """Images (N, C, H, W) as (N, H W, C)."""
+    return image.flatten(2).transpose(1, 2).contiguous()

@@ -1,0 +1,202 @@
+"""Chain: two latents of which the second depends on the first, as one event.
+
+A hierarchy of latents needs nothing else of the library: q(z2|x) q(z1|x, z2) is an encoder and
+p(z2) p(z1|z2) a prior of the one latent z = (z2, z1), side by side on the last axis in the order in
+which they are drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution
+
+from mimachine.conditionals import Conditional
+from mimachine.distributions import DiagNormal, Draw, StandardNormal, draw
+from mimachine.networks import Bound
+from mimachine.priors import Prior
+
+__all__ = ["Chain", "ChainConditional", "ChainPrior", "Given"]
+
+
+class Chain(Distribution):
+    """p(a) p(b|a) as one event (a, b), side by side.
+
+    Args:
+        first: p(a), of an event of shape (F,).
+        second: p(b|a): maps values (*sample, *batch, F) to a distribution of that batch shape
+            (*sample, *batch) and an event of shape (G,).
+        second_size: G.
+
+    Example:
+        >>> normal = mm.DiagNormal(torch.zeros(5, 2), torch.ones(5, 2))
+        >>> chain = Chain(normal, lambda a: mm.DiagNormal(a.sum(-1, keepdim=True), a[..., :1]), 1)
+        >>> chain.event_shape, chain.sample((7,)).shape
+        (torch.Size([3]), torch.Size([7, 5, 3]))
+    """
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch declares it so)
+
+    def __init__(
+        self, first: Distribution, second: Callable[[Tensor], Distribution], second_size: int
+    ) -> None:
+        if len(first.event_shape) != 1:
+            raise ValueError(
+                f"first must have events of one axis, (F,), got {tuple(first.event_shape)}"
+            )
+        self.first, self.second = first, second
+        self.sizes = (first.event_shape[0], second_size)
+        super().__init__(first.batch_shape, Size((sum(self.sizes),)), validate_args=False)
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]
+        """Whether the first part can be reparameterised; what the second can, a draw tells."""
+        return self.first.has_rsample
+
+    def draw(self, shape: Size = Size()) -> Draw:
+        """A value and its log-probability, each part drawn as `distributions.draw` does it.
+
+        Gradients flow through what is reparameterised; the score is that of the parts which are
+        not, such as the component of a mixture.
+        """
+        a, log_prob_of_a, score_of_a = draw(self.first, shape)
+        b, log_prob_of_b, score_of_b = draw(self._given(a))
+        scores = [score for score in (score_of_a, score_of_b) if score is not None]
+        score = torch.stack(scores).sum(0) if scores else None
+        return Draw(torch.cat([a, b], -1), log_prob_of_a + log_prob_of_b, score)
+
+    def rsample(self, sample_shape: Any = Size()) -> Tensor:
+        """Reparameterised values, shape (*sample_shape, *batch, F + G).
+
+        Raises:
+            NotImplementedError: If a part has none.
+        """
+        value, _, score = self.draw(Size(sample_shape))
+        if score is not None:
+            raise NotImplementedError("a part of the chain has no reparameterised sample")
+        return value
+
+    def sample(self, sample_shape: Any = Size()) -> Tensor:
+        """Values without gradient, shape (*sample_shape, *batch, F + G)."""
+        with torch.no_grad():
+            a = self.first.sample(Size(sample_shape))
+            return torch.cat([a, self._given(a).sample()], -1)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log p(a) + log p(b|a) in nats, shape (*sample, *batch)."""
+        a, b = value.split(self.sizes, -1)
+        log_prob: Tensor = self.first.log_prob(a) + self._given(a).log_prob(b)
+        return log_prob
+
+    @property
+    def mean(self) -> Tensor:
+        """Means, shape (*batch, F + G), those of b by the cubature of `variance`.
+
+        Raises:
+            NotImplementedError: If a has no normal distribution.
+        """
+        return self._moments[0]
+
+    @property
+    def variance(self) -> Tensor:
+        """Variances, shape (*batch, F + G).
+
+        Those of a are exact. E[b] = E[E(b|a)] and Var[b] = E[Var(b|a)] + Var[E(b|a)] are averages
+        over a normal a, taken over 2F points that have its mean and covariance. That is exact
+        where what is averaged is a polynomial of degree 3 or less in a, and has no noise, which
+        would pass for activity in dimensions that carry nothing.
+
+        Raises:
+            NotImplementedError: If a has no normal distribution.
+
+        References:
+            Cubature Kalman Filters (Arasaratnam and Haykin, 2009),
+            https://doi.org/10.1109/TAC.2009.2019800
+        """
+        return self._moments[1]
+
+    def _given(self, a: Tensor) -> Distribution:
+        second = self.second(a)
+        if second.batch_shape != a.shape[:-1] or second.event_shape != self.sizes[1:]:
+            raise ValueError(
+                f"second must give a distribution of batch shape {tuple(a.shape[:-1])} and event "
+                f"shape ({self.sizes[1]},) for values of shape {tuple(a.shape)}, got "
+                f"{tuple(second.batch_shape)} and {tuple(second.event_shape)}"
+            )
+        return second
+
+    @cached_property
+    def _moments(self) -> tuple[Tensor, Tensor]:
+        if not isinstance(self.first, DiagNormal | StandardNormal):
+            raise NotImplementedError("the moments are known of chains that begin with a normal")
+        a, std = self.first.mean, self.first.stddev
+        # Two opposite points at a time, so that memory is that of a few draws.
+        steps = [offset * std for offset in _offsets(self.sizes[0]).to(a)]
+        parts = [self._given(torch.stack([a + step, a - step])) for step in steps]
+        means = torch.cat([part.mean for part in parts])
+        within = torch.cat([part.variance for part in parts]).mean(0)
+        variance = torch.cat([std.square(), within + means.var(0, correction=0)], -1)
+        return torch.cat([a, means.mean(0)], -1), variance
+
+
+def _offsets(size: int) -> Tensor:
+    """Orthogonal points of squared length F, shape (F, F), in standard deviations.
+
+    They are the basis of a cosine transform: all coordinates of a point are of about one standard
+    deviation, as those of a draw are. Points on the axes would have one coordinate of √F.
+    """
+    steps = torch.arange(size, dtype=torch.float64)
+    waves = torch.cos(math.pi / size * steps[:, None] * (steps + 0.5))
+    waves[1:] *= math.sqrt(2)
+    return waves
+
+
+class Given(Protocol):
+    """q(b|x, a) in two steps, so that what depends on x alone is worked out once for each x."""
+
+    def __call__(self, x: Tensor, /) -> Callable[[Tensor], Distribution]:
+        """Given data (B, *X), what maps values (*sample, B, F) to q(b|x, a)."""
+        ...
+
+
+class ChainConditional(nn.Module):
+    """q(a|x) q(b|x, a), such as the encoder q(z2|x) q(z1|x, z2) of a hierarchy.
+
+    Args:
+        first: q(a|x).
+        second: q(b|x, a), as a module that gives a distribution of b given a when called with x.
+        second_size: Size of b.
+    """
+
+    def __init__(self, first: Conditional, second: Given, second_size: int) -> None:
+        super().__init__()
+        self.first, self.second = cast(nn.Module, first), cast(nn.Module, second)
+        self.second_size = second_size
+
+    def forward(self, x: Tensor) -> Chain:
+        """Distribution of batch shape (B,) given (B, *X)."""
+        return Chain(self.first(x), self.second(x), self.second_size)
+
+
+class ChainPrior(nn.Module):
+    """p(a) p(b|a), such as the prior p(z2) p(z1|z2) of a hierarchy.
+
+    Args:
+        first: p(a), of which a `VampPrior` of the encoder's first part is one.
+        second: p(b|a).
+        second_size: Size of b.
+    """
+
+    def __init__(self, first: Prior, second: Conditional, second_size: int) -> None:
+        super().__init__()
+        self.first, self.second = cast(nn.Module, first), cast(nn.Module, second)
+        self.second_size = second_size
+
+    def forward(self) -> Chain:
+        """Distribution of batch shape ()."""
+        return Chain(self.first(), Bound(self.second), self.second_size)
