@@ -54,7 +54,7 @@ _MOST_PROBED, _MOST_COMPARED, _MOST_REENCODED = 10_000, 4000, 10_000
 _MANY_SHARE, _FEW_SHARE = 0.6, 0.3
 _MOST_FEW, _FEWEST_DATA = 50, 20
 # Data of which few latents are integrated over, where importance sampling fails.
-_INTEGRATED = 200
+_INTEGRATED = 500
 _FLAGGED_SHARE = 0.05
 
 
