@@ -21,6 +21,7 @@ __all__ = [
     "Reencoding",
     "Verdict",
     "at_floor",
+    "closed_mean",
     "codes",
     "diagnose_codes",
     "mean_of",
@@ -69,13 +70,18 @@ def moments(distribution: Distribution, num_samples: int = 64) -> Codes:
 
 def mean_of(distribution: Distribution, num_samples: int = 64) -> Tensor:
     """Mean; from draws where there is no closed form."""
+    mean = closed_mean(distribution)
+    return _draws(distribution, num_samples).mean(0) if mean is None else mean
+
+
+def closed_mean(distribution: Distribution) -> Tensor | None:
+    """Mean, where it has a closed form."""
     try:
         mean: Tensor = distribution.mean
-        if not mean.isnan().all():
-            return mean
     except (NotImplementedError, AttributeError):
-        pass
-    return _draws(distribution, num_samples).mean(0)
+        return None
+    # torch's categorical distribution has moments that are not numbers.
+    return None if mean.isnan().all() else mean
 
 
 def _draws(distribution: Distribution, num_samples: int) -> Tensor:
