@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,6 @@ from mimachine.conditionals import Conditional
 from mimachine.distributions import draw
 from mimachine.estimates import CorrectedMean, Estimate
 from mimachine.joint import Joint, checked
-from mimachine.memory import rows_at_once
 from mimachine.pareto import pareto_k, tail_size
 from mimachine.randomness import derived_seed, forked
 
@@ -35,10 +34,11 @@ __all__ = [
 
 # 400 effective samples leave an error of 0.05 nat, and with it of 0.1 nat in one of 20 estimates.
 FEWEST_EFFECTIVE = 400
-# Values of x that are decoded at once. A processor is fastest where they stay in its cache
-# (`benchmarks/likelihood_speed.py --chunks`), a GPU where they are many.
-_VALUES, _VALUES_ON_GPU = 1 << 19, 1 << 24
-_MOST_PAIRS, _MOST_PAIRS_ON_GPU = 5000, 100_000
+# Numbers that the widest layer of a decoder makes at once. A processor is fastest where they stay
+# in its cache, but for few rows (`benchmarks/likelihood_speed.py --chunks`), a GPU where they are
+# many.
+_VALUES, _VALUES_ON_GPU = 1 << 19, 1 << 27
+_FEWEST_PAIRS, _MOST_PAIRS, _MOST_PAIRS_ON_GPU = 32, 5000, 100_000
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def log_likelihood(
             than narrower; see `DefensiveProposal` and `refit_proposal`. A module is used in
             evaluation mode.
         chunk_size: Most pairs of datum and sample that are decoded at once; bounds the memory. By
-            default as many as have 2 MiB of x in single precision, 64 MiB on a GPU.
+            default so many that the decoder's widest layer makes 2 MiB of single precision, 512
+            MiB on a GPU, and at least 32.
         fabric: Device and precision; the model and the proposal are moved there. Of several
             processes, which are to be given the same data, each takes its share, and all get the
             whole result. Under "bf16-mixed" networks are twice as fast or more, and the estimates
@@ -153,9 +154,10 @@ def _log_likelihood(
     proposal: Conditional,
     chunk_size: int | None,
 ) -> LogLikelihood:
-    chunk_size = _pairs_at_once(x) if chunk_size is None else chunk_size
     with evaluating(model), evaluating(proposal):
         prior = model.prior()
+        if chunk_size is None:
+            chunk_size = _pairs_at_once(model, prior, x)
         parts = []
         for rows in x.split(max(1, chunk_size // num_samples)):
             conditional = checked(name, proposal(rows), len(rows))
@@ -170,10 +172,32 @@ def _log_likelihood(
     return LogLikelihood(values, errors, effective, bounds, num_samples, shapes)
 
 
-def _pairs_at_once(x: Tensor) -> int:
-    if x.device.type == "cpu":
-        return rows_at_once(x.shape, _MOST_PAIRS, _VALUES)
-    return rows_at_once(x.shape, _MOST_PAIRS_ON_GPU, _VALUES_ON_GPU)
+def _pairs_at_once(model: Joint, prior: Distribution, x: Tensor) -> int:
+    values, most = _VALUES, _MOST_PAIRS
+    if x.device.type != "cpu":
+        values, most = _VALUES_ON_GPU, _MOST_PAIRS_ON_GPU
+    return max(_FEWEST_PAIRS, min(most, values // _widest(model.decoder, prior, x)))
+
+
+def _widest(decoder: nn.Module, prior: Distribution, x: Tensor) -> int:
+    """Most numbers that any part of a decoder makes of one latent, and not less than x has."""
+    widest = max(1, x[0].numel())
+
+    def look(part: nn.Module, args: Any, output: Any) -> None:
+        nonlocal widest
+        if isinstance(output, Tensor):
+            widest = max(widest, output.numel())
+
+    parts = decoder.modules() if isinstance(decoder, nn.Module) else ()
+    handles = [part.register_forward_hook(look) for part in parts]
+    try:
+        with forked(0, x.device):
+            # Some decoders work only when they are asked for a density.
+            decoder(prior.sample((1,))).log_prob(x[:1])
+    finally:
+        for handle in handles:
+            handle.remove()
+    return widest
 
 
 @contextmanager

@@ -35,15 +35,9 @@ def stays_on_disk(num_bytes: int) -> bool:
     return num_bytes > MAPPED_SHARE * available()
 
 
-def rows_at_once(shape: tuple[int, ...], most: int = 4096, values: int = _VALUES_AT_ONCE) -> int:
-    """How many rows of data (N, *X) to work on at once: fewer where they are long.
-
-    Args:
-        shape: The data's shape.
-        most: Most rows.
-        values: Most numbers that the rows have in all; one row is taken in any case.
-    """
-    return max(1, min(most, values // max(1, math.prod(shape[1:]))))
+def rows_at_once(shape: tuple[int, ...], most: int = 4096) -> int:
+    """How many rows of data (N, *X) to work on at once: fewer where they are long."""
+    return max(1, min(most, _VALUES_AT_ONCE // max(1, math.prod(shape[1:]))))
 
 
 def release(array: Any) -> None:
