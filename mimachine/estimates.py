@@ -63,9 +63,14 @@ class CorrectedMean(Estimate):
         rough, exact = rough.double(), exact.double()
         gain = exact - rough[chosen]
         # What the mean over all data would still have of the scatter of the subset's gain.
-        of_subset = (1 / len(chosen) - 1 / len(rough)) * float(gain.var())
+        of_subset = (1 / len(chosen) - 1 / len(rough)) * _variance(gain)
         return cls(
             float(rough.mean() + gain.mean()),
-            math.sqrt(float(exact.var()) / len(rough) + of_subset),
+            math.sqrt(_variance(exact) / len(rough) + of_subset),
             math.sqrt(of_subset),
         )
+
+
+def _variance(values: Tensor) -> float:
+    """NaN for a single number, of whose scatter nothing is known."""
+    return float(values.var()) if len(values) > 1 else math.nan
