@@ -116,6 +116,11 @@ def test_what_is_worse_than_a_linear_map_is_said():
     found = mm.diagnose(**arrays)
     assert found["pca_r2"].value > found["reconstruction_r2"].value + 0.1
     assert tried(found, "3 principal components keep")
+    # Of independent noise neither keeps anything, and reconstructions are farther than the mean.
+    noise = torch.randn(2, 500, 4)
+    nothing = mm.diagnose(noise[0], torch.randn(500, 2), 0.5, noise[1])
+    assert nothing["reconstruction_r2"].value < 0
+    assert tried(nothing, "this model none: the mean of all data is nearer")
 
 
 def test_reconstructions_in_other_units_are_seen_first():
