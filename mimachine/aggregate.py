@@ -103,7 +103,7 @@ def energy_distance(
     if not z.isfinite().all():
         raise ValueError("z must be finite, and some samples are not")
     centre, width = _of_prior(z, prior_mean, prior_std)
-    points = ((z - centre) / width).double().flatten(1)
+    points = ((z - centre) / width).double().reshape(len(z), -1)
     count, dimensions = points.shape
     between = _distances_from_normal(points.norm(dim=1).cpu().numpy(), dimensions)
     from_prior = torch.from_numpy(between).to(points.device)

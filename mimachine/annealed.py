@@ -128,8 +128,9 @@ class BidirectionalCheck:
     def __str__(self) -> str:
         wide = int((self.gaps - 2 * self.standard_errors > 0.1).sum())
         return (
-            f"{len(self.gaps)} data made by the model: log p(x) is between {self.lower.mean()} and "
-            f"{self.upper.mean()} nats on average, a gap of {self.mean_gap()}; for {wide} of the "
+            f"{len(self.gaps)} data made by the model: log p(x) is {self.lower.mean()} nats on "
+            f"average by chains to the posterior and {self.upper.mean()} by chains from it, a gap "
+            f"of {self.mean_gap()}; for {wide} of the "
             "data the two are over 0.1 nat apart by more than 2 standard errors"
         )
 

@@ -100,7 +100,8 @@ class InformationBounds:
 
         The code of a typical datum is then likelier by that datum than by all others together.
         """
-        return not self.tight and self.ceiling - self.lower.value < math.log(2)
+        near = self.ceiling - self.lower.value < math.log(2) < self.lower.value
+        return near and not self.tight
 
     @property
     def statement(self) -> str:

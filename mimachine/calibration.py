@@ -93,6 +93,11 @@ class KSGCalibration:
                 f"KSG says {float(estimate):.2f} nats, more than of a Gaussian of {dims} where the "
                 f"truth is {self.truths[-1]:g}"
             )
+        if float(estimate) < self._curve()[0]:
+            return (
+                f"KSG says {float(estimate):.2f} nats, less than of a Gaussian of {dims} where the "
+                f"truth is {truth:g}"
+            )
         return (
             f"KSG says {float(estimate):.2f} nats; of a Gaussian of {dims} it says so where the "
             f"truth is {truth:.2f}"

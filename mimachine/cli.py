@@ -341,6 +341,13 @@ def _with_run(run: Path) -> str | None:
     return f"go on with: mimachine train --resume {quoted(run)}"
 
 
+def _with_refitted(run: Path) -> str | None:
+    """How to measure a run whose prior was fitted; None if there is none."""
+    if not (run / "refit.json").exists() or not (run / "model.safetensors").exists():
+        return None
+    return f"the prior is fitted; measure it with: mimachine evaluate {quoted(run)}"
+
+
 def _with_comparison(directory: Path, names: Sequence[str]) -> str | None:
     """What there is of a comparison, and how to go on; None if it was not begun."""
     from mimachine.runs import Run
@@ -451,15 +458,16 @@ def _refit(arguments: list[str]) -> None:
     from mimachine import figures, workflow
 
     out = command.out or _new_directory(f"{command.run.resolve().name}-{command.kind}")
-    done = workflow.refit(
-        command.run,
-        out,
-        kind=command.kind,
-        components=command.components,
-        seed=command.seed,
-        num_samples=command.num_samples,
-        say=lambda text: _say(command, text),
-    )
+    with _interruptible(lambda: _with_refitted(out)):
+        done = workflow.refit(
+            command.run,
+            out,
+            kind=command.kind,
+            components=command.components,
+            seed=command.seed,
+            num_samples=command.num_samples,
+            say=lambda text: _say(command, text),
+        )
     picture = None
     if done.after.data.image_shape is not None:
         picture = out / "samples.png"

@@ -9,6 +9,9 @@ from torch import Tensor
 
 __all__ = ["CorrectedMean", "Estimate"]
 
+# Numbers that would have so many digits are written with a power of ten.
+_LARGE = 1e7
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -31,6 +34,8 @@ class Estimate:
     def __str__(self) -> str:
         if not math.isfinite(self.standard_error):
             return f"{self.value:.4g}" if abs(self.value) >= 0.1 else f"{self.value:.4f}"
+        if abs(self.value) >= _LARGE:
+            return f"{self.value:.3e} ± {self.standard_error:.1e}"
         digits = 3
         if self.standard_error > 0:
             digits = max(0, 1 - math.floor(math.log10(self.standard_error)))
@@ -63,9 +68,14 @@ class CorrectedMean(Estimate):
         rough, exact = rough.double(), exact.double()
         gain = exact - rough[chosen]
         # What the mean over all data would still have of the scatter of the subset's gain.
-        of_subset = (1 / len(chosen) - 1 / len(rough)) * float(gain.var())
+        of_subset = (1 / len(chosen) - 1 / len(rough)) * _variance(gain)
         return cls(
             float(rough.mean() + gain.mean()),
-            math.sqrt(float(exact.var()) / len(rough) + of_subset),
+            math.sqrt(_variance(exact) / len(rough) + of_subset),
             math.sqrt(of_subset),
         )
+
+
+def _variance(values: Tensor) -> float:
+    """NaN for a single number, of whose scatter nothing is known."""
+    return float(values.var()) if len(values) > 1 else math.nan

@@ -27,7 +27,7 @@ from mimachine.likelihood import (
     mean_log_likelihood,
 )
 from mimachine.memory import rows_at_once
-from mimachine.metrics import ADVICE, Metric, Report
+from mimachine.metrics import ADVICE, LEARN_PRIOR, Metric, Report
 from mimachine.probes import knn_accuracies, linear_probe
 from mimachine.quadrature import quadrature_log_likelihood
 from mimachine.randomness import derived_seed, forked
@@ -77,7 +77,8 @@ def evaluate(
         seconds: Time that it may take. All but the likelihood takes what it takes, a minute at
             most for data of usual sizes. Where the likelihood of all data would take longer than
             what is left, some have so many samples and the others few (`mean_log_likelihood`), and
-            a note says so. Within the time the numbers depend on the seed alone.
+            a note says so. Of 20 data and fewer all have so many, whatever it takes. Within the
+            time the numbers depend on the seed alone.
 
     Raises:
         ValueError: If `seconds` is not positive, or `num_samples` is not.
@@ -120,7 +121,14 @@ def evaluate(
         with noise("likelihood"):
             explained = _likelihood(model, test, num_samples, end)
         metrics = [*(_in_units(metric, data.log_volume) for metric in explained), rate]
-    return Report((*metrics, *kept, *shape), health.verdict, ADVICE[health.verdict])
+        advice = _advice(health.verdict, model.prior())
+    return Report((*metrics, *kept, *shape), health.verdict, advice)
+
+
+def _advice(verdict: str, prior: Distribution) -> str:
+    if verdict == "deterministic" and isinstance(prior, DiagNormal | StandardNormal):
+        return f"{ADVICE[verdict]} {LEARN_PRIOR}"
+    return ADVICE[verdict]
 
 
 def _in_units(metric: Metric, log_volume: float) -> Metric:
@@ -131,7 +139,7 @@ def _in_units(metric: Metric, log_volume: float) -> Metric:
 def _likelihood(model: Joint, x: Tensor, num_samples: int, end: float) -> list[Metric]:
     """Likelihood and ELBO, and by quadrature where importance sampling fails and that can be."""
     each, left = _seconds_for_one(model, x, num_samples), end - time.monotonic()
-    if len(x) * each > left and num_samples > 1:
+    if len(x) * each > left and len(x) > _FEWEST_DATA and num_samples > 1:
         return _likelihood_of_some(model, x, num_samples, left / each)
     result = log_likelihood(model, x, num_samples)
     effective, flagged = result.effective_sample_sizes, float(result.flagged.double().mean())

@@ -18,6 +18,8 @@ __all__ = ["bounds_metrics", "ksg_metric", "ksg_rows"]
 # more than 10,000 in 40: its bias leaves nothing there that more data would tell.
 _MOST_DATA, _CHEAP_DIMENSIONS = 10_000, 40
 _TRUSTED_DIMENSIONS = 20
+# Nats below the lower bound that leave an estimate of use.
+_SMALL_BIAS = 0.1
 _MANY_TIES = 0.05
 
 
@@ -55,8 +57,9 @@ def ksg_metric(
             f"{found.tied:.0%} of the data have ties at their neighbours' distance: data on a "
             "grid, of which it sees no detail"
         )
-    impossible = bounds is not None and _is_above(found, bounds)
+    impossible = ""
     if bounds is not None:
+        impossible = _impossible(found, bounds)
         told += _beside(found, bounds, impossible, x.shape[1], z.shape[1])
     return Metric.of(
         "mutual_information_ksg",
@@ -65,24 +68,32 @@ def ksg_metric(
         f"I(x; z) by the estimator of Kraskov et al. (KSG-1, k = {k}), {scaling}",
         "sample",
         (*told, *notes),
-        found.saturated or dimensions > _TRUSTED_DIMENSIONS or impossible,
+        found.saturated or dimensions > _TRUSTED_DIMENSIONS or bool(impossible),
     )
 
 
-def _is_above(found: MutualInformation, bounds: InformationBounds) -> bool:
-    """Whether an estimate is above the upper bound by more than two standard errors."""
-    most = bounds.least_upper
-    errors = [e for e in (most.standard_error, found.standard_error) if math.isfinite(e)]
-    return found.value > most.value + 2 * math.hypot(*errors)
+def _impossible(found: MutualInformation, bounds: InformationBounds) -> str:
+    """Why an estimate cannot be true, by more than two standard errors; "" if it can."""
+    least, most = bounds.lower, bounds.least_upper
+    if found.value > most.value + 2 * _error(found, most):
+        return f"above the upper bound, {most.value:.3g} nats: bias"
+    if found.value < least.value - _SMALL_BIAS - 2 * _error(found, least):
+        return f"below the lower bound, {least.value:.3g} nats: bias"
+    return ""
+
+
+def _error(found: MutualInformation, bound: Estimate) -> float:
+    errors = (found.standard_error, bound.standard_error)
+    return math.hypot(*(error for error in errors if math.isfinite(error)))
 
 
 def _beside(
-    found: MutualInformation, bounds: InformationBounds, impossible: bool, x_dim: int, z_dim: int
+    found: MutualInformation, bounds: InformationBounds, impossible: str, x_dim: int, z_dim: int
 ) -> list[str]:
     """What bounds say of an estimate, and what KSG makes of a Gaussian of the lower one."""
     near, told = bounds.lower.value, []
     if impossible:
-        told.append(f"above the upper bound, {bounds.least_upper.value:.3g} nats: bias")
+        told.append(impossible)
     if near > 0:
         gaussian = ksg_calibration(x_dim, z_dim, found.num_data, (near,), k=found.k)
         told.append(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from mimachine.estimates import Estimate
 
-__all__ = ["ADVICE", "Metric", "Report"]
+__all__ = ["ADVICE", "LEARN_PRIOR", "Metric", "Report"]
 
 ADVICE = {
     "healthy": "The codes depend on the data and have a width of their own.",
@@ -22,10 +22,14 @@ ADVICE = {
     ),
     "deterministic": (
         "The codes are nearly points: they keep what the data say, but the encoder is no posterior "
-        "to speak of. For better samples and likelihood fit a prior to the codes (mimachine refit "
-        "RUN), or train with a learned one (--model.prior learned-normal or vampprior)."
+        "to speak of."
     ),
 }
+# Of deterministic codes under a normal prior. Others were fitted to them, or learned with them.
+LEARN_PRIOR = (
+    "For better samples and likelihood fit a prior to the codes (mimachine refit RUN), or train "
+    "with a learned one (--model.prior learned-normal or vampprior)."
+)
 
 
 @dataclass(frozen=True)

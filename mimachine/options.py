@@ -261,7 +261,7 @@ class Refit:
         kind: gmm, a mixture of normals with full covariances; vamp, a VampPrior, for encoders that
             are not nearly deterministic; or flow, which needs zuko, pip install mimachine[flow].
         components: Components of the mixture, by default chosen by held-out codes; pseudo-inputs
-            of the VampPrior, by default 100.
+            of the VampPrior, by default 100, or as many as there are training data.
         seed: Seed of the fit.
         num_samples: Importance samples for the likelihood of each test datum.
         out: Run directory of the result; by default a new one under runs/.

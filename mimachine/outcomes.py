@@ -115,7 +115,10 @@ def read_reports(paths: Sequence[Path]) -> dict[str, Report]:
             raise FileNotFoundError(
                 f"{path} has no report.json: a table needs runs that were measured, or comparisons"
             )
-        objective = run.read_json("experiment.json").get("objective", str(path))
+        settings = run.read_json("experiment.json")
+        objective = settings.get("objective", str(path)) if isinstance(settings, dict) else None
+        if not isinstance(objective, str):
+            raise ValueError(f"{path / 'experiment.json'} is damaged: it must hold settings")
         report = _read(run.read_json("report.json"), path / "report.json")
         found.append((objective, str(path), report))
     names = [name for name, _, _ in found]

@@ -202,6 +202,8 @@ def _check_side(name: str, codes: Tensor, labels: Tensor) -> None:
         raise ValueError(
             f"{name}_labels must have one label for each of {len(codes)} codes, got {len(labels)}"
         )
+    if not len(codes):
+        raise ValueError(f"{name} must have 1 code or more, got none")
     finite = codes.flatten(1).isfinite().all(1)
     if not finite.all():
         raise ValueError(f"{name} must be finite; row {int(finite.int().argmin())} is not")

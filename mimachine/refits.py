@@ -86,7 +86,8 @@ def refit_prior(
             them it has 10 components unless told, and a tenth of the variance added.
         kind: What the prior is.
         components: Components of the mixture, by default chosen; pseudo-inputs of the
-            `VampPrior`, which start at training data, by default 100. A flow has none.
+            `VampPrior`, which start at training data, by default 100, or as many as there are data.
+            A flow has none.
         training: The recipe; of "gmm" it is the seed alone that counts. By default epochs of 2,000
             steps in all and at least 10, with a learning rate of 0.01 for pseudo-inputs.
         fabric: Device, precision and strategy of the training, as for `fit`.
@@ -248,7 +249,8 @@ def _first(
     if kind == "gmm":
         return _mixture(model, data, held_out, components, training, like)
     if kind == "vamp":
-        return _pseudo_inputs(model, data, _PSEUDO_INPUTS if components is None else components)
+        most = min(_PSEUDO_INPUTS, len(data))
+        return _pseudo_inputs(model, data, most if components is None else components)
     mean, std = _location(_codes(model, data, training, "train", like))
     return FlowPrior(len(mean), mean=mean, std=std)
 
@@ -354,6 +356,14 @@ class PriorComparison:
         """Mean gain of the ELBO in nats, which is the mean drop of E log q(z|x) - log p(z)."""
         gains = self.after.evidence_lower_bounds - self.before.evidence_lower_bounds
         return Estimate.mean_of(gains)
+
+    def __str__(self) -> str:
+        flagged = [float(each.flagged.double().mean()) for each in (self.before, self.after)]
+        return (
+            f"log p(x) {self.before.mean()} before and {self.after.mean()} after, a gain of "
+            f"{self.likelihood_gain} nats ({flagged[0]:.0%} and {flagged[1]:.0%} flagged); of the "
+            f"ELBO {self.bound_gain} nats"
+        )
 
 
 def compare_priors(

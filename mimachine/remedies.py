@@ -136,10 +136,11 @@ def _worse_than_linear(m: _Measured) -> str | None:
     if m.verdict == "collapsed" or not linear - kept > least:
         return None
     components = m.data.mean.shape[1]
+    share = f"{kept:.0%}" if kept >= 0 else "none: the mean of all data is nearer"
     return (
-        f"{components} principal components keep {linear:.0%} of the variance, this model "
-        f"{max(kept, 0):.0%}. Train longer, with a higher learning rate or more data, or see "
-        "whether the decoder is what holds it back."
+        f"{components} principal components keep {max(linear, 0):.0%} of the variance, this model "
+        f"{share}. Train longer, with a higher learning rate or more data, or see whether the "
+        "decoder is what holds it back."
     )
 
 

@@ -41,7 +41,11 @@ __all__ = ["Run", "replacing", "write_json"]
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
     """A new file that takes the name of the old one only once it is complete on disk."""
-    descriptor, temporary_name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    try:
+        descriptor, temporary_name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    except OSError as error:
+        # Nobody asked for the file that it names.
+        raise OSError(error.errno, error.strerror, str(file)) from error
     os.close(descriptor)
     temporary = Path(temporary_name)
     try:

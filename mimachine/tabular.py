@@ -17,6 +17,10 @@ _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    # In LaTeX's first encoding these are dashes and marks of Spanish.
+    "|": r"\textbar{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
 }
 
 
@@ -42,9 +46,9 @@ def markdown_table(reports: Mapping[str, Report], metrics: Sequence[str] = ()) -
     """
     rows, notes = _rows(reports, metrics, _plain)
     lines = [
-        f"| | {' | '.join(reports)} |",
+        f"| | {' | '.join(map(_in_a_cell, reports))} |",
         "|---|" + "---:|" * len(reports),
-        *(f"| {row.title} | {' | '.join(row.cells)} |" for row in rows),
+        *(f"| {_in_a_cell(row.title)} | {' | '.join(row.cells)} |" for row in rows),
     ]
     return "\n".join(lines + [f"\n† {note}" for note in notes])
 
@@ -113,16 +117,20 @@ def _rows(
 
 
 def _plain(metric: Metric) -> str:
-    if not math.isfinite(metric.value):
-        return "not finite"
-    return f"{metric}{' †' if metric.flagged else ''}"
+    value = str(metric) if math.isfinite(metric.value) else "not finite"
+    return f"{value}{' †' if metric.flagged else ''}"
 
 
 def _in_mathematics(metric: Metric) -> str:
+    dagger = r"^\dagger" if metric.flagged else ""
     if not math.isfinite(metric.value):
-        return "not finite"
-    text = str(metric).replace("±", r"\pm") + (r"^\dagger" if metric.flagged else "")
-    return f"${text}$"
+        return "not finite" + (f"${dagger}$" if dagger else "")
+    number = str(metric).replace("±", r"\pm")
+    return f"${number}{dagger}$"
+
+
+def _in_a_cell(text: str) -> str:
+    return text.replace("|", r"\|")
 
 
 def _escaped(text: str) -> str:

@@ -123,6 +123,11 @@ def test_the_prior_may_be_any_diagonal_normal():
     assert moved.value == pytest.approx(mm.energy_distance(z).value, abs=1e-12)
 
 
+def test_codes_that_are_numbers_are_those_of_one_dimension():
+    z = torch.randn(50, 1, dtype=torch.float64)
+    assert mm.energy_distance(z[:, 0]) == mm.energy_distance(z)
+
+
 def test_the_energy_distance_does_not_depend_on_directions_or_order():
     z = torch.randn(150, 4, dtype=torch.float64) * torch.tensor([1.0, 2.0, 0.1, 1.0])
     rotation = torch.linalg.qr(torch.randn(4, 4, dtype=torch.float64)).Q

@@ -114,7 +114,7 @@ def test_data_that_the_model_makes_have_their_likelihood_between_both_estimates(
     gap = check.mean_gap()
     assert gap.value > 5 * gap.standard_error
     assert closer.value < 0.6 * gap.value
-    assert f"300 data made by the model: log p(x) is between {check.lower.mean()}" in str(check)
+    assert f"300 data made by the model: log p(x) is {check.lower.mean()} nats" in str(check)
 
 
 def test_chains_from_the_prior_find_both_modes_that_a_proposal_on_one_does_not():

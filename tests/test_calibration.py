@@ -56,6 +56,8 @@ def test_what_the_curve_does_not_reach_has_no_truth():
     assert curve.truth_behind(5.0) == math.inf
     assert "more than of a Gaussian" in curve.statement(5.0)
     assert curve.truth_behind(-1.0) == 0.5
+    assert "less than of a Gaussian" in curve.statement(-1.0)
+    assert "where the truth is 0.5" in curve.statement(-1.0)
     with pytest.raises(ValueError, match=r"truth must be in \[0.5, 1\], .* got 3"):
         curve.estimate_of(3)
 

@@ -258,10 +258,10 @@ def test_help_teaches_without_torch():
         assert all(word in done.stdout for word in words)
 
 
-def stopped_comparison(arguments, condition, number):
-    """Exit code and messages of a comparison that a signal stops once a condition holds."""
+def stopped(arguments, condition, number):
+    """Exit code and messages of a command that a signal stops once a condition holds."""
     with subprocess.Popen(
-        [sys.executable, "-m", "mimachine.cli", "compare", *arguments],
+        [sys.executable, "-m", "mimachine.cli", *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -280,7 +280,7 @@ def test_a_comparison_that_is_interrupted_says_what_is_there(here, number, code)
     endless = ["--training.epochs", "1000000", "--training.patience", "1000000"]
     arguments = ["mixture-2d", "--objectives", "mim", "vae", *endless, "--out", "a b", *QUICK[2:]]
     began = Path("a b/mim/metrics.jsonl").exists
-    found, errors = stopped_comparison(arguments, began, number)
+    found, errors = stopped(["compare", *arguments], began, number)
     assert found == code, errors
     assert errors == (
         "mimachine: interrupted; not begun: vae; go on with: mimachine train --resume 'a b/mim'\n"
@@ -378,6 +378,23 @@ def test_a_prior_is_refitted_and_the_result_is_a_run_like_any_other(trained, cap
     assert json.loads(capsys.readouterr().out)["refit"]["kind"] == kind
     assert run("train", "--resume", "new") == 2
     assert "is finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_refit_that_is_interrupted_says_how_to_measure_what_is_there(trained, number, code):
+    arguments = ["refit", "run", "--components", "1", "--num-samples", "2000", "--out", "a b"]
+    found, errors = stopped(arguments, Path("a b/model.safetensors").exists, number)
+    assert found == code, errors
+    assert errors == (
+        "mimachine: interrupted; the prior is fitted; measure it with: mimachine evaluate 'a b'\n"
+    )
+
+
+def test_a_table_of_a_run_with_damaged_settings_names_the_file(trained, capsys):
+    for damaged in ("[]", '{"objective": 3}'):
+        Path("run/experiment.json").write_text(damaged)
+        assert run("table", "run") == 2
+        assert "run/experiment.json is damaged: it must hold settings" in capsys.readouterr().err
 
 
 def test_what_is_measured_after_a_refit_is_what_evaluate_says(trained, capsys):

@@ -79,6 +79,16 @@ def test_information_above_the_upper_bound_is_said_to_be_bias():
     assert f"above the upper bound, {most.value:.3g} nats: bias" in found.notes
 
 
+def test_information_below_the_lower_bound_is_said_to_be_bias():
+    # A wide coordinate without information hides the narrow one that has all of it.
+    z = torch.randn(500, 2) * torch.tensor([1.0, 1e-3])
+    report = mm.diagnose(z[:, 1:], z, torch.tensor([1.0, 1e-4]))
+    found, least = report["mutual_information_ksg"], report["mutual_information_lower"]
+    assert found.value < 0.5 < 1.5 < least.value
+    assert found.flagged
+    assert f"below the lower bound, {least.value:.3g} nats: bias" in found.notes
+
+
 def test_a_partly_collapsed_one_is_told_how_many_latents_it_has():
     found = mm.diagnose(**linear(latent=8, used=2))
     assert found.verdict == "partly collapsed"
@@ -116,6 +126,11 @@ def test_what_is_worse_than_a_linear_map_is_said():
     found = mm.diagnose(**arrays)
     assert found["pca_r2"].value > found["reconstruction_r2"].value + 0.1
     assert tried(found, "3 principal components keep")
+    # Of independent noise neither keeps anything, and reconstructions are farther than the mean.
+    noise = torch.randn(2, 500, 4)
+    nothing = mm.diagnose(noise[0], torch.randn(500, 2), 0.5, noise[1])
+    assert nothing["reconstruction_r2"].value < 0
+    assert tried(nothing, "this model none: the mean of all data is nearer")
 
 
 def test_reconstructions_in_other_units_are_seen_first():

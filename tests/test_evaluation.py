@@ -8,7 +8,7 @@ from oracles import LinearGaussian
 
 import mimachine as mm
 from mimachine.estimates import Estimate
-from mimachine.metrics import ADVICE
+from mimachine.metrics import ADVICE, LEARN_PRIOR
 
 
 @pytest.fixture
@@ -138,6 +138,34 @@ def test_without_time_the_likelihood_is_that_of_few_samples_corrected_by_some_da
         mm.evaluate(model, data, seconds=0)
 
 
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_without_time_too_few_data_all_have_all_samples(judged, count):
+    _, model, data = judged
+    few = mm.Dataset("few", data.train, data.val, data.test[:count])
+    metric = mm.evaluate(model, few, num_samples=500, seconds=1e-9)["negative_log_likelihood"]
+    assert metric == mm.evaluate(model, few, num_samples=500)["negative_log_likelihood"]
+
+
+def test_a_single_datum_is_integrated_over_and_has_no_error(judged):
+    case, model, data = judged
+    model.encoder = replace(case, s_q=case.s_q / 10).modules()[0]
+    one = mm.Dataset("one", data.train, data.val, data.test[:1])
+    integral = mm.evaluate(model, one, num_samples=500)["negative_log_likelihood_quadrature"]
+    exact = -case.marginal().log_prob(data.test[:1])
+    assert integral.value == pytest.approx(float(exact), abs=0.01)
+    assert integral.standard_error is None
+
+
+def test_a_prior_is_advised_only_where_it_is_normal_and_codes_are_points(judged):
+    case, model, data = judged
+    few = mm.Dataset("few", data.train, data.val, data.test[:50])
+    assert LEARN_PRIOR not in mm.evaluate(model, few, num_samples=5).advice
+    model.encoder = replace(case, s_q=case.s_q / 1e4).modules()[0]
+    assert LEARN_PRIOR in mm.evaluate(model, few, num_samples=5).advice
+    refitted = mm.refit_prior(model, data.train, components=1)
+    assert mm.evaluate(refitted, few, num_samples=5).advice == ADVICE["deterministic"]
+
+
 def test_a_report_survives_json(judged):
     _, model, data = judged
     report = mm.evaluate(model, data, num_samples=5)
@@ -186,6 +214,7 @@ def test_scales_at_their_floor_are_counted():
         (1234.0, 56.0, "1234 ± 56"),
         (0.5, math.nan, "0.5"),
         (1e-15, math.nan, "0.0000"),
+        (-2.6e23, 5.7e22, "-2.600e+23 ± 5.7e+22"),
     ],
 )
 def test_an_estimate_is_written_with_two_digits_of_its_error(value, error, text):

@@ -105,5 +105,7 @@ def test_what_a_probe_cannot_use_is_refused_by_name():
         mm.linear_probe(z, labels, z[:, :1], labels)
     with pytest.raises(ValueError, match="train must be finite; row 3 is not"):
         mm.linear_probe(z.index_fill(0, torch.tensor(3), math.nan), labels, z, labels)
+    with pytest.raises(ValueError, match="test must have 1 code or more, got none"):
+        mm.linear_probe(z, labels, z[:0], labels[:0])
     with pytest.raises(ValueError, match="codes_labels must have one label"):
         mm.leave_one_out_accuracy(z, labels[1:])

@@ -281,6 +281,12 @@ def test_data_can_be_arrays_and_sources_and_there_need_be_none_held_out():
     assert len(mm.refit_prior(model, source, components=3).prior.logits) == 3
 
 
+def test_a_vampprior_has_100_pseudo_inputs_or_one_for_each_of_fewer_data():
+    for count, expected in ((20, 20), (120, 100)):
+        refitted = mm.refit_prior(nonlinear(), torch.randn(count, 3), kind="vamp", training=QUICK)
+        assert len(refitted.prior.pseudo_inputs) == expected
+
+
 def test_latents_of_any_shape_can_have_a_vampprior():
     encoder = mm.Gaussian(nn.Conv2d(1, 2, 1), event_dims=3)
     model = mm.Joint(encoder, mm.Gaussian(nn.Conv2d(1, 2, 1), event_dims=3), lambda: None)

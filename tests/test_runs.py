@@ -48,6 +48,13 @@ def test_a_process_that_is_killed_while_it_makes_a_run_is_in_nobodys_way(tmp_pat
         mm.Run.create(tmp_path, {})
 
 
+def test_a_write_that_cannot_begin_names_the_file_that_was_asked_for(tmp_path):
+    file = tmp_path / "nowhere" / "report.json"
+    with pytest.raises(FileNotFoundError) as failed, replacing(file):
+        pass
+    assert failed.value.filename == str(file)
+
+
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     file = tmp_path / "report.json"
     file.write_text("old")

@@ -52,3 +52,15 @@ def test_what_no_report_has_is_refused(write):
         write(REPORTS, ["rates"])
     with pytest.raises(ValueError, match="reports must have one report or more, got none"):
         write({})
+
+
+def test_a_number_that_is_not_finite_keeps_its_mark():
+    reports = {"vae": report(rate=(math.inf, None, True))}
+    assert "| Rate, nats | not finite † |" in mm.markdown_table(reports).splitlines()
+    assert r"Rate, nats & not finite$^\dagger$ \\" in mm.latex_table(reports).splitlines()
+
+
+def test_names_with_the_signs_of_tables_stay_in_their_cells():
+    reports = {"a|b < c": REPORTS["vae"]}
+    assert mm.markdown_table(reports).splitlines()[0] == r"| | a\|b < c |"
+    assert r" & a\textbar{}b \textless{} c \\" in mm.latex_table(reports).splitlines()
