@@ -702,12 +702,14 @@ def _print_reports(reports: dict[str, EvaluationReport]) -> None:
     table.add_column("unit")
     first = next(iter(reports.values()))
     for metric in first.metrics:
-        values = [str(r[metric.name]) if r.has(metric.name) else "" for r in reports.values()]
+        values = [r[metric.name].marked if r.has(metric.name) else "" for r in reports.values()]
         label = metric.name.removesuffix("_sampled")
         table.add_row(f"{label} ({metric.latent})", *values, metric.unit)
     table.add_row("verdict", *(report.verdict for report in reports.values()), "")
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
+    if any(metric.flagged for report in reports.values() for metric in report.metrics):
+        console.print("† not to be trusted as a number; the notes say why")
     for name, report in reports.items():
         console.print(f"{name}: {report.verdict}. {report.advice}", soft_wrap=True)
         for metric in report.metrics:

@@ -71,6 +71,12 @@ class Metric:
         error = estimate.standard_error if math.isfinite(estimate.standard_error) else None
         return cls(name, estimate.value, unit, definition, latent, error, notes, flagged)
 
+    @property
+    def marked(self) -> str:
+        """The value as `str` writes it, with a † if it is flagged."""
+        text = str(self) if math.isfinite(self.value) else "not finite"
+        return f"{text} †" if self.flagged else text
+
     def __str__(self) -> str:
         error = math.nan if self.standard_error is None else self.standard_error
         return str(Estimate(self.value, error))

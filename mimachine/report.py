@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -180,7 +179,7 @@ def _groups(outcomes: Sequence[Outcome]) -> dict[str, list[_Row]]:
             row = rows.setdefault(
                 metric.name, _Row(metric.name, metric.unit, metric.latent, meaning(metric))
             )
-            row.values[outcome.name] = str(metric) if math.isfinite(metric.value) else "not finite"
+            row.values[outcome.name] = metric.marked
             row.notes += [(outcome.name, note) for note in metric.notes]
     groups: dict[str, list[_Row]] = {}
     for row in rows.values():

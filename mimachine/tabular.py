@@ -44,7 +44,7 @@ def markdown_table(reports: Mapping[str, Report], metrics: Sequence[str] = ()) -
         |---|---:|
         | Negative log-likelihood, nats | 84.40 ± 0.60 |
     """
-    rows, notes = _rows(reports, metrics, _plain)
+    rows, notes = _rows(reports, metrics, lambda metric: metric.marked)
     lines = [
         f"| | {' | '.join(map(_in_a_cell, reports))} |",
         "|---|" + "---:|" * len(reports),
@@ -114,11 +114,6 @@ def _rows(
             if metric.flagged:
                 notes.append(f"{meaning(metric).title}, {column}: {'; '.join(metric.notes)}.")
     return rows, notes
-
-
-def _plain(metric: Metric) -> str:
-    value = str(metric) if math.isfinite(metric.value) else "not finite"
-    return f"{value}{' †' if metric.flagged else ''}"
 
 
 def _in_mathematics(metric: Metric) -> str:

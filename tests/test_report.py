@@ -221,10 +221,12 @@ def test_every_number_is_there_with_its_error_and_unit(digits, digits_page):
     assert len(measured.metrics) > 10
     for metric in measured.metrics:
         value, unit, _, latent = read.row(metric.name)
-        assert (value, latent) == (str(metric), metric.latent)
+        mark = " †" if metric.flagged else ""
+        assert (value, latent) == (f"{metric}{mark}", metric.latent)
         assert unit == (metric.unit or "–")
         assert metric.definition in read.text
         assert all(note in read.text for note in metric.notes)
+    assert any(metric.flagged for metric in measured.metrics)
     assert f"Verdict: {measured.verdict}" in read.text
     assert measured.advice in read.text
 
@@ -242,7 +244,7 @@ def test_what_is_null_is_shown_as_not_finite(copied, no_pictures):
         value["metrics"][0]["value"] = value["metrics"][0]["standard_error"] = None
 
     edited(copied, "report.json", spoil)
-    assert page(write_report(copied)).row("negative_log_likelihood")[0] == "not finite"
+    assert page(write_report(copied)).row("negative_log_likelihood")[0] == "not finite †"
 
 
 def test_a_metric_that_this_version_does_not_know_is_shown_with_its_definition(copied, no_pictures):
@@ -307,7 +309,7 @@ def test_a_comparison_has_every_run_in_every_row_and_links_to_reports_that_exist
     read = page(write_comparison(compared))
     reports = {name: Report.from_json(value) for name, value in saved["reports"].items()}
     for metric in reports["mim"].metrics:
-        values = [str(each[metric.name]) for each in reports.values()]
+        values = [each[metric.name].marked for each in reports.values()]
         assert read.row(metric.name)[:2] == values
     assert all(line in read.text for line in saved["summary"].splitlines())
     assert read.row("objective") == ["mim", "vae+h"]
