@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from mimachine.flows import NeuralSpline as NeuralSpline
     from mimachine.flows import RealNVP as RealNVP
     from mimachine.flows import invertible_pair as invertible_pair
+    from mimachine.gradients import normalise_gradients as normalise_gradients
     from mimachine.information import MutualInformation as MutualInformation
     from mimachine.information import mutual_information as mutual_information
     from mimachine.joint import Joint as Joint
@@ -249,6 +250,7 @@ _MODULES = {
         "vae",
     ),
     "ensemble": ("Ensemble",),
+    "gradients": ("normalise_gradients",),
     "sources": (
         "Binarized",
         "FreshDraws",

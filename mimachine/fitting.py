@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mimachine.divergence import explain
+from mimachine.gradients import normalise_gradients
 from mimachine.progress import Progress
 from mimachine.randomness import derived_seed, forked
 from mimachine.runs import Run
@@ -147,6 +148,11 @@ class _Trainer:
         if fabric is None:
             # On one device in full precision the wrapper does nothing, for 6 % of a small step.
             self.module = loss
+        if training.gradient == "normalised" and _scales_gradients(self.fabric):
+            raise ValueError(
+                'training.gradient "normalised" needs gradients as they are; those of '
+                f"{self.fabric.strategy.precision.precision} are scaled: take bf16-mixed"
+            )
         parameter = next(loss.parameters())
         self.train = as_source(train, parameter, training.seed)
         self.val = None if val is None else as_source(val, parameter, None)
@@ -187,6 +193,8 @@ class _Trainer:
                     raise self._diverged(loss, number, step, x)
                 self.optimizer.zero_grad(set_to_none=True)
                 fabric.backward(summed)
+                if training.gradient == "normalised":
+                    normalise_gradients(self.loss.parameters(), stacked=loss.dim() > 0)
                 self.wrapped.step()
                 losses.append(loss.detach())
                 counts.append(value.shape[-1])
@@ -242,6 +250,10 @@ def _adam(loss: nn.Module, training: Training) -> torch.optim.Adam:
     if not parameters:
         raise ValueError("loss has no parameter that can be trained")
     return torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
+
+
+def _scales_gradients(fabric: Fabric) -> bool:
+    return getattr(fabric.strategy.precision, "scaler", None) is not None
 
 
 def as_source(data: Data, like: Tensor, order_seed: int | None) -> Source:

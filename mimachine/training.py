@@ -103,6 +103,8 @@ class Training:
         epochs: Most passes over the training data.
         batch_size: Data in a step; MIM adds as many decoding samples.
         learning_rate: Adam's learning rate.
+        gradient: What Adam is given: the gradient as it is, or each parameter tensor's divided by
+            its L2 norm + 1e-7, as in the released image code.
         schedule: Learning-rate schedule; None keeps it constant.
         warmup: Warm-up of the loss (Eq. 12); a number stands for Warmup(number).
         patience: Stop after so many epochs without a better held-out loss; None: as many as the
@@ -115,6 +117,7 @@ class Training:
     epochs: int = 500
     batch_size: int = 128
     learning_rate: float = 1e-3
+    gradient: Literal["plain", "normalised"] = "plain"
     schedule: Noam | None = None
     warmup: Warmup | int = Warmup()
     patience: int | None = None
@@ -133,6 +136,7 @@ class Training:
             )
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"training.patience must be 1 or more, got {self.patience}")
+        _check_choice("training.gradient", self.gradient, ("plain", "normalised"))
         _check_choice("training.validation_noise", self.validation_noise, ("common", "fresh"))
         if self.annealing.epochs > self.epochs:
             raise ValueError(

@@ -35,6 +35,7 @@ ORDER = [
     "objectives",
     "densities",
     "ensemble",
+    "gradients",
     "rows",
     "sources",
     "state",
