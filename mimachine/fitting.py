@@ -88,7 +88,7 @@ def fit(
             models those whose loss is not finite are done with, and the others go on.
     """
     trainer = _Trainer(loss, train, val, training, fabric)
-    state, first = State(loss, trainer.optimizer, training.stop_after), trainer.is_first_process
+    state, first = trainer.state, trainer.is_first_process
     if run is not None:
         run.resume(state, rewrite=first)
     saved_at = time.monotonic()
@@ -124,14 +124,14 @@ def _ending_with_best(state: State, run: Run | None) -> Iterator[None]:
     try:
         yield
     finally:
-        state.best.take()
+        state.take()
         state.loss.eval()
         if run is not None and state.best.seen:
             run.save_weights(getattr(state.loss, "model", state.loss))
 
 
 class _Trainer:
-    """A loss with its data, optimiser and device, which can do one epoch after another."""
+    """A loss with its data, state and device, which can do one epoch after another."""
 
     def __init__(
         self,
@@ -153,6 +153,8 @@ class _Trainer:
                 'training.gradient "normalised" needs gradients as they are; those of '
                 f"{self.fabric.strategy.precision.precision} are scaled: take bf16-mixed"
             )
+        # After the setup, which may have moved the weights.
+        self.state = State(loss, self.optimizer, training.stop_after, training.ema_decay)
         parameter = next(loss.parameters())
         self.train = as_source(train, parameter, training.seed)
         self.val = None if val is None else as_source(val, parameter, None)
@@ -167,7 +169,9 @@ class _Trainer:
         rate = self.training.learning_rate_at(number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        train_loss, val_loss = self._train_epoch(number, annealing), self._held_out_loss(number)
+        train_loss = self._train_epoch(number, annealing)
+        with self.state.measured():
+            val_loss = self._held_out_loss(number)
         held_out = None if val_loss is None else val_loss.tolist()
         return Epoch(number, annealing.beta, rate, train_loss.tolist(), held_out), val_loss
 
@@ -196,6 +200,8 @@ class _Trainer:
                 if training.gradient == "normalised":
                     normalise_gradients(self.loss.parameters(), stacked=loss.dim() > 0)
                 self.wrapped.step()
+                if self.state.average is not None:
+                    self.state.average.update()
                 losses.append(loss.detach())
                 counts.append(value.shape[-1])
         total, count = _sums(losses, counts)

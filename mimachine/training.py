@@ -109,6 +109,9 @@ class Training:
         warmup: Warm-up of the loss (Eq. 12); a number stands for Warmup(number).
         patience: Stop after so many epochs without a better held-out loss; None: as many as the
             warm-up has, as in the paper, and at least 10.
+        ema_decay: Decay per step of an exponential moving average of the weights, such as 0.999;
+            held-out losses are those of the average then, and so are the weights that are kept.
+            None for none.
         validation_noise: The same noise in every held-out loss, so that epochs differ by their
             weights alone; or new noise each time.
         seed: Seed of data order and noise.
@@ -121,6 +124,7 @@ class Training:
     schedule: Noam | None = None
     warmup: Warmup | int = Warmup()
     patience: int | None = None
+    ema_decay: float | None = None
     validation_noise: Literal["common", "fresh"] = "common"
     seed: int = 0
 
@@ -136,6 +140,8 @@ class Training:
             )
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"training.patience must be 1 or more, got {self.patience}")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"training.ema_decay must be in [0, 1), got {self.ema_decay}")
         _check_choice("training.gradient", self.gradient, ("plain", "normalised"))
         _check_choice("training.validation_noise", self.validation_noise, ("common", "fresh"))
         if self.annealing.epochs > self.epochs:

@@ -38,6 +38,7 @@ ORDER = [
     "gradients",
     "rows",
     "sources",
+    "averages",
     "state",
     "runs",
     "divergence",
