@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -68,9 +68,9 @@ def fit(
         val: Held-out data, likewise. Without them there is no early stopping, and the last
             weights stay.
         training: The recipe.
-        fabric: Device, precision and strategy; by default one device, the best there is. Of
-            several processes each takes its own batches, so a step sees their number times
-            `batch_size` data.
+        fabric: Device, precision and strategy; by default one device, the best there is, and the
+            precision of the recipe. Of several processes each takes its own batches, so a step
+            sees their number times `batch_size` data.
         run: Where to record the epochs, the best weights and the state. A run whose training was
             interrupted goes on from its last state, and ends as if it had not been. Give it to
             every process.
@@ -143,9 +143,14 @@ class _Trainer:
     ) -> None:
         self.loss, self.training = loss, training
         self.optimizer = _adam(loss, training)
-        self.fabric = _one_device(loss) if fabric is None else fabric
+        if fabric is not None and training.precision != "full":
+            raise ValueError(
+                f'training.precision must be "full" beside a fabric, which has its own, got '
+                f"{training.precision!r}: Fabric(precision={training.precision!r})"
+            )
+        self.fabric = _one_device(loss, training) if fabric is None else fabric
         self.module, self.wrapped = self.fabric.setup(loss, self.optimizer)
-        if fabric is None:
+        if fabric is None and training.precision == "full":
             # On one device in full precision the wrapper does nothing, for 6 % of a small step.
             self.module = loss
         if training.gradient == "normalised" and _scales_gradients(self.fabric):
@@ -244,11 +249,21 @@ class _Trainer:
         )
 
 
-def _one_device(loss: nn.Module) -> Fabric:
+def _one_device(loss: nn.Module, training: Training) -> Fabric:
+    double = any(p.dtype == torch.float64 for p in loss.parameters())
+    if training.precision == "full":
+        return _fabric("64-true" if double else "32-true")
+    if double:
+        raise ValueError(
+            f"training.precision {training.precision!r} needs weights of float32, got float64"
+        )
+    return _fabric(training.precision)
+
+
+def _fabric(precision: Literal["64-true", "32-true", "bf16-mixed"]) -> Fabric:
     from lightning_fabric import Fabric
 
-    double = any(p.dtype == torch.float64 for p in loss.parameters())
-    return Fabric(devices=1, precision="64-true" if double else "32-true")
+    return Fabric(devices=1, precision=precision)
 
 
 def _adam(loss: nn.Module, training: Training) -> torch.optim.Adam:

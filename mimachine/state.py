@@ -88,7 +88,7 @@ class State:
 
     @torch.no_grad()
     def take(self) -> None:
-        """Give the model the weights to keep: the best so far, or the last without held-out data."""
+        """Give the model the weights to keep: the best, or the last without held-out data."""
         if self.average is not None and not self.best.seen:
             self.average.take()
         self.best.take()

@@ -112,6 +112,8 @@ class Training:
         ema_decay: Decay per step of an exponential moving average of the weights, such as 0.999;
             held-out losses are those of the average then, and so are the weights that are kept.
             None for none.
+        precision: "full" computes in the numbers that the weights are of, "bf16-mixed" networks in
+            bfloat16 and densities, optimiser and weights in float32 as before.
         validation_noise: The same noise in every held-out loss, so that epochs differ by their
             weights alone; or new noise each time.
         seed: Seed of data order and noise.
@@ -125,6 +127,7 @@ class Training:
     warmup: Warmup | int = Warmup()
     patience: int | None = None
     ema_decay: float | None = None
+    precision: Literal["full", "bf16-mixed"] = "full"
     validation_noise: Literal["common", "fresh"] = "common"
     seed: int = 0
 
@@ -142,6 +145,7 @@ class Training:
             raise ValueError(f"training.patience must be 1 or more, got {self.patience}")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay must be in [0, 1), got {self.ema_decay}")
+        _check_choice("training.precision", self.precision, ("full", "bf16-mixed"))
         _check_choice("training.gradient", self.gradient, ("plain", "normalised"))
         _check_choice("training.validation_noise", self.validation_noise, ("common", "fresh"))
         if self.annealing.epochs > self.epochs:
