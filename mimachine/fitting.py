@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mimachine.compilation import CompiledLoss
 from mimachine.divergence import explain
+from mimachine.ensemble import Ensemble
 from mimachine.gradients import normalise_gradients
 from mimachine.progress import Progress
 from mimachine.randomness import derived_seed, forked
@@ -149,10 +151,11 @@ class _Trainer:
                 f"{training.precision!r}: Fabric(precision={training.precision!r})"
             )
         self.fabric = _one_device(loss, training) if fabric is None else fabric
-        self.module, self.wrapped = self.fabric.setup(loss, self.optimizer)
+        called = _compiled(loss) if training.compile else loss
+        self.module, self.wrapped = self.fabric.setup(called, self.optimizer)
         if fabric is None and training.precision == "full":
             # On one device in full precision the wrapper does nothing, for 6 % of a small step.
-            self.module = loss
+            self.module = called
         if training.gradient == "normalised" and _scales_gradients(self.fabric):
             raise ValueError(
                 'training.gradient "normalised" needs gradients as they are; those of '
@@ -247,6 +250,13 @@ class _Trainer:
             f"the training loss is {loss.tolist()} in epoch {number}, step {step}: "
             f"{explain(self.loss, x, rows)}"
         )
+
+
+def _compiled(loss: nn.Module) -> nn.Module:
+    if not isinstance(loss, Ensemble):
+        return CompiledLoss(loss)
+    loss.compile()
+    return loss
 
 
 def _one_device(loss: nn.Module, training: Training) -> Fabric:

@@ -114,6 +114,9 @@ class Training:
             None for none.
         precision: "full" computes in the numbers that the weights are of, "bf16-mixed" networks in
             bfloat16 and densities, optimiser and weights in float32 as before.
+        compile: Whether `torch.compile` fuses the loss. It takes seconds to minutes at the first
+            steps, and the noise stays what it is. Where it fails, as without a C++ compiler, a
+            warning says so and training goes on without.
         validation_noise: The same noise in every held-out loss, so that epochs differ by their
             weights alone; or new noise each time.
         seed: Seed of data order and noise.
@@ -128,6 +131,7 @@ class Training:
     patience: int | None = None
     ema_decay: float | None = None
     precision: Literal["full", "bf16-mixed"] = "full"
+    compile: bool = False
     validation_noise: Literal["common", "fresh"] = "common"
     seed: int = 0
 

@@ -34,6 +34,7 @@ ORDER = [
     "randomness",
     "objectives",
     "densities",
+    "compilation",
     "ensemble",
     "gradients",
     "rows",
