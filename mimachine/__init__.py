@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from mimachine.flows import RealNVP as RealNVP
     from mimachine.flows import invertible_pair as invertible_pair
     from mimachine.gradients import normalise_gradients as normalise_gradients
+    from mimachine.imagesets import published_binarisation as published_binarisation
     from mimachine.information import MutualInformation as MutualInformation
     from mimachine.information import mutual_information as mutual_information
     from mimachine.joint import Joint as Joint
@@ -141,6 +142,7 @@ if TYPE_CHECKING:
     from mimachine.sources import Source as Source
     from mimachine.sources import TensorSource as TensorSource
     from mimachine.sources import Versions as Versions
+    from mimachine.sources import as_bytes as as_bytes
     from mimachine.state import Epoch as Epoch
     from mimachine.tabular import latex_table as latex_table
     from mimachine.tabular import markdown_table as markdown_table
@@ -257,6 +259,7 @@ _MODULES = {
         "Source",
         "TensorSource",
         "Versions",
+        "as_bytes",
     ),
     "runs": ("Run",),
     "state": ("Epoch",),
@@ -327,6 +330,7 @@ _MODULES = {
         "quadrature_log_likelihood",
     ),
     "datasets": ("Dataset",),
+    "imagesets": ("published_binarisation",),
     "metrics": (
         "Metric",
         "Report",

@@ -66,7 +66,8 @@ def fit(
 
     Args:
         loss: Usually a `Loss`. Its model is trained in place.
-        train: Training data, a tensor or array of shape (N, *X) or a data source.
+        train: Training data, a tensor or array of shape (N, *X) or a data source. Bytes are kept
+            as such where the model is, and are grey values k / 255.
         val: Held-out data, likewise. Without them there is no early stopping, and the last
             weights stay.
         training: The recipe.
@@ -293,9 +294,10 @@ def as_source(data: Data, like: Tensor, order_seed: int | None) -> Source:
         data = torch.as_tensor(data)
     if not isinstance(data, Tensor):
         return data
-    if data.is_floating_point():
-        data = data.to(like.device, like.dtype)
-    return TensorSource(data, seed=order_seed or 0, shuffle=order_seed is not None)
+    data = data.to(like.device, like.dtype if data.is_floating_point() else data.dtype)
+    return TensorSource(
+        data, seed=order_seed or 0, shuffle=order_seed is not None, dtype=like.dtype
+    )
 
 
 def _share(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:

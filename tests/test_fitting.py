@@ -323,6 +323,16 @@ def test_arrays_and_other_precisions_are_taken_as_the_model_needs_them(kind):
     assert losses[0] == losses[1]
 
 
+def test_bytes_are_trained_on_as_the_values_they_stand_for():
+    levels = torch.randint(256, (60, 3), generator=torch.Generator().manual_seed(1))
+    levels = levels.to(torch.uint8)
+    values, results = levels.float().div_(255), []
+    for data in (values, levels, levels.numpy()):
+        loss = mm.Loss(gaussian_model(), mm.MIM)
+        results.append(mm.fit(loss, data, data, Training(2, batch_size=20, warmup=0)).epochs)
+    assert results[0] == results[1] == results[2]
+
+
 def test_an_exception_leaves_the_best_weights_and_evaluation_mode():
     class Breaking(mm.TensorSource):
         def batches(self, batch_size, epoch):
