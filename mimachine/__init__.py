@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from mimachine.estimates import Estimate as Estimate
     from mimachine.evaluation import evaluate as evaluate
     from mimachine.experiment import Experiment as Experiment
+    from mimachine.experiment import paper_image_training as paper_image_training
+    from mimachine.experiment import published_image_training as published_image_training
     from mimachine.fitting import History as History
     from mimachine.fitting import fit as fit
     from mimachine.flows import Flow as Flow
@@ -336,7 +338,11 @@ _MODULES = {
         "Report",
     ),
     "evaluation": ("evaluate",),
-    "experiment": ("Experiment",),
+    "experiment": (
+        "Experiment",
+        "paper_image_training",
+        "published_image_training",
+    ),
     "tabular": (
         "latex_table",
         "markdown_table",
