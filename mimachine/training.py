@@ -103,12 +103,15 @@ class Training:
         epochs: Most passes over the training data.
         batch_size: Data in a step; MIM adds as many decoding samples.
         learning_rate: Adam's learning rate.
-        gradient: What Adam is given: the gradient as it is, or each parameter tensor's divided by
-            its L2 norm + 1e-7, as in the released image code.
         schedule: Learning-rate schedule; None keeps it constant.
         warmup: Warm-up of the loss (Eq. 12); a number stands for Warmup(number).
         patience: Stop after so many epochs without a better held-out loss; None: as many as the
             warm-up has, as in the paper, and at least 10.
+        validation_noise: The same noise in every held-out loss, so that epochs differ by their
+            weights alone; or new noise each time.
+        seed: Seed of data order and noise.
+        gradient: What Adam is given: the gradient as it is, or each parameter tensor's divided by
+            its L2 norm + 1e-7, as in the released image code.
         ema_decay: Decay per step of an exponential moving average of the weights, such as 0.999;
             held-out losses are those of the average then, and so are the weights that are kept.
             None for none.
@@ -117,23 +120,20 @@ class Training:
         compile: Whether `torch.compile` fuses the loss. It takes seconds to minutes at the first
             steps, and the noise stays what it is. Where it fails, as without a C++ compiler, a
             warning says so and training goes on without.
-        validation_noise: The same noise in every held-out loss, so that epochs differ by their
-            weights alone; or new noise each time.
-        seed: Seed of data order and noise.
     """
 
     epochs: int = 500
     batch_size: int = 128
     learning_rate: float = 1e-3
-    gradient: Literal["plain", "normalised"] = "plain"
     schedule: Noam | None = None
     warmup: Warmup | int = Warmup()
     patience: int | None = None
+    validation_noise: Literal["common", "fresh"] = "common"
+    seed: int = 0
+    gradient: Literal["plain", "normalised"] = "plain"
     ema_decay: float | None = None
     precision: Literal["full", "bf16-mixed"] = "full"
     compile: bool = False
-    validation_noise: Literal["common", "fresh"] = "common"
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.warmup, int):
