@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from mimachine.estimates import Estimate as Estimate
     from mimachine.evaluation import evaluate as evaluate
     from mimachine.experiment import Experiment as Experiment
+    from mimachine.experiment import paper_image_training as paper_image_training
+    from mimachine.experiment import published_image_training as published_image_training
     from mimachine.fitting import History as History
     from mimachine.fitting import fit as fit
     from mimachine.flows import Flow as Flow
@@ -68,6 +70,8 @@ if TYPE_CHECKING:
     from mimachine.flows import NeuralSpline as NeuralSpline
     from mimachine.flows import RealNVP as RealNVP
     from mimachine.flows import invertible_pair as invertible_pair
+    from mimachine.gradients import normalise_gradients as normalise_gradients
+    from mimachine.imagesets import published_binarisation as published_binarisation
     from mimachine.information import MutualInformation as MutualInformation
     from mimachine.information import mutual_information as mutual_information
     from mimachine.joint import Joint as Joint
@@ -140,6 +144,7 @@ if TYPE_CHECKING:
     from mimachine.sources import Source as Source
     from mimachine.sources import TensorSource as TensorSource
     from mimachine.sources import Versions as Versions
+    from mimachine.sources import as_bytes as as_bytes
     from mimachine.state import Epoch as Epoch
     from mimachine.tabular import latex_table as latex_table
     from mimachine.tabular import markdown_table as markdown_table
@@ -249,12 +254,14 @@ _MODULES = {
         "vae",
     ),
     "ensemble": ("Ensemble",),
+    "gradients": ("normalise_gradients",),
     "sources": (
         "Binarized",
         "FreshDraws",
         "Source",
         "TensorSource",
         "Versions",
+        "as_bytes",
     ),
     "runs": ("Run",),
     "state": ("Epoch",),
@@ -325,12 +332,17 @@ _MODULES = {
         "quadrature_log_likelihood",
     ),
     "datasets": ("Dataset",),
+    "imagesets": ("published_binarisation",),
     "metrics": (
         "Metric",
         "Report",
     ),
     "evaluation": ("evaluate",),
-    "experiment": ("Experiment",),
+    "experiment": (
+        "Experiment",
+        "paper_image_training",
+        "published_image_training",
+    ),
     "tabular": (
         "latex_table",
         "markdown_table",

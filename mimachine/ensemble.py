@@ -7,7 +7,6 @@ first axis start as many operations as one.
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from mimachine.compilation import Fused
 from mimachine.objectives import Loss
 from mimachine.training import Annealing
 
@@ -66,7 +66,7 @@ class Ensemble(nn.Module):
             self.register_buffer(_flat(name), stacked)
         self.num_models = len(losses)
         self._active: Tensor | None = None
-        self._compiled: Callable[..., Tensor] | None = None
+        self._compiled: Fused | None = None
 
     def __len__(self) -> int:
         return self.num_models
@@ -106,20 +106,7 @@ class Ensemble(nn.Module):
         self._template[0].train(self.training)
         if self._compiled is None or not _warmed_up(annealing):
             return self._together(weights, buffers, x, annealing)
-        try:
-            value: Tensor = self._compiled(weights, buffers, x, annealing)
-        except Exception as error:
-            # Compilers fail in ways that nobody lists. If the mistake is the model's, it shows
-            # again without one.
-            self._compiled = None
-            value = self._together(weights, buffers, x, annealing)
-            warnings.warn(
-                f"this ensemble runs uncompiled, and slower: torch.compile failed with "
-                f"{type(error).__name__}: {_first_lines(error)}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
-        return value
+        return self._compiled(weights, buffers, x, annealing)
 
     def _together(
         self,
@@ -155,16 +142,7 @@ class Ensemble(nn.Module):
             args: As for `torch.compile`.
             kwargs: As for `torch.compile`.
         """
-        if kwargs.get("backend", "inductor") == "inductor":
-            # Its own random numbers are others, and on a processor slower, than torch's.
-            kwargs["options"] = {"fallback_random": True, **kwargs.get("options", {})}
-
-        def together(*inputs: Any) -> Tensor:
-            return self._together(*inputs)
-
-        # torch counts what it compiled by the code, and stops at eight: a code for each ensemble.
-        together.__code__ = together.__code__.replace()
-        self._compiled = torch.compile(together, *args, **kwargs)
+        self._compiled = Fused(self._together, "this ensemble", *args, **kwargs)
 
     def retire(self, done: Tensor) -> None:
         """Stop computing the models that are done; their loss is 0 from now on.
@@ -196,11 +174,6 @@ class Ensemble(nn.Module):
 
 def _warmed_up(annealing: Annealing | float) -> bool:
     return (annealing.beta if isinstance(annealing, Annealing) else annealing) >= 1
-
-
-def _first_lines(error: Exception) -> str:
-    """What failed and why, which torch says on two lines, without the advice that follows."""
-    return " ".join(str(error).split("\n")[:2])
 
 
 def _flat(name: str) -> str:

@@ -7,13 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mimachine.compilation import CompiledLoss
 from mimachine.divergence import explain
+from mimachine.ensemble import Ensemble
+from mimachine.gradients import normalise_gradients
 from mimachine.progress import Progress
 from mimachine.randomness import derived_seed, forked
 from mimachine.runs import Run
@@ -63,13 +66,14 @@ def fit(
 
     Args:
         loss: Usually a `Loss`. Its model is trained in place.
-        train: Training data, a tensor or array of shape (N, *X) or a data source.
+        train: Training data, a tensor or array of shape (N, *X) or a data source. Bytes are kept
+            as such where the model is, and are grey values k / 255.
         val: Held-out data, likewise. Without them there is no early stopping, and the last
             weights stay.
         training: The recipe.
-        fabric: Device, precision and strategy; by default one device, the best there is. Of
-            several processes each takes its own batches, so a step sees their number times
-            `batch_size` data.
+        fabric: Device, precision and strategy; by default one device, the best there is, and the
+            precision of the recipe. Of several processes each takes its own batches, so a step
+            sees their number times `batch_size` data.
         run: Where to record the epochs, the best weights and the state. A run whose training was
             interrupted goes on from its last state, and ends as if it had not been. Give it to
             every process.
@@ -87,7 +91,7 @@ def fit(
             models those whose loss is not finite are done with, and the others go on.
     """
     trainer = _Trainer(loss, train, val, training, fabric)
-    state, first = State(loss, trainer.optimizer, training.stop_after), trainer.is_first_process
+    state, first = trainer.state, trainer.is_first_process
     if run is not None:
         run.resume(state, rewrite=first)
     saved_at = time.monotonic()
@@ -123,14 +127,14 @@ def _ending_with_best(state: State, run: Run | None) -> Iterator[None]:
     try:
         yield
     finally:
-        state.best.take()
+        state.take()
         state.loss.eval()
         if run is not None and state.best.seen:
             run.save_weights(getattr(state.loss, "model", state.loss))
 
 
 class _Trainer:
-    """A loss with its data, optimiser and device, which can do one epoch after another."""
+    """A loss with its data, state and device, which can do one epoch after another."""
 
     def __init__(
         self,
@@ -142,11 +146,24 @@ class _Trainer:
     ) -> None:
         self.loss, self.training = loss, training
         self.optimizer = _adam(loss, training)
-        self.fabric = _one_device(loss) if fabric is None else fabric
-        self.module, self.wrapped = self.fabric.setup(loss, self.optimizer)
-        if fabric is None:
+        if fabric is not None and training.precision != "full":
+            raise ValueError(
+                f'training.precision must be "full" beside a fabric, which has its own, got '
+                f"{training.precision!r}: Fabric(precision={training.precision!r})"
+            )
+        self.fabric = _one_device(loss, training) if fabric is None else fabric
+        called = _compiled(loss) if training.compile else loss
+        self.module, self.wrapped = self.fabric.setup(called, self.optimizer)
+        if fabric is None and training.precision == "full":
             # On one device in full precision the wrapper does nothing, for 6 % of a small step.
-            self.module = loss
+            self.module = called
+        if training.gradient == "normalised" and _scales_gradients(self.fabric):
+            raise ValueError(
+                'training.gradient "normalised" needs gradients as they are; those of '
+                f"{self.fabric.strategy.precision.precision} are scaled: take bf16-mixed"
+            )
+        # After the setup, which may have moved the weights.
+        self.state = State(loss, self.optimizer, training.stop_after, training.ema_decay)
         parameter = next(loss.parameters())
         self.train = as_source(train, parameter, training.seed)
         self.val = None if val is None else as_source(val, parameter, None)
@@ -161,7 +178,9 @@ class _Trainer:
         rate = self.training.learning_rate_at(number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        train_loss, val_loss = self._train_epoch(number, annealing), self._held_out_loss(number)
+        train_loss = self._train_epoch(number, annealing)
+        with self.state.measured():
+            val_loss = self._held_out_loss(number)
         held_out = None if val_loss is None else val_loss.tolist()
         return Epoch(number, annealing.beta, rate, train_loss.tolist(), held_out), val_loss
 
@@ -187,7 +206,11 @@ class _Trainer:
                     raise self._diverged(loss, number, step, x)
                 self.optimizer.zero_grad(set_to_none=True)
                 fabric.backward(summed)
+                if training.gradient == "normalised":
+                    normalise_gradients(self.loss.parameters(), stacked=loss.dim() > 0)
                 self.wrapped.step()
+                if self.state.average is not None:
+                    self.state.average.update()
                 losses.append(loss.detach())
                 counts.append(value.shape[-1])
         total, count = _sums(losses, counts)
@@ -230,11 +253,28 @@ class _Trainer:
         )
 
 
-def _one_device(loss: nn.Module) -> Fabric:
+def _compiled(loss: nn.Module) -> nn.Module:
+    if not isinstance(loss, Ensemble):
+        return CompiledLoss(loss)
+    loss.compile()
+    return loss
+
+
+def _one_device(loss: nn.Module, training: Training) -> Fabric:
+    double = any(p.dtype == torch.float64 for p in loss.parameters())
+    if training.precision == "full":
+        return _fabric("64-true" if double else "32-true")
+    if double:
+        raise ValueError(
+            f"training.precision {training.precision!r} needs weights of float32, got float64"
+        )
+    return _fabric(training.precision)
+
+
+def _fabric(precision: Literal["64-true", "32-true", "bf16-mixed"]) -> Fabric:
     from lightning_fabric import Fabric
 
-    double = any(p.dtype == torch.float64 for p in loss.parameters())
-    return Fabric(devices=1, precision="64-true" if double else "32-true")
+    return Fabric(devices=1, precision=precision)
 
 
 def _adam(loss: nn.Module, training: Training) -> torch.optim.Adam:
@@ -244,15 +284,20 @@ def _adam(loss: nn.Module, training: Training) -> torch.optim.Adam:
     return torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
 
 
+def _scales_gradients(fabric: Fabric) -> bool:
+    return getattr(fabric.strategy.precision, "scaler", None) is not None
+
+
 def as_source(data: Data, like: Tensor, order_seed: int | None) -> Source:
     """Arrays and tensors as a source on the device and in the precision of a parameter."""
     if isinstance(data, np.ndarray):
         data = torch.as_tensor(data)
     if not isinstance(data, Tensor):
         return data
-    if data.is_floating_point():
-        data = data.to(like.device, like.dtype)
-    return TensorSource(data, seed=order_seed or 0, shuffle=order_seed is not None)
+    data = data.to(like.device, like.dtype if data.is_floating_point() else data.dtype)
+    return TensorSource(
+        data, seed=order_seed or 0, shuffle=order_seed is not None, dtype=like.dtype
+    )
 
 
 def _share(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:

@@ -11,6 +11,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ __all__ = [
     "mnist",
     "omniglot",
     "omniglot_small",
+    "published_binarisation",
     "read_idx",
 ]
 
@@ -122,6 +124,38 @@ def omniglot_small(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
         Human-level concept learning through probabilistic program induction (Lake et al., 2015)
     """
     return _from_archives("omniglot-small", FILES["omniglot-small"], data_dir)
+
+
+def published_binarisation(data: Dataset) -> Dataset:
+    """Validation and test images as zeros and ones, drawn once as the released code draws them.
+
+    The code seeds numpy with 777 and draws the validation images first, the test images after
+    them. Training images stay grey, to be drawn anew in every epoch: see `sources.Binarized`. For
+    MNIST and Fashion-MNIST the draws are those of the code. Its validation images of Omniglot are
+    others in every run.
+
+    Args:
+        data: Images with values in [0, 1], such as those of `mnist`.
+
+    Returns:
+        The same data with other validation and test images.
+
+    Raises:
+        ValueError: If a value is not in [0, 1].
+    """
+    # numpy keeps what this generator draws the same for ever.
+    generator = np.random.RandomState(777)
+
+    def drawn(split: str) -> Tensor:
+        grey: Tensor = getattr(data, split)
+        if not ((grey >= 0) & (grey <= 1)).all():
+            raise ValueError(
+                f"data.{split} must be in [0, 1], got [{float(grey.min())}, {float(grey.max())}]"
+            )
+        return torch.as_tensor(generator.binomial(1, grey.numpy())).to(grey.dtype)
+
+    val = drawn("val")
+    return replace(data, val=val, test=drawn("test"))
 
 
 def read_idx(content: bytes, shape: tuple[int, ...], source: str) -> NDArray[np.uint8]:

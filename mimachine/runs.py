@@ -272,7 +272,7 @@ class Run:
     def checkpoint(self, state: State) -> None:
         """Write the state and the best weights so far."""
         self.save_state(state)
-        with state.best.in_place():
+        with state.taken():
             self.save_weights(getattr(state.loss, "model", state.loss))
 
     def save_state(self, state: State) -> None:

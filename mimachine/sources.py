@@ -16,7 +16,20 @@ from mimachine.priors import Samplable
 from mimachine.randomness import derived_seed, forked
 from mimachine.rows import Rows
 
-__all__ = ["Binarized", "FreshDraws", "Shared", "Source", "Stacked", "TensorSource", "Versions"]
+__all__ = [
+    "Binarized",
+    "FreshDraws",
+    "Shared",
+    "Source",
+    "Stacked",
+    "TensorSource",
+    "Versions",
+    "as_bytes",
+]
+
+
+# The largest byte, which stands for 1.
+_LARGEST = 255
 
 
 class Source(Protocol):
@@ -31,23 +44,66 @@ class Source(Protocol):
         ...
 
 
+def as_bytes(data: Tensor) -> Tensor:
+    """Grey values k / 255 as bytes k, which take a quarter of the memory: see `TensorSource`.
+
+    The 50,000 training images of MNIST take 39 MB instead of 157 MB, which any GPU has to spare.
+
+    Args:
+        data: Values in [0, 1] on the grid of 256 levels, of any shape.
+
+    Returns:
+        Of the same shape, of type uint8.
+
+    Raises:
+        ValueError: If a value is not on the grid.
+
+    Example:
+        >>> as_bytes(torch.tensor([0.0, 0.2, 1.0]))
+        tensor([  0,  51, 255], dtype=torch.uint8)
+    """
+    levels = data * _LARGEST
+    rounded = levels.round()
+    # Of k / 255 in float32 no multiple is off by more than a few units in the seventh place.
+    off = ~((levels - rounded).abs() <= 1e-3) | (rounded < 0) | (rounded > _LARGEST)
+    if off.any():
+        raise ValueError(f"data must be k / 255 with k of 0 to 255, got {float(data[off][0]):g}")
+    return rounded.to(torch.uint8)
+
+
 class TensorSource:
     """The rows of a tensor, in a new order each epoch unless `shuffle` is off.
 
+    Bytes are levels of grey: batches have k / 255 for a byte k, made where the bytes are. So a
+    GPU can hold images as bytes, and `Binarized` draws from them there.
+
     Args:
-        data: Shape (N, *X); or rows that stay in their file.
+        data: Shape (N, *X), floating-point numbers or bytes; or rows that stay in their file.
         seed: Seed of the order.
         shuffle: Whether to change the order.
+        dtype: Type of the numbers that bytes become; by default torch's default.
+
+    Example:
+        >>> grey = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
+        >>> next(mm.TensorSource(grey).batches(1, epoch=1))
+        tensor([[0.0000, 0.2000, 1.0000]])
     """
 
-    def __init__(self, data: Tensor | Rows, seed: int = 0, shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        data: Tensor | Rows,
+        seed: int = 0,
+        shuffle: bool = True,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         if len(data.shape) < 2 or not len(data):
             raise ValueError(
                 f"data must have shape (N, *X) with N of 1 or more, got {tuple(data.shape)}"
             )
-        if not data.dtype.is_floating_point:
-            raise ValueError(f"data must be floating-point numbers, got {data.dtype}")
-        self.data, self.seed, self.shuffle = data, seed, shuffle
+        if not data.dtype.is_floating_point and data.dtype != torch.uint8:
+            raise ValueError(f"data must be floating-point numbers or bytes, got {data.dtype}")
+        self.data, self.seed, self.shuffle, self.dtype = data, seed, shuffle, dtype
 
     def __len__(self) -> int:
         return len(self.data)
@@ -55,10 +111,15 @@ class TensorSource:
     def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
         """Batches of one epoch; the last one may be smaller."""
         if not self.shuffle:
-            yield from self.data.split(batch_size)
+            yield from map(self._values, self.data.split(batch_size))
             return
         for rows in self.order(epoch).to(self.data.device).split(batch_size):
-            yield self.data[rows]
+            yield self._values(self.data[rows])
+
+    def _values(self, batch: Tensor) -> Tensor:
+        if batch.dtype != torch.uint8:
+            return batch
+        return batch.to(self.dtype or torch.get_default_dtype()).div_(_LARGEST)
 
     def order(self, epoch: int) -> Tensor:
         """Places of the rows in the order of an epoch, shape (N,)."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from mimachine.averages import MovingAverage
 
 __all__ = ["Epoch", "State"]
 
@@ -42,16 +44,22 @@ class State:
         loss: What is trained.
         optimizer: Its optimiser.
         patience: Epochs without improvement after which training ends.
+        ema_decay: Decay of the weights' moving average, which is measured and kept in place of
+            the weights; None for none.
     """
 
     loss: nn.Module
     optimizer: torch.optim.Optimizer
     patience: int
+    ema_decay: float | None = None
     epochs: list[Epoch] = field(default_factory=list)
     best: BestWeights = field(init=False)
+    average: MovingAverage | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.best = BestWeights(self._tensors(), self.patience)
+        if self.ema_decay is not None:
+            self.average = MovingAverage(self._tensors(), self.ema_decay)
 
     @property
     def epoch(self) -> int:
@@ -69,7 +77,33 @@ class State:
             )
         self.epochs.append(epoch)
         if val_loss is not None and epoch.beta >= 1:
-            self.best.update(epoch.epoch, val_loss)
+            with self.measured():
+                self.best.update(epoch.epoch, val_loss)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Give the model for a while the weights that held-out losses are of."""
+        with nullcontext() if self.average is None else self.average.in_place():
+            yield
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """Give the model the weights to keep: the best, or the last without held-out data."""
+        if self.average is not None and not self.best.seen:
+            self.average.take()
+        self.best.take()
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Give the model the weights to keep for a while."""
+        tensors = self._tensors()
+        present = [t.clone() for t in tensors]
+        self.take()
+        try:
+            yield
+        finally:
+            for tensor, value in zip(tensors, present, strict=True):
+                tensor.copy_(value)
 
     def to_dict(self) -> dict[str, Any]:
         """The state as tensors, numbers and containers, for `torch.save`."""
@@ -78,6 +112,7 @@ class State:
             "tensors": self._tensors(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best.to_dict(),
+            "average": None if self.average is None else self.average.to_dict(),
         }
 
     @torch.no_grad()
@@ -85,15 +120,19 @@ class State:
         """Become what was saved.
 
         Raises:
-            ValueError: If it belongs to another model, or an epoch's record is missing.
+            ValueError: If it belongs to another model or recipe, or an epoch's record is missing.
         """
         tensors = self._tensors()
         if [t.shape for t in tensors] != [t.shape for t in saved["tensors"]]:
             raise ValueError("the saved state belongs to another model")
         if len(epochs) != saved["epoch"]:
             raise ValueError(f"{saved['epoch']} epochs are saved, but {len(epochs)} are recorded")
+        if (self.average is None) != (saved.get("average") is None):
+            raise ValueError("the saved state belongs to another recipe: its ema_decay differs")
         for tensor, value in zip(tensors, saved["tensors"], strict=True):
             tensor.copy_(value)
+        if self.average is not None:
+            self.average.restore(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.best.restore(saved["best"])
         self.epochs = epochs
@@ -157,17 +196,6 @@ class BestWeights:
     def all_done(self) -> bool:
         """Whether no model is to be trained any more."""
         return self.seen and bool(self.done.all())
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Give the model the best weights for a while, where there are any."""
-        present = [t.clone() for t in self.tensors]
-        self.take()
-        try:
-            yield
-        finally:
-            for tensor, value in zip(self.tensors, present, strict=True):
-                tensor.copy_(value)
 
     def take(self) -> None:
         """Give the model the best weights for good, where there are any."""

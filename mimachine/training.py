@@ -110,6 +110,16 @@ class Training:
         validation_noise: The same noise in every held-out loss, so that epochs differ by their
             weights alone; or new noise each time.
         seed: Seed of data order and noise.
+        gradient: What Adam is given: the gradient as it is, or each parameter tensor's divided by
+            its L2 norm + 1e-7, as in the released image code.
+        ema_decay: Decay per step of an exponential moving average of the weights, such as 0.999;
+            held-out losses are those of the average then, and so are the weights that are kept.
+            None for none.
+        precision: "full" computes in the numbers that the weights are of, "bf16-mixed" networks in
+            bfloat16 and densities, optimiser and weights in float32 as before.
+        compile: Whether `torch.compile` fuses the loss. It takes seconds to minutes at the first
+            steps, and the noise stays what it is. Where it fails, as without a C++ compiler, a
+            warning says so and training goes on without.
     """
 
     epochs: int = 500
@@ -120,6 +130,10 @@ class Training:
     patience: int | None = None
     validation_noise: Literal["common", "fresh"] = "common"
     seed: int = 0
+    gradient: Literal["plain", "normalised"] = "plain"
+    ema_decay: float | None = None
+    precision: Literal["full", "bf16-mixed"] = "full"
+    compile: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.warmup, int):
@@ -133,6 +147,10 @@ class Training:
             )
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"training.patience must be 1 or more, got {self.patience}")
+        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+            raise ValueError(f"training.ema_decay must be in [0, 1), got {self.ema_decay}")
+        _check_choice("training.precision", self.precision, ("full", "bf16-mixed"))
+        _check_choice("training.gradient", self.gradient, ("plain", "normalised"))
         _check_choice("training.validation_noise", self.validation_noise, ("common", "fresh"))
         if self.annealing.epochs > self.epochs:
             raise ValueError(

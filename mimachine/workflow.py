@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import mimachine
-from mimachine import catalogue, conditionals, experiment, flows, priors, userdata
+from mimachine import catalogue, conditionals, experiment, flows, imagesets, priors, userdata
 from mimachine.datasets import Dataset
 from mimachine.evaluation import evaluate
 from mimachine.experiment import Experiment, Model
@@ -30,7 +30,7 @@ from mimachine.refits import Kind, recipe, refit_prior
 from mimachine.representation import codes
 from mimachine.rows import Rows
 from mimachine.runs import Run
-from mimachine.sources import Binarized, FreshDraws, Source, TensorSource, Versions
+from mimachine.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
 from mimachine.userdata import Encodable
 from mimachine.wording import unknown
 
@@ -138,7 +138,10 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
     if data.versions is not None:
         train = Versions(data.versions, seed)
     elif _is_binarized(settings, data):
-        train = Binarized(TensorSource(_load(settings).train, seed), seed)
+        grey = _load(settings).train
+        if data.levels == imagesets.LEVELS and isinstance(grey, Tensor):
+            grey = as_bytes(grey)
+        train = Binarized(TensorSource(grey, seed), seed)
     return train, TensorSource(data.val, shuffle=False)
 
 

@@ -42,6 +42,12 @@ def read(command):
         ),
         replace(
             default("digits"),
+            training=Training(
+                gradient="normalised", ema_decay=0.99, precision="bf16-mixed", compile=True
+            ),
+        ),
+        replace(
+            default("digits"),
             training=Training(10, 8, 0.1, None, Warmup(4, ("q_x", "p_z"), "after", "sum"), None),
             num_samples=7,
         ),

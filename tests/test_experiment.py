@@ -4,9 +4,21 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 
-from mimachine.experiment import LOW_DIMENSIONAL, Experiment, default, from_json, published, to_json
-from mimachine.training import Noam, Warmup
+import mimachine as mm
+from mimachine.experiment import (
+    LOW_DIMENSIONAL,
+    Experiment,
+    default,
+    from_json,
+    paper_image_training,
+    published,
+    published_image_training,
+    to_json,
+)
+from mimachine.state import BestWeights
+from mimachine.training import Annealing, Noam, Warmup
 
 CASES = [
     default("digits"),
@@ -84,3 +96,55 @@ def test_models_that_make_no_sense_are_refused_by_name(field, value):
 def test_settings_need_no_torch():
     code = "import sys, mimachine.experiment, mimachine.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("objective", ["vae", "mim", "a-mim"])
+def test_the_published_image_recipe_stops_as_the_released_code_does(objective):
+    recipe = published_image_training(objective)
+    betas = [recipe.annealing.at(epoch).beta for epoch in range(1, 2001)]
+    assert betas == [min(1.0, epoch / 100) for epoch in range(1, 2001)]
+    # The code counts epochs from the last better one on and stops once they are more than 50; the
+    # first that counts is the one with β = 1.
+    best = BestWeights([torch.zeros(1)], recipe.stop_after)
+    stopped = None
+    for epoch in range(100, 200):
+        best.update(epoch, torch.tensor(1.0 if epoch <= 120 else 2.0) - epoch * 1e-3)
+        if best.all_done:
+            stopped = epoch
+            break
+    since = [epoch - 120 for epoch in range(120, 200)]
+    assert stopped == 120 + next(count for count in since if count > 50)
+
+
+def test_the_published_image_recipe_warms_a_vae_up_by_its_kl_divergence_and_mim_by_the_encoding():
+    vae, mim = published_image_training("vae"), published_image_training("mim")
+    assert vae.annealing.at(50) == Annealing(0.5)
+    assert mim.annealing.at(50) == Annealing(0.5, ("q_z_given_x", "q_x"), False, "sum")
+    assert mim.annealing.at(100) == Annealing(1.0, None, True, "sum")
+    assert replace(vae, warmup=mim.warmup) == mim
+    assert published("mixture-2d").training.annealing == replace(mim.annealing, epochs=3)
+
+
+def test_the_papers_image_recipe_is_patient_for_as_long_as_it_warms_up():
+    recipe = paper_image_training()
+    assert recipe.stop_after == recipe.annealing.epochs
+    assert replace(recipe, patience=None).stop_after == recipe.stop_after
+
+
+@pytest.mark.parametrize("make", [published_image_training, paper_image_training])
+def test_image_recipes_are_written_and_read_back(make):
+    settings = replace(default("digits"), training=make())
+    assert from_json(json.loads(json.dumps(to_json(settings)))) == settings
+
+
+def test_an_image_model_is_trained_by_the_published_recipe():
+    torch.manual_seed(0)
+    grey = torch.rand(200, 1, 8, 8)
+    model = mm.hvae((1, 8, 8), grey[:5], latents=(3, 2), hidden=16)
+    recipe = replace(
+        published_image_training(), epochs=4, batch_size=50, warmup=mm.Warmup(2, halves="sum")
+    )
+    train = mm.Binarized(mm.TensorSource(mm.as_bytes((grey * 255).round() / 255)))
+    history = mm.fit(mm.Loss(model, mm.MIM), train, grey[:50].round(), recipe)
+    losses = [epoch.val_loss for epoch in history.epochs]
+    assert losses[-1] < losses[0]

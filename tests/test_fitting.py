@@ -323,6 +323,16 @@ def test_arrays_and_other_precisions_are_taken_as_the_model_needs_them(kind):
     assert losses[0] == losses[1]
 
 
+def test_bytes_are_trained_on_as_the_values_they_stand_for():
+    levels = torch.randint(256, (60, 3), generator=torch.Generator().manual_seed(1))
+    levels = levels.to(torch.uint8)
+    values, results = levels.float().div_(255), []
+    for data in (values, levels, levels.numpy()):
+        loss = mm.Loss(gaussian_model(), mm.MIM)
+        results.append(mm.fit(loss, data, data, Training(2, batch_size=20, warmup=0)).epochs)
+    assert results[0] == results[1] == results[2]
+
+
 def test_an_exception_leaves_the_best_weights_and_evaluation_mode():
     class Breaking(mm.TensorSource):
         def batches(self, batch_size, epoch):
@@ -381,6 +391,57 @@ def test_mixed_precision_trains_near_full_precision():
     # bfloat16 keeps 8 bits: networks' outputs are off by up to 1 %, a loss of about 4.5 nats by
     # a few hundredths.
     assert losses[0] == pytest.approx(losses[1], abs=0.1)
+
+
+def test_mixed_precision_of_the_recipe_is_that_of_a_fabric_to_the_bit():
+    from lightning_fabric import Fabric
+
+    results = []
+    for fabric, precision in (
+        (Fabric(accelerator="cpu", devices=1, precision="bf16-mixed"), "full"),
+        (None, "bf16-mixed"),
+        (None, "full"),
+    ):
+        loss = mm.Loss(gaussian_model(), mm.VAE)
+        recipe = Training(epochs=3, warmup=2, precision=precision)
+        results.append(mm.fit(loss, some_data(), some_data(), recipe, fabric=fabric).epochs)
+        assert {p.dtype for p in loss.parameters()} == {torch.float32}
+    assert results[0] == results[1] != results[2]
+
+
+def test_a_precision_that_contradicts_the_weights_or_the_fabric_is_refused():
+    from lightning_fabric import Fabric
+
+    recipe = Training(epochs=1, warmup=0, precision="bf16-mixed")
+    double = mm.Loss(gaussian_model(dtype=torch.float64), mm.VAE)
+    with pytest.raises(ValueError, match="needs weights of float32, got float64"):
+        mm.fit(double, some_data(dtype=torch.float64), None, recipe)
+    fabric = Fabric(accelerator="cpu", devices=1)
+    with pytest.raises(ValueError, match="beside a fabric, which has its own, got 'bf16-mixed'"):
+        mm.fit(mm.Loss(gaussian_model(), mm.VAE), some_data(), None, recipe, fabric=fabric)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: mm.conv_hvae((1, 8, 8), torch.rand(5, 1, 8, 8), hidden=32, channels=8),
+        lambda: mm.pixel_hvae((1, 8, 8), hidden=32, channels=8, layers=3),
+    ],
+    ids=["conv", "pixel"],
+)
+def test_image_models_of_mixed_precision_have_losses_near_those_of_full_precision(make):
+    torch.manual_seed(0)
+    loss, x = mm.Loss(make(), mm.A_MIM), torch.rand(200, 1, 8, 8).round()
+    rows = []
+    for precision in ("full", "bf16-mixed"):
+        again = copy.deepcopy(loss)
+        recipe = Training(1, batch_size=200, warmup=0, learning_rate=1e-12, precision=precision)
+        rows.append(mm.fit(again, x, x, recipe).epochs[0])
+    # 64 pixels whose logits are off by 1/256 of numbers of about 1, with signs that cancel in the
+    # mean over 200 images.
+    assert rows[0].val_loss == pytest.approx(rows[1].val_loss, abs=0.1)
+    assert rows[0].train_loss == pytest.approx(rows[1].train_loss, abs=0.1)
+    assert rows[0] != rows[1]
 
 
 @pytest.mark.parametrize(

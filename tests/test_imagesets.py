@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from scipy.io import savemat
 
 from mimachine import imagesets
+from mimachine.datasets import Dataset
 from mimachine.downloads import FILES, DataFile, located, read_files
 from mimachine.imagesets import area_average, read_idx
 
@@ -372,3 +373,42 @@ def test_no_real_drawing_is_in_two_splits(real):
         pytest.skip("the others' splits are those of their files")
     train, val, test = ({row.numpy().tobytes() for row in split} for split in splits(real))
     assert len(train | val | test) == len(train) + len(val) + len(test) == 4_840
+
+
+def grey_images(count_val=7, count_test=5):
+    levels = np.random.default_rng(0).integers(0, 256, (count_val + count_test, 12))
+    levels[:, :3] = [0, 255, 128]
+    x = torch.as_tensor(levels).float().div_(255)
+    return Dataset("grey", x, x[:count_val], x[count_val:], levels=256)
+
+
+def test_the_published_binarisation_draws_validation_images_first_and_test_images_after_them():
+    grey = grey_images()
+    binary = imagesets.published_binarisation(grey)
+    # Both splits as one sequence, each value by inversion of one uniform number, which is what
+    # numpy's binomial distribution comes to for one trial.
+    generator, expected = np.random.RandomState(777), []
+    for p in torch.cat([grey.val, grey.test]).double().flatten().tolist():
+        uniform = generator.random_sample()
+        expected.append(float(uniform > 1 - p if p <= 0.5 else uniform <= p))
+    drawn = torch.cat([binary.val, binary.test]).flatten()
+    assert drawn.tolist() == expected
+    assert torch.equal(binary.train, grey.train)
+    assert binary.val.dtype == torch.float32
+
+
+def test_the_published_binarisation_is_that_of_a_seeded_numpy_and_leaves_numpys_own_alone():
+    grey, generator = grey_images(), np.random.RandomState(777)
+    expected = [generator.binomial(1, split.numpy()) for split in (grey.val, grey.test)]
+    state = np.random.get_state()[1]  # noqa: NPY002
+    for _ in range(2):
+        binary = imagesets.published_binarisation(grey)
+        assert np.array_equal(binary.val.numpy(), expected[0])
+        assert np.array_equal(binary.test.numpy(), expected[1])
+    assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
+
+
+def test_only_values_that_are_probabilities_are_binarised():
+    grey = grey_images()
+    with pytest.raises(ValueError, match=r"data.test must be in \[0, 1\], got \[0.0, 2.0\]"):
+        imagesets.published_binarisation(replace(grey, test=2 * grey.test))

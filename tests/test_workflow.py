@@ -6,6 +6,7 @@ import torch
 import mimachine as mm
 from mimachine import figures, workflow
 from mimachine.experiment import Data, Model, default, published
+from mimachine.imagesets import fashion_mnist, located
 from mimachine.objectives import OBJECTIVES
 from mimachine.training import Training
 
@@ -75,6 +76,18 @@ def test_the_bernoulli_likelihood_binarises_test_data_once_and_training_data_ane
     first, second = (next(train.batches(2000, epoch)) for epoch in (1, 2))
     assert set(first.unique().tolist()) == {0.0, 1.0}
     assert not torch.equal(first.sum(0), second.sum(0))
+
+
+def test_images_of_256_levels_are_kept_as_bytes_and_drawn_as_before():
+    if any(path is None for name, _, path in located() if name == "fashion-mnist"):
+        pytest.skip("fashion-mnist is not on this machine")
+    settings, grey = quick("fashion-mnist", likelihood="bernoulli"), fashion_mnist().train
+    train, _ = workflow.sources(settings, workflow.prepare(settings))
+    seed = settings.training.seed
+    before = mm.Binarized(mm.TensorSource(grey, seed), seed)
+    for _, a, b in zip(range(3), train.batches(100, 2), before.batches(100, 2), strict=False):
+        assert torch.equal(a, b)
+    assert train.source.data.nbytes == 50_000 * 784
 
 
 def test_fresh_data_come_in_whole_batches_and_change_by_the_epoch():
