@@ -12,12 +12,12 @@ from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Size, Tensor, nn
-from torch.distributions import Distribution, MultivariateNormal
+from torch.distributions import Distribution
 from torch.func import functional_call
 
 from mimachine import distributions
 from mimachine.conditionals import Conditional
-from mimachine.distributions import DiagNormal, Mixture, OneHotCategorical
+from mimachine.distributions import DiagNormal, FullNormal, Mixture, OneHotCategorical
 from mimachine.networks import parameters_by_place
 
 __all__ = [
@@ -173,9 +173,7 @@ class FullGaussianMixture(nn.Module):
         """Distribution of batch shape ()."""
         diagonal = self.log_diagonal.exp() + self.floor
         scale_tril = self.below_diagonal.tril(-1) + diagonal.diag_embed()
-        # torch's checks would factorise every matrix again.
-        normals = MultivariateNormal(self.loc, scale_tril=scale_tril, validate_args=False)
-        return Mixture(self.logits, normals)
+        return Mixture(self.logits, FullNormal(self.loc, scale_tril))
 
 
 class Fixed(nn.Module):

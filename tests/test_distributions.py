@@ -14,6 +14,7 @@ from torch.distributions import (
     Laplace,
     LogisticNormal,
     MixtureSameFamily,
+    MultivariateNormal,
     Normal,
 )
 from torch.distributions import OneHotCategorical as TorchOneHot
@@ -21,7 +22,12 @@ from torch.distributions import OneHotCategorical as TorchOneHot
 import mimachine as mm
 from mimachine.distributions import Bernoulli as OurBernoulli
 from mimachine.distributions import Categorical as OurCategorical
-from mimachine.distributions import DiscretizedLogistic, OneHotCategorical, StandardNormal
+from mimachine.distributions import (
+    DiscretizedLogistic,
+    FullNormal,
+    OneHotCategorical,
+    StandardNormal,
+)
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -771,3 +777,25 @@ def test_discretized_logistic_sums_over_its_event(batch, event, event_dims):
     expected = pixels.log_prob(value)
     close(logistic.log_prob(value), expected.reshape((5, *batch, -1)).sum(-1))
     assert logistic.mean.shape == batch + event
+
+
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_full_normal_has_the_density_gradient_and_draws_of_torch_s(batch, dtype):
+    loc = torch.randn(*batch, 5, dtype=dtype, requires_grad=True)
+    # Standard deviations of 0.01 to 1, as the components of refitted priors have.
+    factor = torch.randn(*batch, 5, 5, dtype=dtype).tril(-1) * 0.1
+    factor = (factor + torch.logspace(-2, 0, 5, dtype=dtype).diag_embed()).requires_grad_()
+    value = loc.detach() + 0.1 * torch.randn(7, *batch, 5, dtype=dtype)
+    ours = FullNormal(loc, factor)
+    # The same numbers in double, where torch's own is exact to rounding.
+    exact = MultivariateNormal(loc.double(), scale_tril=factor.double())
+    found, expected = ours.log_prob(value), exact.log_prob(value.double())
+    torch.testing.assert_close(found.double(), expected, rtol=2e-6, atol=2e-4)
+    for part, theirs in zip(
+        torch.autograd.grad(found.sum(), (loc, factor)),
+        torch.autograd.grad(expected.sum(), (loc, factor)),
+        strict=True,
+    ):
+        torch.testing.assert_close(part, theirs, rtol=1e-4, atol=1e-3 * float(theirs.abs().max()))
+    assert ours.sample((3,)).shape == (3, *batch, 5)
