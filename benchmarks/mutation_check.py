@@ -315,6 +315,14 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("    return 0.5 * (squares", "    return 1.0 * (squares"),
         ],
     ),
+    "likelihood.py": (
+        ["test_annealed.py", "test_likelihood.py"],
+        [
+            ("- torch.logsumexp(2 * log_weights, 0)", "- torch.logsumexp(log_weights, 0)"),
+            ("/ (samples - 1 if samples > 1", "/ (samples if samples > 1"),
+            ("return total - math.log(samples)", "return total"),
+        ],
+    ),
     "annealed.py": (
         ["test_annealed.py"],
         [
@@ -331,9 +339,6 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
                 "\n            )\n            window",
             ),
             ("(value if exact is None else -value)", "value"),
-            ("- torch.logsumexp(2 * log_weights, 0)", "- torch.logsumexp(log_weights, 0)"),
-            ("/ (chains - 1 if chains > 1", "/ (chains if chains > 1"),
-            ("return total - math.log(chains)", "return total"),
             ("self.upper.values - self.lower.values", "self.lower.values - self.upper.values"),
             ("torch.hypot(self.lower", "torch.add(self.lower"),
             ("log_size + _GAIN *", "log_size - _GAIN *"),

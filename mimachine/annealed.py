@@ -20,7 +20,7 @@ from mimachine.distributions import is_discrete
 from mimachine.estimates import Estimate
 from mimachine.hamiltonian import Point, evaluated, transition
 from mimachine.joint import Joint, checked
-from mimachine.likelihood import check_event, evaluating
+from mimachine.likelihood import check_event, evaluating, log_mean
 from mimachine.memory import rows_at_once
 
 __all__ = [
@@ -456,7 +456,7 @@ def _estimated(
             log_weight, rates = _annealed(path, ladder, settings, first, backwards=True)
         log_weights.append(log_weight)
         accepted.append(number * rates)
-    value, error, effective = _log_mean(torch.cat(log_weights))
+    value, error, effective = log_mean(torch.cat(log_weights))
     least = torch.stack(accepted).sum(0).amin(0) / settings.num_chains
     return (value if exact is None else -value), error, effective, least
 
@@ -496,12 +496,3 @@ def _annealed(
             sums[window] += probability.mean(0)
             counts[window] += 1
     return log_weight, (sums / counts if windows else sums.new_full((1, path.num_data), math.nan))
-
-
-def _log_mean(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log of the mean weight, its error and the effective number, from log-weights (K, n)."""
-    chains = len(log_weights)
-    total = torch.logsumexp(log_weights, 0)
-    effective = torch.exp(2 * total - torch.logsumexp(2 * log_weights, 0))
-    relative = (chains / effective - 1).clamp_min(0) / (chains - 1 if chains > 1 else math.nan)
-    return total - math.log(chains), relative.sqrt(), effective

@@ -71,6 +71,8 @@ def draw(distribution: Distribution, shape: Size | tuple[int, ...] = ()) -> Draw
 
 def is_discrete(distribution: Distribution) -> bool:
     """Whether values have probabilities and no densities, as far as their distribution tells."""
+    if isinstance(distribution, Mixture):
+        return is_discrete(distribution.components)
     if isinstance(distribution, Bernoulli | Categorical | OneHotCategorical | DiscretizedLogistic):
         return True
     try:

@@ -42,7 +42,7 @@ from mimachine.representation import (
     reencode,
 )
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "latents_metrics"]
 
 _NEIGHBOURS = (1, 3, 5, 10)
 # Bounds of the information compare all pairs, by a matrix product where codes are normal.
@@ -111,7 +111,7 @@ def evaluate(
                 kept.append(_probe(train_codes, test_codes, *labels))
         floor = model.encoder.floor if isinstance(model.encoder, Gaussian) else 0.0
         health = diagnose_codes(test_codes.mean, test_codes.std, floor)
-        shape = [*_latents(health), *_at_floor(model, test, test_codes)]
+        shape = [*latents_metrics(health), *_at_floor(model, test, test_codes)]
         with noise("re-encoding"):
             shape += _reencoding(model, test, test_codes)
         if len(test) >= 4:
@@ -197,16 +197,16 @@ def _negative_log_likelihood(
             "upper bound that may be loose"
         )
         notes = (*notes, note)
-    metric = Metric.of(
+    return Metric.of(
         "negative_log_likelihood",
         Estimate(-mean.value, mean.standard_error),
         "nats",
         f"-log of the mean of {num_samples} importance weights p(x|z) p(z) / q(z|x), z ~ q(z|x); "
         "an upper bound in expectation",
         "sample",
-        notes=notes,
+        notes,
+        doubtful,
     )
-    return replace(metric, flagged=doubtful)
 
 
 def _negative_elbo(bounds: Tensor, samples: str) -> Metric:
@@ -234,7 +234,7 @@ def _by_quadrature(model: Joint, x: Tensor, sampled: Tensor) -> Metric:
     notes = [f"{len(chosen)} of {len(x):,} data integrated over"]
     if flagged > _FLAGGED_SHARE:
         notes.append(f"{flagged:.0%} of the integrals did not reach {integral.tolerance:g} nats")
-    metric = Metric.of(
+    return Metric.of(
         "negative_log_likelihood_quadrature",
         Estimate(-mean.value, mean.standard_error),
         "nats",
@@ -242,8 +242,8 @@ def _by_quadrature(model: Joint, x: Tensor, sampled: Tensor) -> Metric:
         "on the encoder",
         "mean",
         tuple(notes),
+        flagged > _FLAGGED_SHARE,
     )
-    return replace(metric, flagged=flagged > _FLAGGED_SHARE)
 
 
 def _rate(model: Joint, x: Tensor) -> Metric:
@@ -388,7 +388,8 @@ def _aggregate(prior: Distribution, encoded: Codes) -> list[Metric]:
     ]
 
 
-def _latents(health: Health) -> list[Metric]:
+def latents_metrics(health: Health) -> list[Metric]:
+    """How many latents are in use, and how wide codes are."""
     return [
         Metric(
             "active_units",

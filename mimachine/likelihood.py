@@ -29,6 +29,7 @@ __all__ = [
     "check_event",
     "evaluating",
     "log_likelihood",
+    "log_mean",
     "mean_log_likelihood",
 ]
 
@@ -176,7 +177,12 @@ def _pairs_at_once(model: Joint, prior: Distribution, x: Tensor) -> int:
     values, most = _VALUES, _MOST_PAIRS
     if x.device.type != "cpu":
         values, most = _VALUES_ON_GPU, _MOST_PAIRS_ON_GPU
-    return max(_FEWEST_PAIRS, min(most, values // _widest(model.decoder, prior, x)))
+    try:
+        widest = _widest(model.decoder, prior, x)
+    except (RuntimeError, ValueError):
+        # Latents that it is not made for: what does not fit is told by name where it is used.
+        return _FEWEST_PAIRS
+    return max(_FEWEST_PAIRS, min(most, values // widest))
 
 
 def _widest(decoder: nn.Module, prior: Distribution, x: Tensor) -> int:
@@ -371,12 +377,26 @@ def _log_weights(
 def _summary(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Estimate, error, effective sample size, ELBO and tail from log-weights of shape (S, n)."""
     samples = len(log_weights)
+    tail = log_weights.topk(min(samples, tail_size(samples) + 1), 0).values
+    return *log_mean(log_weights), log_weights.mean(0), tail
+
+
+def log_mean(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log of the mean of S weights, for each of n sets of them.
+
+    Args:
+        log_weights: Log-weights, shape (S, n).
+
+    Returns:
+        The logs in nats, their standard errors by the delta method (NaN of a single weight), and
+        the effective sample sizes (Σw)² / Σw², each of shape (n,).
+    """
+    samples = len(log_weights)
     total = torch.logsumexp(log_weights, 0)
     effective = torch.exp(2 * total - torch.logsumexp(2 * log_weights, 0))
     # Var(mean w) / (mean w)², from Σw² / (Σw)² = 1 / effective; rounding may dip below 0.
     relative = (samples / effective - 1).clamp_min(0) / (samples - 1 if samples > 1 else math.nan)
-    tail = log_weights.topk(min(samples, tail_size(samples) + 1), 0).values
-    return total - math.log(samples), relative.sqrt(), effective, log_weights.mean(0), tail
+    return total - math.log(samples), relative.sqrt(), effective
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from mimachine.bounds import InformationBounds, bounds_from_conditionals
 from mimachine.distributions import DiagNormal, StandardNormal
 from mimachine.encodings import Encodings
 from mimachine.estimates import Estimate
+from mimachine.evaluation import latents_metrics
 from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
 from mimachine.memory import rows_at_once
 from mimachine.metrics import Metric
@@ -66,23 +67,7 @@ def _shape(data: Encodings) -> list[Metric]:
     else:
         health = diagnose_codes(data.mean, data.std)
         active = health.active
-        metrics = [
-            Metric(
-                "active_units",
-                float(active.sum()),
-                f"of {dimensions}",
-                "latent dimensions in which the posterior means make up over 1 % of the variance "
-                "of the aggregate posterior",
-                "mean",
-            ),
-            Metric(
-                "relative_posterior_std",
-                health.relative_std,
-                "",
-                "median of the standard deviation of q(z|x) over that of the aggregate posterior",
-                "mean",
-            ),
-        ]
+        metrics = latents_metrics(health)
     if not active.any():
         return metrics
     rows = data.rows(_few(len(data.x), _MOST_VALUES, dimensions))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from mimachine.conditionals import Conditional
 from mimachine.distributions import is_discrete
@@ -180,7 +179,7 @@ def _check_latents(model: Joint, data: Source, like: Tensor, kind: Kind) -> None
         raise ValueError("train gave no batch in an epoch")
     with torch.no_grad(), evaluating(model), forked(0, like.device):
         encoder = checked("encoder", model.encoder(x.to(like.device)), len(x))
-    if _is_discrete(encoder):
+    if is_discrete(encoder):
         raise TypeError(
             "encoder must give continuous latents for a prior to be fitted to them, "
             f"got {type(encoder).__name__}"
@@ -190,10 +189,6 @@ def _check_latents(model: Joint, data: Source, like: Tensor, kind: Kind) -> None
             f'encoder must give latents of shape (D,) for kind "{kind}", '
             f"got {tuple(encoder.event_shape)}"
         )
-
-
-def _is_discrete(distribution: Distribution) -> bool:
-    return is_discrete(getattr(distribution, "components", distribution))
 
 
 # --- codes ---------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""Models whose answers are known: closed forms and sums in float64, without the library.
+"""Models whose answers are known: closed forms and sums in float64, without the library;
+`joint` alone makes a model of it.
 
 A joint is over (x, z), in this order. H(a, b) = -E_a[log b]; all quantities are in nats.
 """
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, MultivariateNormal
 from torch.distributions import Normal as TorchNormal
+
+import mimachine as mm
 
 
 def generator(seed: int) -> torch.Generator:
@@ -230,6 +233,18 @@ class Unconditional(nn.Module):
 
     def forward(self) -> MultivariateNormal:
         return MultivariateNormal(self.loc, self.covariance)
+
+
+def joint(case: LinearGaussian) -> mm.Joint:
+    """The oracle's encoder, decoder and prior as a model."""
+    encoder, decoder, prior, _, _ = case.modules()
+    return mm.Joint(encoder, decoder, prior)
+
+
+def draws(normal: Normal, count: int) -> Tensor:
+    """Draws of a normal by the global generator, shape (count, D)."""
+    root = torch.linalg.cholesky(normal.covariance)
+    return normal.mean + torch.randn(count, len(normal.mean), dtype=torch.float64) @ root.T
 
 
 def expectation(a: Tensor, f: Tensor) -> Tensor:

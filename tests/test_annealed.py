@@ -3,22 +3,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from oracles import LinearGaussian, within_standard_errors
+from oracles import LinearGaussian, draws, joint, within_standard_errors
 from torch import nn
 from torch.distributions import Distribution
 
 import mimachine as mm
-from mimachine.annealed import _Ladder, _log_mean
-
-
-def joint(case):
-    encoder, decoder, prior, _, _ = case.modules()
-    return mm.Joint(encoder, decoder, prior)
-
-
-def draws(normal, count):
-    root = torch.linalg.cholesky(normal.covariance)
-    return normal.mean + torch.randn(count, len(normal.mean), dtype=torch.float64) @ root.T
+from mimachine.annealed import _Ladder
+from mimachine.likelihood import log_mean
 
 
 def within_their_errors(result, truth):
@@ -301,7 +292,7 @@ def test_no_more_chains_than_the_chunk_are_decoded_at_once(chunk_size):
 
 def test_the_mean_of_weights_and_its_error_are_those_of_the_weights_themselves():
     weights = torch.tensor([[1.0, 3.0, 2.0, 2.0], [0.5, 0.1, 7.0, 1.0]]).double().T
-    value, error, effective = _log_mean(weights.log())
+    value, error, effective = log_mean(weights.log())
     torch.testing.assert_close(value.exp(), weights.mean(0))
     torch.testing.assert_close(error, weights.std(0) / 2 / weights.mean(0))
     torch.testing.assert_close(effective, weights.sum(0).square() / weights.square().sum(0))

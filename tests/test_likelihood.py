@@ -6,21 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from oracles import LinearGaussian, within_standard_errors
+from oracles import LinearGaussian, draws, joint, within_standard_errors
 from torch import nn
 
 import mimachine as mm
 from mimachine.likelihood import evaluating
-
-
-def joint(case):
-    encoder, decoder, prior, _, _ = case.modules()
-    return mm.Joint(encoder, decoder, prior)
-
-
-def draws(normal, count):
-    root = torch.linalg.cholesky(normal.covariance)
-    return normal.mean + torch.randn(count, len(normal.mean), dtype=torch.float64) @ root.T
 
 
 @pytest.mark.parametrize("dims", [(3, 1), (4, 2), (2, 2)])
@@ -109,6 +99,15 @@ def test_a_proposal_of_another_shape_than_the_prior_is_refused():
     case, other = LinearGaussian.random(3, 2, seed=0), LinearGaussian.random(3, 1, seed=0)
     with pytest.raises(ValueError, match=r"proposal must give .* prior's shape \(2,\), got \(1,\)"):
         mm.log_likelihood(joint(case), torch.zeros(4, 3).double(), 3, proposal=joint(other).encoder)
+
+
+@pytest.mark.parametrize("chunk_size", [None, 10])
+def test_a_prior_of_another_shape_than_the_encoder_gives_is_refused(chunk_size):
+    model = joint(LinearGaussian.random(3, 2, seed=1))
+    model.prior = mm.StandardNormal(5).double()
+    message = r"encoder must give latents of the prior's shape \(5,\), got \(2,\)"
+    with pytest.raises(ValueError, match=message):
+        mm.log_likelihood(model, torch.zeros(2, 3).double(), 10, chunk_size=chunk_size)
 
 
 @pytest.mark.parametrize(("num_samples", "flagged"), [(1, True), (399, True), (400, False)])

@@ -3,21 +3,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from oracles import LinearGaussian, within_standard_errors
+from oracles import LinearGaussian, draws, joint, within_standard_errors
 from torch import nn
 
 import mimachine as mm
 from mimachine.proposals import _ImportanceWeighted
-
-
-def joint(case):
-    encoder, decoder, prior, _, _ = case.modules()
-    return mm.Joint(encoder, decoder, prior)
-
-
-def draws(normal, count):
-    root = torch.linalg.cholesky(normal.covariance)
-    return normal.mean + torch.randn(count, len(normal.mean), dtype=torch.float64) @ root.T
 
 
 def narrower(case, factor):
