@@ -3,8 +3,9 @@
 The paper's decoding half draws images from the decoder, with REINFORCE; the released code takes the
 decoder's means, at which the decoder has no gradient (`MIM_OF_MEANS`). Both train the dense
 two-level model with the recipe of the released image code, with fewer epochs, and so does A-MIM,
-which has no decoding half. A cell that is in the file of results is not run again; the noise of
-the gradient is measured on one batch at the same weights for all, those that A-MIM ends with.
+which has no decoding half. The noise of each loss's gradient is measured on one batch of test
+images, at the weights that each of the models ends with. A cell that is in the file of results is
+not run again.
 
     python benchmarks/symmetric_readings.py --out results/symmetric-readings.json   # two hours
 """
@@ -74,6 +75,17 @@ def noise(loss: Loss, x: Tensor, repeats: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def gradients(model: mm.Joint, x: Tensor, repeats: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Noise and signal of the gradient of each loss at the same weights."""
+    losses = {
+        "a-mim": Loss(model, mm.A_MIM),
+        "mim, no baseline": WithoutBaseline(model, mm.MIM),
+        "mim, leave-one-out": Loss(model, mm.MIM),
+        "mim-of-means": Loss(model, mm.MIM_OF_MEANS),
+    }
+    return {name: noise(loss, x, repeats) for name, loss in losses.items()}
+
+
 def energy(samples: Tensor, test: Tensor) -> dict[str, float]:
     """Energy distance of drawn and test images (N, *X), as a share of that of test images."""
     x, y = samples.flatten(1), test.flatten(1)
@@ -140,15 +152,7 @@ def cell(name: str, components: int, seed: int, options: argparse.Namespace) -> 
     np.savez_compressed(
         f"{stem}.npz", samples=drawn.mean[:16], x=data.test[:8], restored=restored.mean
     )
-    if name == "a-mim":
-        x = data.test[:100]
-        losses = {
-            "a-mim": mm.Loss(model, mm.A_MIM),
-            "mim, no baseline": WithoutBaseline(model, mm.MIM),
-            "mim, leave-one-out": mm.Loss(model, mm.MIM),
-            "mim-of-means": mm.Loss(model, mm.MIM_OF_MEANS),
-        }
-        result["gradient"] = {key: noise(loss, x, options.repeats) for key, loss in losses.items()}
+    result["gradient"] = gradients(model, data.test[:100], options.repeats)
     return result
 
 
