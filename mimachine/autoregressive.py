@@ -76,6 +76,7 @@ class PixelCNN(nn.Module):
             [MaskedLayer(width, width, kernel_size, centre=True) for _ in range(layers - 1)]
         )
         self.heads = nn.ModuleList([nn.Conv2d(width, channels, 1) for _ in range(pixels.maps)])
+        self._orders: dict[tuple[Size, torch.device], list[_Step]] = {}
 
     @property
     def layers(self) -> list[MaskedLayer]:
@@ -89,6 +90,17 @@ class PixelCNN(nn.Module):
         if self.condition == "earlier":
             weight = weight * convolution.mask
         return AutoregressiveImage(self, F.conv2d(maps, weight, padding=convolution.padding))
+
+    def order(self, shape: Size, device: torch.device) -> list[_Step]:
+        """The order in which pixels of images (H, W) are drawn.
+
+        It is kept: to bring it to a GPU each time would take longer than a step of it, and is
+        nothing that a CUDA graph can hold.
+        """
+        if (shape, device) not in self._orders:
+            convolutions = [layer.convolution for layer in self.layers]
+            self._orders[shape, device] = _steps(shape, convolutions, device)
+        return self._orders[shape, device]
 
     def maps_of(self, image: Tensor, context: Tensor, running: bool) -> list[Tensor]:
         """Maps that tell each pixel's distribution, all in one pass.
@@ -257,7 +269,7 @@ class _Wavefront:
         )
         layers, dtype = network.layers, context.dtype
         convolutions = [layer.convolution for layer in layers]
-        self.steps = _steps(self.shape, convolutions, context.device)
+        self.steps = network.order(self.shape, context.device)
         reach = convolutions[0].padding
         self.positions = (self.shape[0] + reach) * (self.shape[1] + 2 * reach)
         folded = [layer.folded() for layer in layers]
