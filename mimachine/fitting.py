@@ -67,8 +67,10 @@ def fit(
 
     Args:
         loss: Usually a `Loss`. Its model is trained in place.
-        train: Training data, a tensor or array of shape (N, *X) or a data source. Bytes are kept
-            as such where the model is, and are grey values k / 255.
+        train: Training data, a tensor or array of shape (N, *X) or a data source. Tensors and
+            arrays are kept where the model is, bytes as such, which are grey values k / 255. What
+            a source keeps stays where it is, and each batch is brought to the model: a source of
+            a tensor on the GPU spares one that copy.
         val: Held-out data, likewise. Without them there is no early stopping, and the last
             weights stay.
         training: The recipe.
