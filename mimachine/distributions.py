@@ -531,7 +531,7 @@ class Categorical(Distribution):
         places = index.clamp(0, last).unsqueeze(-1)
         places, table = torch.broadcast_tensors(places, self.log_probabilities)
         each = table.gather(-1, places[..., :1]).squeeze(-1)
-        return _sum_last(each.masked_fill(~known, -math.inf), len(self.event_shape))
+        return _sum_last(torch.where(known, each, -math.inf), len(self.event_shape))
 
 
 class OneHotCategorical(Distribution):
@@ -569,7 +569,7 @@ class OneHotCategorical(Distribution):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, shape (*sample, *batch)."""
         # A category that cannot be has a log-probability of -inf, which times 0 is no number.
-        each = value * self.log_probabilities.masked_fill(value == 0, 0.0)
+        each = value * torch.where(value == 0, 0.0, self.log_probabilities)
         return _sum_last(each, len(self.event_shape))
 
 

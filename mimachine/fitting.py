@@ -89,6 +89,7 @@ def fit(
 
     Raises:
         ValueError: If the data or the recipe make no sense, or nothing can be trained.
+        RuntimeError: If `training.cuda_graphs` is asked of a loss that no CUDA graph can hold.
         FloatingPointError: If a loss is not finite: in which epoch and step, which term, and which
             rows have the largest values. The model has the best weights so far then. Of several
             models those whose loss is not finite are done with, and the others go on.

@@ -309,8 +309,7 @@ class _ClampedToUnit(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (value,), (gradient,) = ctx.saved_tensors, gradients
         away = ((value < 0) & (gradient > 0)) | ((value > 1) & (gradient < 0))
-        # `torch.where` would bring its zero to the GPU, which nobody may wait for in a CUDA graph.
-        return gradient.masked_fill(away, 0.0)
+        return torch.where(away, 0.0, gradient)
 
 
 @dataclass(frozen=True)

@@ -173,11 +173,13 @@ class CudaGraphs:
         Raises:
             RuntimeError: If it does something that a graph cannot hold.
         """
-        graph = torch.cuda.CUDAGraph()
+        graph, around = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._stream.device)
         try:
             with torch.cuda.graph(graph, stream=self._stream):
                 mean = function()
         except RuntimeError as error:
+            # A capture that fails ends where it was.
+            torch.cuda.set_stream(around)
             raise RuntimeError(
                 "training.cuda_graphs needs a loss that a CUDA graph can hold, and this one waits "
                 "for the GPU, decides by values or copies from the processor's memory; train it "
