@@ -122,8 +122,9 @@ class Training:
             warning says so and training goes on without.
         cuda_graphs: Whether a GPU is given each step as one CUDA graph, for models whose steps take
             longer to start than to compute. A step is captured once, and once for each β of the
-            warm-up; the noise and the results stay what they are. Of one process and one model. A
-            smaller last batch is worked on without.
+            warm-up; the noise and the results stay what they are. Of one process and one model,
+            none of whose parts draws from a mixture or categories for each datum, which waits for
+            the GPU. A smaller last batch is worked on without.
     """
 
     epochs: int = 500

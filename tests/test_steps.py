@@ -124,6 +124,38 @@ def test_cuda_graphs_without_a_cuda_device_are_refused():
         mm.fit(make_loss(), some_data(8), None, recipe, fabric=fabric)
 
 
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_fit_trains_by_replays_to_the_same_bits_and_is_resumed_to_them(
+    tmp_path, monkeypatch, interrupted
+):
+    """By a recorder on the processor in place of CUDA graphs, at a rate exact in float32."""
+    monkeypatch.setattr("mimachine.fitting.CudaGraphs", lambda device: Later())
+    monkeypatch.setattr("mimachine.fitting._check_can_be_captured", lambda *parts: None)
+
+    def train(epochs, graphs, run=None):
+        loss, x = make_loss(), some_data(18)
+        recipe = Training(
+            epochs,
+            batch_size=BATCH,
+            learning_rate=2**-7,
+            warmup=1,
+            patience=9,
+            gradient="normalised",
+            ema_decay=0.9,
+            cuda_graphs=graphs,
+        )
+        history = mm.fit(loss, x, x[:14], recipe, run=run, progress=False)
+        return history, list(loss.parameters())
+
+    expected = train(4, graphs=False)
+    run = mm.Run.create(tmp_path / "run", {}) if interrupted else None
+    if interrupted:
+        train(2, graphs=False, run=run)  # Whose rate is a number; the recording's is a tensor.
+    found = train(4, graphs=True, run=run)
+    assert found[0] == expected[0]
+    assert all(map(torch.equal, found[1], expected[1]))
+
+
 class Crossings(TorchDispatchMode):
     """Operations that take tensors of the processor and of another device, or read a value."""
 
