@@ -184,8 +184,9 @@ class _Trainer:
         graphs, size = CudaGraphs(self.fabric.device), self.training.batch_size
         self._replayed = Replayed(self._step, size, graphs)
         self._measure = Replayed(self._measure, size, graphs)
-        # A number would be captured with the graph; a tensor can change.
-        self._rate = torch.zeros((), device=self.fabric.device)
+        # A number would be captured with the graph; a tensor can change. Adam's kernel reads it in
+        # single precision, whatever the weights are.
+        self._rate = torch.zeros((), dtype=torch.float32, device=self.fabric.device)
 
     @property
     def is_first_process(self) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CudaGraphs", "Mean", "Recorder", "Replayed", "Step", "held_out"]
 
-# A capture must not meet what libraries and compilers do at the first calls: they are given three.
+# A capture must not meet what libraries and compilers do at the first calls.
 _WARM_UP = 3
 
 
@@ -100,7 +100,8 @@ class Replayed:
 
     What is replayed is all that a GPU did, with the noise that the generator gives at the time, so
     the results are those of the function. What the processor decides is decided once: the function
-    must not look at values. It is recorded anew for another state of the warm-up.
+    must not look at values. It is recorded anew for another state of the warm-up, after three calls
+    of it, which count as any others.
 
     Args:
         function: Takes a batch and a state of the warm-up. What it changes, such as weights, it
@@ -114,10 +115,8 @@ class Replayed:
     ) -> None:
         self.function, self.batch_size, self.recorder = function, batch_size, recorder
         self._key: tuple[object, ...] = ()
-        self._calls = 0
-        self._input, self._recording = torch.empty(0), None
-
-    _recording: tuple[Mean, Callable[[], None]] | None
+        self._calls, self._input = 0, torch.empty(0)
+        self._recording: tuple[Mean, Callable[[], None]] | None = None
 
     def __call__(self, x: Tensor, annealing: Annealing) -> Mean:
         """What the function gives."""
