@@ -16,7 +16,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine.conditionals import full_precision
-from mimachine.distributions import Draw
+from mimachine.distributions import Draw, is_discrete
 from mimachine.networks import MaskedConv2d, bias_of
 from mimachine.observations import BinaryPixels, Pixels
 
@@ -76,6 +76,7 @@ class PixelCNN(nn.Module):
             [MaskedLayer(width, width, kernel_size, centre=True) for _ in range(layers - 1)]
         )
         self.heads = nn.ModuleList([nn.Conv2d(width, channels, 1) for _ in range(pixels.maps)])
+        self._orders: dict[tuple[Size, torch.device], list[_Step]] = {}
 
     @property
     def layers(self) -> list[MaskedLayer]:
@@ -89,6 +90,17 @@ class PixelCNN(nn.Module):
         if self.condition == "earlier":
             weight = weight * convolution.mask
         return AutoregressiveImage(self, F.conv2d(maps, weight, padding=convolution.padding))
+
+    def order(self, shape: Size, device: torch.device) -> list[_Step]:
+        """The order in which pixels of images (H, W) are drawn.
+
+        It is kept: to bring it to a GPU each time would take longer than a step of it, and is
+        nothing that a CUDA graph can hold.
+        """
+        if (shape, device) not in self._orders:
+            convolutions = [layer.convolution for layer in self.layers]
+            self._orders[shape, device] = _steps(shape, convolutions, device)
+        return self._orders[shape, device]
 
     def maps_of(self, image: Tensor, context: Tensor, running: bool) -> list[Tensor]:
         """Maps that tell each pixel's distribution, all in one pass.
@@ -169,8 +181,8 @@ class AutoregressiveImage(Distribution):
     While its network trains, `log_prob` normalises by the statistics of the batch, and they enter
     the running ones. What is drawn is drawn, and `draw` scores it, by the running statistics: a
     batch of half-drawn images has statistics of its own, and a score by them would be that of
-    another distribution. Images that are drawn and then scored at a second latent, as
-    `Marginal("importance")` has it, are scored there as data are.
+    another distribution. `log_prob_of_drawn` does so for images that were drawn given something
+    else, as `Marginal("importance")` has them.
 
     There is no closed form of the mean: `representation.mean_of` takes that of draws.
 
@@ -186,10 +198,16 @@ class AutoregressiveImage(Distribution):
         event = Size((network.channels, *context.shape[-2:]))
         super().__init__(context.shape[:-3], event, validate_args=False)
 
+    @property
+    def is_discrete(self) -> bool:
+        """Whether pixels have probabilities and no density."""
+        maps = [self.context.new_zeros(1)] * self.network.pixels.maps
+        return is_discrete(self.network.pixels(*maps, event_dims=1))
+
     def draw(self, shape: Size = Size()) -> Draw:
         """A value and its log-probability, which is its score, both by the running statistics."""
         value = self.sample(shape)
-        log_prob = self._log_prob(value, running=True)
+        log_prob = self.log_prob_of_drawn(value)
         return Draw(value, log_prob, log_prob)
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:
@@ -202,11 +220,22 @@ class AutoregressiveImage(Distribution):
         """Log-probability in nats, shape (*sample, *batch)."""
         return self._log_prob(value, running=False)
 
+    def log_prob_of_drawn(self, value: Tensor) -> Tensor:
+        """The same of images that were drawn, of this or another condition of the network."""
+        return self._log_prob(value, running=True)
+
+    def pixels_given(self, value: Tensor) -> Distribution:
+        """Each pixel given those before it in images (B, C, H, W), by the running statistics."""
+        return self._pixels(*self._rows(value), running=True)
+
     def _log_prob(self, value: Tensor, running: bool) -> Tensor:
         image, context = self._rows(value)
-        maps = self.network.maps_of(image, context, running)
-        log_prob: Tensor = self.network.pixels(*maps, event_dims=3).log_prob(image)
+        log_prob: Tensor = self._pixels(image, context, running).log_prob(image)
         return log_prob.reshape(torch.broadcast_shapes(value.shape[:-3], self.batch_shape))
+
+    def _pixels(self, image: Tensor, context: Tensor, running: bool) -> Distribution:
+        maps = self.network.maps_of(image, context, running)
+        return self.network.pixels(*maps, event_dims=3)
 
     def _rows(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """Values (*sample, *batch, C, H, W) with their contexts, as rows (N, ·, H, W)."""
@@ -257,7 +286,7 @@ class _Wavefront:
         )
         layers, dtype = network.layers, context.dtype
         convolutions = [layer.convolution for layer in layers]
-        self.steps = _steps(self.shape, convolutions, context.device)
+        self.steps = network.order(self.shape, context.device)
         reach = convolutions[0].padding
         self.positions = (self.shape[0] + reach) * (self.shape[1] + 2 * reach)
         folded = [layer.folded() for layer in layers]

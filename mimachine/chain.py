@@ -17,7 +17,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine.conditionals import Conditional
-from mimachine.distributions import DiagNormal, Draw, StandardNormal, draw
+from mimachine.distributions import DiagNormal, Draw, StandardNormal, draw, is_discrete
 from mimachine.networks import Bound
 from mimachine.priors import Prior
 
@@ -58,6 +58,17 @@ class Chain(Distribution):
         """Whether the first part can be reparameterised; what the second can, a draw tells."""
         return self.first.has_rsample
 
+    @property
+    def is_discrete(self) -> bool:
+        """Whether a part has probabilities and no density."""
+        if is_discrete(self.first):
+            return True
+        try:
+            a = self.first.mean
+        except (NotImplementedError, AttributeError):
+            a = self.first.sample()
+        return is_discrete(self._given(a))
+
     def draw(self, shape: Size = Size()) -> Draw:
         """A value and its log-probability, each part drawn as `distributions.draw` does it.
 
@@ -92,6 +103,11 @@ class Chain(Distribution):
         a, b = value.split(self.sizes, -1)
         log_prob: Tensor = self.first.log_prob(a) + self._given(a).log_prob(b)
         return log_prob
+
+    def parts(self, value: Tensor) -> list[tuple[Distribution, Tensor]]:
+        """P(a) and p(b|a), each with its part of values (*sample, *batch, F + G)."""
+        a, b = value.split(self.sizes, -1)
+        return [(self.first, a), (self._given(a), b)]
 
     @property
     def mean(self) -> Tensor:

@@ -6,6 +6,7 @@ included. The classes here put a likelihood on top of a network.
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -85,7 +86,7 @@ class Gaussian(_OverNetwork):
     def forward(self, condition: Tensor) -> distributions.DiagNormal:
         """Distribution of batch shape (B,) given (B, ...)."""
         location, scale = self._location_and_scale(condition, self.floor)
-        return distributions.DiagNormal(location, scale, self.event_dims)
+        return distributions.DiagNormal(location, scale, self.event_dims, floor=self.floor)
 
 
 class ClampedGaussian(nn.Module):
@@ -120,7 +121,8 @@ class ClampedGaussian(nn.Module):
         features = self.network(condition)
         log_variance = F.hardtanh(full_precision(self.log_variance(features)), *self.bounds)
         mean = full_precision(self.mean(features))
-        return distributions.DiagNormal(mean, torch.exp(0.5 * log_variance))
+        floor = math.exp(0.5 * self.bounds[0])
+        return distributions.DiagNormal(mean, torch.exp(0.5 * log_variance), floor=floor)
 
 
 class MixtureDensity(_OverNetwork):
@@ -160,7 +162,8 @@ class MixtureDensity(_OverNetwork):
             )
         each = output.unflatten(-1, (self.components, size))
         logits, loc, log_scale = each.split([1, size // 2, size // 2], -1)
-        normals = distributions.DiagNormal(loc, log_scale.exp() + self.floor)
+        scale = log_scale.exp() + self.floor
+        normals = distributions.DiagNormal(loc, scale, floor=self.floor)
         return distributions.Mixture(logits.squeeze(-1), normals)
 
 
@@ -278,7 +281,9 @@ class DiscretizedLogistic(_OverNetwork):
     def forward(self, condition: Tensor) -> distributions.DiscretizedLogistic:
         """Distribution of batch shape (B,) given (B, ...)."""
         location, scale = self._location_and_scale(condition, self.floor)
-        return distributions.DiscretizedLogistic(location, scale, self.levels, self.event_dims)
+        return distributions.DiscretizedLogistic(
+            location, scale, self.levels, self.event_dims, floor=self.floor
+        )
 
 
 def full_precision(output: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ __all__ = [
     "StandardNormal",
     "draw",
     "is_discrete",
+    "log_prob_of_drawn",
 ]
 
 _LOG_2PI = math.log(2 * math.pi)
@@ -70,9 +71,15 @@ def draw(distribution: Distribution, shape: Size | tuple[int, ...] = ()) -> Draw
 
 
 def is_discrete(distribution: Distribution) -> bool:
-    """Whether values have probabilities and no densities, as far as their distribution tells."""
+    """Whether values have probabilities and no densities, as far as their distribution tells.
+
+    A distribution of several parts has no density of its values where one of them has none. One
+    that knows says so by an attribute `is_discrete`.
+    """
     if isinstance(distribution, Mixture):
         return is_discrete(distribution.components)
+    if isinstance(known := getattr(distribution, "is_discrete", None), bool):
+        return known
     if isinstance(distribution, Bernoulli | Categorical | OneHotCategorical | DiscretizedLogistic):
         return True
     try:
@@ -80,6 +87,17 @@ def is_discrete(distribution: Distribution) -> bool:
     except (NotImplementedError, AttributeError):
         return False
     return support is not None and bool(support.is_discrete)
+
+
+def log_prob_of_drawn(distribution: Distribution, value: Tensor) -> Tensor:
+    """Log-probability in nats of values that a model has drawn itself, in place of data.
+
+    A network that is being trained may score data by statistics of their batch, which are not those
+    that it draws by; its distribution then has a method of this name.
+    """
+    own = getattr(distribution, "log_prob_of_drawn", distribution.log_prob)
+    log_prob: Tensor = own(value)
+    return log_prob
 
 
 def _sum_last(x: Tensor, dims: int) -> Tensor:
@@ -95,24 +113,35 @@ class DiagNormal(Distribution):
         loc: Means, shape (*batch, *event).
         scale: Standard deviations, of a shape that broadcasts to that of `loc`.
         event_dims: How many trailing axes form the event.
+        floor: The smallest that the scale can be, a number or (*event), where it was bounded; it
+            changes nothing here, and tells who looks at the scale what to compare it with.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch declares it so)
     has_rsample = True
 
-    def __init__(self, loc: Tensor, scale: Tensor, event_dims: int = 1) -> None:
-        self.loc, self.scale = loc, scale
+    def __init__(
+        self,
+        loc: Tensor,
+        scale: Tensor,
+        event_dims: int = 1,
+        *,
+        floor: float | Tensor | None = None,
+    ) -> None:
+        self.loc, self.scale, self.floor = loc, scale, floor
         split = loc.dim() - event_dims
         super().__init__(loc.shape[:split], loc.shape[split:], validate_args=False)
 
     def __getitem__(self, index: Any) -> DiagNormal:
         """The distributions at some places of the batch."""
-        return DiagNormal(self.loc[index], self.stddev[index], len(self.event_shape))
+        loc, scale = self.loc[index], self.stddev[index]
+        return DiagNormal(loc, scale, len(self.event_shape), floor=self.floor)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> DiagNormal:
         """The same distribution with a larger batch."""
         shape = Size(batch_shape) + self.event_shape
-        return DiagNormal(self.loc.expand(shape), self.scale.expand(shape), len(self.event_shape))
+        loc, scale = self.loc.expand(shape), self.scale.expand(shape)
+        return DiagNormal(loc, scale, len(self.event_shape), floor=self.floor)
 
     @property
     def mean(self) -> Tensor:
@@ -555,12 +584,21 @@ class DiscretizedLogistic(Distribution):
         scale: Scales, the same shape.
         levels: Number L of grid values, 2 or more.
         event_dims: How many trailing axes form the event.
+        floor: The smallest that the scale can be, as in `DiagNormal`.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
 
-    def __init__(self, loc: Tensor, scale: Tensor, levels: int, event_dims: int = 1) -> None:
-        self.loc, self.scale, self.levels = loc, scale, levels
+    def __init__(
+        self,
+        loc: Tensor,
+        scale: Tensor,
+        levels: int,
+        event_dims: int = 1,
+        *,
+        floor: float | Tensor | None = None,
+    ) -> None:
+        self.loc, self.scale, self.levels, self.floor = loc, scale, levels, floor
         split = loc.dim() - event_dims
         super().__init__(loc.shape[:split], loc.shape[split:], validate_args=False)
 

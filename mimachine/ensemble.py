@@ -29,7 +29,8 @@ class Ensemble(nn.Module):
     a first axis of size M, see `sources.Stacked`.
 
     The models are run by `torch.vmap`, so their parts must not decide anything by looking at a
-    tensor's values, nor change their buffers (as batch normalisation does).
+    tensor's values. What changes in place, as the running statistics of batch normalisation do, is
+    each model's own.
 
     Args:
         losses: Losses of models of one shape under one objective, each with its own weights, which
@@ -92,6 +93,10 @@ class Ensemble(nn.Module):
         weights = {name: tensor.index_select(0, active) for name, tensor in weights.items()}
         buffers = {name: tensor.index_select(0, active) for name, tensor in buffers.items()}
         value = self._losses(weights, buffers, x.index_select(0, active), annealing)
+        if self.training:
+            # What was changed, such as running statistics, were copies.
+            for name, tensor in self._stacked(self._buffer_names).items():
+                tensor.index_copy_(0, active, buffers[name])
         everyone = value.new_zeros(self.num_models, value.shape[1])
         return everyone.index_copy(0, active, value)
 

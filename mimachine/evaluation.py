@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from mimachine.aggregate import energy_distance
 from mimachine.bounds import information_bounds
-from mimachine.conditionals import DiscretizedLogistic, Gaussian
+from mimachine.chain import Chain
 from mimachine.datasets import Dataset
 from mimachine.distributions import DiagNormal, StandardNormal, is_discrete
 from mimachine.estimates import CorrectedMean, Estimate
@@ -34,12 +34,12 @@ from mimachine.randomness import derived_seed, forked
 from mimachine.representation import (
     Codes,
     Health,
-    at_floor,
     closed_mean,
     codes,
     diagnose_codes,
     mean_of,
     reencode,
+    scales,
 )
 
 __all__ = ["evaluate", "latents_metrics"]
@@ -50,7 +50,10 @@ _MOST_BOUND_DATA, _MOST_PAIRS, _FEWEST_QUERIES = 10_000, 1_000_000, 100
 # More training codes change an accuracy little, and cost as much as the training.
 _MOST_NEIGHBOURS = 50_000
 # As many as take a second or two.
-_MOST_PROBED, _MOST_COMPARED, _MOST_REENCODED, _MOST_DRAWN = 10_000, 4000, 10_000, 20
+_MOST_PROBED, _MOST_COMPARED, _MOST_REENCODED = 10_000, 4000, 10_000
+# Where the decoder's mean is that of draws: how many of them for each datum, how many numbers, such
+# as pixels, may be drawn in all, which take ten seconds of a PixelCNN, and data at most.
+_DRAWS, _DRAWN_VALUES, _MOST_RECONSTRUCTED = 8, 2**21, 1000
 # Shares of the time for many samples of some data, and for few samples of all.
 _MANY_SHARE, _FEW_SHARE = 0.6, 0.3
 _MOST_FEW, _FEWEST_DATA = 50, 20
@@ -109,9 +112,12 @@ def evaluate(
                     train_codes = codes(model, data.train[:_MOST_NEIGHBOURS].to(device))
                 kept += _neighbours(train_codes, test_codes, *labels)
                 kept.append(_probe(train_codes, test_codes, *labels))
-        floor = model.encoder.floor if isinstance(model.encoder, Gaussian) else 0.0
-        health = diagnose_codes(test_codes.mean, test_codes.std, floor)
-        shape = [*latents_metrics(health), *_at_floor(model, test, test_codes)]
+        at_floor = _at_floor(model, test, test_codes)
+        of_encoder = [each.value for each in at_floor if each.name == "encoder_share_at_floor"]
+        health = diagnose_codes(
+            test_codes.mean, test_codes.std, share_at_floor=sum(of_encoder, start=0.0)
+        )
+        shape = [*latents_metrics(health), *at_floor]
         with noise("re-encoding"):
             shape += _reencoding(model, test, test_codes)
         if len(test) >= 4:
@@ -273,26 +279,28 @@ def _information(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
     return [by_ksg, *bounds_metrics(bounds)]
 
 
-def _some(model: Joint, encoded: Codes) -> slice:
-    """Data to reconstruct: some where the decoder's mean is that of many draws."""
-    known = closed_mean(model.decoder(encoded.mean[:2])) is not None
-    return slice(None if known else _MOST_DRAWN)
+def _has_mean(model: Joint, encoded: Codes) -> bool:
+    """Whether the decoder's mean is known, and not only from draws."""
+    return closed_mean(model.decoder(encoded.mean[:2])) is not None
 
 
 def _reconstruction(model: Joint, x: Tensor, encoded: Codes, unit: str) -> list[Metric]:
-    some = _some(model, encoded)
-    notes = () if len(x) == len(x[some]) else (f"of the first {len(x[some])} data",)
-    x, encoded = x[some], Codes(*(part[some] for part in encoded))
+    known, count = _has_mean(model, encoded), len(x)
+    if not known:
+        affordable = _DRAWN_VALUES // (_DRAWS * x[0].numel())
+        x = x[: max(_FEWEST_DATA, min(_MOST_RECONSTRUCTED, affordable))]
+    encoded = Codes(*(part[: len(x)] for part in encoded))
+    notes = () if count == len(x) else (f"of the first {len(x)} data",)
+    of_draws = f"from {_DRAWS} draws of x for each datum, whose scatter is taken off"
     by_mean, sampled = [], []
     size = rows_at_once(x.shape)
     for rows, mean, sample in zip(
         x.split(size), encoded.mean.split(size), encoded.sample.split(size), strict=True
     ):
-        decoded = mean_of(model.decoder(mean))
-        by_mean.append((decoded - rows).flatten(1).square().mean(1))
+        by_mean.append(_squared_error(model.decoder(mean), rows, known))
         sampled.append((model.decoder(sample).sample() - rows).flatten(1).norm(dim=1))
     square = Estimate.mean_of(torch.cat(by_mean))
-    root = math.sqrt(square.value)
+    root = math.sqrt(max(0.0, square.value))
     error = square.standard_error / (2 * root) if root > 0 else math.nan
     return [
         Metric.of(
@@ -302,7 +310,7 @@ def _reconstruction(model: Joint, x: Tensor, encoded: Codes, unit: str) -> list[
             "root of the mean squared difference of x and the decoder's mean at the code's mean, "
             "over data and dimensions",
             "mean",
-            notes,
+            notes if known else (*notes, of_draws),
         ),
         Metric.of(
             "sampled_reconstruction_distance",
@@ -314,6 +322,18 @@ def _reconstruction(model: Joint, x: Tensor, encoded: Codes, unit: str) -> list[
             notes,
         ),
     ]
+
+
+def _squared_error(decoded: Distribution, x: Tensor, known: bool) -> Tensor:
+    """Mean over dimensions of (x - E[x|z])², shape (B,), without bias where the mean is not known.
+
+    The mean of S draws is off by their variance over S, on average.
+    """
+    if known:
+        return (mean_of(decoded) - x).flatten(1).square().mean(1)
+    draws = decoded.sample(torch.Size((_DRAWS,))).to(x.dtype)
+    square = (draws.mean(0) - x).square() - draws.var(0) / _DRAWS
+    return square.flatten(1).mean(1)
 
 
 def _neighbours(
@@ -358,7 +378,10 @@ def _reencoding(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
     """Whether codes come back from their own reconstructions."""
     if is_discrete(model.prior()):
         return []
-    again = reencode(model, x[_some(model, encoded)][:_MOST_REENCODED])
+    known = _has_mean(model, encoded)
+    some = x[: _MOST_REENCODED if known else _FEWEST_DATA]
+    again = reencode(model, some)
+    notes = () if len(some) == len(x) else (f"of the first {len(some)} data",)
     return [
         Metric(
             "reencoding_offset",
@@ -368,6 +391,7 @@ def _reencoding(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
             "standard deviations of the aggregate posterior: root mean square over data and "
             "latent dimensions",
             "mean",
+            notes=notes if known else (*notes, "the decoder's mean is that of 64 draws"),
         )
     ]
 
@@ -411,20 +435,50 @@ def latents_metrics(health: Health) -> list[Metric]:
 
 def _at_floor(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
     """Share of scales at their floor, for the parts that have one."""
-    parts = (("encoder", model.encoder, x), ("decoder", model.decoder, encoded.mean))
-    metrics = []
-    for name, part, condition in parts:
-        if not isinstance(part, Gaussian | DiscretizedLogistic):
-            continue
-        size = rows_at_once(x.shape)
-        near = [at_floor(part(rows).scale, part.floor) for rows in condition.split(size)]
-        metrics.append(
-            Metric(
-                f"{name}_share_at_floor",
-                float(torch.cat(near).double().mean()),
-                "",
-                f"share of the {name}'s scales within 1 % of the smallest they can be",
-                "mean",
-            )
+    prior = model.prior()
+    found: dict[str, tuple[str, list[Tensor]]] = {}
+    size = rows_at_once(x.shape)
+    # A pass of the decoder over all data is spared where its scales, as of binary pixels, have no
+    # floor.
+    with_decoder = bool(scales(model.decoder(encoded.mean[:2]), x[:2]))
+    for rows, mean, sample in zip(
+        x.split(size), encoded.mean.split(size), encoded.sample.split(size), strict=True
+    ):
+        parts = _of_latents(model.encoder(rows), prior, sample)
+        if with_decoder:
+            parts.append(("decoder", "p(x|z)", model.decoder(mean), rows))
+        for name, symbol, distribution, value in parts:
+            masks = [each.at_floor.flatten() for each in scales(distribution, value)]
+            found.setdefault(name, (symbol, []))[1].extend(masks)
+    chained = isinstance(prior, Chain)
+    return [
+        Metric(
+            f"{name}_share_at_floor",
+            float(torch.cat(masks).double().mean()),
+            "",
+            f"share of the scales of {symbol} within 1 % of the smallest they can be",
+            "sample" if chained and name != "decoder" else "mean",
         )
-    return metrics
+        for name, (symbol, masks) in found.items()
+        if masks
+    ]
+
+
+def _of_latents(
+    encoder: Distribution, prior: Distribution, z: Tensor
+) -> list[tuple[str, str, Distribution, Tensor]]:
+    """Distributions of latents with what is looked at of each, by a name and a symbol."""
+    parts = [("encoder", "q(z|x)", encoder, z)]
+    if isinstance(encoder, Chain):
+        first, second = encoder.parts(z)
+        parts.append(
+            ("encoder_first", "q(a|x), of z = (a, b) the part that is drawn first", *first)
+        )
+        parts.append(
+            ("encoder_second", "q(b|x, a), of z = (a, b) the part given the other", *second)
+        )
+    if isinstance(prior, Chain):
+        parts.append(
+            ("prior_second", "p(b|a), of z = (a, b) the part given the other", *prior.parts(z)[1])
+        )
+    return parts

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,12 +17,12 @@ from torch import Tensor, nn
 from mimachine.compilation import CompiledLoss
 from mimachine.divergence import explain
 from mimachine.ensemble import Ensemble
-from mimachine.gradients import normalise_gradients
 from mimachine.progress import Progress
 from mimachine.randomness import derived_seed, forked
 from mimachine.runs import Run
 from mimachine.sources import Source, TensorSource
 from mimachine.state import Epoch, State
+from mimachine.steps import CudaGraphs, Mean, Replayed, Step, held_out
 from mimachine.training import Annealing, Training
 
 if TYPE_CHECKING:
@@ -66,8 +67,10 @@ def fit(
 
     Args:
         loss: Usually a `Loss`. Its model is trained in place.
-        train: Training data, a tensor or array of shape (N, *X) or a data source. Bytes are kept
-            as such where the model is, and are grey values k / 255.
+        train: Training data, a tensor or array of shape (N, *X) or a data source. Tensors and
+            arrays are kept where the model is, bytes as such, which are grey values k / 255. What
+            a source keeps stays where it is, and each batch is brought to the model: a source of
+            a tensor on the GPU spares one that copy.
         val: Held-out data, likewise. Without them there is no early stopping, and the last
             weights stay.
         training: The recipe.
@@ -86,6 +89,7 @@ def fit(
 
     Raises:
         ValueError: If the data or the recipe make no sense, or nothing can be trained.
+        RuntimeError: If `training.cuda_graphs` is asked of a loss that no CUDA graph can hold.
         FloatingPointError: If a loss is not finite: in which epoch and step, which term, and which
             rows have the largest values. The model has the best weights so far then. Of several
             models those whose loss is not finite are done with, and the others go on.
@@ -164,9 +168,25 @@ class _Trainer:
             )
         # After the setup, which may have moved the weights.
         self.state = State(loss, self.optimizer, training.stop_after, training.ema_decay)
+        self._step = Step(self.module, self.wrapped, self.fabric, training)
+        self._measure = held_out(self.module)
+        self._replayed: Replayed | None = None
+        self._rate: Tensor | None = None
+        if training.cuda_graphs:
+            self._capture()
         parameter = next(loss.parameters())
         self.train = as_source(train, parameter, training.seed)
         self.val = None if val is None else as_source(val, parameter, None)
+
+    def _capture(self) -> None:
+        """Have CUDA graphs replay the steps, and the held-out losses."""
+        _check_can_be_captured(self.loss, self.fabric)
+        graphs, size = CudaGraphs(self.fabric.device), self.training.batch_size
+        self._replayed = Replayed(self._step, size, graphs)
+        self._measure = Replayed(self._measure, size, graphs)
+        # A number would be captured with the graph; a tensor can change. Adam's kernel reads it in
+        # single precision, whatever the weights are.
+        self._rate = torch.zeros((), dtype=torch.float32, device=self.fabric.device)
 
     @property
     def is_first_process(self) -> bool:
@@ -176,8 +196,7 @@ class _Trainer:
         """Train for one epoch and measure; its record, and the held-out loss, () or (M,)."""
         annealing = self.training.annealing.at(number)
         rate = self.training.learning_rate_at(number)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self._set_rate(rate)
         train_loss = self._train_epoch(number, annealing)
         with self.state.measured():
             val_loss = self._held_out_loss(number)
@@ -195,24 +214,16 @@ class _Trainer:
         self.module.train()
         with forked(seed, device):
             for step, x in enumerate(batches, 1):
-                value = self.module(x.to(device, non_blocking=True), annealing)
-                loss = value.mean(-1)
-                # Independent models add up and do not meet in any gradient.
-                summed = loss.sum() if loss.dim() else loss
-                # Of independent models one that has diverged keeps its numbers to itself.
-                if step % stride == 0 and not (
-                    math.isfinite(summed.item()) or torch.isfinite(loss).any()
-                ):
-                    raise self._diverged(loss, number, step, x)
-                self.optimizer.zero_grad(set_to_none=True)
-                fabric.backward(summed)
-                if training.gradient == "normalised":
-                    normalise_gradients(self.loss.parameters(), stacked=loss.dim() > 0)
-                self.wrapped.step()
+                looked_at = step % stride == 0
+                mean = self._advance(
+                    x.to(device, non_blocking=True),
+                    annealing,
+                    partial(self._check, number, step, x) if looked_at else None,
+                )
                 if self.state.average is not None:
                     self.state.average.update()
-                losses.append(loss.detach())
-                counts.append(value.shape[-1])
+                losses.append(mean.loss)
+                counts.append(mean.num_data)
         total, count = _sums(losses, counts)
         if not torch.isfinite(total).any():
             raise FloatingPointError(f"the training loss is {total.tolist()} in epoch {number}")
@@ -233,13 +244,39 @@ class _Trainer:
         self.module.eval()
         with forked(derived_seed(training.seed, "val", seed), device):
             for x in self.val.batches(training.batch_size, number):
-                value = self.module(x.to(device, non_blocking=True), warmed_up)
-                losses.append(value.mean(-1))
-                counts.append(value.shape[-1])
+                mean = self._measure(x.to(device, non_blocking=True), warmed_up)
+                losses.append(mean.loss)
+                counts.append(mean.num_data)
         total, count = _sums(losses, counts)
         if not torch.isfinite(total).any():
             raise FloatingPointError(f"the held-out loss is {total.tolist()} in epoch {number}")
         return total / count
+
+    def _advance(
+        self, x: Tensor, annealing: Annealing, check: Callable[[Tensor], None] | None
+    ) -> Mean:
+        """A training step, with a look at its loss."""
+        if self._replayed is None:
+            return self._step(x, annealing, check)
+        mean = self._replayed(x, annealing)
+        # A graph does not stop half-way: the weights have made the step by now.
+        if check is not None:
+            check(mean.loss)
+        return mean
+
+    def _set_rate(self, rate: float) -> None:
+        if self._rate is not None:
+            self._rate.fill_(rate)
+        for group in self.optimizer.param_groups:
+            # Both may have been restored from a run with other ones.
+            group["lr"] = rate if self._rate is None else self._rate
+            group["capturable"] = self._rate is not None
+
+    def _check(self, number: int, step: int, x: Tensor, loss: Tensor) -> None:
+        # Of independent models one that has diverged keeps its numbers to itself.
+        summed = loss.sum() if loss.dim() else loss
+        if not (math.isfinite(summed.item()) or torch.isfinite(loss).any()):
+            raise self._diverged(loss, number, step, x)
 
     def _diverged(self, loss: Tensor, number: int, step: int, x: Tensor) -> FloatingPointError:
         rows = None
@@ -282,6 +319,27 @@ def _adam(loss: nn.Module, training: Training) -> torch.optim.Adam:
     if not parameters:
         raise ValueError("loss has no parameter that can be trained")
     return torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
+
+
+def _check_can_be_captured(loss: nn.Module, fabric: Fabric) -> None:
+    if fabric.device.type != "cuda":
+        raise ValueError(
+            f"training.cuda_graphs needs a CUDA device, got {fabric.device.type}: cuda_graphs=False"
+        )
+    if fabric.world_size > 1:
+        raise ValueError(
+            f"training.cuda_graphs needs one process, got {fabric.world_size}: cuda_graphs=False"
+        )
+    if isinstance(loss, Ensemble):
+        raise ValueError(
+            "training.cuda_graphs needs the loss of one model, got an Ensemble: compile=True is "
+            "what makes one faster"
+        )
+    if _scales_gradients(fabric):
+        raise ValueError(
+            "training.cuda_graphs needs gradients as they are; those of "
+            f"{fabric.strategy.precision.precision} are scaled: take bf16-mixed"
+        )
 
 
 def _scales_gradients(fabric: Fabric) -> bool:

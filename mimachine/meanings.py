@@ -198,14 +198,34 @@ MEANINGS = {
         _WIDTH,
         "Encoder scales at their floor",
         "",
-        "Near 1, codes are as narrow as model.encoder_floor lets them be.",
+        "Near 1, codes are as narrow as model.encoder_floor, or the clamp of an image model, lets "
+        "them be.",
+    ),
+    "encoder_first_share_at_floor": Meaning(
+        _WIDTH,
+        "Scales of the first latent at their floor",
+        "",
+        "The same of the latent of a hierarchy that is drawn first, q(z2|x).",
+    ),
+    "encoder_second_share_at_floor": Meaning(
+        _WIDTH,
+        "Scales of the second latent at their floor",
+        "",
+        "The same of the latent that is drawn given the first, q(z1|x, z2).",
+    ),
+    "prior_second_share_at_floor": Meaning(
+        _WIDTH,
+        "Scales of the second latent's prior at their floor",
+        "",
+        "Near 1 beside an encoder near 1, the second latent is little more than a copy of what "
+        "the first one says.",
     ),
     "decoder_share_at_floor": Meaning(
         _WIDTH,
         "Decoder scales at their floor",
         "",
-        "Near 1, the decoder is as sure as its floor lets it be, and the likelihood is a matter "
-        "of that floor.",
+        "Near 1, the decoder is as sure as its floor or clamp lets it be, and the likelihood is a "
+        "matter of that bound.",
     ),
 }
 

@@ -6,6 +6,7 @@ distribution of pixels of them, which are independent given the maps.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,6 +64,11 @@ class _Bounded:
         """A location before its sigmoid, and a log-scale."""
         return 2
 
+    @property
+    def floor(self) -> float:
+        """The smallest that a scale can be."""
+        return math.exp(self.log_scale[0])
+
     def _parameters(self, location: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
         return location.sigmoid(), torch.exp(F.hardtanh(log_scale, *self.log_scale))
 
@@ -85,7 +91,8 @@ class GreyPixels(_Bounded):
 
     def __call__(self, *maps: Tensor, event_dims: int) -> DiscretizedLogistic:
         """Distribution given two maps of shape (*batch, *event)."""
-        return DiscretizedLogistic(*self._parameters(*maps), self.levels, event_dims)
+        parameters = self._parameters(*maps)
+        return DiscretizedLogistic(*parameters, self.levels, event_dims, floor=self.floor)
 
 
 @dataclass(frozen=True)
@@ -99,4 +106,4 @@ class RealPixels(_Bounded):
 
     def __call__(self, *maps: Tensor, event_dims: int) -> DiagNormal:
         """Distribution given two maps of shape (*batch, *event)."""
-        return DiagNormal(*self._parameters(*maps), event_dims=event_dims)
+        return DiagNormal(*self._parameters(*maps), event_dims=event_dims, floor=self.floor)

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine.autoregressive import AutoregressiveImage
+from mimachine.chain import Chain
+from mimachine.distributions import Mixture
 from mimachine.estimates import Estimate
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
@@ -19,6 +22,7 @@ __all__ = [
     "Codes",
     "Health",
     "Reencoding",
+    "Scales",
     "Verdict",
     "at_floor",
     "closed_mean",
@@ -28,6 +32,7 @@ __all__ = [
     "moments",
     "reencode",
     "reencoding_offset",
+    "scales",
 ]
 
 Verdict = Literal["healthy", "partly collapsed", "collapsed", "deterministic"]
@@ -94,6 +99,38 @@ def at_floor(scale: Tensor, floor: float | Tensor) -> Tensor:
     return scale <= _AT_FLOOR * torch.as_tensor(floor, device=scale.device)
 
 
+class Scales(NamedTuple):
+    """Scales of a part of a distribution, (*batch, *event), and the smallest that they can be."""
+
+    scale: Tensor
+    floor: float | Tensor
+
+    @property
+    def at_floor(self) -> Tensor:
+        """Which scales are within 1 % of the smallest they can be."""
+        return at_floor(self.scale, self.floor)
+
+
+def scales(distribution: Distribution, value: Tensor) -> list[Scales]:
+    """The scales of a distribution's parts that are bounded below, in the order of the parts.
+
+    Args:
+        distribution: Of batch shape (B,), or (), for what does not depend on a condition.
+        value: Values (B, *event); parts that are given others are given theirs.
+    """
+    if isinstance(distribution, Chain):
+        return [each for part in distribution.parts(value) for each in scales(*part)]
+    if isinstance(distribution, AutoregressiveImage):
+        return scales(distribution.pixels_given(value), value)
+    if isinstance(distribution, Mixture):
+        return scales(distribution.components, value)
+    floor = getattr(distribution, "floor", None)
+    if floor is None:
+        return []
+    loc, scale = distribution.loc, distribution.scale  # type: ignore[attr-defined]
+    return [Scales(scale.expand(loc.shape), floor)]
+
+
 @dataclass(frozen=True)
 class Health:
     """Collapse diagnostics of a set of codes.
@@ -112,13 +149,21 @@ class Health:
     relative_std: float
 
 
-def diagnose_codes(mean: Tensor, std: Tensor, floor: float | Tensor = 0.0) -> Health:
+def diagnose_codes(
+    mean: Tensor,
+    std: Tensor,
+    floor: float | Tensor = 0.0,
+    *,
+    share_at_floor: float | None = None,
+) -> Health:
     """Judge codes by their posterior means and standard deviations, each of shape (N, *Z).
 
     Args:
         mean: Posterior means.
         std: Posterior standard deviations.
         floor: The smallest standard deviation that the encoder can give, a number or (*Z).
+        share_at_floor: Share of the encoder's scales that are at their floor, where it is not
+            `std` that has one: of a chain of latents it holds for each given those before it.
     """
     mean, std = mean.flatten(1).double(), std.flatten(1).double()
     of_means = mean.var(0, correction=0)
@@ -126,13 +171,14 @@ def diagnose_codes(mean: Tensor, std: Tensor, floor: float | Tensor = 0.0) -> He
     aggregate = of_means + std.square().mean(0)
     active = of_means > _ACTIVE_SHARE * aggregate
     relative = float((std / aggregate.sqrt().clamp_min(torch.finfo(std.dtype).tiny)).median())
-    mostly_at_floor = at_floor(std, floor).double().mean() > 0.5
+    if share_at_floor is None:
+        share_at_floor = float(at_floor(std, floor).double().mean())
     verdict: Verdict = "healthy"
     if not active.any():
         verdict = "collapsed"
     elif active.double().mean() < 0.5:
         verdict = "partly collapsed"
-    elif relative < _DETERMINISTIC_SHARE or mostly_at_floor:
+    elif relative < _DETERMINISTIC_SHARE or share_at_floor > 0.5:
         verdict = "deterministic"
     return Health(verdict, active, relative)
 

@@ -127,6 +127,11 @@ class Training:
         compile: Whether `torch.compile` fuses the loss. It takes seconds to minutes at the first
             steps, and the noise stays what it is. Where it fails, as without a C++ compiler, a
             warning says so and training goes on without.
+        cuda_graphs: Whether a GPU is given each step as one CUDA graph, for models whose steps take
+            longer to start than to compute. A step is captured once, and once for each β of the
+            warm-up; the noise and the results stay what they are. Of one process and one model,
+            none of whose parts draws from a mixture or categories for each datum, which waits for
+            the GPU. A smaller last batch is worked on without.
     """
 
     epochs: int = 500
@@ -141,6 +146,7 @@ class Training:
     ema_decay: float | None = None
     precision: Literal["full", "bf16-mixed"] = "full"
     compile: bool = False
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.warmup, int):

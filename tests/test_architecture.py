@@ -41,6 +41,7 @@ ORDER = [
     "sources",
     "averages",
     "state",
+    "steps",
     "runs",
     "divergence",
     "progress",

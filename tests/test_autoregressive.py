@@ -1,6 +1,7 @@
 """PixelCNN: order of the pixels, normalisation, exact sampling, batch normalisation."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -9,8 +10,8 @@ from torch import nn
 
 import mimachine as mm
 from mimachine.autoregressive import AutoregressiveImage
-from mimachine.distributions import draw
-from mimachine.representation import mean_of
+from mimachine.distributions import draw, is_discrete, log_prob_of_drawn
+from mimachine.representation import mean_of, scales
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -234,3 +235,36 @@ def test_arguments_out_of_range_are_refused():
         mm.PixelCNN(1, 1, kernel_size=1)
     with pytest.raises(ValueError, match='condition must be "earlier" or "everywhere"'):
         mm.PixelCNN(1, 1, condition="later")
+
+
+def test_in_training_what_was_drawn_is_scored_alike_given_anything():
+    net, maps, others = network(), torch.randn(6, 2, 5, 4), torch.randn(6, 2, 5, 4)
+    value = net(maps).sample()
+    expected = net(others).log_prob(value)
+    net.train()
+    before = statistics(net)
+    torch.testing.assert_close(log_prob_of_drawn(net(others), value), expected)
+    assert all(map(torch.equal, statistics(net), before))
+    # Of data, and of all that scores both alike, it is the density.
+    torch.testing.assert_close(log_prob_of_drawn(net.eval()(others), value), expected)
+    normal = mm.DiagNormal(torch.zeros(3), torch.ones(3))
+    assert torch.equal(log_prob_of_drawn(normal, torch.ones(3)), normal.log_prob(torch.ones(3)))
+
+
+def test_an_image_is_discrete_as_its_pixels_are():
+    for pixels, expected in (
+        (mm.BinaryPixels(), True),
+        (mm.GreyPixels(), True),
+        (mm.RealPixels(), False),
+    ):
+        assert is_discrete(network(pixels=pixels)(torch.randn(2, 2, 4, 4))) is expected
+
+
+def test_the_scales_of_an_image_are_those_of_each_pixel_given_those_before_it():
+    net = network(pixels=mm.RealPixels(log_scale=(-1.0, 0.0)))
+    given, image = net(torch.randn(3, 2, 4, 4)), torch.rand(3, 1, 4, 4)
+    (found,) = scales(given, image)
+    _, log_scale = net.maps_of(image, given.context, running=True)
+    torch.testing.assert_close(found.scale, log_scale.clamp(-1, 0).exp())
+    assert found.floor == pytest.approx(math.exp(-1))
+    assert torch.equal(found.at_floor, log_scale <= -1 + math.log(1.01))

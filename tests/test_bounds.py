@@ -10,6 +10,7 @@ from torch.distributions import Normal as TorchNormal
 
 import mimachine as mm
 from mimachine import bounds
+from mimachine.chain import Chain
 
 DOUBLE = torch.float64
 
@@ -462,3 +463,21 @@ def test_the_least_upper_bound_is_the_lower_one_with_its_error(upper, rate, leas
     zero = mm.Estimate(0.0, 0.0)
     bounds = mm.InformationBounds(zero, parts["upper"], parts["rate"], zero, 100, 100)
     assert bounds.least_upper is parts[least]
+
+
+def test_bounds_of_a_hierarchical_encoder_enclose_the_information_of_linear_normals():
+    """q(a|x) = N(Ax, s²), q(b|x, a) = N(Bx + ca, t²): I = ½ log det of both covariances."""
+    a, b = torch.randn(2, 1, 3)
+    c, s, t = 0.8, 0.5, 0.7
+
+    def encoder(x):
+        first = mm.DiagNormal(x @ a.T, torch.tensor([s]))
+        return Chain(first, lambda z: mm.DiagNormal(x @ b.T + c * z, torch.tensor([t])), 1)
+
+    means = torch.cat([a, b + c * a])
+    noise = torch.tensor([[s**2, c * s**2], [c * s**2, (c * s) ** 2 + t**2]])
+    exact = 0.5 * float((means @ means.T + noise).logdet() - noise.logdet())
+    found = mm.information_bounds(encoder, torch.randn(2000, 3), num_queries=500)
+    assert found.lower.value - 5 * found.lower.standard_error < exact
+    assert exact < found.upper.value + 5 * found.upper.standard_error
+    assert found.upper.value - found.lower.value < 0.1

@@ -10,9 +10,9 @@ from torch.distributions import MultivariateNormal
 
 import mimachine as mm
 from mimachine.chain import Chain, ChainConditional, ChainPrior
-from mimachine.distributions import DiagNormal, Mixture, StandardNormal, draw
+from mimachine.distributions import DiagNormal, Mixture, StandardNormal, draw, is_discrete
 from mimachine.priors import unit_interval, without_gradient
-from mimachine.representation import moments
+from mimachine.representation import moments, scales
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -249,3 +249,35 @@ def test_a_prior_of_standard_normals_draws_its_chain():
     value = chain.sample((20_000,))
     within_standard_errors(value[:, 1], 0.5)
     assert chain.rsample((3,)).shape == (3, 2)
+
+
+def test_a_chain_is_discrete_where_a_part_is():
+    """Whatever draws it would take to find out, none is taken of a known mean."""
+    normal = DiagNormal(torch.zeros(4, 2), torch.ones(4, 2))
+    discrete = mm.distributions.Bernoulli(torch.zeros(4, 2))
+
+    def real(a):
+        return DiagNormal(a, torch.ones(2))
+
+    before = torch.get_rng_state()
+    assert not is_discrete(Chain(normal, real, 2))
+    assert is_discrete(Chain(discrete, real, 2))
+    assert is_discrete(Chain(normal, mm.distributions.Bernoulli, 2))
+    assert is_discrete(Chain(Mixture(torch.zeros(4), normal), mm.distributions.Bernoulli, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_scales_of_a_chain_are_those_of_its_parts_given_the_ones_before():
+    top = mm.ClampedGaussian(nn.Linear(3, 3), 3, 2, (-2.0, 0.0))
+    below = mm.ClampedGaussian(nn.Linear(2, 2), 2, 1, (-4.0, 1.0))
+    prior = ChainPrior(mm.VampPrior(top, torch.randn(5, 3)), below, 1)
+    encoder, z = Chain(top(torch.randn(7, 3)), lambda a: below(5 * a), 1), torch.randn(7, 3)
+    first, second = scales(encoder, z)
+    torch.testing.assert_close(first.scale, encoder.first.scale)
+    torch.testing.assert_close(second.scale, below(5 * z[:, :2]).scale)
+    assert (first.floor, second.floor) == pytest.approx((math.exp(-1), math.exp(-2)))
+    components, given = scales(prior(), z)
+    torch.testing.assert_close(components.scale, top(prior.first.pseudo_inputs).scale)
+    torch.testing.assert_close(given.scale, below(z[:, :2]).scale)
+    # Without a floor there is nothing to be at.
+    assert scales(Linear().chain(4), torch.randn(4, 5)) == []

@@ -289,3 +289,28 @@ def test_each_of_many_ensembles_is_compiled():
 
 def broken(graph, inputs, **options):
     raise OSError("no compiler here")
+
+
+def test_running_statistics_are_each_models_own_even_when_others_are_done():
+    def make():
+        model = mm.pixel_hvae((1, 4, 4), latents=(2, 2), hidden=4, channels=2, layers=2)
+        # So that statistics depend on the images alone, and not on the noise of codes.
+        with torch.no_grad():
+            model.decoder.decoder.network.first.convolution.weight[:, 1:] = 0
+        return mm.Loss(model, mm.A_MIM).train()
+
+    def statistics(loss):
+        return [buffer for name, buffer in loss.named_buffers() if "running" in name]
+
+    alone = [make() for _ in range(2)]
+    ensemble = mm.Ensemble(alone).train()
+    for done in ([False, False], [True, False]):
+        ensemble.retire(torch.tensor(done))
+        x = torch.rand(2, 6, 1, 4, 4).round()
+        ensemble(x)
+        for index in range(2):
+            if not done[index]:
+                alone[index](x[index])
+            found = statistics(ensemble.member(index))
+            for a, b in zip(found, statistics(alone[index]), strict=True):
+                torch.testing.assert_close(a, b)

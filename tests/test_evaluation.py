@@ -1,13 +1,15 @@
+import itertools
 import json
 import math
 from dataclasses import replace
 
 import pytest
 import torch
-from oracles import LinearGaussian
+from oracles import LinearGaussian, within_standard_errors
 
 import mimachine as mm
 from mimachine.estimates import Estimate
+from mimachine.evaluation import _squared_error
 from mimachine.metrics import ADVICE, LEARN_PRIOR
 
 
@@ -219,3 +221,76 @@ def test_scales_at_their_floor_are_counted():
 )
 def test_an_estimate_is_written_with_two_digits_of_its_error(value, error, text):
     assert str(Estimate(value, error)) == text
+
+
+def hierarchy(make, **options):
+    torch.manual_seed(0)
+    model = make((1, 4, 4), latents=(2, 3), hidden=4, channels=2, **options)
+    x = torch.rand(60, 1, 4, 4).round()
+    return model, mm.Dataset("images", x, x, x)
+
+
+def clamp_all(module):
+    for part in module.modules():
+        if isinstance(part, mm.ClampedGaussian):
+            torch.nn.init.constant_(part.log_variance.bias, -50.0)
+
+
+def test_log_variances_at_their_clamp_are_counted_for_each_part_of_a_hierarchy():
+    model, data = hierarchy(mm.conv_hvae)
+    names = [f"{part}_share_at_floor" for part in ("encoder", "encoder_first", "encoder_second")]
+    names.append("prior_second_share_at_floor")
+    report = mm.evaluate(model, data, num_samples=2)
+    assert [report[name].value for name in names] == [0.0] * 4
+    assert not report.has("decoder_share_at_floor")
+    # Of z = (z2, z1), 2 of the 5 latents are those of z2.
+    clamp_all(model.encoder.first)
+    report = mm.evaluate(model, data, num_samples=2)
+    assert [report[name].value for name in names] == [0.4, 1.0, 0.0, 0.0]
+    clamp_all(model.prior.second)
+    assert mm.evaluate(model, data, num_samples=2)[names[3]].value == 1.0
+
+
+def test_codes_at_their_clamp_are_deterministic_in_a_hierarchy_too():
+    """However wide z1 is by what z2 does: its scale given z2 is at the clamp."""
+    model, data = hierarchy(mm.conv_hvae)
+    for part in (model.encoder.first, model.encoder.second.of_both.head):
+        torch.nn.init.normal_(part.mean.weight, 0, 1e4)
+    assert mm.evaluate(model, data, num_samples=2).verdict == "healthy"
+    clamp_all(model.encoder)
+    report = mm.evaluate(model, data, num_samples=2)
+    assert report.verdict == "deterministic"
+    # Not by the widths themselves, which are over 1 % of the aggregate's.
+    assert report["relative_posterior_std"].value > 0.02
+
+
+def test_scales_of_grey_pixels_at_their_clamp_are_counted():
+    for make in (mm.conv_hvae, mm.pixel_hvae):
+        model, data = hierarchy(make, pixels=mm.GreyPixels())
+        for bias, expected in ((-50.0, 1.0), (50.0, 0.0)):
+            heads = [p for n, p in model.decoder.named_modules() if n.endswith("heads.1")]
+            torch.nn.init.constant_(heads[0].bias, bias)
+            report = mm.evaluate(model, data, num_samples=2)
+            assert report["decoder_share_at_floor"].value == expected
+
+
+def test_the_error_of_a_mean_that_only_draws_tell_has_no_bias():
+    """Against the mean over all images of 2 x 2 pixels."""
+    torch.manual_seed(0)
+    model = mm.pixel_hvae((1, 2, 2), latents=(2, 2), hidden=4, channels=2, layers=2).eval()
+    z, x = torch.randn(1, 4), torch.rand(1, 1, 2, 2).round()
+    images = torch.tensor(list(itertools.product([0.0, 1.0], repeat=4))).reshape(-1, 1, 1, 2, 2)
+    given = model.decoder(z)
+    mean = (given.log_prob(images).exp()[..., None, None, None] * images).sum(0)
+    with torch.no_grad():
+        found = _squared_error(model.decoder(z.expand(20_000, -1)), x, known=False)
+    within_standard_errors(found, (mean - x).square().mean().detach())
+
+
+def test_images_that_are_drawn_are_reconstructed_by_the_hundred():
+    model, data = hierarchy(mm.pixel_hvae)
+    report = mm.evaluate(model, data, num_samples=2)
+    notes = report["reconstruction_rmse"].notes
+    assert notes == ("from 8 draws of x for each datum, whose scatter is taken off",)
+    assert report["sampled_reconstruction_distance"].notes == ()
+    assert report["reencoding_offset"].notes[0] == "of the first 20 data"

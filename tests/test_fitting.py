@@ -365,6 +365,17 @@ def test_training_on_a_gpu_ends_near_training_on_the_processor():
     assert losses[0] == pytest.approx(losses[1], abs=5 * 2 / math.sqrt(2000) * math.sqrt(2))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_source_anywhere_serves_a_model_on_a_gpu(device):
+    x = torch.rand(40, 3)
+    loss = mm.Loss(gaussian_model(), mm.MIM)
+    source = mm.Binarized(mm.TensorSource(x.to(device)))
+    mm.fit(loss, source, x, Training(epochs=2, batch_size=8, warmup=0), progress=False)
+    assert next(loss.parameters()).is_cuda
+
+
 def test_a_fabric_of_the_users_own_gives_the_same_run_to_the_bit():
     from lightning_fabric import Fabric
 

@@ -35,6 +35,13 @@ def test_codes_at_their_floor_are_deterministic_however_wide_that_is():
     )
 
 
+def test_codes_are_deterministic_where_most_scales_of_the_encoder_are_at_their_floor():
+    """Of a chain the widths of the codes themselves have no floor."""
+    means, std = torch.randn(500, 2), torch.full((500, 2), 0.3)
+    assert mm.diagnose_codes(means, std, share_at_floor=0.5).verdict == "healthy"
+    assert mm.diagnose_codes(means, std, share_at_floor=0.51).verdict == "deterministic"
+
+
 def test_codes_do_not_depend_on_the_batches_and_leave_no_graph():
     encoder = mm.Gaussian(mm.MLP(5, 4, (8,)))
     model = mm.Joint(encoder, mm.Gaussian(mm.MLP(2, 10, (8,))), mm.StandardNormal(2))
