@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine.conditionals import Conditional
-from mimachine.distributions import Draw, Mixture, draw
+from mimachine.distributions import Draw, Mixture, draw, log_prob_of_drawn
 from mimachine.priors import Marginal, Prior
 from mimachine.training import Term
 
@@ -210,8 +210,9 @@ class Joint(nn.Module):
         log_q = sample.second_log_prob
         if log_q is None:
             log_q = _log_prob("encoder", checked("encoder", self.encoder(x), len(x)), z)
-        log_p = _log_prob("decoder", checked("decoder", self.decoder(z), len(x)), x)
-        return log_p + _log_prob("prior", prior, z) - log_q
+        decoder = checked("decoder", self.decoder(z), len(x))
+        _check_event("decoder", decoder, x)
+        return log_prob_of_drawn(decoder, x) + _log_prob("prior", prior, z) - log_q
 
 
 def _rows(distribution: Distribution, each_component: bool) -> tuple[Draw, Tensor | None]:
@@ -266,10 +267,14 @@ def log_prior(part: str, distribution: Distribution, value: Tensor) -> Tensor:
 
 def _log_prob(part: str, distribution: Distribution, value: Tensor) -> Tensor:
     """log_prob after a check of shapes: broadcasting would hide a mistake in a wrong number."""
+    _check_event(part, distribution, value)
+    log_prob: Tensor = distribution.log_prob(value)
+    return log_prob
+
+
+def _check_event(part: str, distribution: Distribution, value: Tensor) -> None:
     if distribution.event_shape != value.shape[1:]:
         raise ValueError(
             f"{part} gives events of shape {tuple(distribution.event_shape)}, "
             f"but the sample has shape {tuple(value.shape[1:])}"
         )
-    log_prob: Tensor = distribution.log_prob(value)
-    return log_prob

@@ -268,3 +268,15 @@ def test_the_scales_of_an_image_are_those_of_each_pixel_given_those_before_it():
     torch.testing.assert_close(found.scale, log_scale.clamp(-1, 0).exp())
     assert found.floor == pytest.approx(math.exp(-1))
     assert torch.equal(found.at_floor, log_scale <= -1 + math.log(1.01))
+
+
+def test_in_training_both_scores_of_a_decoded_image_are_by_the_running_statistics():
+    model = mm.pixel_hvae((1, 5, 4), latents=(2, 2), hidden=4, channels=2, layers=2)
+    model.data_prior = mm.Marginal("importance")
+    before = statistics(model.train())
+    sample = model.decode(torch.randn(6, 4))
+    found = model.log_probs(sample)
+    assert all(map(torch.equal, statistics(model), before))
+    expected = model.eval().log_probs(sample._replace(log_prob=None, second_log_prob=None))
+    torch.testing.assert_close(found.p_x_given_z, expected.p_x_given_z)
+    torch.testing.assert_close(found.q_x, expected.q_x)
