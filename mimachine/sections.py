@@ -104,7 +104,8 @@ def _image_sections(outcomes: Sequence[Outcome], data: Dataset) -> Iterator[Sect
         "Reconstructions",
         (
             "Test images, encoded and decoded again without noise. What is lost here, the "
-            "codes do not keep.",
+            "codes do not keep. Where p(x|z) has no mean in closed form, as that of a PixelCNN, "
+            "it is sampled, and what differs may be the sample's noise.",
         ),
         list(_reconstruction_pictures(outcomes, data)),
         stacked=True,
@@ -152,23 +153,23 @@ def _reconstruction_pictures(outcomes: Sequence[Outcome], data: Dataset) -> Iter
     grid = figures.image_grid(images, data, count)
     yield pixels(grid, f"A row of {count} images from the test data, to compare with.", "Test data")
     for outcome in outcomes:
-        restored = workflow.reconstruct(outcome.trained.model, images).mean
-        caption = outcome.name
+        restored = workflow.reconstruct(outcome.trained.model, images)
+        caption = outcome.name if restored.mean is not None else f"{outcome.name}, sampled"
         if outcome.report.has("reconstruction_rmse"):
             metric = outcome.report["reconstruction_rmse"]
             caption += f": reconstruction error {metric} {metric.unit}"
-        grid = figures.image_grid(restored, data, count)
+        grid = figures.image_grid(restored.shown, data, count)
         alt = f"The same {count} images, encoded and decoded again by the {caption}."
         yield pixels(grid, alt.replace(outcome.name, f"{outcome.name} model", 1), caption)
 
 
 def _sample_picture(outcome: Outcome, data: Dataset) -> Picture:
-    drawn = workflow.sample(outcome.trained.model, _NUM_SAMPLES).mean
+    drawn = workflow.sample(outcome.trained.model, _NUM_SAMPLES)
     return pixels(
-        figures.image_grid(drawn, data),
+        figures.image_grid(drawn.shown, data),
         f"{_NUM_SAMPLES} images in a grid, decoded from latents drawn from the prior of the "
         f"{outcome.name} model.",
-        f"{outcome.name}: means of p(x|z), z ~ p(z).",
+        f"{outcome.name}: {drawn.kind} of p(x|z), z ~ p(z).",
     )
 
 
@@ -248,7 +249,7 @@ def _is_plane(outcome: Outcome) -> bool:
     needed = ("mutual_information_ksg", "sampled_reconstruction_distance")
     return (
         outcome.trained.data.train.shape[1:] == (2,)
-        and outcome.trained.experiment.model.latent == 2
+        and outcome.trained.experiment.model.num_latents == 2
         and all(outcome.report.has(name) for name in needed)
     )
 
