@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import tyro
 
 import mimachine
-from mimachine.experiment import Experiment, default, paper_images, published
+from mimachine.experiment import Experiment, File, default, paper_images, published
 from mimachine.options import (
     Compare,
     Data,
@@ -211,6 +211,8 @@ def _one_line(panel: str) -> str:
 
 def _settings(command: Train | Compare, objective: str | None) -> Experiment:
     architecture = command.model.architecture
+    if command.preset != "default" and command.file != File():
+        raise ValueError(f"options of files, such as --labels, have no meaning for {command.data}")
     if command.preset == "published":
         return published(command.data, objective, architecture)
     if command.preset == "paper":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -221,7 +221,7 @@ def _pseudo_inputs(model: Model, data: Dataset, shape: tuple[int, int, int]) -> 
         rows = torch.arange(model.components)
     else:
         rows = torch.randperm(len(data.train))[: model.components]
-    images = (data.train if data.grey is None else data.grey)[rows].unflatten(1, shape)
+    images: Tensor = (data.train if data.grey is None else data.grey)[rows].unflatten(1, shape)
     if images.dtype == torch.uint8:
         images = images.to(torch.get_default_dtype()) / (LEVELS - 1)
     if model.pseudo_inputs == "published":
@@ -231,4 +231,4 @@ def _pseudo_inputs(model: Model, data: Dataset, shape: tuple[int, int, int]) -> 
 
 def _frozen_outside(value: Tensor) -> Tensor:
     """Values clamped to [0, 1] as in the released code: outside they have no gradient."""
-    return cast(Tensor, F.hardtanh(value, 0.0, 1.0))
+    return F.hardtanh(value, 0.0, 1.0)
