@@ -148,9 +148,9 @@ def _of_images(model: Model, data: Dataset) -> Joint:
     shape = data.image_shape
     if shape is None:
         raise ValueError(
-            f"model.architecture {model.architecture} needs images, with values in [0, 1] or of 0 to "
-            f"255, and {data.name} has none: give a folder of images, an array (N, H, W) or (N, H, W, C), "
-            "or --image-shape H W [C] for a file whose rows are images"
+            f"model.architecture {model.architecture} needs images, with values in [0, 1] or of "
+            f"0 to 255, and {data.name} has none: give a folder of images, an array (N, H, W) or "
+            "(N, H, W, C), or --image-shape H W [C] for a file whose rows are images"
         )
     hierarchy = model.architecture in HIERARCHIES
     if hierarchy and model.prior not in ("standard-normal", "vampprior"):
