@@ -146,6 +146,7 @@ def _tight(outcome: Outcome) -> str | None:
     model = outcome.trained.experiment.model
     kept, latents = outcome.explained.total, model.num_latents
     features = outcome.trained.data.test.shape[1:].numel()
+    most = features * model.latent // latents
     active = outcome.report["active_units"].value if outcome.report.has("active_units") else 0
     if active < latents or latents >= features or not kept < _POOR:
         return None
@@ -153,7 +154,7 @@ def _tight(outcome: Outcome) -> str | None:
         return None
     return (
         f"All {latents} latents are in use, and the codes keep {_share(kept)} of the variance of "
-        f"the data. Try more latents, such as --model.latent {min(2 * model.latent, features)}."
+        f"the data. Try more latents, such as --model.latent {min(2 * model.latent, most)}."
     )
 
 

@@ -108,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug or not _is_out_of_memory(error):
             raise
         print(
-            "mimachine: error: out of memory; try a smaller model.hidden, model.latent or "
-            f"training.batch_size ({' '.join(str(error).split())})",
+            "mimachine: error: out of memory; try a smaller model.hidden, model.channels, "
+            f"model.latent or training.batch_size ({' '.join(str(error).split())})",
             file=sys.stderr,
         )
         return EXIT_MISTAKE
