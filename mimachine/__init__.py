@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from mimachine.experiment import published_image_training as published_image_training
     from mimachine.fitting import History as History
     from mimachine.fitting import fit as fit
+    from mimachine.flattening import flattened as flattened
     from mimachine.flows import Flow as Flow
     from mimachine.flows import FlowConditional as FlowConditional
     from mimachine.flows import FlowPrior as FlowPrior
@@ -235,6 +236,7 @@ _MODULES = {
         "hvae",
         "pixel_hvae",
     ),
+    "flattening": ("flattened",),
     "objectives": (
         "AUTO_ENCODER",
         "A_MIM",

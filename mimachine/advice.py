@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mimachine import columns, commands
+from mimachine.experiment import Model
 from mimachine.meanings import listed
 from mimachine.outcomes import Outcome, kept_epoch
 from mimachine.wording import quoted
@@ -78,17 +79,25 @@ def _collapsed(outcome: Outcome) -> str | None:
             "that tell of the data: train the same with --objective mim."
         )
     if settings.model.prior == "vampprior":
-        return (
-            "A VampPrior can draw all codes to one point: try --model.prior standard-normal, or a "
-            "larger --model.encoder-floor."
-        )
+        tip = "A VampPrior can draw all codes to one point: try --model.prior standard-normal"
+        if settings.model.architecture == "mlp":
+            tip += ", or a larger --model.encoder-floor"
+        return f"{tip}."
     if outcome.report.verdict == "collapsed" or not outcome.report.has("active_units"):
         return None
     active = outcome.report["active_units"].value
     return (
-        f"The objective is {settings.objective} already: {active:.0f} of {settings.model.latent} "
-        f"latents answer to the data, so --model.latent {active:.0f} would lose little."
+        f"The objective is {settings.objective} already: {active:.0f} of "
+        f"{settings.model.num_latents} latents answer to the data, so "
+        f"{_enough(settings.model, active)} would lose little."
     )
+
+
+def _enough(model: Model, active: float) -> str:
+    """As few latents as are active, which of two levels one number cannot tell."""
+    if model.num_latents == model.latent:
+        return f"--model.latent {active:.0f}"
+    return f"a --model.latent below {model.latent}"
 
 
 def _another(outcome: Outcome) -> str | None:
@@ -116,7 +125,7 @@ def _linear(outcome: Outcome) -> float:
     """What principal components would keep, as many as there are latents; NaN if not known."""
     if outcome.trained.data.test.shape[1:].numel() > _MOST_COLUMNS:
         return math.nan
-    return columns.linear(outcome.trained.data, outcome.trained.experiment.model.latent).total
+    return columns.linear(outcome.trained.data, outcome.trained.experiment.model.num_latents).total
 
 
 def _astray(outcome: Outcome) -> str | None:
@@ -134,16 +143,18 @@ def _astray(outcome: Outcome) -> str | None:
 
 def _tight(outcome: Outcome) -> str | None:
     """More latents, if all are in use and so many cannot keep much."""
-    kept, latent = outcome.explained.total, outcome.trained.experiment.model.latent
+    model = outcome.trained.experiment.model
+    kept, latents = outcome.explained.total, model.num_latents
     features = outcome.trained.data.test.shape[1:].numel()
+    most = features * model.latent // latents
     active = outcome.report["active_units"].value if outcome.report.has("active_units") else 0
-    if active < latent or latent >= features or not kept < _POOR:
+    if active < latents or latents >= features or not kept < _POOR:
         return None
     if _is_cut_short(outcome) or _is_noisy(outcome) or _linear(outcome) > _GOOD:
         return None
     return (
-        f"All {latent} latents are in use, and the codes keep {_share(kept)} of the variance of "
-        f"the data. Try more latents, such as --model.latent {min(2 * latent, features)}."
+        f"All {latents} latents are in use, and the codes keep {_share(kept)} of the variance of "
+        f"the data. Try more latents, such as --model.latent {min(2 * model.latent, most)}."
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import tyro
 
 import mimachine
-from mimachine.experiment import Experiment, default, published
+from mimachine.experiment import Experiment, File, default, paper_images, published
 from mimachine.options import (
     Compare,
     Data,
@@ -37,11 +37,12 @@ from mimachine.training import Training
 from mimachine.wording import quoted, some, unknown
 
 if TYPE_CHECKING:
+    from mimachine.datasets import Dataset
     from mimachine.fitting import History
     from mimachine.metrics import Report as EvaluationReport
     from mimachine.results import Columns
     from mimachine.userdata import Encodable
-    from mimachine.workflow import Trained
+    from mimachine.workflow import Drawn, Trained
 
 __all__ = ["main"]
 
@@ -74,6 +75,7 @@ refit made.
   mimachine compare digits
   mimachine train measurements.csv --labels species
   mimachine train digits --objective mim --model.latent 20 --out digits-run
+  mimachine train fashion-mnist --model.architecture conv-hvae --model.prior vampprior
   mimachine sample digits-run
 
 `mimachine COMMAND --help` tells the options of a command, with their defaults for DATA.
@@ -106,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug or not _is_out_of_memory(error):
             raise
         print(
-            "mimachine: error: out of memory; try a smaller model.hidden, model.latent or "
-            f"training.batch_size ({' '.join(str(error).split())})",
+            "mimachine: error: out of memory; try a smaller model.hidden, model.channels, "
+            f"model.latent or training.batch_size ({' '.join(str(error).split())})",
             file=sys.stderr,
         )
         return EXIT_MISTAKE
@@ -208,9 +210,14 @@ def _one_line(panel: str) -> str:
 
 
 def _settings(command: Train | Compare, objective: str | None) -> Experiment:
+    architecture = command.model.architecture
+    if command.preset != "default" and command.file != File():
+        raise ValueError(f"options of files, such as --labels, have no meaning for {command.data}")
     if command.preset == "published":
-        return published(command.data, objective or "mim")
-    return default(command.data, objective, command.file)
+        return published(command.data, objective, architecture)
+    if command.preset == "paper":
+        return paper_images(command.data, objective, architecture)
+    return default(command.data, objective, command.file, architecture)
 
 
 Trainer = TypeVar("Trainer", Train, Compare)
@@ -472,7 +479,7 @@ def _refit(arguments: list[str]) -> None:
     if done.after.data.image_shape is not None:
         picture = out / "samples.png"
         drawn = {
-            name: workflow.sample(trained.model, 64).mean
+            name: workflow.sample(trained.model, 64).shown
             for name, trained in (("before", done.before), ("after", done.after))
         }
         figures.image_samples(drawn, done.after.data).savefig(picture)
@@ -518,18 +525,14 @@ def _reconstruct(arguments: list[str]) -> None:
     trained, chosen = _selected(command)
     data = trained.data
     drawn = workflow.reconstruct(trained.model, chosen.rows, command.seed)
-    arrays = {
-        "x": data.restore(chosen.rows[:], drawn=True),
-        "mean": data.restore(drawn.mean),
-        "sample": data.restore(drawn.x, drawn=True),
-        "z": drawn.z.numpy(),
-    }
+    arrays = {"x": data.restore(chosen.rows[:], drawn=True), **_restored(data, drawn)}
     picture = None
     if data.image_shape is not None:
         name = trained.experiment.objective
         shown = chosen.rows[:12]
         picture = figures.image_reconstructions({name: trained.model}, data, images=shown)
-    _write(command, "reconstructions.npz", arrays, named(data.columns, arrays["mean"]), picture)
+    table = named(data.columns, arrays["sample" if drawn.mean is None else "mean"])
+    _write(command, "reconstructions.npz", arrays, table, picture)
 
 
 def _sample(arguments: list[str]) -> None:
@@ -542,14 +545,16 @@ def _sample(arguments: list[str]) -> None:
     drawn = workflow.sample(trained.model, command.num, command.seed)
     picture = None
     if data.image_shape is not None:
-        shown = {trained.experiment.objective: drawn.mean[:64]}
+        shown = {trained.experiment.objective: drawn.shown[:64]}
         picture = figures.image_samples(shown, data)
-    arrays = {
-        "sample": data.restore(drawn.x, drawn=True),
-        "mean": data.restore(drawn.mean),
-        "z": drawn.z.numpy(),
-    }
+    arrays = _restored(data, drawn)
     _write(command, "samples.npz", arrays, named(data.columns, arrays["sample"]), picture)
+
+
+def _restored(data: Dataset, drawn: Drawn) -> dict[str, Any]:
+    """What was drawn, in the units of the data; without means where they have no closed form."""
+    arrays: dict[str, Any] = {} if drawn.mean is None else {"mean": data.restore(drawn.mean)}
+    return {**arrays, "sample": data.restore(drawn.x, drawn=True), "z": drawn.z.numpy()}
 
 
 def _report(arguments: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ __all__ = [
     "of_comparison",
     "of_runs",
     "options",
+    "presets",
     "shown",
     "training",
 ]
@@ -48,22 +50,38 @@ def shown(settings: Experiment) -> Experiment:
 
 def options(settings: Experiment) -> list[str] | None:
     """Options of `mimachine train` that give these settings; none if the command has no such."""
-    start = experiment.default(settings.data.name, settings.objective, settings.data.file)
-    given: list[str] = []
-    if settings.data.fresh or settings.training.schedule is not None:
-        try:
-            start = experiment.published(settings.data.name, settings.objective)
-        except ValueError:
-            return None
-        given += ["--preset", "published"]
-    defaults = flat(asdict(start))
+    architecture = settings.model.architecture
+    chosen = [] if architecture == "mlp" else ["--model.architecture", architecture]
+    ways = [
+        [*([] if preset == "default" else ["--preset", preset]), *chosen, *changes]
+        for preset, start in presets(settings).items()
+        if (changes := _changes(start, settings)) is not None
+    ]
+    if not ways:
+        return None
+    return min(ways, key=len) + _file_options(shown(settings).data.file)
+
+
+def presets(settings: Experiment) -> dict[str, Experiment]:
+    """What `mimachine train` would start from with each preset that there is for the data."""
+    data, objective, architecture = settings.data, settings.objective, settings.model.architecture
+    starts = {"default": experiment.default(data.name, objective, data.file, architecture)}
+    for preset, make in (("published", experiment.published), ("paper", experiment.paper_images)):
+        with contextlib.suppress(ValueError):
+            starts[preset] = make(data.name, objective, architecture)
+    return starts
+
+
+def _changes(start: Experiment, settings: Experiment) -> list[str] | None:
+    """Options that make settings of others; none if no option does."""
+    defaults, given = flat(asdict(start)), list[str]()
     for name, value in flat(asdict(settings)).items():
         if name in defaults and defaults[name] == value:
             continue
         if name.startswith(("data.", "training.schedule")):
             return None
         given += _option(name, value)
-    return given + _file_options(shown(settings).data.file)
+    return given
 
 
 def _file_options(file: File) -> list[str]:

@@ -90,10 +90,10 @@ def _pictures(trained: Mapping[str, Trained], reports: Mapping[str, Report]) -> 
         "loss-curves": figures.loss_curves({n: each.run.metrics() for n, each in trained.items()})
     }
     if data.image_shape is not None:
-        drawn = {name: workflow.sample(model, 64).mean for name, model in models.items()}
+        drawn = {name: workflow.sample(model, 64).shown for name, model in models.items()}
         pictures["reconstructions"] = figures.image_reconstructions(models, data)
         pictures["samples"] = figures.image_samples(drawn, data)
-    latent = {each.experiment.model.latent for each in trained.values()}
+    latent = {each.experiment.model.num_latents for each in trained.values()}
     if data.train.shape[1] == 2 and latent == {2}:
         pictures["plane"] = figures.plane({n: (models[n], reports[n].values) for n in models}, data)
     return pictures

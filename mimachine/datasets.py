@@ -45,6 +45,8 @@ class Dataset:
             rows are the data themselves.
         fingerprint: Hash by which a file's values are known again.
         notes: What was decided when the data were read, a sentence each.
+        grey: Where training data were drawn as zeros and ones, the grey values that they were
+            drawn from, of the same shape; of 256 levels as bytes.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Dataset:
     preprocessing: Preprocessing | None = None
     fingerprint: str | None = None
     notes: tuple[str, ...] = ()
+    grey: Tensor | None = None
 
     @property
     def columns(self) -> tuple[str, ...] | None:

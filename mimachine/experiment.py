@@ -15,8 +15,12 @@ from mimachine.training import Noam, Training, Warmup
 from mimachine.wording import unknown
 
 __all__ = [
-    "NAMES",
+    "HIERARCHIES",
+    "IMAGES",
+    "IMAGE_ARCHITECTURES",
     "LOW_DIMENSIONAL",
+    "NAMES",
+    "Architecture",
     "Data",
     "Experiment",
     "File",
@@ -25,6 +29,7 @@ __all__ = [
     "default",
     "from_json",
     "paper_image_training",
+    "paper_images",
     "published",
     "published_image_training",
     "to_json",
@@ -32,6 +37,22 @@ __all__ = [
 
 FORMAT_VERSION = 1
 
+# Settings that runs of this format may lack: they were made before there was a choice.
+_LATER = (
+    "data.binarisation",
+    "model.architecture",
+    "model.channels",
+    "model.layers",
+    "model.latent_maps",
+    "model.pseudo_inputs",
+)
+
+Architecture = Literal["mlp", "dense-vae", "hvae", "conv-hvae", "pixel-hvae"]
+# Those with two levels of latents, and all that take images.
+HIERARCHIES: tuple[Architecture, ...] = ("hvae", "conv-hvae", "pixel-hvae")
+IMAGE_ARCHITECTURES: tuple[Architecture, ...] = ("dense-vae", *HIERARCHIES)
+# Of the paper's image models with a VampPrior.
+_PSEUDO_INPUTS = 500
 
 # Data of few continuous dimensions that the paper or its code has experiments with.
 LOW_DIMENSIONAL = (
@@ -40,6 +61,9 @@ LOW_DIMENSIONAL = (
     "pca-fashion-mnist",
     "pca-fashion-mnist-published",
 )
+# Data sets of images, and those of them that are binarised for image models, as in the paper.
+IMAGES = ("digits", "mnist", "fashion-mnist", "omniglot", "omniglot-small")
+_BINARISED = IMAGES[1:]
 NAMES = (
     "digits",
     "mixture-2d",
@@ -85,11 +109,15 @@ class Data:
         name: Name of a data set, or path of a file or of a folder of images.
         fresh: Draw new training and validation data in every epoch, where P(x) is known.
         file: How to read it, if it is a file or a folder.
+        binarisation: Where grey values become zeros and ones, how it is done with those of the
+            validation and test data: by draws of the library's own, or, "published", by those of
+            the released image code, see `imagesets.published_binarisation`.
     """
 
     name: str = "digits"
     fresh: bool = False
     file: File = File()
+    binarisation: Literal["own", "published"] = "own"
 
     @property
     def is_path(self) -> bool:
@@ -99,24 +127,39 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """Encoder, decoder and prior: multi-layer perceptrons on flat data.
+    """Encoder, decoder and prior.
+
+    A setting that has no meaning for the architecture must be left as it is.
 
     Attributes:
-        latent: Number of latent dimensions.
-        hidden: Sizes of the hidden layers of the encoder; the decoder has them in reverse order.
+        latent: Number of latent dimensions; of each of the two levels, if there are two.
+        hidden: mlp: sizes of the hidden layers of the encoder; the decoder has them in reverse
+            order. Image architectures have one size, that of their dense layers.
         likelihood: p(x|z). "auto" takes the discretised logistic where the data have grey levels,
             else the Gaussian. "bernoulli" binarises grey values anew in every epoch.
         prior: p(z). A gaussian-mixture has diagonal covariances, a full-gaussian-mixture full ones;
-            flow needs zuko, pip install mimachine[flow].
+            flow needs zuko, pip install mimachine[flow]. Of two levels z = (z2, z1) it is p(z2), a
+            standard-normal or a vampprior, and p(z1|z2) is learned.
         components: Components of a mixture prior, or pseudo-inputs of a VampPrior.
-        encoder_floor: Smallest standard deviation of q(z|x); None: 0.001, and 0.05 under a
+        encoder_floor: mlp: smallest standard deviation of q(z|x); None: 0.001, and 0.05 under a
             VampPrior, whose components would follow the codes to a point with a smaller one.
-        decoder_floor: Smallest standard deviation of a Gaussian p(x|z); None: 1/1000 of each
-            column's.
+        decoder_floor: Smallest standard deviation of a Gaussian p(x|z); None: mlp, 1/1000 of each
+            column's, or the resolution of grey levels; image architectures, exp(-4.5).
         data_prior: q(x): the decoder's marginal, which needs no parameters, or a mixture of its
             own. With the marginal the objectives ce and mim-h are mim and nothing on encoding
             samples.
         marginal: How log q(x), the decoder's marginal, is estimated on decoding samples.
+        architecture: mlp, multi-layer perceptrons on any data; or one for images: dense-vae, gated
+            dense layers; hvae, the same with two levels of latents; conv-hvae, gated convolutions;
+            pixel-hvae, the encoder of conv-hvae with a PixelCNN as decoder.
+        channels: conv-hvae and pixel-hvae: channels of the first convolutions; later ones have
+            twice as many.
+        layers: pixel-hvae: masked layers of the PixelCNN.
+        latent_maps: pixel-hvae: where a pixel sees the latents, at earlier pixels alone, as in the
+            released code, or everywhere around it.
+        pseudo_inputs: Image architectures: what a VampPrior starts from. "random" are training
+            images at random, kept in [0, 1]; "published" are the first of them with a little noise,
+            of which pixels outside of [0, 1] never move, as in the released code.
     """
 
     latent: int = 32
@@ -135,13 +178,45 @@ class Model:
     decoder_floor: float | None = None
     data_prior: Literal["marginal", "gaussian-mixture"] = "marginal"
     marginal: Literal["conditional", "importance"] = "conditional"
+    architecture: Architecture = "mlp"
+    channels: int = 32
+    layers: int = 8
+    latent_maps: Literal["earlier", "everywhere"] = "earlier"
+    pseudo_inputs: Literal["random", "published"] = "random"
 
     def __post_init__(self) -> None:
-        for name in ("latent", "components"):
+        for name in ("latent", "components", "channels", "layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} must be 1 or more, got {getattr(self, name)}")
         if any(size < 1 for size in self.hidden):
             raise ValueError(f"model.hidden must be sizes of 1 or more, got {self.hidden}")
+        if self.architecture != "mlp" and len(self.hidden) != 1:
+            raise ValueError(
+                f"model.hidden must be one size for model.architecture {self.architecture}, "
+                f"got {self.hidden}"
+            )
+        for field in dataclasses.fields(self):
+            value, meant = getattr(self, field.name), _MEANT_FOR.get(field.name)
+            if meant is not None and self.architecture not in meant and value != field.default:
+                raise ValueError(
+                    f"model.{field.name} has no meaning for model.architecture "
+                    f"{self.architecture}, so it must be {field.default}, got {value}"
+                )
+
+    @property
+    def num_latents(self) -> int:
+        """Number of latent dimensions, of both levels where there are two."""
+        return 2 * self.latent if self.architecture in HIERARCHIES else self.latent
+
+
+# Architectures that a setting has a meaning for, where it has none for others.
+_MEANT_FOR: dict[str, tuple[Architecture, ...]] = {
+    "encoder_floor": ("mlp",),
+    "channels": ("conv-hvae", "pixel-hvae"),
+    "layers": ("pixel-hvae",),
+    "latent_maps": ("pixel-hvae",),
+    "pseudo_inputs": IMAGE_ARCHITECTURES,
+}
 
 
 @dataclass(frozen=True)
@@ -167,14 +242,24 @@ class Experiment:
             raise ValueError(f"num_samples must be 1 or more, got {self.num_samples}")
 
 
-def default(data: str, objective: str | None = None, file: File = File()) -> Experiment:
+def default(
+    data: str,
+    objective: str | None = None,
+    file: File = File(),
+    architecture: Architecture = "mlp",
+) -> Experiment:
     """The library's settings for a data set, or for a file or folder of one's own.
+
+    Image architectures have the sizes of the paper's models, 500 pseudo-inputs where there is a
+    VampPrior, or as many as there are training data, and for the data of the paper's table 1 its
+    likelihood, Bernoulli. Otherwise the settings are those of the data.
 
     Args:
         data: Name of a data set, or a path; of a file no more is read than its size.
         objective: By default mim for the data in `LOW_DIMENSIONAL` and a-mim else: symmetric MIM
             needs samples of the decoder, and for pixels their gradient is that of REINFORCE.
         file: How to read a file.
+        architecture: As in `Model`.
 
     Raises:
         ValueError: If there is no data set of that name, or the file cannot be read.
@@ -185,7 +270,8 @@ def default(data: str, objective: str | None = None, file: File = File()) -> Exp
     if data in NAMES and file != File():
         raise ValueError(f"options of files, such as --labels, have no meaning for {data}")
     if data not in NAMES:
-        return _default_for_file(data, objective, file)
+        return _default_for_file(data, objective, file, architecture)
+    num_samples = 1000
     if data in LOW_DIMENSIONAL:
         latent = 2 if data == "mixture-2d" else 10
         model, training = Model(latent, hidden=(50,)), Training(epochs=200, warmup=Warmup(3))
@@ -195,11 +281,27 @@ def default(data: str, objective: str | None = None, file: File = File()) -> Exp
     else:
         # Images by the ten thousand: fewer passes, and a likelihood that takes minutes, not hours.
         model, training = Model(latent=40), Training(epochs=100, warmup=Warmup(10), patience=20)
-        return Experiment(Data(data), model, objective, training, num_samples=50)
-    return Experiment(Data(data), model, objective, training)
+        num_samples = 50
+    if architecture != "mlp":
+        model = _for_images(architecture, model.latent, data)
+    return Experiment(Data(data), model, objective, training, num_samples)
 
 
-def _default_for_file(path: str, objective: str, file: File) -> Experiment:
+def _for_images(
+    architecture: Architecture, latent: int, data: str, components: int = _PSEUDO_INPUTS
+) -> Model:
+    """A model of the paper's sizes."""
+    return Model(
+        latent,
+        likelihood="bernoulli" if data in _BINARISED else "auto",
+        components=components,
+        architecture=architecture,
+    )
+
+
+def _default_for_file(
+    path: str, objective: str, file: File, architecture: Architecture
+) -> Experiment:
     """Settings by the number of rows and of values in a row."""
     check_there(path)
     if os.path.isdir(path):
@@ -220,7 +322,12 @@ def _default_for_file(path: str, objective: str, file: File) -> Experiment:
     # As many as take a minute or so.
     num_samples = min(1000, max(50, 200_000_000 // (features * min(10_000, count // 5 + 1))))
     latent = min(40 if features >= 500 else 10, features)
-    return Experiment(Data(path, file=file), Model(latent), objective, training, num_samples)
+    model = Model(latent)
+    if architecture != "mlp":
+        # What is left of the rows after those for validation and test, or a few less.
+        components = max(1, min(_PSEUDO_INPUTS, count - count // 10 - count // 5))
+        model = _for_images(architecture, latent, path, components)
+    return Experiment(Data(path, file=file), model, objective, training, num_samples)
 
 
 def check_there(path: str) -> None:
@@ -237,27 +344,46 @@ def check_there(path: str) -> None:
     raise FileNotFoundError(f"there is no file or folder {path}")
 
 
-def published(data: str, objective: str = "mim") -> Experiment:
-    """The settings that the paper's figures 1, 2, 3, 7 and 8 were made with.
+def published(
+    data: str, objective: str | None = None, architecture: Architecture = "mlp"
+) -> Experiment:
+    """The settings that the paper's figures 1, 2, 3, 7 and 8 and its table 1 were made with.
 
-    They are those of the authors' released code with Algorithm 2 of the paper, not those of its
-    text: β on the encoding log-probabilities for MIM, decoding samples only once β = 1, halves
+    Those of the figures are of the authors' released code with Algorithm 2 of the paper, not of
+    its text: β on the encoding log-probabilities for MIM, decoding samples only once β = 1, halves
     summed, a learning rate that falls by the epoch, and, of the mixtures, training and validation
     data that are drawn anew in each of at most 200 epochs of 78 steps.
 
     Figure 3 has the data pca-fashion-mnist-published; its 2 to 20 latents are those of
     mixture-20d too, and 10 here.
 
+    Those of table 1 are for images and their architectures: `published_image_training`, training
+    images binarised anew in every epoch, held-out ones once, by the draws of the released code,
+    500 pseudo-inputs that start at the first training images, 5,000 importance samples.
+
     Args:
-        data: One of `LOW_DIMENSIONAL`.
-        objective: The objective.
+        data: One of `LOW_DIMENSIONAL`; with an image architecture one of `IMAGES`, of which the
+            table has mnist, fashion-mnist and omniglot.
+        objective: The objective. By default mim, and for pixel-hvae, of which the table has no
+            other, a-mim.
+        architecture: As in `Model`.
 
     Raises:
         ValueError: If the paper has no such experiment.
     """
+    if architecture != "mlp":
+        objective = objective or ("a-mim" if architecture == "pixel-hvae" else "mim")
+        start = _table_1("published", data, objective, architecture)
+        model = dataclasses.replace(start.model, pseudo_inputs="published")
+        recipe = published_image_training(objective)
+        return dataclasses.replace(start, model=model, training=recipe)
     if data not in LOW_DIMENSIONAL:
         known = f"{', '.join(LOW_DIMENSIONAL[:-1])} and {LOW_DIMENSIONAL[-1]}"
-        raise ValueError(f'the preset "published" is for {known}; got data {data!r}')
+        raise ValueError(
+            f'the preset "published" is for {known}, and with a model.architecture for images such '
+            f"as conv-hvae for {_IMAGES_LISTED}; got data {data!r} with model.architecture mlp"
+        )
+    objective = objective or "mim"
     planar = data == "mixture-2d"
     return Experiment(
         Data(data, fresh=data.startswith("mixture")),
@@ -277,6 +403,50 @@ def published(data: str, objective: str = "mim") -> Experiment:
             patience=4,
             validation_noise="fresh",
         ),
+    )
+
+
+def paper_images(
+    data: str, objective: str | None = None, architecture: Architecture = "mlp"
+) -> Experiment:
+    """The experiments of table 1 as the paper's text has them: `paper_image_training`.
+
+    Held-out images are those of `published`, so that numbers can be compared with the table's.
+
+    Args:
+        data: One of `IMAGES`.
+        objective: As for `published`.
+        architecture: One for images.
+
+    Raises:
+        ValueError: If the paper has no such experiment.
+    """
+    objective = objective or ("a-mim" if architecture == "pixel-hvae" else "mim")
+    return dataclasses.replace(
+        _table_1("paper", data, objective, architecture), training=paper_image_training()
+    )
+
+
+_IMAGES_LISTED = f"{', '.join(IMAGES[:-1])} and {IMAGES[-1]}"
+
+
+def _table_1(preset: str, data: str, objective: str, architecture: Architecture) -> Experiment:
+    """What all experiments of table 1 share."""
+    if architecture == "mlp" or data not in IMAGES:
+        raise ValueError(
+            f'the preset "{preset}" is for {_IMAGES_LISTED} with a model.architecture for images, '
+            f"such as conv-hvae; got data {data!r} with model.architecture {architecture}"
+        )
+    return Experiment(
+        Data(data, binarisation="published"),
+        Model(
+            latent=40,
+            likelihood="bernoulli",
+            components=_PSEUDO_INPUTS,
+            architecture=architecture,
+        ),
+        objective,
+        num_samples=5000,
     )
 
 
@@ -357,7 +527,7 @@ def from_json(value: dict[str, Any]) -> Experiment:
             for item in error.errors()
         )
         raise ValueError(f"settings are not valid: {mistakes}") from error
-    missing = _missing(dataclasses.asdict(read), settings)
+    missing = [n for n in _missing(dataclasses.asdict(read), settings) if n not in _LATER]
     if missing:
         raise ValueError(f"settings are not complete: {', '.join(missing)} missing")
     return read

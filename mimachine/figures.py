@@ -16,6 +16,7 @@ from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from mimachine import workflow
 from mimachine.datasets import Dataset
 from mimachine.joint import Joint
 from mimachine.randomness import derived_seed, forked
@@ -114,12 +115,15 @@ def plane(
 def image_reconstructions(
     models: Mapping[str, Joint], data: Dataset, count: int = 12, images: Tensor | None = None
 ) -> Figure:
-    """Images, of the test split if none are given, and what each model makes of their codes."""
+    """Images, of the test split if none are given, and what each model makes of their codes.
+
+    That is the decoder's mean, or a sample, and its title says so, where there is none.
+    """
     originals = data.test[:count] if images is None else images[:count]
     rows = {"test data" if images is None else "data": originals}
     for name, model in models.items():
-        with torch.no_grad():
-            rows[name] = model.decoder(codes(model, originals).mean).mean
+        drawn = workflow.reconstruct(model, originals)
+        rows[name if drawn.mean is not None else f"{name}, samples"] = drawn.shown
     figure, axes = _panels(len(rows), 1, width=0.6 * count, height=0.9)
     for axis, (name, shown) in zip(axes[:, 0], rows.items(), strict=True):
         _show(axis, image_grid(shown, data, count))

@@ -45,7 +45,9 @@ class Train:
         objective: mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce or auto-encoder; where P(x)
             is known also mim-h-true and symmetric-kl. By default mim for the mixtures and for
             the PCA of Fashion-MNIST, and a-mim else, which needs no samples of the decoder.
-        preset: Settings to start from: the library's, or those the paper's figures were made with.
+        preset: Settings to start from: the library's; published, those that the paper's figures
+            and, with a model.architecture for images, its table 1 were made with; or paper, the
+            recipe for table 1 of the paper's text.
         model: Encoder, decoder and prior.
         training: Training recipe.
         num_samples: Importance samples for the likelihood of each test datum.
@@ -59,7 +61,7 @@ class Train:
     data: DataName
     file: FileOptions = File()
     objective: str | None = None
-    preset: Literal["default", "published"] = "default"
+    preset: Literal["default", "published", "paper"] = "default"
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
     num_samples: int = 1000
@@ -96,7 +98,9 @@ class Compare:
         objectives: One or more of mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce,
             auto-encoder; where P(x) is known also mim-h-true and symmetric-kl. By default the one
             that train would take, and vae.
-        preset: Settings to start from: the library's, or those the paper's figures were made with.
+        preset: Settings to start from: the library's; published, those that the paper's figures
+            and, with a model.architecture for images, its table 1 were made with; or paper, the
+            recipe for table 1 of the paper's text.
         model: Encoder, decoder and prior.
         training: Training recipe.
         num_samples: Importance samples for the likelihood of each test datum.
@@ -108,7 +112,7 @@ class Compare:
     data: DataName
     file: FileOptions = File()
     objectives: tuple[str, ...] = ()
-    preset: Literal["default", "published"] = "default"
+    preset: Literal["default", "published", "paper"] = "default"
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
     num_samples: int = 1000
@@ -307,7 +311,9 @@ class Embed:
 class Reconstruct:
     """Encode data and decode them again, in the units of the data.
 
-    An .npz file gets x, the decoder's mean, a sample of p(x|z), and z; a .csv file the mean.
+    An .npz file gets x, the decoder's mean, a sample of p(x|z), and z; a .csv file the mean. The
+    decoder of pixel-hvae has no mean in closed form: it is left out, and a .csv file and the
+    picture get the sample.
 
     Attributes:
         run: Run directory.
@@ -330,7 +336,9 @@ class Reconstruct:
 class Sample:
     """Draw new data from the model, in the units of its data.
 
-    An .npz file gets samples of p(x|z), the decoder's means, and z; a .csv file the samples.
+    An .npz file gets samples of p(x|z), the decoder's means, and z; a .csv file the samples. The
+    picture shows the means. The decoder of pixel-hvae has none in closed form: they are left out,
+    and the picture shows the samples.
 
     Attributes:
         run: Run directory.

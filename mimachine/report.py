@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from mimachine import commands, experiment
+from mimachine import commands
 from mimachine.advice import tips
 from mimachine.datasets import Dataset
 from mimachine.experiment import Experiment
@@ -198,10 +198,7 @@ class _Setting(NamedTuple):
 def _settings(outcomes: Sequence[Outcome]) -> list[_Setting]:
     experiments = [outcome.trained.experiment for outcome in outcomes]
     given = [_flat(each) for each in experiments]
-    starts = [
-        _flat(experiment.default(each.data.name, each.objective, each.data.file))
-        for each in experiments
-    ]
+    starts = [_flat(commands.presets(each)["default"]) for each in experiments]
     names = dict.fromkeys(name for settings in given for name in settings)
     rows = []
     for name in names:

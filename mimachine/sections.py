@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from mimachine.pictures import Picture, drawing, pixels
 from mimachine.preprocessing import column_grids
 from mimachine.projections import Embedding, project
 from mimachine.representation import codes
+from mimachine.workflow import Drawn
 
 __all__ = ["Section", "Shares", "sections"]
 
@@ -99,16 +100,19 @@ def sections(outcomes: Sequence[Outcome], embedding: Embedding) -> Iterator[Sect
 
 
 def _image_sections(outcomes: Sequence[Outcome], data: Dataset) -> Iterator[Section]:
-    yield Section(
-        "reconstructions",
-        "Reconstructions",
-        (
-            "Test images, encoded and decoded again without noise. What is lost here, the "
-            "codes do not keep.",
-        ),
-        list(_reconstruction_pictures(outcomes, data)),
-        stacked=True,
+    images = data.test[:_NUM_RECONSTRUCTIONS]
+    restored = {r.name: workflow.reconstruct(r.trained.model, images) for r in outcomes}
+    text = (
+        "Test images, encoded and decoded again without noise. What is lost here, the "
+        "codes do not keep."
     )
+    if any(drawn.mean is None for drawn in restored.values()):
+        text += (
+            " A decoder whose p(x|z) has no mean in closed form, as that of a PixelCNN, is "
+            "sampled: some of what differs is then the sample's noise."
+        )
+    pictures = list(_reconstruction_pictures(outcomes, data, restored))
+    yield Section("reconstructions", "Reconstructions", (text,), pictures, stacked=True)
     yield Section(
         "samples",
         "Samples",
@@ -145,30 +149,35 @@ def _loss_picture(outcome: Outcome) -> Picture:
     return drawing(figure, f"{alt}.", caption)
 
 
-def _reconstruction_pictures(outcomes: Sequence[Outcome], data: Dataset) -> Iterator[Picture]:
+def _reconstruction_pictures(
+    outcomes: Sequence[Outcome], data: Dataset, restored: Mapping[str, Drawn]
+) -> Iterator[Picture]:
     """A row of test images, and a row of what each model makes of them."""
     images = data.test[:_NUM_RECONSTRUCTIONS]
     count = len(images)
     grid = figures.image_grid(images, data, count)
     yield pixels(grid, f"A row of {count} images from the test data, to compare with.", "Test data")
     for outcome in outcomes:
-        restored = workflow.reconstruct(outcome.trained.model, images).mean
-        caption = outcome.name
-        if outcome.report.has("reconstruction_rmse"):
-            metric = outcome.report["reconstruction_rmse"]
-            caption += f": reconstruction error {metric} {metric.unit}"
-        grid = figures.image_grid(restored, data, count)
+        drawn = restored[outcome.name]
+        caption, what, name = outcome.name, "error", "reconstruction_rmse"
+        if drawn.mean is None:
+            caption += ", sampled"
+            what, name = "distance", "sampled_reconstruction_distance"
+        if outcome.report.has(name):
+            metric = outcome.report[name]
+            caption += f": reconstruction {what} {metric} {metric.unit}"
+        grid = figures.image_grid(drawn.shown, data, count)
         alt = f"The same {count} images, encoded and decoded again by the {caption}."
         yield pixels(grid, alt.replace(outcome.name, f"{outcome.name} model", 1), caption)
 
 
 def _sample_picture(outcome: Outcome, data: Dataset) -> Picture:
-    drawn = workflow.sample(outcome.trained.model, _NUM_SAMPLES).mean
+    drawn = workflow.sample(outcome.trained.model, _NUM_SAMPLES)
     return pixels(
-        figures.image_grid(drawn, data),
+        figures.image_grid(drawn.shown, data),
         f"{_NUM_SAMPLES} images in a grid, decoded from latents drawn from the prior of the "
         f"{outcome.name} model.",
-        f"{outcome.name}: means of p(x|z), z ~ p(z).",
+        f"{outcome.name}: {drawn.kind} of p(x|z), z ~ p(z).",
     )
 
 
@@ -248,7 +257,7 @@ def _is_plane(outcome: Outcome) -> bool:
     needed = ("mutual_information_ksg", "sampled_reconstruction_distance")
     return (
         outcome.trained.data.train.shape[1:] == (2,)
-        and outcome.trained.experiment.model.latent == 2
+        and outcome.trained.experiment.model.num_latents == 2
         and all(outcome.report.has(name) for name in needed)
     )
 

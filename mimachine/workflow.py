@@ -12,22 +12,22 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import mimachine
-from mimachine import catalogue, conditionals, experiment, flows, imagesets, priors, userdata
+from mimachine import catalogue, construction, experiment, imagesets, priors, userdata
+from mimachine.construction import build
 from mimachine.datasets import Dataset
 from mimachine.evaluation import evaluate
-from mimachine.experiment import Experiment, Model
+from mimachine.experiment import Experiment
 from mimachine.fitting import History, fit
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
 from mimachine.metrics import Report
-from mimachine.networks import MLP
 from mimachine.objectives import OBJECTIVES, Loss, Objective
 from mimachine.randomness import derived_seed, forked
 from mimachine.refits import Kind, recipe, refit_prior
-from mimachine.representation import codes
+from mimachine.representation import closed_mean, codes
 from mimachine.rows import Rows
 from mimachine.runs import Run
 from mimachine.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
@@ -104,9 +104,13 @@ def prepare(settings: Experiment, run: Run | None = None) -> Dataset:
             f"{data.name} is too large to be binarised in memory: store it as zeros and ones, or "
             "take another model.likelihood"
         )
+    grey = as_bytes(data.train) if data.levels == imagesets.LEVELS else data.train
     with forked(derived_seed(0, "binarised", data.name)):
         train, val, test = map(torch.bernoulli, (data.train, data.val, data.test))
-    return replace(data, train=train, val=val, test=test)
+    if settings.data.binarisation == "published":
+        drawn = imagesets.published_binarisation(data)
+        val, test = drawn.val, drawn.test
+    return replace(data, train=train, val=val, test=test, grey=grey)
 
 
 def _load(settings: Experiment, stored: dict[str, Any] | None = None) -> Dataset:
@@ -118,7 +122,7 @@ def _load(settings: Experiment, stored: dict[str, Any] | None = None) -> Dataset
 
 def _is_binarized(settings: Experiment, data: Dataset) -> bool:
     """Whether grey values are drawn as zeros and ones."""
-    return _likelihood(settings.model, data) == "bernoulli" and data.levels != 2
+    return construction.likelihood_of(settings.model, data) == "bernoulli" and data.levels != 2
 
 
 def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
@@ -137,93 +141,9 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
     train: Source = TensorSource(data.train, seed)
     if data.versions is not None:
         train = Versions(data.versions, seed)
-    elif _is_binarized(settings, data):
-        grey = _load(settings).train
-        if data.levels == imagesets.LEVELS and isinstance(grey, Tensor):
-            grey = as_bytes(grey)
-        train = Binarized(TensorSource(grey, seed), seed)
+    elif data.grey is not None:
+        train = Binarized(TensorSource(data.grey, seed), seed)
     return train, TensorSource(data.val, shuffle=False)
-
-
-def build(settings: Experiment, data: Dataset) -> Joint:
-    """The model, with the weights that the seed gives it.
-
-    Raises:
-        ValueError: If the settings do not fit the data.
-    """
-    model, features = settings.model, data.train.shape[1]
-    with forked(derived_seed(settings.training.seed, "weights")):
-        encoder = conditionals.Gaussian(
-            MLP(features, 2 * model.latent, model.hidden), _encoder_floor(model)
-        )
-        decoder = _decoder(model, data, features)
-        prior = _prior(model, data, encoder)
-        data_prior: nn.Module | priors.Marginal = priors.Marginal(model.marginal)
-        if model.data_prior == "gaussian-mixture":
-            data_prior = priors.GaussianMixture(features, model.components)
-    return Joint(encoder, decoder, prior, data_prior)
-
-
-def _likelihood(model: Model, data: Dataset) -> str:
-    if data.preprocessing is not None:
-        return data.preprocessing.likelihood
-    if model.likelihood != "auto":
-        return model.likelihood
-    return "gaussian" if data.levels is None else "discretized-logistic"
-
-
-def _decoder(model: Model, data: Dataset, features: int) -> nn.Module:
-    likelihood, hidden = _likelihood(model, data), tuple(reversed(model.hidden))
-    if likelihood == "bernoulli":
-        return conditionals.Bernoulli(MLP(model.latent, features, hidden))
-    network = MLP(model.latent, 2 * features, hidden)
-    if likelihood == "gaussian":
-        return conditionals.Gaussian(network, _gaussian_floor(model, data))
-    if data.levels is None:
-        raise ValueError(
-            f'model.likelihood "discretized-logistic" needs grey levels in [0, 1], '
-            f"which {data.name} does not have"
-        )
-    return conditionals.DiscretizedLogistic(network, data.levels)
-
-
-def _encoder_floor(model: Model) -> float:
-    if model.encoder_floor is not None:
-        return model.encoder_floor
-    # MIM rewards a dense prior, and a VampPrior of narrow posteriors can be arbitrarily dense: all
-    # codes end in one point. The floor of the VampPrior paper's image models, e^-3, prevents that.
-    return 0.05 if model.prior == "vampprior" else 1e-3
-
-
-def _gaussian_floor(model: Model, data: Dataset) -> float | Tensor:
-    if model.decoder_floor is not None:
-        return model.decoder_floor
-    if data.preprocessing is not None:
-        return torch.as_tensor(data.preprocessing.floor, dtype=torch.get_default_dtype())
-    if data.levels is not None:
-        # Standard deviation of a uniform distribution over one grid step: the data's resolution.
-        return 1 / (data.levels - 1) / 12**0.5
-    return 1e-3 * data.train[:].std(0)
-
-
-def _prior(model: Model, data: Dataset, encoder: nn.Module) -> nn.Module:
-    if model.prior == "learned-normal":
-        return priors.LearnedNormal(model.latent)
-    if model.prior == "gaussian-mixture":
-        return priors.GaussianMixture(model.latent, model.components)
-    if model.prior == "full-gaussian-mixture":
-        return priors.FullGaussianMixture(model.latent, model.components)
-    if model.prior == "flow":
-        return flows.FlowPrior(model.latent)
-    if model.prior == "vampprior":
-        if model.components > len(data.train):
-            raise ValueError(
-                f"model.components must be at most {len(data.train)}, the number of training "
-                f"data that pseudo-inputs start from, got {model.components}"
-            )
-        rows = torch.randperm(len(data.train))[: model.components]
-        return priors.VampPrior(encoder, data.train[rows])
-    return priors.StandardNormal(model.latent)
 
 
 def train(
@@ -305,11 +225,13 @@ def resume(
 
 
 def _cautions(settings: Experiment, data: Dataset) -> list[str]:
-    latent, features = settings.model.latent, data.train.shape[1]
-    if latent <= features:
+    latents, features = settings.model.num_latents, data.train.shape[1]
+    if latents <= features:
         return []
+    latent = settings.model.latent
+    which = f"{latent}" if latents == latent else f"{latent}, {latents} for both levels"
     return [
-        f"warning: model.latent is {latent}, more than the {features} values of a datum; "
+        f"warning: model.latent is {which}, more than the {features} values of a datum; "
         "codes cannot tell more than there is"
     ]
 
@@ -437,15 +359,13 @@ def refit(
         before.model, train, val, kind=kind, components=components, training=how, progress=progress
     )
     number = len(model.prior().log_weights) if kind != "flow" else settings.model.components
-    architecture = replace(
-        settings.model,
-        prior=_PRIOR_OF[kind],
-        components=number,
+    fitted = replace(settings.model, prior=_PRIOR_OF[kind], components=number)
+    if fitted.architecture == "mlp":
         # A VampPrior's would be another one, and the encoder has its own already.
-        encoder_floor=_encoder_floor(settings.model),
-    )
+        floor = construction.encoder_floor(settings.model)
+        fitted = replace(fitted, encoder_floor=floor)
     numbers = evaluate(before.model, data, num_samples=num_samples, seed=settings.training.seed)
-    settings = replace(settings, model=architecture, num_samples=num_samples)
+    settings = replace(settings, model=fitted, num_samples=num_samples)
     run = Run.create(out, experiment.to_json(settings), before.run.data_record())
     say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {run.path}")
     run.write_json(
@@ -475,7 +395,12 @@ def open_run(path: str | os.PathLike[str]) -> Trained:
     settings = experiment.from_json(run.read_json("experiment.json"))
     objective(settings.objective)
     data = prepare(settings, run)
-    model = build(settings, data)
+    return _with_weights(run, settings, data)
+
+
+def _with_weights(run: Run, settings: Experiment, data: Dataset) -> Trained:
+    made = build if run.refit_record() is None else construction.refitted
+    model = made(settings, data)
     run.load_weights(model)
     return Trained(run, settings, data, model.eval())
 
@@ -555,17 +480,32 @@ def open_model(path: str | os.PathLike[str]) -> Trained:
     settings = experiment.from_json(run.read_json("experiment.json"))
     name = os.path.basename(settings.data.name)
     data = userdata.blank(stored, name, rows=settings.model.components)
-    model = build(settings, data)
-    run.load_weights(model)
-    return Trained(run, settings, data, model.eval())
+    return _with_weights(run, settings, data)
 
 
 class Drawn(NamedTuple):
-    """Data drawn from a model: samples of p(x|z), the decoder's means, and their latents."""
+    """Data drawn from a model, and their latents.
+
+    Attributes:
+        x: Samples of p(x|z), shape (N, *X).
+        mean: Means of p(x|z), likewise; None where they have no closed form, as those of a
+            PixelCNN: means of draws would take as long as so many samples.
+        z: Latents, shape (N, *Z).
+    """
 
     x: Tensor
-    mean: Tensor
+    mean: Tensor | None
     z: Tensor
+
+    @property
+    def shown(self) -> Tensor:
+        """What to look at: the means, or the samples where there are none."""
+        return self.x if self.mean is None else self.mean
+
+    @property
+    def kind(self) -> str:
+        """What that is, "means" or "samples"."""
+        return "samples" if self.mean is None else "means"
 
 
 @torch.no_grad()
@@ -589,5 +529,7 @@ def _decoded(model: Joint, z: Tensor, batch_size: int = 256) -> Drawn:
     for part in z.split(batch_size):
         decoded = model.decoder(part)
         samples.append(decoded.sample())
-        means.append(decoded.mean)
-    return Drawn(torch.cat(samples), torch.cat(means), z)
+        mean = closed_mean(decoded)
+        if mean is not None:
+            means.append(mean)
+    return Drawn(torch.cat(samples), torch.cat(means) if means else None, z)

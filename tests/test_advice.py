@@ -106,6 +106,21 @@ def test_no_run_is_told_to_take_the_objective_that_it_has(told, objective):
     vamp = told(verdict="partly collapsed", model=Model(latent=7, prior="vampprior"), active=3)
     assert "--model.prior standard-normal" in vamp
     assert "--model.latent" not in vamp
+    assert "--model.encoder-floor" in vamp
+
+
+def test_two_levels_of_latents_are_told_of_together(told):
+    hvae = Model(latent=2, architecture="hvae")
+    text = told(verdict="partly collapsed", model=hvae, active=1)
+    assert "1 of 4 latents answer to the data, so a --model.latent below 2 would lose" in text
+    text = told(shares=POOR, model=hvae, active=4, rank=8)
+    assert "All 4 latents are in use" in text
+    # Four in each level make as many as there are columns.
+    assert "--model.latent 4" in text
+    bounded = Model(latent=2, architecture="hvae", prior="vampprior")
+    text = told(verdict="collapsed", model=bounded, active=0)
+    assert "--model.prior standard-normal." in text
+    assert "--model.encoder-floor" not in text
 
 
 def test_latents_that_are_all_in_use_and_keep_little_call_for_more(told):

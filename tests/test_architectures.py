@@ -415,6 +415,19 @@ def test_the_prior_draws_all_components_and_its_density_has_a_mean(prior):
     assert len(z[:, 0].unique()) > 990
 
 
+@hierarchies
+def test_a_vampprior_draws_each_of_its_components_as_often(name):
+    pseudo_inputs = torch.rand(6, 1, 7, 6)
+    # Components so narrow that a draw tells which it is from.
+    model = BUILDERS[name]((1, 7, 6), pseudo_inputs, log_variance=(-40.0, -39.0)).eval()
+    with torch.no_grad():
+        means = model.prior.first().components.mean
+        z2 = model.prior().sample((6000,))[:, :3]
+    assert torch.pdist(means).min() > 1000 * math.exp(-19.5)
+    nearest = torch.cdist(z2, means).argmin(1)
+    within_standard_errors(F.one_hot(nearest, 6).double(), torch.full((6,), 1 / 6))
+
+
 def test_pseudo_inputs_of_black_images_move_though_noise_puts_them_below_zero():
     pseudo_inputs = 0.01 * torch.randn(4, 1, 7, 6)
     x = torch.rand(6, 1, 7, 6).round()

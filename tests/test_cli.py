@@ -103,6 +103,80 @@ def test_the_published_preset_differs_by_the_objective_and_can_be_overridden(her
     assert mim["training"]["epochs"] == vae["training"]["epochs"] == 3
 
 
+@pytest.fixture
+def images(here):
+    """A file of 40 images of 5 x 4 zeros and ones."""
+    np.save("images.npy", np.random.default_rng(0).integers(0, 2, (40, 5, 4)).astype(np.float32))
+    return "images.npy"
+
+
+TINY = ["--model.latent", 2, "--model.hidden", 6, "--model.channels", 3]
+PIXEL = ["--model.architecture", "pixel-hvae", "--model.layers", 2, *TINY]
+
+
+def test_of_a_decoder_without_means_samples_are_written_shown_and_named(images, capsys):
+    assert run("train", images, *PIXEL, *QUICK, "--out", "run") == 0
+    page = Path("run/report.html").read_text(encoding="utf-8")
+    assert "samples of p(x|z), z ~ p(z)" in page
+    assert "a-mim, sampled" in page
+    assert run("sample", "run", "--num", 5) == 0
+    samples = np.load("run/samples.npz")
+    assert {name: samples[name].shape for name in samples} == {"sample": (5, 5, 4), "z": (5, 4)}
+    assert run("reconstruct", "run") == 0
+    restored = np.load("run/reconstructions.npz")
+    assert set(restored) == {"x", "sample", "z"}
+    np.testing.assert_array_equal(restored["x"], np.load(images))
+    assert run("reconstruct", "run", "--out", "run/rows.csv") == 0
+    table = np.loadtxt("run/rows.csv", delimiter=",", skiprows=1)
+    np.testing.assert_array_equal(table, restored["sample"].reshape(40, 20))
+    assert Path("run/samples.png").exists()
+    assert Path("run/reconstructions.png").exists()
+    assert run("embed", "run") == 0
+    assert np.load("run/codes.npz")["mean"].shape == (40, 4)
+    assert run("refit", "run", "--num-samples", 2, "--out", "fitted") == 0
+    assert run("evaluate", "fitted", "--num-samples", 2) == 0
+    capsys.readouterr()
+    assert run("inspect", "fitted") == 0
+    assert "pixel-hvae" in capsys.readouterr().out
+    assert run("table", "run", "fitted") == 0
+    assert capsys.readouterr().out.count("Negative log-likelihood") >= 1
+
+
+def test_image_models_are_compared(images, capsys):
+    conv = ["--model.architecture", "conv-hvae", *TINY, "--model.prior", "vampprior"]
+    arguments = ["--objectives", "mim", "vae", *conv, *QUICK, "--model.components", 5]
+    assert run("compare", images, *arguments, "--out", "both", "--no-report") == 0
+    assert {p.name for p in Path("both").glob("*.png")} == {
+        "loss-curves.png",
+        "reconstructions.png",
+        "samples.png",
+    }
+    settings = json.loads(Path("both/vae/experiment.json").read_text())
+    assert settings["model"]["architecture"] == "conv-hvae"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mixture-2d", *PIXEL], "model.architecture pixel-hvae needs images"),
+        (["digits", "--model.channels", 3], "model.channels has no meaning for model.architecture"),
+        (["digits", *PIXEL, "--model.prior", "flow"], "must be standard-normal or vampprior"),
+        (["digits", "--preset", "paper"], 'the preset "paper" is for digits, mnist'),
+        (["digits", "--preset", "published"], "a model.architecture for images"),
+        (
+            ["digits", *PIXEL, "--preset", "paper", "--labels", "a"],
+            "options of files, such as --labels, have no meaning for digits",
+        ),
+    ],
+)
+def test_image_models_that_make_no_sense_are_refused_in_one_line(here, capsys, arguments, message):
+    assert run("train", *arguments) == 2
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not Path("runs").exists()
+
+
 def test_runs_get_names_of_their_own(here):
     for _ in range(2):
         assert run("train", "mixture-2d", *QUICK, "--no-report") == 0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mimachine import cli, commands
-from mimachine.experiment import Data, File, Model, default, published
+from mimachine.experiment import Data, File, Model, default, paper_images, published
 from mimachine.metrics import Report
 from mimachine.options import Train
 from mimachine.outcomes import Outcome
@@ -44,6 +44,15 @@ def read(command):
             default("digits"),
             training=Training(
                 gradient="normalised", ema_decay=0.99, precision="bf16-mixed", compile=True
+            ),
+        ),
+        default("mnist", "vae", architecture="conv-hvae"),
+        published("omniglot", "mim", "hvae"),
+        replace(paper_images("mnist", "vae", "pixel-hvae"), num_samples=7),
+        replace(
+            default("digits", architecture="pixel-hvae"),
+            model=Model(
+                3, (9,), prior="vampprior", architecture="pixel-hvae", channels=2, layers=3
             ),
         ),
         replace(

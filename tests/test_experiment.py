@@ -8,11 +8,14 @@ import torch
 
 import mimachine as mm
 from mimachine.experiment import (
+    IMAGE_ARCHITECTURES,
     LOW_DIMENSIONAL,
     Experiment,
+    Model,
     default,
     from_json,
     paper_image_training,
+    paper_images,
     published,
     published_image_training,
     to_json,
@@ -29,6 +32,9 @@ CASES = [
     published("mixture-20d"),
     published("pca-fashion-mnist-published"),
     published("mixture-2d", "vae"),
+    default("mnist", architecture="pixel-hvae"),
+    published("mnist", "vae", "conv-hvae"),
+    paper_images("omniglot", "a-mim", "hvae"),
 ]
 
 
@@ -83,12 +89,66 @@ def test_there_are_no_published_settings_for_other_data():
         published("digits")
 
 
+def test_settings_from_before_there_was_a_choice_mean_what_they_meant():
+    value = json.loads(json.dumps(to_json(default("digits"))))
+    for name in ("architecture", "channels", "layers", "latent_maps", "pseudo_inputs"):
+        del value["model"][name]
+    del value["data"]["binarisation"]
+    assert from_json(value) == default("digits")
+    del value["model"]["latent"]
+    with pytest.raises(ValueError, match=r"not complete: model\.latent missing"):
+        from_json(value)
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("latent", 0), ("components", 0), ("hidden", (10, 0))]
+    ("architecture", "field", "value"),
+    [
+        ("mlp", "channels", 16),
+        ("mlp", "pseudo_inputs", "published"),
+        ("dense-vae", "channels", 16),
+        ("hvae", "encoder_floor", 0.1),
+        ("conv-hvae", "layers", 3),
+        ("hvae", "latent_maps", "everywhere"),
+    ],
+)
+def test_a_setting_without_a_meaning_for_the_architecture_is_refused(architecture, field, value):
+    message = rf"model\.{field} has no meaning for model\.architecture {architecture}, .*{value}"
+    with pytest.raises(ValueError, match=message):
+        Model(architecture=architecture, **{field: value})
+
+
+@pytest.mark.parametrize("hidden", [(), (20, 30)])
+def test_image_architectures_have_one_hidden_size(hidden):
+    with pytest.raises(ValueError, match=r"model\.hidden must be one size for .* dense-vae"):
+        Model(hidden=hidden, architecture="dense-vae")
+
+
+@pytest.mark.parametrize("architecture", IMAGE_ARCHITECTURES)
+def test_both_image_presets_are_of_one_model_and_differ_in_the_recipe(architecture):
+    released = published("fashion-mnist", None, architecture)
+    text = paper_images("fashion-mnist", None, architecture)
+    model = Model(40, (300,), "bernoulli", components=500, architecture=architecture)
+    assert text.model == model
+    assert released.model == replace(model, pseudo_inputs="published")
+    assert released.objective == ("a-mim" if architecture == "pixel-hvae" else "mim")
+    assert released.training == published_image_training(released.objective)
+    assert text.training == paper_image_training()
+    assert released.data == text.data
+    assert released.num_samples == text.num_samples == 5000
+
+
+def test_presets_of_images_are_for_images():
+    with pytest.raises(ValueError, match=r'"published" is for digits, .* got data .mixture-2d'):
+        published("mixture-2d", None, "hvae")
+    with pytest.raises(ValueError, match=r"with model\.architecture mlp"):
+        paper_images("mnist")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("latent", 0), ("components", 0), ("hidden", (10, 0)), ("channels", 0), ("layers", 0)],
 )
 def test_models_that_make_no_sense_are_refused_by_name(field, value):
-    from mimachine.experiment import Model
-
     with pytest.raises(ValueError, match=rf"model\.{field}"):
         Model(**{field: value})
 

@@ -1,0 +1,234 @@
+"""Construction: the model that settings ask for, for the data at hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mimachine import architectures, conditionals, flows, priors
+from mimachine.datasets import Dataset
+from mimachine.experiment import HIERARCHIES, Experiment, Model
+from mimachine.flattening import flattened
+from mimachine.imagesets import LEVELS
+from mimachine.joint import Joint
+from mimachine.networks import MLP
+from mimachine.observations import BinaryPixels, GreyPixels, Pixels, RealPixels
+from mimachine.randomness import derived_seed, forked
+
+__all__ = ["build", "encoder_floor", "likelihood_of", "refitted"]
+
+# Standard deviation of the noise on pseudo-inputs of the released image code.
+_NOISE = 0.01
+
+
+def build(settings: Experiment, data: Dataset) -> Joint:
+    """The model, with the weights that the seed gives it. Its data are rows, as in data sets.
+
+    Raises:
+        ValueError: If the settings do not fit the data.
+    """
+    model = settings.model
+    with forked(derived_seed(settings.training.seed, "weights")):
+        return _of_rows(model, data) if model.architecture == "mlp" else _of_images(model, data)
+
+
+def refitted(settings: Experiment, data: Dataset) -> Joint:
+    """The model of a run whose prior was fitted after training, see `refits.refit_prior`.
+
+    Such a prior is one of all latents, whatever prior the architecture has by itself.
+
+    Raises:
+        ValueError: If the settings do not fit the data.
+    """
+    trained = build(replace(settings, model=replace(settings.model, prior="standard-normal")), data)
+    prior = _prior(settings.model, data, trained.encoder)
+    return Joint(trained.encoder, trained.decoder, prior, trained.data_prior)
+
+
+def likelihood_of(model: Model, data: Dataset) -> str:
+    """What p(x|z) is, where the settings leave it to the data."""
+    if data.preprocessing is not None:
+        return data.preprocessing.likelihood
+    if model.likelihood != "auto":
+        return model.likelihood
+    return "gaussian" if data.levels is None else "discretized-logistic"
+
+
+# --- multi-layer perceptrons ---------------------------------------------------------------------
+
+
+def _of_rows(model: Model, data: Dataset) -> Joint:
+    features = data.train.shape[1]
+    network = MLP(features, 2 * model.latent, model.hidden)
+    encoder = conditionals.Gaussian(network, encoder_floor(model))
+    decoder = _decoder(model, data, features)
+    prior = _prior(model, data, encoder)
+    return Joint(encoder, decoder, prior, _data_prior(model, features))
+
+
+def _decoder(model: Model, data: Dataset, features: int) -> nn.Module:
+    likelihood, hidden = likelihood_of(model, data), tuple(reversed(model.hidden))
+    if likelihood == "bernoulli":
+        return conditionals.Bernoulli(MLP(model.latent, features, hidden))
+    network = MLP(model.latent, 2 * features, hidden)
+    if likelihood == "gaussian":
+        return conditionals.Gaussian(network, _gaussian_floor(model, data))
+    return conditionals.DiscretizedLogistic(network, _levels(data))
+
+
+def _levels(data: Dataset) -> int:
+    if data.levels is None:
+        raise ValueError(
+            f'model.likelihood "discretized-logistic" needs grey levels in [0, 1], '
+            f"which {data.name} does not have"
+        )
+    return data.levels
+
+
+def encoder_floor(model: Model) -> float:
+    """Smallest standard deviation of the q(z|x) of multi-layer perceptrons."""
+    if model.encoder_floor is not None:
+        return model.encoder_floor
+    # MIM rewards a dense prior, and a VampPrior of narrow posteriors can be arbitrarily dense: all
+    # codes end in one point. The floor of the VampPrior paper's image models, e^-3, prevents that.
+    return 0.05 if model.prior == "vampprior" else 1e-3
+
+
+def _gaussian_floor(model: Model, data: Dataset) -> float | Tensor:
+    if model.decoder_floor is not None:
+        return model.decoder_floor
+    if data.preprocessing is not None:
+        return torch.as_tensor(data.preprocessing.floor, dtype=torch.get_default_dtype())
+    if data.levels is not None:
+        # Standard deviation of a uniform distribution over one grid step: the data's resolution.
+        return 1 / (data.levels - 1) / 12**0.5
+    return 1e-3 * data.train[:].std(0)
+
+
+def _prior(model: Model, data: Dataset, encoder: nn.Module) -> nn.Module:
+    """A prior of all latents."""
+    if model.prior == "learned-normal":
+        return priors.LearnedNormal(model.num_latents)
+    if model.prior == "gaussian-mixture":
+        return priors.GaussianMixture(model.num_latents, model.components)
+    if model.prior == "full-gaussian-mixture":
+        return priors.FullGaussianMixture(model.num_latents, model.components)
+    if model.prior == "flow":
+        return flows.FlowPrior(model.num_latents)
+    if model.prior == "vampprior":
+        _check_components(model, data)
+        rows = torch.randperm(len(data.train))[: model.components]
+        return priors.VampPrior(encoder, data.train[rows])
+    return priors.StandardNormal(model.num_latents)
+
+
+def _data_prior(model: Model, features: int) -> nn.Module | priors.Marginal:
+    if model.data_prior == "gaussian-mixture":
+        return priors.GaussianMixture(features, model.components)
+    return priors.Marginal(model.marginal)
+
+
+def _check_components(model: Model, data: Dataset) -> None:
+    if model.components > len(data.train):
+        raise ValueError(
+            f"model.components must be at most {len(data.train)}, the number of training "
+            f"data that pseudo-inputs start from, got {model.components}"
+        )
+
+
+# --- image models --------------------------------------------------------------------------------
+
+
+def _of_images(model: Model, data: Dataset) -> Joint:
+    shape = data.image_shape
+    if shape is None:
+        raise ValueError(
+            f"model.architecture {model.architecture} needs images, with values in [0, 1] or of "
+            f"0 to 255, and {data.name} has none: give a folder of images, an array (N, H, W) or "
+            "(N, H, W, C), or --image-shape H W [C] for a file whose rows are images"
+        )
+    hierarchy = model.architecture in HIERARCHIES
+    if hierarchy and model.prior not in ("standard-normal", "vampprior"):
+        raise ValueError(
+            f"model.prior must be standard-normal or vampprior for model.architecture "
+            f"{model.architecture}, got {model.prior}; mimachine refit fits others after training"
+        )
+    images = _architecture(model, data, shape)
+    rows = flattened(images, shape, _data_prior(model, math.prod(shape)))
+    if hierarchy or model.prior == "vampprior":
+        return rows
+    return Joint(rows.encoder, rows.decoder, _prior(model, data, rows.encoder), rows.data_prior)
+
+
+def _architecture(model: Model, data: Dataset, shape: tuple[int, int, int]) -> Joint:
+    """The model of images (C, H, W)."""
+    pixels, (hidden,) = _pixels(model, data), model.hidden
+    pseudo_inputs = _pseudo_inputs(model, data, shape) if model.prior == "vampprior" else None
+    constraint = priors.unit_interval if model.pseudo_inputs == "random" else _frozen_outside
+    options: dict[str, Any] = {
+        "shape": shape,
+        "pseudo_inputs": pseudo_inputs,
+        "pixels": pixels,
+        "hidden": hidden,
+        "constraint": constraint,
+    }
+    if model.architecture == "dense-vae":
+        return architectures.dense_vae(latents=model.latent, **options)
+    latents = (model.latent, model.latent)
+    if model.architecture == "hvae":
+        return architectures.hvae(latents=latents, **options)
+    if model.architecture == "conv-hvae":
+        return architectures.conv_hvae(latents=latents, channels=model.channels, **options)
+    return architectures.pixel_hvae(
+        latents=latents,
+        channels=model.channels,
+        layers=model.layers,
+        latent_maps=model.latent_maps,
+        **options,
+    )
+
+
+def _pixels(model: Model, data: Dataset) -> Pixels:
+    likelihood = likelihood_of(model, data)
+    if model.decoder_floor is not None and likelihood != "gaussian":
+        raise ValueError(
+            f"model.decoder_floor is for Gaussian pixels and must be None for those of "
+            f"{likelihood}, got {model.decoder_floor}"
+        )
+    if likelihood == "bernoulli":
+        return BinaryPixels()
+    if likelihood == "discretized-logistic":
+        return GreyPixels(levels=_levels(data))
+    if model.decoder_floor is None:
+        return RealPixels()
+    if not 0 < model.decoder_floor < 1:
+        raise ValueError(
+            f"model.decoder_floor must be between 0 and 1, the largest standard deviation of a "
+            f"pixel of model.architecture {model.architecture}, got {model.decoder_floor}"
+        )
+    return RealPixels(log_scale=(math.log(model.decoder_floor), 0.0))
+
+
+def _pseudo_inputs(model: Model, data: Dataset, shape: tuple[int, int, int]) -> Tensor:
+    """First pseudo-inputs (K, C, H, W): training images, grey where training sees draws of them."""
+    _check_components(model, data)
+    if model.pseudo_inputs == "published":
+        rows = torch.arange(model.components)
+    else:
+        rows = torch.randperm(len(data.train))[: model.components]
+    images: Tensor = (data.train if data.grey is None else data.grey)[rows].unflatten(1, shape)
+    if images.dtype == torch.uint8:
+        images = images.to(torch.get_default_dtype()) / (LEVELS - 1)
+    if model.pseudo_inputs == "published":
+        images = images + _NOISE * torch.randn_like(images)
+    return images
+
+
+def _frozen_outside(value: Tensor) -> Tensor:
+    """Values clamped to [0, 1] as in the released code: outside they have no gradient."""
+    return F.hardtanh(value, 0.0, 1.0)
