@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from mimachine.objectives import MIM as MIM
     from mimachine.objectives import MIM_H as MIM_H
     from mimachine.objectives import MIM_H_TRUE as MIM_H_TRUE
+    from mimachine.objectives import MIM_OF_MEANS as MIM_OF_MEANS
     from mimachine.objectives import SYMMETRIC_KL as SYMMETRIC_KL
     from mimachine.objectives import VAE as VAE
     from mimachine.objectives import VAE_H as VAE_H
@@ -245,6 +246,7 @@ _MODULES = {
         "MIM",
         "MIM_H",
         "MIM_H_TRUE",
+        "MIM_OF_MEANS",
         "Objective",
         "SYMMETRIC_KL",
         "VAE",

@@ -21,7 +21,7 @@ from mimachine.distributions import DiagNormal, Draw, StandardNormal, draw
 from mimachine.networks import Bound
 from mimachine.priors import Prior
 
-__all__ = ["Chain", "ChainConditional", "ChainPrior", "Given"]
+__all__ = ["Chain", "ChainConditional", "ChainPrior", "Given", "weigh_first"]
 
 
 class Chain(Distribution):
@@ -200,3 +200,29 @@ class ChainPrior(nn.Module):
     def forward(self) -> Chain:
         """Distribution of batch shape ()."""
         return Chain(self.first(), Bound(self.second), self.second_size)
+
+
+def weigh_first(prior: Distribution, weight: float) -> Distribution:
+    """A prior whose log-density of the first latent is multiplied by a weight.
+
+    Of a chain p(a) p(b|a) that is log p(a), of any other prior all of it. What comes has densities,
+    which need not be normalised, and no samples.
+    """
+    if isinstance(prior, Chain):
+        return Chain(_Weighed(prior.first, weight), prior.second, prior.sizes[1])
+    return _Weighed(prior, weight)
+
+
+class _Weighed(Distribution):
+    """A log-density times a weight."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, base: Distribution, weight: float) -> None:
+        self.base, self.weight = base, weight
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """The weight times the log-density in nats, shape (*sample, *batch)."""
+        log_prob: Tensor = self.base.log_prob(value)
+        return self.weight * log_prob

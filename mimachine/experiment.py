@@ -456,21 +456,25 @@ def published_image_training(objective: str = "mim") -> Training:
     It is the VampPrior paper's: at most 2,000 epochs of batches of 100, Adam with a learning rate
     of 5e-4 on gradients normalised tensor by tensor, a warm-up of 100 epochs, and a stop after more
     than 50 epochs without improvement. β is on the KL divergence of a VAE; for MIM on
-    log q(z|x) + log q(x), decoding samples start once β = 1, and halves are summed.
+    log q(z|x) + log q(x) and on log p(z2), decoding samples start once β = 1, and halves are
+    summed. What the code calls MIM is the objective `MIM_OF_MEANS`.
 
-    What a recipe cannot say is not in it: the code has β on log p(z2) too, but not on log p(z1|z2);
-    any epoch can be its best, those of the warm-up included; and it adds Adam's ε before the bias
-    is corrected, which is a larger ε in the first steps.
+    What a recipe cannot say is not in it: any epoch can be the code's best, those of the warm-up
+    included; and it adds Adam's ε before the bias is corrected, which is a larger ε in the first
+    steps.
 
     Args:
-        objective: The objective's name, such as "vae", "mim" or "a-mim".
+        objective: The objective's name, such as "vae", "mim-of-means", "mim" or "a-mim".
     """
+    warmup = _published_warmup(objective, 100)
+    if warmup.terms:
+        warmup = dataclasses.replace(warmup, first_latent=True)
     return Training(
         epochs=2000,
         batch_size=100,
         learning_rate=5e-4,
         gradient="normalised",
-        warmup=_published_warmup(objective, 100),
+        warmup=warmup,
         patience=51,
         validation_noise="fresh",
     )

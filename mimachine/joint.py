@@ -123,14 +123,44 @@ class Joint(nn.Module):
         """
         decoder = checked("decoder", self.decoder(z), len(z))
         (x, log_prob, score), weight = _rows(decoder, each_component)
-        z = _repeated(z, weight)
+        sample = Sample(x, _repeated(z, weight), "decoding", log_prob, score, weight=weight)
+        return self._with_second_latent(sample, each_component)
+
+    def decode_mean(self, z: Tensor, each_component: bool = False) -> Sample:
+        """The mean of p(x|z) in place of a draw, for latents of shape (B, *Z).
+
+        No gradient flows through it, and it is no fair draw from M_S: log-probabilities are those
+        at the mean, which need be no value that data take.
+
+        Args:
+            z: Latents.
+            each_component: As for `encode`, of the second latent that the encoder gives.
+
+        Raises:
+            TypeError: If the decoder's distribution has no mean in closed form.
+        """
+        decoder = checked("decoder", self.decoder(z), len(z))
+        try:
+            x = decoder.mean.detach()
+        except NotImplementedError as error:
+            raise TypeError(
+                "decoder must give a distribution with a mean in closed form, for the objective "
+                f"decodes to means; {type(decoder).__name__} has none"
+            ) from error
+        sample = Sample(x, z, "decoding", _log_prob("decoder", decoder, x))
+        return self._with_second_latent(sample, each_component)
+
+    def _with_second_latent(self, sample: Sample, each_component: bool) -> Sample:
+        """The same decoding sample, with a second latent where the data prior needs one."""
         if self.data_prior != Marginal("importance"):
-            return Sample(x, z, "decoding", log_prob, score, weight=weight)
+            return sample
+        x, z, log_prob, score = sample.x, sample.z, sample.log_prob, sample.score
+        weight = sample.weight
         encoder = checked("encoder", self.encoder(x), len(x))
         second, each = _rows(encoder, each_component)
         if each is not None:
             x, z = _repeated(x, each), _repeated(z, each)
-            log_prob = _repeated(log_prob, each)
+            log_prob = None if log_prob is None else _repeated(log_prob, each)
             score = None if score is None else _repeated(score, each)
             weight = each if weight is None else _product(each, weight)
         if second.score is not None:

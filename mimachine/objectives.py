@@ -7,6 +7,7 @@ With l the log-probabilities at (x, z):
 objective                 loss at a sample                           samples
 ========================  =========================================  ======================
 `MIM`, Eq. (8, 22)        -½ (l_qzx + l_qx + l_pxz + l_pz)           both halves of M_S
+`MIM_OF_MEANS`            the same                                   both, decoded to means
 `A_MIM`, C.3              the same                                   encoding half
 `CE`, Eq. (7)             -log ½ (e^(l_qzx + l_qx) + e^(l_pxz+l_pz)) both halves
 `VAE`, Eq. (1, 24)        -(l_pxz + l_pz - l_qzx)                    encoding half
@@ -31,11 +32,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine.chain import weigh_first
+from mimachine.distributions import draw
 from mimachine.joint import Joint, LogProbs, Sample, log_prior
-from mimachine.priors import Anchor, Prior, sample_without_gradient, without_gradient
+from mimachine.priors import (
+    Anchor,
+    Prior,
+    Samplable,
+    sample_without_gradient,
+    without_gradient,
+)
 from mimachine.training import Annealing, Term
 
 __all__ = [
@@ -46,6 +55,7 @@ __all__ = [
     "MIM",
     "MIM_H",
     "MIM_H_TRUE",
+    "MIM_OF_MEANS",
     "OBJECTIVES",
     "SYMMETRIC_KL",
     "VAE",
@@ -169,6 +179,10 @@ class Objective:
         priors: Whose log-probabilities `loss` has as q_x and p_z: those of the "model", or of the
             "anchors" P(x) and P(z).
         regulariser_priors: Whose `regulariser` has.
+        decoded: What data of the decoding half are: "draws" of p(x|z), or its "means", see
+            `MIM_OF_MEANS`.
+        latents: Whether latents of the decoding half are "fixed", without gradient to the anchor
+            that they are drawn from, or "reparameterised" with one.
     """
 
     loss: Callable[[LogProbs, float], Tensor]
@@ -177,16 +191,22 @@ class Objective:
     q_x: Literal["model", "decoder"] = "model"
     priors: Literal["model", "anchors"] = "model"
     regulariser_priors: Literal["model", "anchors"] = "model"
+    decoded: Literal["draws", "means"] = "draws"
+    latents: Literal["fixed", "reparameterised"] = "fixed"
 
     def __post_init__(self) -> None:
-        if self.sampling not in ("encoding", "mixture"):
-            raise ValueError(f'sampling must be "encoding" or "mixture", got {self.sampling!r}')
-        if self.q_x not in ("model", "decoder"):
-            raise ValueError(f'q_x must be "model" or "decoder", got {self.q_x!r}')
-        for name in ("priors", "regulariser_priors"):
-            if getattr(self, name) not in ("model", "anchors"):
+        choices = {
+            "sampling": ("encoding", "mixture"),
+            "q_x": ("model", "decoder"),
+            "priors": ("model", "anchors"),
+            "regulariser_priors": ("model", "anchors"),
+            "decoded": ("draws", "means"),
+            "latents": ("fixed", "reparameterised"),
+        }
+        for name, (one, other) in choices.items():
+            if getattr(self, name) not in (one, other):
                 raise ValueError(
-                    f'{name} must be "model" or "anchors", got {getattr(self, name)!r}'
+                    f'{name} must be "{one}" or "{other}", got {getattr(self, name)!r}'
                 )
         if self.q_x == "decoder" and self.anchored:
             raise ValueError('q_x must be "model" where the anchors take the priors\' place')
@@ -236,6 +256,11 @@ def beta_vae(weight: float) -> Objective:
 
 
 MIM = Objective(mim, "mixture")
+# What the authors' released code minimises on images. It decodes to means in place of draws, from
+# latents that are reparameterised through the prior. At the mean of binary pixels the gradient of
+# log p(x|z) with respect to their logits, x - E[x|z], is nothing, so the decoding half trains the
+# encoder and a learned prior alone, and the encoder on grey images that data are not.
+MIM_OF_MEANS = Objective(mim, "mixture", decoded="means", latents="reparameterised")
 A_MIM = Objective(mim, "encoding")
 # -[l_pxz + ½ (l_qzx + l_pz)]: log p(x|z) at an encoding sample neither bounds nor estimates
 # log q(x), so this bounds no joint entropy. It rewards tight posteriors directly and needs a floor
@@ -258,6 +283,7 @@ AUTO_ENCODER = beta_vae(0.0)
 
 OBJECTIVES = {
     "mim": MIM,
+    "mim-of-means": MIM_OF_MEANS,
     "a-mim": A_MIM,
     "a-mim-one-sample": A_MIM_ONE_SAMPLE,
     "ce": CE,
@@ -277,7 +303,8 @@ class Loss(nn.Module):
         model: The two factorisations.
         objective: What to minimise.
         anchor: P(z), which latents of the decoding half are drawn from. By default the model
-            prior as it is at the time, without gradient to its parameters.
+            prior as it is at the time; no gradient reaches its parameters through them, unless the
+            objective has them reparameterised.
         components: What to do where a part that is sampled from gives a `Mixture` of K
             components: "draw" one at random, whose index gets its gradient by REINFORCE, or
             "sum" over draws of all of them with their weights, which the gradient flows through.
@@ -338,14 +365,29 @@ class Loss(nn.Module):
         """
         if not isinstance(annealing, Annealing):
             annealing = Annealing(annealing)
-        prior, each = self.model.prior(), self.components == "sum"
-        encoding = self._half(self.model.encode(x, each), prior, annealing)
+        drawn = prior = self.model.prior()
+        if annealing.first_latent:
+            prior = weigh_first(prior, annealing.beta)
+        encoding = self.model.encode(x, self.components == "sum")
+        total = self._half(encoding, prior, annealing)
         if self.objective.sampling == "encoding" or not annealing.decoding:
-            return encoding
-        anchor = prior if self.anchor is None else self.anchor()
-        z = sample_without_gradient(anchor, len(x))
-        total = encoding + self._half(self.model.decode(z, each), prior, annealing)
+            return total
+        anchor = drawn if self.anchor is None else self.anchor()
+        total = total + self._half(self._decoding(anchor, len(x)), prior, annealing)
         return total if annealing.halves == "sum" else 0.5 * total
+
+    def _decoding(self, anchor: Samplable, count: int) -> Sample:
+        """A sample of the decoding half, as the objective has it."""
+        z, score = sample_without_gradient(anchor, count), None
+        if self.objective.latents == "reparameterised":
+            z, score = _reparameterised(anchor, count)
+        decode = self.model.decode if self.objective.decoded == "draws" else self.model.decode_mean
+        sample = decode(z, self.components == "sum")
+        if score is None:
+            return sample
+        if sample.weight is not None:
+            score = score.expand(len(sample.weight), -1).flatten()
+        return sample._replace(score=score if sample.score is None else sample.score + score)
 
     def _half(self, sample: Sample, prior: Distribution, annealing: Annealing) -> Tensor:
         log_probs = self.model.log_probs(sample, prior)
@@ -363,6 +405,17 @@ class Loss(nn.Module):
             q_x=_log_anchor("data_anchor", self.data_anchor, sample.x),
             p_z=_log_anchor("anchor", anchor, sample.z),
         )
+
+
+def _reparameterised(anchor: Samplable, count: int) -> tuple[Tensor, Tensor | None]:
+    """Latents with gradients to the parameters of the anchor, and the score of what has none."""
+    if not isinstance(anchor, Distribution):
+        raise TypeError(
+            "anchor must give a distribution, for the objective takes gradients through its "
+            f"samples, got {type(anchor).__name__}"
+        )
+    z, _, score = draw(anchor, Size((count,)))
+    return z, score
 
 
 def _log_anchor(part: str, anchor: Any, value: Tensor) -> Tensor:

@@ -26,12 +26,14 @@ class Annealing(NamedTuple):
         terms: Log-probabilities that β multiplies; None leaves it to the objective.
         decoding: Whether the decoding half of the sample distribution (Eq. 4) takes part.
         halves: How the two halves are put together.
+        first_latent: Whether β multiplies log p(z2) too, wherever it stands, see `Warmup`.
     """
 
     beta: float = 1.0
     terms: tuple[Term, ...] | None = None
     decoding: bool = True
     halves: Literal["mean", "sum"] = "mean"
+    first_latent: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,19 +45,23 @@ class Warmup:
 
     The figures of the paper were made with another schedule, `Warmup(3, ("q_z_given_x", "q_x"),
     decoding="after", halves="sum")` for MIM: β on the encoding log-probabilities, decoding
-    samples only once β = 1, halves summed.
+    samples only once β = 1, halves summed. That for images had β on log p(z2) besides, of a
+    hierarchy p(z2) p(z1|z2), also where it is part of log q(x): `first_latent=True`.
 
     Attributes:
         epochs: Epochs until β reaches 1; 0 for none.
         terms: Log-probabilities that β multiplies, in place of those the objective chooses.
         decoding: Whether decoding samples take part from the start or only after the warm-up.
         halves: Mean of the two halves (Algorithm 2), or their sum (the released code).
+        first_latent: Whether β multiplies the log-density of the first latent of the prior too; of
+            a prior without hierarchy that is all of it.
     """
 
     epochs: int = 10
     terms: tuple[Term, ...] | None = None
     decoding: Literal["always", "after"] = "always"
     halves: Literal["mean", "sum"] = "mean"
+    first_latent: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -70,7 +76,8 @@ class Warmup:
         beta = min(1.0, epoch / self.epochs) if self.epochs else 1.0
         # At β = 1 every placement is the same; leaving `terms` out spares the multiplications.
         terms = self.terms if beta < 1 else None
-        return Annealing(beta, terms, self.decoding == "always" or beta >= 1, self.halves)
+        decoding = self.decoding == "always" or beta >= 1
+        return Annealing(beta, terms, decoding, self.halves, self.first_latent and beta < 1)
 
 
 @dataclass(frozen=True)

@@ -278,6 +278,18 @@ def test_the_encoder_looks_at_a_datum_once_for_all_its_samples(name):
     assert sum(rows["z2"]) == 6 * 50
 
 
+@hierarchies
+@pytest.mark.parametrize("objective", [mm.MIM, mm.A_MIM, mm.VAE])
+def test_both_halves_of_a_step_share_the_components_of_the_prior(name, objective):
+    model, rows = build(name, prior="vampprior"), []
+    model.encoder.first.network.register_forward_hook(
+        lambda _, inputs, __: rows.append(len(inputs[0]))
+    )
+    mm.Loss(model, objective)(torch.rand(6, 1, 7, 6).round()).mean().backward()
+    # 4 pseudo-inputs once, and 6 data for each half.
+    assert sorted(rows) == ([4, 6, 6] if objective is mm.MIM else [4, 6])
+
+
 @models
 @priors
 @pytest.mark.parametrize("objective", ["mim", "a-mim", "vae"])

@@ -119,10 +119,12 @@ def test_the_published_image_recipe_stops_as_the_released_code_does(objective):
 def test_the_published_image_recipe_warms_a_vae_up_by_its_kl_divergence_and_mim_by_the_encoding():
     vae, mim = published_image_training("vae"), published_image_training("mim")
     assert vae.annealing.at(50) == Annealing(0.5)
-    assert mim.annealing.at(50) == Annealing(0.5, ("q_z_given_x", "q_x"), False, "sum")
+    assert mim.annealing.at(50) == Annealing(0.5, ("q_z_given_x", "q_x"), False, "sum", True)
     assert mim.annealing.at(100) == Annealing(1.0, None, True, "sum")
     assert replace(vae, warmup=mim.warmup) == mim
-    assert published("mixture-2d").training.annealing == replace(mim.annealing, epochs=3)
+    assert published("mixture-2d").training.annealing == replace(
+        mim.annealing, epochs=3, first_latent=False
+    )
 
 
 def test_the_papers_image_recipe_is_patient_for_as_long_as_it_warms_up():
