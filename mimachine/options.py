@@ -144,9 +144,11 @@ class Reproduce:
 
     Attributes:
         name: figure1, figure2, figure3, figure7, figure8, figure9, figure10, figure11, mixture-20d,
-            or schedules, which tells what of the figures' recipe makes a difference.
+            or schedules, which tells what of the figures' recipe makes a difference; or table1,
+            with figures 4, 5 and 12 to 21, for the data that are there, or table1-mnist,
+            table1-fashion-mnist or table1-omniglot for one of them. Table 1 needs a GPU.
         preset: The settings that the figures were made with, or the library's own.
-        seeds: Models of each kind; by default 10, and 3 for data of 20 dimensions.
+        seeds: Models of each kind; by default 10, 3 for data of 20 dimensions, and 1 for table1.
         quick: Fewer models and epochs, for a look in under two minutes.
         jobs: Processes; by default one for each core, or one if there is a GPU.
         out: Directory.
