@@ -43,9 +43,9 @@ class Train:
             folder of images.
         file: How to read a file or a folder.
         objective: mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h, mim-h, ce or
-            auto-encoder; where P(x)
-            is known also mim-h-true and symmetric-kl. By default mim for the mixtures and for
-            the PCA of Fashion-MNIST, and a-mim else, which needs no samples of the decoder.
+            auto-encoder; where P(x) is known also mim-h-true and symmetric-kl. By default mim for
+            the mixtures and for the PCA of Fashion-MNIST, and a-mim else, which needs no samples
+            of the decoder.
         preset: Settings to start from: the library's; published, those that the paper's figures
             and, with a model.architecture for images, its table 1 were made with; or paper, the
             recipe for table 1 of the paper's text.
@@ -96,9 +96,9 @@ class Compare:
     Attributes:
         data: Data set, see mimachine data; or a file or a folder of images, as for train.
         file: How to read a file or a folder.
-        objectives: One or more of mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h, mim-h, ce,
-            auto-encoder; where P(x) is known also mim-h-true and symmetric-kl. By default the one
-            that train would take, and vae.
+        objectives: One or more of mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h, mim-h,
+            ce, auto-encoder; where P(x) is known also mim-h-true and symmetric-kl. By default the
+            one that train would take, and vae.
         preset: Settings to start from: the library's; published, those that the paper's figures
             and, with a model.architecture for images, its table 1 were made with; or paper, the
             recipe for table 1 of the paper's text.
