@@ -42,9 +42,10 @@ class Train:
         data: Data set, see mimachine data; or a .csv, .tsv, .npy, .npz or .parquet file, or a
             folder of images.
         file: How to read a file or a folder.
-        objective: mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce or auto-encoder; where P(x)
-            is known also mim-h-true and symmetric-kl. By default mim for the mixtures and for
-            the PCA of Fashion-MNIST, and a-mim else, which needs no samples of the decoder.
+        objective: mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h, mim-h, ce or
+            auto-encoder; where P(x) is known also mim-h-true and symmetric-kl. By default mim for
+            the mixtures and for the PCA of Fashion-MNIST, and a-mim else, which needs no samples
+            of the decoder.
         preset: Settings to start from: the library's; published, those that the paper's figures
             and, with a model.architecture for images, its table 1 were made with; or paper, the
             recipe for table 1 of the paper's text.
@@ -95,9 +96,9 @@ class Compare:
     Attributes:
         data: Data set, see mimachine data; or a file or a folder of images, as for train.
         file: How to read a file or a folder.
-        objectives: One or more of mim, a-mim, a-mim-one-sample, vae, vae+h, mim-h, ce,
-            auto-encoder; where P(x) is known also mim-h-true and symmetric-kl. By default the one
-            that train would take, and vae.
+        objectives: One or more of mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h, mim-h,
+            ce, auto-encoder; where P(x) is known also mim-h-true and symmetric-kl. By default the
+            one that train would take, and vae.
         preset: Settings to start from: the library's; published, those that the paper's figures
             and, with a model.architecture for images, its table 1 were made with; or paper, the
             recipe for table 1 of the paper's text.
@@ -144,9 +145,11 @@ class Reproduce:
 
     Attributes:
         name: figure1, figure2, figure3, figure7, figure8, figure9, figure10, figure11, mixture-20d,
-            or schedules, which tells what of the figures' recipe makes a difference.
+            or schedules, which tells what of the figures' recipe makes a difference; or table1,
+            with figures 4, 5 and 12 to 21, for the data that are there, or table1-mnist,
+            table1-fashion-mnist or table1-omniglot for one of them. Table 1 needs a GPU.
         preset: The settings that the figures were made with, or the library's own.
-        seeds: Models of each kind; by default 10, and 3 for data of 20 dimensions.
+        seeds: Models of each kind; by default 10, 3 for data of 20 dimensions, and 1 for table1.
         quick: Fewer models and epochs, for a look in under two minutes.
         jobs: Processes; by default one for each core, or one if there is a GPU.
         out: Directory.

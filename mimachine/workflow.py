@@ -283,13 +283,19 @@ def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Repor
     """
     if not os.access(trained.run.path, os.W_OK):
         raise PermissionError(f"{trained.run.path} must be writable for report.json")
-    report = evaluate(
-        trained.model,
-        trained.data,
-        num_samples=num_samples,
-        seed=trained.experiment.training.seed,
-        seconds=seconds,
-    )
+    model = trained.model
+    before = next(model.parameters()).device
+    try:
+        report = evaluate(
+            # Likelihoods of images take hours on a processor, and minutes on a GPU.
+            model.to("cuda" if torch.cuda.is_available() else before),
+            trained.data,
+            num_samples=num_samples,
+            seed=trained.experiment.training.seed,
+            seconds=seconds,
+        )
+    finally:
+        model.to(before)
     versions = {
         "mimachine": mimachine.__version__,
         "torch": torch.__version__,

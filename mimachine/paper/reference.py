@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["INSET_POINTS", "NUM_SEEDS", "Reading", "insets", "readings"]
+__all__ = ["INSET_POINTS", "NUM_SEEDS", "Entry", "Reading", "insets", "readings", "table_1"]
 
 NUM_SEEDS = 10
 # Data that the mutual information in the insets of figures 1 and 7 is estimated from.
@@ -69,6 +69,37 @@ def insets() -> Mapping[tuple[str, float], tuple[float, float]]:
         for curve, points in curves.items()
         if curve != "about"
         for x, (information, distance) in points.items()
+    }
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An entry of table 1.
+
+    Attributes:
+        mean: Mean over 10 trials.
+        std: Their standard deviation, where the paper gives it.
+    """
+
+    mean: float
+    std: float | None
+
+    def text(self, digits: int) -> str:
+        """As it is printed there."""
+        spread = "" if self.std is None else f" ± {self.std:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
+
+
+def table_1() -> Mapping[str, Mapping[tuple[str, str], Entry]]:
+    """Table 1, by the metric and then by the data set and the head of a column."""
+    table = _reference()["table_1"]
+    return {
+        metric: {
+            (data, column): Entry(mean, std)
+            for data, entries in table[metric].items()
+            for column, (mean, std) in zip(table["columns"], entries, strict=True)
+        }
+        for metric in ("negative_log_likelihood", "knn_5_accuracy_sampled")
     }
 
 

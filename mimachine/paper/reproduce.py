@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import mimachine
-from mimachine.paper import line, low_dimensional
+from mimachine.paper import images, line, low_dimensional
 from mimachine.paper.reproduction import Reproduction, Request
 from mimachine.runs import replacing, write_json
 
@@ -27,6 +27,8 @@ EXPERIMENTS: dict[str, Callable[[Request], Reproduction]] = {
     "figure11": line.figure11,
     "mixture-20d": low_dimensional.mixture_20d,
     "schedules": low_dimensional.schedules,
+    "table1": images.table1,
+    **{f"table1-{data}": images.table1_of(data) for data in images.DATA},
 }
 
 
