@@ -10,7 +10,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine.conditionals import Conditional
-from mimachine.distributions import Draw, draw
+from mimachine.distributions import Draw, draw, is_discrete, log_prob_of_drawn
 from mimachine.joint import Joint
 from mimachine.priors import Marginal, Prior
 
@@ -106,6 +106,11 @@ class FlatImage(Distribution):
         return self.image.has_rsample
 
     @property
+    def is_discrete(self) -> bool:
+        """Whether images have probabilities and no density."""
+        return is_discrete(self.image)
+
+    @property
     def mean(self) -> Tensor:
         """Means, shape (*batch, D).
 
@@ -139,8 +144,17 @@ class FlatImage(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, shape (*sample, *batch)."""
-        log_prob: Tensor = self.image.log_prob(value.unflatten(-1, self.image.event_shape))
+        log_prob: Tensor = self.image.log_prob(self.as_images(value))
         return log_prob
+
+    def log_prob_of_drawn(self, value: Tensor) -> Tensor:
+        """The same of rows that were drawn, see `distributions.log_prob_of_drawn`."""
+        return log_prob_of_drawn(self.image, self.as_images(value))
+
+    def as_images(self, rows: Tensor) -> Tensor:
+        """Rows (*sample, *batch, D) as images, shape (*sample, *batch, *E)."""
+        images: Tensor = rows.unflatten(-1, self.image.event_shape)
+        return images
 
     def _rows(self, images: Tensor) -> Tensor:
         return images.flatten(-len(self.image.event_shape))

@@ -13,6 +13,7 @@ from mimachine.autoregressive import AutoregressiveImage
 from mimachine.chain import Chain
 from mimachine.distributions import Mixture
 from mimachine.estimates import Estimate
+from mimachine.flattening import FlatImage
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
 from mimachine.memory import rows_at_once
@@ -120,6 +121,8 @@ def scales(distribution: Distribution, value: Tensor) -> list[Scales]:
     """
     if isinstance(distribution, Chain):
         return [each for part in distribution.parts(value) for each in scales(*part)]
+    if isinstance(distribution, FlatImage):
+        return scales(distribution.image, distribution.as_images(value))
     if isinstance(distribution, AutoregressiveImage):
         return scales(distribution.pixels_given(value), value)
     if isinstance(distribution, Mixture):

@@ -4,18 +4,20 @@ import pytest
 import torch
 
 import mimachine as mm
-from mimachine.distributions import draw
+from mimachine.distributions import draw, is_discrete, log_prob_of_drawn
 from mimachine.flattening import FlatImage
+from mimachine.representation import scales
 
 SHAPE = (2, 4, 3)
+SIZES = {"hidden": 6, "latents": (3, 2)}
+SMALL = {"channels": 3, "layers": 2, **SIZES}
 
 
 def image_model(name):
-    sizes = {"hidden": 6, "latents": (3, 2)}
     torch.manual_seed(0)
     if name == "conv_hvae":
-        return mm.conv_hvae(SHAPE, torch.rand(4, *SHAPE), channels=3, **sizes).eval()
-    return mm.pixel_hvae(SHAPE, channels=3, layers=2, **sizes).eval()
+        return mm.conv_hvae(SHAPE, torch.rand(4, *SHAPE), channels=3, **SIZES).eval()
+    return mm.pixel_hvae(SHAPE, **SMALL).eval()
 
 
 models = pytest.mark.parametrize("name", ["conv_hvae", "pixel_hvae"])
@@ -95,3 +97,19 @@ def test_a_data_prior_of_images_is_not_taken_for_one_of_rows():
         mm.flattened(of_images, SHAPE)
     own = mm.GaussianMixture(24, 2)
     assert mm.flattened(of_images, SHAPE, own).data_prior is own
+
+
+def test_rows_tell_of_themselves_what_images_do():
+    binary, real = mm.pixel_hvae(SHAPE, **SMALL), mm.hvae(SHAPE, pixels=mm.RealPixels(), **SIZES)
+    z, x = torch.randn(5, 5), torch.rand(5, *SHAPE).round()
+    assert is_discrete(mm.flattened(binary, SHAPE).decoder(z))
+    assert not is_discrete(mm.flattened(real, SHAPE).decoder(z))
+    (of_rows,) = scales(mm.flattened(real, SHAPE).decoder(z), x.flatten(1))
+    (of_images,) = scales(real.decoder(z), x)
+    assert torch.equal(of_rows.scale, of_images.scale)
+    assert of_rows.floor == of_images.floor
+    # In training drawn images are scored by the statistics they were drawn by, as rows too.
+    image = binary.train().decoder(z)
+    torch.testing.assert_close(
+        log_prob_of_drawn(FlatImage(image), x.flatten(1)), log_prob_of_drawn(image, x)
+    )
