@@ -45,6 +45,12 @@ _LATER = (
     "model.layers",
     "model.latent_maps",
     "model.pseudo_inputs",
+    "training.compile",
+    "training.cuda_graphs",
+    "training.ema_decay",
+    "training.gradient",
+    "training.precision",
+    "training.warmup.first_latent",
 )
 
 Architecture = Literal["mlp", "dense-vae", "hvae", "conv-hvae", "pixel-hvae"]

@@ -8,6 +8,7 @@ import torch
 
 import mimachine as mm
 from mimachine.experiment import (
+    _LATER,
     IMAGE_ARCHITECTURES,
     LOW_DIMENSIONAL,
     Experiment,
@@ -210,3 +211,18 @@ def test_an_image_model_is_trained_by_the_published_recipe():
     history = mm.fit(mm.Loss(model, mm.MIM), train, grey[:50].round(), recipe)
     losses = [epoch.val_loss for epoch in history.epochs]
     assert losses[-1] < losses[0]
+
+
+def test_settings_of_runs_from_before_a_choice_are_read_with_its_default():
+    settings = default("digits")
+    value = to_json(settings)
+    for place in _LATER:
+        *path, name = place.split(".")
+        part = value
+        for each in path:
+            part = part[each]
+        del part[name]
+    assert from_json(json.loads(json.dumps(value))) == settings
+    del value["model"]["latent"]
+    with pytest.raises(ValueError, match=r"not complete: model\.latent missing"):
+        from_json(value)
