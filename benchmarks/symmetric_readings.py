@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 import mimachine as mm
@@ -156,6 +157,27 @@ def cell(name: str, components: int, seed: int, options: argparse.Namespace) -> 
     return result
 
 
+def picture(models: Path, components: list[int]) -> Figure:
+    """Test images, what the models of the first seed make of them, and samples of the models."""
+    figure = Figure(figsize=(4.2 * len(components), 5.0), layout="constrained", dpi=150)
+    axes = figure.subplots(1 + 2 * len(NAMES), len(components), squeeze=False)
+    for column, count in enumerate(components):
+        shown: dict[str, np.ndarray] = {}
+        for name in NAMES:
+            file = np.load(models / f"{name}-{count}-0.npz")
+            shown = {"test images": file["x"], **shown}
+            shown[f"{name}: reconstructions"] = file["restored"]
+            shown[f"{name}: samples"] = file["samples"]
+        for axis, (title, images) in zip(axes[:, column], shown.items(), strict=True):
+            axis.imshow(1 - np.concatenate(images[:8, 0], 1), cmap="gray", vmin=0, vmax=1)
+            axis.set_title(title, loc="left", fontsize=8)
+            axis.axis("off")
+        axes[0, column].set_title(
+            f"{'VampPrior' if count else 'N(0, I)'}: test images", loc="left", fontsize=8
+        )
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -167,6 +189,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=240.0, help="for the numbers of a model")
     parser.add_argument("--repeats", type=int, default=100, help="of the gradient")
     parser.add_argument("--models", type=Path, default=Path("runs/symmetric-readings"))
+    parser.add_argument("--picture", type=Path, help="of models that were trained here")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -183,6 +206,8 @@ def main() -> None:
                 result["cells"].append(cell(name, components, seed, options))
                 print(json.dumps(result["cells"][-1]), flush=True)
                 options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if options.picture:
+        picture(options.models, options.components).savefig(options.picture)
 
 
 if __name__ == "__main__":
