@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 
 from mimachine.conditionals import full_precision
 from mimachine.distributions import Draw
-from mimachine.networks import MaskedConv2d, bias_of
+from mimachine.networks import MaskedConv2d, bias_of, channels_last
 from mimachine.observations import BinaryPixels, Pixels
 
 __all__ = ["AutoregressiveImage", "PixelCNN"]
@@ -88,6 +88,7 @@ class PixelCNN(nn.Module):
         weight = convolution.weight[:, self.channels :]
         if self.condition == "earlier":
             weight = weight * convolution.mask
+        maps = channels_last(maps)
         return AutoregressiveImage(self, F.conv2d(maps, weight, padding=convolution.padding))
 
     def maps_of(self, image: Tensor, context: Tensor, running: bool) -> list[Tensor]:
@@ -102,7 +103,7 @@ class PixelCNN(nn.Module):
             `pixels.maps` maps of shape (B, C, H, W).
         """
         running = running or not self.training
-        features = self.first.of_two(image, context, running)
+        features = self.first.of_two(channels_last(image), channels_last(context), running)
         for layer in self.layers[1:]:
             features = layer(features, running)
         return [full_precision(head(features)) for head in self.heads]
