@@ -147,7 +147,7 @@ class MaskedLayer(nn.Module):
             return F.relu(self.norm(self.convolution.convolve(image, weight) + context))
         weight, bias, scale = self.folded()
         convolved = self.convolution.convolve(image, weight[:, :channels], bias)
-        return F.relu(torch.addcmul(convolved, context, scale))
+        return F.relu(torch.addcmul(convolved, context, scale.to(convolved.dtype)))
 
     def folded(self) -> tuple[Tensor, Tensor, Tensor]:
         """The normalisation by running statistics as a part of the convolution.
