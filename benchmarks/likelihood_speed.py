@@ -150,7 +150,10 @@ def moved_by_rounding(
     estimates = []
     for fabric in fabrics(arguments.device).values():
         torch.manual_seed(1)
-        estimates.append(mm.log_likelihood(model, x, arguments.moved_samples, fabric=fabric))
+        # Noise is drawn chunk by chunk.
+        estimates.append(
+            mm.log_likelihood(model, x, arguments.moved_samples, fabric=fabric, chunk_size=64)
+        )
     moved = estimates[1].values - estimates[0].values
     return {
         "images": len(x),
