@@ -1,137 +1,241 @@
-"""Time of a training step of `conv_hvae` against the same layers in bare torch.
+"""Time of a training step of `conv_hvae` and `pixel_hvae` against the same layers in bare torch.
 
-The baseline takes the same parameters through torch's functions as such code is usually written:
-two convolutions for a gate, the features of x and z2 joined for each sample, the density of a
-VampPrior from an array of all differences. Both are a step of a VAE on 100 binary images of 28 x 28
-with Adam, in this process and in turns, by the time of one thread on the processor; the ratio is
-the median over repeats of time(baseline) / time(library). With the same noise both losses are
-equal, which is checked.
+The baseline (`bare_images.py`) takes the same parameters through torch's functions as such code is
+usually written. Both are a step of a VAE on 100 binary images of 28 x 28 with Adam, in this process
+and in turns, on one thread by its time on the processor and on more by the clock; the ratio is the
+median over repeats of time(baseline) / time(library). With the same noise both losses are equal,
+which is checked.
 
-    python benchmarks/image_training.py --out results/image-training.json      # three minutes
+Besides, of each way: the arithmetic of a step, counted by torch, in all and by part of the model;
+the rate at which it is done; and what share that is of two rates measured in the same turns, that
+of the step's own convolutions alone, forwards and backwards in their shapes, memory format and
+precision, and that of the product of two matrices.
+
+    python benchmarks/image_training.py --out results/image-training.json      # fifteen minutes
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
+from bare_images import log_weights
+from timing import in_turns, medians, ratios, rounded
 from torch import Tensor, nn
-from torch.distributions import Normal
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 import mimachine as mm
 
-
-def gated_dense(layer: nn.Module, x: Tensor) -> Tensor:
-    return layer.value(x) * torch.sigmoid(layer.gate(x))
-
-
-def gated_convs(trunk: nn.Module, x: Tensor) -> Tensor:
-    for layer in trunk.modules():
-        if isinstance(layer, mm.GatedConv2d):
-            value, gate = (
-                F.conv2d(x, part.weight, part.bias, layer.stride, layer.padding)
-                for part in (layer.value, layer.gate)
-            )
-            x = value * torch.sigmoid(gate)
-    return x
+MODELS = {"convolutional": mm.conv_hvae, "pixel": mm.pixel_hvae}
+MATRIX = 1024
 
 
-def normal(head: nn.Module, features: Tensor) -> Normal:
-    log_variance = F.hardtanh(head.log_variance(features), -6, 2)
-    return Normal(head.mean(features), torch.exp(0.5 * log_variance), validate_args=False)
+class Step:
+    """A step of training.
+
+    Args:
+        model: The model, whose parameters it moves.
+        loss: Gives the loss of each image.
+        x: The images.
+        precision: What the networks compute in.
+    """
+
+    def __init__(
+        self,
+        model: mm.Joint,
+        loss: Callable[[Tensor], Tensor],
+        x: Tensor,
+        precision: torch.dtype = torch.float32,
+    ) -> None:
+        self.loss, self.x, self.precision = loss, x, precision
+        self.optimiser = torch.optim.Adam(model.parameters(), lr=5e-4)
+
+    def __call__(self) -> None:
+        """Take it."""
+        self.optimiser.zero_grad()
+        mixed = self.precision != torch.float32
+        with torch.autocast(self.x.device.type, torch.bfloat16, enabled=mixed):
+            value = self.loss(self.x).mean()
+        value.backward()
+        self.optimiser.step()
 
 
-def bare_loss(model: mm.Joint, x: Tensor) -> Tensor:
-    """Minus the ELBO of each image (B, 1, 28, 28), by torch alone."""
-    top, bottom, trunk = model.encoder.first, model.encoder.second, model.decoder.decoder.trunk
+class Convolution(NamedTuple):
+    """What a step convolves, and which gradients that has.
 
-    def q_z2(images: Tensor) -> Normal:
-        return normal(top, gated_convs(top.network, images).flatten(1))
+    Attributes:
+        input: Shape, strides and type of the input.
+        weight: Likewise.
+        bias: Whether there is one.
+        settings: Stride, padding, dilation, whether transposed, output padding, groups.
+        wanted: Of which of input, weight and bias there is a gradient.
+    """
 
-    q2 = q_z2(x)
-    z2 = q2.rsample()
-    both = [gated_convs(bottom.of_x, x).flatten(1), gated_dense(bottom.of_both.of_z2, z2)]
-    q1 = normal(bottom.of_both.head, gated_dense(bottom.of_both.both, torch.cat(both, 1)))
-    z1 = q1.rsample()
-
-    first, second = model.prior.first, model.prior.second
-    p1 = normal(second, gated_dense(second.network[1], gated_dense(second.network[0], z2)))
-    if isinstance(first, mm.VampPrior):
-        components = q_z2(first.pseudo_inputs.clamp(0, 1))
-        each = components.log_prob(z2[:, None]).sum(-1)
-        log_p2 = each.logsumexp(1) - math.log(each.shape[1])
-    else:
-        log_p2 = Normal(0.0, 1.0).log_prob(z2).sum(1)
-
-    merged = torch.cat([gated_dense(trunk[0].of_z1, z1), gated_dense(trunk[0].of_z2, z2)], 1)
-    image = gated_dense(trunk[0].both, merged).reshape(x.shape)
-    logits = model.decoder.decoder.heads[0](gated_convs(trunk, image))
-    log_x = -F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum((1, 2, 3))
-    return -(log_x + log_p2 + (p1.log_prob(z1) - q1.log_prob(z1)).sum(1) - q2.log_prob(z2).sum(1))
+    input: tuple[Any, ...]
+    weight: tuple[Any, ...]
+    bias: bool
+    settings: tuple[Any, ...]
+    wanted: tuple[bool, bool, bool]
 
 
-def step(
-    loss: Callable[[Tensor], Tensor],
-    optimiser: torch.optim.Optimizer,
-    x: Tensor,
-    precision: Callable[[], AbstractContextManager],
-) -> float:
-    start = time.process_time()
-    optimiser.zero_grad()
-    with precision():
-        value = loss(x).mean()
-    value.backward()
-    optimiser.step()
-    return time.process_time() - start
+class Convolutions(TorchDispatchMode):
+    """Takes down the convolutions of what is done under it, as their backward passes tell them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Convolution] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if function is torch.ops.aten.convolution_backward.default:
+            _, input, weight, bias_sizes, *settings, wanted = args
+            described = [(tuple(t.shape), t.stride(), t.dtype) for t in (input, weight)]
+            has_bias = bool(bias_sizes)
+            self.seen.append(Convolution(*described, has_bias, tuple(settings), tuple(wanted)))
+        return function(*args, **(kwargs or {}))
 
 
-def with_noise(loss: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    torch.manual_seed(1)
-    with torch.no_grad():
-        return loss(x)
+class Alone:
+    """The convolutions of a step by themselves, forwards and backwards, of random numbers."""
+
+    def __init__(self, step: Step) -> None:
+        with Convolutions() as convolutions:
+            step()
+        device = step.x.device
+        self.each = []
+        for input, weight, bias, settings, wanted in convolutions.seen:
+            tensors = [
+                torch.empty_strided(shape, strides, dtype=dtype, device=device).normal_()
+                for shape, strides, dtype in (input, weight)
+            ]
+            tensors.append(torch.zeros(weight[0][0], dtype=weight[2], device=device))
+            for tensor, gradient in zip(tensors, wanted, strict=True):
+                tensor.requires_grad_(gradient)
+            *both, of_bias = tensors
+            arguments = (*both, of_bias if bias else None, *settings)
+            output = torch.ones_like(torch.convolution(*arguments))
+            self.each.append((arguments, output, [t for t in tensors if t.requires_grad]))
+
+    def __call__(self) -> None:
+        """Do them."""
+        for arguments, gradient, wanted in self.each:
+            torch.autograd.grad(torch.convolution(*arguments), wanted, gradient)
 
 
-def compare(pseudo_inputs: Tensor | None, batch: int, repeats: int) -> dict:
-    model = mm.conv_hvae(pseudo_inputs=pseudo_inputs)
-    x = torch.rand(batch, 1, 28, 28).round()
-    library, optimiser = mm.Loss(model, mm.VAE), torch.optim.Adam(model.parameters(), lr=5e-4)
+class Product:
+    """The product of two square matrices, a few times over."""
 
-    def bare(x: Tensor) -> Tensor:
-        return bare_loss(model, x)
+    def __init__(self, precision: torch.dtype, device: torch.device) -> None:
+        size = (MATRIX, MATRIX)
+        self.factors = [torch.randn(size, device=device).to(precision) for _ in range(2)]
 
-    gap = (with_noise(library, x) - with_noise(bare, x)).abs().max()
+    def __call__(self) -> None:
+        """Work it out."""
+        for _ in range(10):
+            torch.mm(*self.factors)
+
+
+def flops(work: Callable[[], object]) -> float:
+    """Floating-point operations in convolutions and matrix products, two to a multiplication."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def flops_by_part(model: mm.Joint, x: Tensor) -> dict[str, float]:
+    """Million operations for an image by each part of the model, forwards."""
+    encoder, prior = model.encoder, model.prior
+    z = encoder(x).sample()
+    z2 = z[:, : encoder.first.mean.out_features]
+    parts: dict[str, Callable[[], object]] = {
+        "q(z2|x)": lambda: encoder.first(x),
+        "q(z1|x,z2)": lambda: encoder.second(x)(z2),
+        "p(z1|z2)": lambda: prior.second(z2),
+        "p(x|z1,z2)": lambda: model.decoder(z).log_prob(x),
+    }
+    if isinstance(prior.first, mm.VampPrior):
+        parts["p(z2)"] = lambda: prior.first().log_prob(z2)
+    return {name: rounded(flops(part) / len(x) / 1e6) for name, part in parts.items()}
+
+
+def losses(model: mm.Joint) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Minus the ELBO of each image by the baseline and by the library."""
+    return {"bare": lambda x: -log_weights(model, x), "library": mm.Loss(model, mm.VAE)}
+
+
+def check_equal(model: mm.Joint, x: Tensor) -> float:
+    """By how many nats the two losses differ with the same noise."""
+    values = []
+    for loss in losses(model).values():
+        torch.manual_seed(1)
+        with torch.no_grad():
+            values.append(loss(x))
+    gap = float((values[0] - values[1]).abs().max())
     assert gap < 1e-2, f"the two losses differ by {gap:.1e} nats of about 600"
+    return rounded(gap)
 
-    def bfloat16() -> AbstractContextManager:
-        return torch.autocast("cpu", torch.bfloat16)
 
-    ways = {
-        "bare": (bare, nullcontext),
-        "library": (library, nullcontext),
-        "library_bfloat16": (library, bfloat16),
+def compare(model: mm.Joint, x: Tensor, repeats: int) -> dict[str, Any]:
+    """Seconds of all ways on the threads there are now, and the rates."""
+    bare, library = losses(model).values()
+    steps = {
+        "bare": Step(model, bare, x),
+        "library": Step(model, library, x),
+        "library_bfloat16": Step(model, library, x, torch.bfloat16),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(repeats):
-        for name, (loss, precision) in ways.items():
-            times[name].append(step(loss, optimiser, x, precision))
-    ratios = {
-        name: statistics.median(map(lambda a, b: a / b, times["bare"], times[name]))
-        for name in ("library", "library_bfloat16")
+    work: dict[str, Callable[[], object]] = dict(steps)
+    for name, step in steps.items():
+        work[f"{name}, convolutions alone"] = Alone(step)
+    for precision in (torch.float32, torch.bfloat16):
+        work[f"product, {precision}"] = Product(precision, x.device)
+    counts = {name: flops(each) for name, each in work.items()}
+    taken = in_turns(work, repeats, x.device)
+    rates = {
+        name: [counts[name] / seconds / 1e9 for seconds in each] for name, each in taken.items()
     }
+
+    def share(name: str, of: str) -> float:
+        return rounded(statistics.median(map(lambda a, b: a / b, rates[name], rates[of])))
+
+    step_seconds = {name: taken[name] for name in steps}
     return {
-        "components": 0 if pseudo_inputs is None else len(pseudo_inputs),
-        "seconds": {name: round(statistics.median(part), 3) for name, part in times.items()},
-        "bare_over": {name: round(ratio, 2) for name, ratio in ratios.items()},
-        "losses_differ_by_nats": float(f"{gap:.1e}"),
+        "threads": torch.get_num_threads(),
+        "seconds": medians(taken),
+        "bare_over": ratios(step_seconds, "bare"),
+        "gflop": {name: rounded(counts[name] / 1e9) for name in work},
+        "gflop_per_second": medians(rates),
+        "share_of_convolutions_alone": {
+            name: share(name, f"{name}, convolutions alone") for name in steps
+        },
+        "share_of_matrix_product": {
+            name: share(name, f"product, {step.precision}") for name, step in steps.items()
+        },
     }
+
+
+def measured(name: str, count: int, options: argparse.Namespace) -> dict[str, Any]:
+    """All of one model with so many pseudo-inputs, of which 0 is the standard normal prior."""
+    pseudo_inputs = torch.rand(count, 1, 28, 28) if count else None
+    model: nn.Module = MODELS[name](pseudo_inputs=pseudo_inputs).to(options.device)
+    x = torch.rand(options.batch, 1, 28, 28, device=options.device).round()
+    result = {
+        "model": name,
+        "components": count,
+        "losses_differ_by_nats": check_equal(model, x),
+        "mflop_of_an_image_forwards": flops_by_part(model, x),
+        "times": [],
+    }
+    for threads in options.threads:
+        torch.set_num_threads(threads)
+        result["times"].append(compare(model, x, options.repeats))
+    return result
 
 
 def main() -> None:
@@ -139,20 +243,24 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--components", type=int, nargs="+", default=[0, 500])
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     torch.manual_seed(0)
-    pseudo_inputs = [
-        torch.rand(count, 1, 28, 28) if count else None for count in options.components
-    ]
     result = {
         "torch": torch.__version__,
-        "threads": 1,
+        "device": str(options.device),
         "batch": options.batch,
-        "steps": [compare(each, options.batch, options.repeats) for each in pseudo_inputs],
+        "repeats": options.repeats,
+        "steps": [
+            measured(name, count, options)
+            for name in options.models
+            for count in options.components
+        ],
     }
     text = json.dumps(result, indent=1)
     print(text)

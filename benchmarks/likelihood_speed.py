@@ -1,17 +1,18 @@
 """Time of the likelihood of images from 5,000 samples each, against a loop that re-encodes.
 
 The model is dense and of the size of the paper's: 784 binary pixels, 80 latents, gated layers of
-300 units, a standard normal prior or a VampPrior of 500 components; or `conv_hvae`, in the memory
-format channels_last. The loop is how such numbers are usually measured: one image at a time, 50
-batches of 100 copies of it, each of them encoded and decoded and, under a VampPrior, the
-pseudo-inputs encoded again. Both are timed in turns, by the time of one thread on the processor;
-the loop on a few of the images, or of its batches, and scaled. Also told: how far the estimates
-move in mixed precision, image by image under the same noise and in the mean.
+300 units, a standard normal prior or a VampPrior of 500 components; or it is `conv_hvae` or
+`pixel_hvae`. The loop is how such numbers are usually measured: one image at a time, 50 batches of
+100 copies of it, each of them encoded and decoded and, under a VampPrior, the pseudo-inputs encoded
+again; of the image models by bare torch (`bare_images.py`). Both are timed in turns, on one thread
+by its time on the processor and on more by the clock; the loop on a few of the images, or of its
+batches, and scaled. Also told: how far the estimates move in mixed precision, image by image under
+the same noise and in the mean, on images of their own.
 
     python benchmarks/likelihood_speed.py             # about three minutes
     python benchmarks/likelihood_speed.py --chunks    # time by the number of pairs decoded at once
-    python benchmarks/likelihood_speed.py --model convolutional --images 2 --loop-images 1
-        --loop-batches 5 --training-images 600 --epochs 1 --repeats 3
+    python benchmarks/likelihood_speed.py --model convolutional --images 1 --loop-images 1
+        --loop-batches 4 --training-images 600 --epochs 1 --repeats 5 --threads 1 2
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ import argparse
 import json
 import math
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
 import torch
+from bare_images import log_weights
 from lightning_fabric import Fabric
+from timing import in_turns, medians, ratios, rounded
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
 
@@ -55,16 +57,14 @@ def network(features: int, outputs: int) -> nn.Sequential:
 
 def trained(images: Tensor, prior: str, arguments: argparse.Namespace) -> mm.Joint:
     """A VAE of binary images, trained for a while so that its numbers mean something."""
-    model = convolutional(images, prior) if images.dim() > 2 else dense(images, prior)
+    if arguments.model == "dense":
+        model = dense(images, prior)
+    else:
+        make = mm.conv_hvae if arguments.model == "convolutional" else mm.pixel_hvae
+        model = make(pseudo_inputs=images[:COMPONENTS] if prior == "vampprior" else None)
     recipe = mm.Training(epochs=arguments.epochs, warmup=0, batch_size=100)
     mm.fit(mm.Loss(model, mm.VAE), images, training=recipe, progress=False)
-    return model
-
-
-def convolutional(images: Tensor, prior: str) -> mm.Joint:
-    """The paper's convolutional model of images (N, 1, 28, 28)."""
-    model = mm.conv_hvae(pseudo_inputs=images[:COMPONENTS] if prior == "vampprior" else None)
-    return cast(mm.Joint, model.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    return model.to(arguments.device).eval()
 
 
 def dense(images: Tensor, prior: str) -> mm.Joint:
@@ -90,16 +90,20 @@ def synthetic_images(count: int) -> Tensor:
 @torch.no_grad()
 def by_loop(model: mm.Joint, x: Tensor, batches: int) -> Tensor:
     """The baseline: log p(x) of each image from so many batches of copies, shape (N,)."""
+    of_copies = log_weights if x.dim() > 2 else dense_log_weights
     values = []
     for image in x:
-        log_weights = []
-        for _ in range(batches):
-            copies = image.expand(COPIES, *image.shape).contiguous()
-            z, log_q, _ = mm.draw(model.encoder(copies))
-            log_p = Bernoulli(logits=model.decoder(z).logits).log_prob(copies).flatten(1).sum(1)
-            log_weights.append(log_p + _log_prior(model, z) - log_q)
-        values.append(torch.cat(log_weights).logsumexp(0) - math.log(batches * COPIES))
+        copies = image.expand(COPIES, *image.shape).contiguous()
+        each = [of_copies(model, copies) for _ in range(batches)]
+        values.append(torch.cat(each).logsumexp(0) - math.log(batches * COPIES))
     return torch.stack(values)
+
+
+def dense_log_weights(model: mm.Joint, copies: Tensor) -> Tensor:
+    """What `log_weights` gives, of the model of one level."""
+    z, log_q, _ = mm.draw(model.encoder(copies))
+    log_p = Bernoulli(logits=model.decoder(z).logits).log_prob(copies).sum(1)
+    return log_p + _log_prior(model, z) - log_q
 
 
 def _log_prior(model: mm.Joint, z: Tensor) -> Tensor:
@@ -110,89 +114,120 @@ def _log_prior(model: mm.Joint, z: Tensor) -> Tensor:
     return cast(Tensor, each.logsumexp(1) - math.log(len(encoded.loc)))
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Time on the processor."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def fabrics(device: torch.device) -> dict[str, Fabric]:
+    """Single and mixed precision on a device."""
+    accelerator = "cpu" if device.type == "cpu" else "cuda"
+    return {
+        "float32": Fabric(accelerator=accelerator, devices=1),
+        "bf16-mixed": Fabric(accelerator=accelerator, devices=1, precision="bf16-mixed"),
+    }
 
 
 def compare(model: mm.Joint, x: Tensor, arguments: argparse.Namespace) -> dict[str, object]:
-    """Seconds for all images by the loop, in single and in mixed precision, and what that moves."""
-    single = Fabric(accelerator="cpu", devices=1)
-    mixed = Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
+    """Seconds for all images by the loop and by the library in both precisions."""
     few = x[: arguments.loop_images]
     whole = arguments.samples // COPIES
     batches = min(whole, arguments.loop_batches or whole)
-    ways: dict[str, Callable[[], object]] = {
-        "loop": lambda: by_loop(model, few, batches),
-        "float32": lambda: mm.log_likelihood(model, x, arguments.samples, fabric=single),
-        "bf16-mixed": lambda: mm.log_likelihood(model, x, arguments.samples, fabric=mixed),
+    ways: dict[str, Callable[[], object]] = {"loop": lambda: by_loop(model, few, batches)}
+    for name, fabric in fabrics(arguments.device).items():
+        ways[name] = lambda fabric=fabric: mm.log_likelihood(
+            model, x, arguments.samples, fabric=fabric
+        )
+    taken = in_turns(ways, arguments.repeats, arguments.device)
+    share = len(x) / len(few) * whole / batches
+    taken["loop"] = [share * each for each in taken["loop"]]
+    return {
+        "threads": torch.get_num_threads(),
+        "seconds": medians(taken),
+        "ratio": ratios(taken, "loop"),
     }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(arguments.repeats):
-        for name, work in ways.items():
-            share = len(x) / len(few) * whole / batches if name == "loop" else 1.0
-            taken[name].append(share * seconds(work))
-    median = {name: statistics.median(each) for name, each in taken.items()}
+
+
+def moved_by_rounding(
+    model: mm.Joint, x: Tensor, arguments: argparse.Namespace
+) -> dict[str, object]:
+    """By how many nats bfloat16 moves the estimates, under the same noise."""
     estimates = []
-    for fabric in (single, mixed):
+    for fabric in fabrics(arguments.device).values():
         torch.manual_seed(1)
-        estimates.append(mm.log_likelihood(model, x, arguments.samples, fabric=fabric))
+        # Noise is drawn chunk by chunk.
+        estimates.append(
+            mm.log_likelihood(model, x, arguments.moved_samples, fabric=fabric, chunk_size=64)
+        )
     moved = estimates[1].values - estimates[0].values
     return {
-        "seconds": median,
-        "ratio": {name: median["loop"] / median[name] for name in ("float32", "bf16-mixed")},
+        "images": len(x),
+        "samples": arguments.moved_samples,
         "log_likelihood": str(estimates[0].mean()),
         "bf16_moves_mean": str(mm.Estimate.mean_of(moved)),
-        "bf16_moves_most": float(moved.abs().max()),
+        "bf16_moves_most": rounded(float(moved.abs().max())),
     }
 
 
 def by_chunks(model: mm.Joint, x: Tensor, arguments: argparse.Namespace) -> None:
     """Print the time for each number of pairs that are decoded at once."""
-    sizes = [125, 250, 500, 668, 1000, 2000, 5000]
-    taken: dict[int, list[float]] = {size: [] for size in sizes}
-    for _ in range(arguments.repeats):
-        for size in sizes:
-            taken[size].append(
-                seconds(lambda: mm.log_likelihood(model, x, arguments.samples, chunk_size=size))  # noqa: B023
+    for name, fabric in fabrics(arguments.device).items():
+        ways = {
+            str(size): lambda size=size, fabric=fabric: mm.log_likelihood(
+                model, x, arguments.samples, chunk_size=size, fabric=fabric
             )
-    for size in sizes:
-        print(f"{size:>6} pairs: {statistics.median(taken[size]) / len(x):.4f} s an image")
+            for size in arguments.chunks
+        }
+        taken = in_turns(ways, arguments.repeats, arguments.device)
+        for size, each in taken.items():
+            print(f"{name}, {size:>6} pairs: {statistics.median(each) / len(x):.4f} s an image")
 
 
 def main() -> None:
     """Print the measurements, and keep them where --out says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=50)
-    parser.add_argument("--model", choices=["dense", "convolutional"], default="dense")
+    parser.add_argument("--model", choices=["dense", "convolutional", "pixel"], default="dense")
+    parser.add_argument("--priors", nargs="+", default=["standard normal", "vampprior"])
     parser.add_argument("--loop-images", type=int, default=5)
     parser.add_argument("--loop-batches", type=int)
     parser.add_argument("--samples", type=int, default=5000)
+    parser.add_argument("--moved-images", type=int, default=50)
+    parser.add_argument("--moved-samples", type=int, default=5000)
     parser.add_argument("--training-images", type=int, default=5000)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--chunks", action="store_true")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument(
+        "--chunks",
+        type=int,
+        nargs="*",
+        help="print the time by the number of pairs decoded at once, and nothing else",
+    )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads[0])
     torch.manual_seed(0)
-    images = synthetic_images(arguments.training_images + arguments.images)
-    if arguments.model == "convolutional":
+    apart = max(arguments.images, arguments.moved_images)
+    images = synthetic_images(arguments.training_images + apart)
+    if arguments.model != "dense":
         images = images.unflatten(1, (1, 28, 28))
-    train, test = images[arguments.images :], images[: arguments.images]
+    train, test = images[apart:], images[:apart].to(arguments.device)
     results = {}
-    for prior in ("standard normal", "vampprior"):
+    for prior in arguments.priors:
         model = trained(train, prior, arguments)
-        if arguments.chunks:
+        if arguments.chunks is not None:
             print(prior)
-            by_chunks(model, test[:5], arguments)
+            arguments.chunks = arguments.chunks or [125, 250, 500, 668, 1000, 2000, 5000]
+            by_chunks(model, test[: arguments.images], arguments)
             continue
-        results[prior] = compare(model, test, arguments)
+        results[prior] = {
+            "rounding": moved_by_rounding(model, test[: arguments.moved_images], arguments),
+            "times": [],
+        }
+        for threads in arguments.threads:
+            torch.set_num_threads(threads)
+            results[prior]["times"].append(compare(model, test[: arguments.images], arguments))
+        torch.set_num_threads(arguments.threads[0])
         print(prior, json.dumps(results[prior], indent=1), flush=True)
     if arguments.out is not None and results:
-        told = {"torch": torch.__version__, "threads": 1, **vars(arguments)}
+        told = {"torch": torch.__version__, **vars(arguments), "device": str(arguments.device)}
         told = {name: value for name, value in told.items() if name not in ("out", "chunks")}
         arguments.out.write_text(json.dumps({"settings": told, **results}, indent=1) + "\n")
 

@@ -368,6 +368,8 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
                 "self.taps = [*above, *((0, column) for column in range(-reach, 1))]",
             ),
             ("F.pad(input, (reach, reach, reach, 0))", "F.pad(input, (reach, reach, 0, reach))"),
+            ("[:, :, : input.shape[2]]", "[:, :, -input.shape[2] :]"),
+            ("images.movedim(1, 3).reshape", "images.reshape"),
             (
                 "torch.cat([self.value.weight, self.gate.weight])",
                 "torch.cat([self.gate.weight, self.value.weight])",
@@ -387,7 +389,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("running = running or not self.training", "running = not self.training"),
             ("self.norm.bias - mean * scale", "self.norm.bias"),
             ("variance + self.norm.eps", "variance"),
-            ("torch.addcmul(convolved, context, scale)", "convolved + context"),
+            ("torch.addcmul(convolved, context, scale.to(convolved.dtype))", "convolved + context"),
             ("self.scale * context", "context"),
             ('if self.condition == "earlier":', 'if self.condition != "earlier":'),
             ("weight = weight * convolution.mask", "weight = 0 * weight"),

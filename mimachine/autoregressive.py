@@ -17,7 +17,7 @@ from torch.distributions import Distribution
 
 from mimachine.conditionals import full_precision
 from mimachine.distributions import Draw, is_discrete
-from mimachine.networks import MaskedConv2d, bias_of
+from mimachine.networks import MaskedConv2d, bias_of, channels_last
 from mimachine.observations import BinaryPixels, Pixels
 
 __all__ = ["AutoregressiveImage", "PixelCNN"]
@@ -89,6 +89,7 @@ class PixelCNN(nn.Module):
         weight = convolution.weight[:, self.channels :]
         if self.condition == "earlier":
             weight = weight * convolution.mask
+        maps = channels_last(maps)
         return AutoregressiveImage(self, F.conv2d(maps, weight, padding=convolution.padding))
 
     def order(self, shape: Size, device: torch.device) -> list[_Step]:
@@ -114,7 +115,7 @@ class PixelCNN(nn.Module):
             `pixels.maps` maps of shape (B, C, H, W).
         """
         running = running or not self.training
-        features = self.first.of_two(image, context, running)
+        features = self.first.of_two(channels_last(image), channels_last(context), running)
         for layer in self.layers[1:]:
             features = layer(features, running)
         return [full_precision(head(features)) for head in self.heads]
@@ -158,7 +159,7 @@ class MaskedLayer(nn.Module):
             return F.relu(self.norm(self.convolution.convolve(image, weight) + context))
         weight, bias, scale = self.folded()
         convolved = self.convolution.convolve(image, weight[:, :channels], bias)
-        return F.relu(torch.addcmul(convolved, context, scale))
+        return F.relu(torch.addcmul(convolved, context, scale.to(convolved.dtype)))
 
     def folded(self) -> tuple[Tensor, Tensor, Tensor]:
         """The normalisation by running statistics as a part of the convolution.

@@ -35,9 +35,9 @@ __all__ = [
 
 # 400 effective samples leave an error of 0.05 nat, and with it of 0.1 nat in one of 20 estimates.
 FEWEST_EFFECTIVE = 400
-# Numbers that the widest layer of a decoder makes at once. A processor is fastest where they stay
-# in its cache, but for few rows (`benchmarks/likelihood_speed.py --chunks`), a GPU where they are
-# many.
+# Numbers of single precision that the widest layer of a decoder makes at once. A processor is
+# fastest where they stay in its cache, but for few rows
+# (`benchmarks/likelihood_speed.py --chunks`), a GPU where they are many.
 _VALUES, _VALUES_ON_GPU = 1 << 19, 1 << 27
 _FEWEST_PAIRS, _MOST_PAIRS, _MOST_PAIRS_ON_GPU = 32, 5000, 100_000
 
@@ -114,8 +114,8 @@ def log_likelihood(
             than narrower; see `DefensiveProposal` and `refit_proposal`. A module is used in
             evaluation mode.
         chunk_size: Most pairs of datum and sample that are decoded at once; bounds the memory. By
-            default so many that the decoder's widest layer makes 2 MiB of single precision, 512
-            MiB on a GPU, and at least 32.
+            default so many that the decoder's widest layer makes 2 MiB of numbers, 512 MiB on a
+            GPU, and at least 32, or 64 in mixed precision.
         fabric: Device and precision; the model and the proposal are moved there. Of several
             processes, which are to be given the same data, each takes its share, and all get the
             whole result. Under "bf16-mixed" networks are twice as fast or more, and the estimates
@@ -177,12 +177,14 @@ def _pairs_at_once(model: Joint, prior: Distribution, x: Tensor) -> int:
     values, most = _VALUES, _MOST_PAIRS
     if x.device.type != "cpu":
         values, most = _VALUES_ON_GPU, _MOST_PAIRS_ON_GPU
+    # Where networks compute in half the bytes, twice as many numbers stay in the cache.
+    times = 2 if torch.is_autocast_enabled(x.device.type) else 1
     try:
         widest = _widest(model.decoder, prior, x)
     except (RuntimeError, ValueError):
         # Latents that it is not made for: what does not fit is told by name where it is used.
         return _FEWEST_PAIRS
-    return max(_FEWEST_PAIRS, min(most, values // widest))
+    return max(times * _FEWEST_PAIRS, min(most, times * values // widest))
 
 
 def _widest(decoder: nn.Module, prior: Distribution, x: Tensor) -> int:

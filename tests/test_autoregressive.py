@@ -219,6 +219,22 @@ def test_in_training_data_are_scored_by_the_statistics_of_the_batch():
     torch.testing.assert_close(net.eval()(maps).log_prob(image), log_prob)
 
 
+@pytest.mark.parametrize("condition", ["earlier", "everywhere"])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_the_score_is_the_same_where_nothing_is_differentiated(condition, kernel_size):
+    """Rows are padded in another way there, and the normalisation is a part of the weights."""
+    net = network(2, condition=condition, kernel_size=kernel_size)
+    maps, image = torch.randn(4, 2, 6, 5), torch.rand(3, 4, 2, 6, 5).round()
+    log_prob = net(maps).log_prob(image)
+    with torch.no_grad():
+        torch.testing.assert_close(net(maps).log_prob(image), log_prob)
+    for layer in net.layers:
+        whole = layer.norm(layer.convolution(torch.ones(1, layer.convolution.in_channels, 6, 5)))
+        with torch.no_grad():
+            folded = layer(torch.ones(1, layer.convolution.in_channels, 6, 5), running=True)
+        torch.testing.assert_close(folded, whole.relu())
+
+
 def test_an_image_is_one_event_without_a_closed_form_of_the_mean():
     given = network()(torch.randn(6, 2, 5, 4))
     assert isinstance(given, AutoregressiveImage)

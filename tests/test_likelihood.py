@@ -188,16 +188,22 @@ def test_exactly_so_many_samples_are_decoded_in_chunks_and_each_datum_is_encoded
     assert len(result.values) == 9
 
 
+@pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize(("width", "pairs"), [(300, 1747), (2**13, 64), (2**16, 32)])
-def test_a_wide_decoder_is_given_fewer_pairs_at_once(width, pairs):
-    wide = nn.Sequential(nn.Linear(2, width), nn.Linear(width, 6))
-    counting = Counting(mm.Gaussian(wide))
-    model = mm.Joint(mm.Gaussian(mm.MLP(3, 4, (8,))), counting, mm.StandardNormal(2))
-    mm.log_likelihood(model, torch.zeros(30, 3), 200)
-    # One row tells how wide it is, 2**19 numbers at once are allowed, and 32 rows in any case.
+def test_a_wide_decoder_is_given_fewer_pairs_at_once(width, pairs, mixed):
+    wide = nn.Sequential(nn.Linear(2, width), nn.Linear(width, 6)).float()
+    counting = Counting(mm.Gaussian(wide, floor=torch.tensor(0.1)))
+    encoder = mm.Gaussian(mm.MLP(3, 4, (8,))).float()
+    model = mm.Joint(encoder, counting, mm.StandardNormal(2).float())
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        mm.log_likelihood(model, torch.zeros(30, 3, dtype=torch.float32), 200)
+    # One row tells how wide it is, 2**19 numbers at once are allowed, and 32 rows in any case; and
+    # twice as many of half the bytes.
     assert counting.rows[0] == 1
     assert sum(counting.rows) == 6001
-    assert max(counting.rows) <= pairs
+    most = (1 + mixed) * pairs
+    # Whole multiples of the samples, or of the data where the samples of one are divided.
+    assert most / 2 < max(counting.rows) <= most
 
 
 def test_the_mean_has_the_error_of_the_scatter_over_data():

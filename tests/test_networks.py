@@ -4,9 +4,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 
-from mimachine.networks import Bound, GatedConv2d, GatedLinear, MaskedConv2d, he_initialise
+from mimachine.networks import (
+    Bound,
+    GatedConv2d,
+    GatedLinear,
+    MaskedConv2d,
+    channels_last,
+    he_initialise,
+)
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -26,6 +33,45 @@ def test_a_gated_convolution_is_two_convolutions(kernel, stride, size):
     )
     torch.testing.assert_close(layer(x), value * gate.sigmoid())
     assert layer(x).shape[2:] == (-(-size // stride), -(-5 // stride))
+
+
+def value_and_gradients(output, inputs):
+    weight = torch.linspace(-1, 1, output.numel()).reshape(output.shape)
+    return [output, *torch.autograd.grad((output * weight).sum(), inputs)]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_gate_is_the_same_by_one_convolution_and_by_two(channels, stride):
+    layer = GatedConv2d(channels, 4, 3, stride)
+    x = torch.randn(5, channels, 6, 7, requires_grad=True)
+    inputs = [x, *layer.parameters()]
+    expected = value_and_gradients(layer.as_one(x), inputs)
+    for way in (layer, layer.apart, lambda x: layer.as_one(channels_last(x))):
+        for value, other in zip(value_and_gradients(way(x), inputs), expected, strict=True):
+            torch.testing.assert_close(value, other)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5, 6), (4, 1, 5, 6), (4, 3, 1, 1), (0, 3, 5, 6)])
+def test_images_with_the_channels_last_are_the_same_in_the_order_that_torch_has_for_it(shape):
+    x = torch.randn(shape)
+    last = channels_last(x)
+    assert torch.equal(last, x)
+    assert last.stride() == x.to(memory_format=torch.channels_last).stride()
+    assert channels_last(last).data_ptr() == last.data_ptr()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_convolutions_of_several_models_at_once_are_those_of_each(channels):
+    for make in (lambda: GatedConv2d(channels, 3), lambda: MaskedConv2d(channels, 3, centre=True)):
+        layers, x = [make(), make()], torch.randn(2, 4, channels, 5, 6)
+        weights = {
+            name: torch.stack([dict(layer.named_parameters())[name] for layer in layers])
+            for name, _ in layers[0].named_parameters()
+        }
+        together = vmap(lambda own, x: functional_call(layers[0], own, (x,)))(weights, x)  # noqa: B023
+        each = torch.stack([layer(part) for layer, part in zip(layers, x, strict=True)])
+        torch.testing.assert_close(together, each)
 
 
 def test_a_gate_has_parameters_of_its_own():
@@ -50,7 +96,10 @@ def test_a_masked_convolution_is_one_with_zeros_for_what_comes_later(kernel, cen
         for j in range(kernel):
             later = (i, j) > (middle, middle) or ((i, j) == (middle, middle) and not centre)
             weight[:, :, i, j] *= not later
-    torch.testing.assert_close(layer(x), F.conv2d(x, weight, padding=middle))
+    expected = F.conv2d(x, weight, padding=middle)
+    torch.testing.assert_close(layer(x), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), expected)
 
 
 def test_a_masked_convolution_leaves_its_weights_alone():

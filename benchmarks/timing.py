@@ -1,0 +1,59 @@
+"""How the benchmarks of images take time: all ways of doing a thing in turns, in one process."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Time of some work.
+
+    On a processor with one thread it is that of the process on it, which others do not take from;
+    else it is the clock's.
+    """
+    of_process = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if of_process else time.perf_counter
+    _wait(device)
+    start = clock()
+    work()
+    _wait(device)
+    return clock() - start
+
+
+def in_turns(
+    ways: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of every way, one after the other and so on, after a first turn that is not kept."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(1 + repeats):
+        for name, work in ways.items():
+            taken[name].append(seconds(work, device))
+    return {name: each[1:] for name, each in taken.items()}
+
+
+def medians(taken: Mapping[str, list[float]]) -> dict[str, float]:
+    """Median seconds of every way."""
+    return {name: rounded(statistics.median(each)) for name, each in taken.items()}
+
+
+def ratios(taken: Mapping[str, list[float]], baseline: str) -> dict[str, float]:
+    """How many times as fast as the baseline every other way is, by the median over the turns."""
+    return {
+        name: rounded(statistics.median(map(lambda slow, own: slow / own, taken[baseline], each)))
+        for name, each in taken.items()
+        if name != baseline
+    }
+
+
+def rounded(number: float) -> float:
+    """The number to three digits."""
+    return float(f"{number:.3g}")
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
