@@ -100,11 +100,19 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("self.loss(lp.scaled(beta, terms), 1.0)", "self.loss(lp.scaled(beta, terms), beta)"),
             # Algorithm 1
             ('halves == "sum" else 0.5 * total', 'halves == "sum" else total'),
-            ("total = encoding + self._half(", "total = encoding - self._half("),
+            ("total = total + self._half(", "total = total - self._half("),
             (
-                "anchor = prior if self.anchor is None else self.anchor()",
-                "anchor = prior",
+                "anchor = drawn if self.anchor is None else self.anchor()",
+                "anchor = drawn",
             ),
+            # What the released image code does
+            ("prior = weigh_first(prior, annealing.beta)", "prior = weigh_first(prior, 1.0)"),
+            (
+                'self.model.decode if self.objective.decoded == "draws"',
+                'self.model.decode if self.objective.decoded == "means"',
+            ),
+            ("sample.score + score)", "sample.score)"),
+            ("score=score if sample.score is None", "score=None if sample.score is None"),
             ('q_x=_log_anchor("data_anchor", self.data_anchor, sample.x),', ""),
             ('p_z=_log_anchor("anchor", anchor, sample.z),', ""),
             # REINFORCE, C.2
@@ -140,7 +148,9 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
                 'self.data_prior.decoding != "conditional"',
             ),
             ("prior, z) - log_q", "prior, z) + log_q"),
-            ('return log_p + _log_prob("prior", prior, z) - log_q', "return log_p - log_q"),
+            ('log_prob_of_drawn(decoder, x) + _log_prob("prior", prior, z)', "0.0"),
+            ("x = decoder.mean.detach()", "x = decoder.mean"),
+            ('"decoding", _log_prob("decoder", decoder, x))', '"decoding")'),
             ("x, z = sample.x, sample.second_z", "x, z = sample.x, sample.z"),
             # Samples
             ("if score is None else score + second.score", "if score is None else score"),
@@ -346,7 +356,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "chain.py": (
-        ["test_chain.py"],
+        ["test_chain.py", "test_objectives.py"],
         [
             ("log_prob_of_a + log_prob_of_b, score", "log_prob_of_a, score"),
             ("torch.stack(scores).sum(0) if", "scores[0].detach() if"),
@@ -356,6 +366,8 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("within + means.var", "means.var"),
             ("Chain(self.first(), Bound(self.second)", "Chain(self.first(), self.second"),
             ("torch.stack([a + step, a - step])", "torch.stack([a + step, a + step])"),
+            ("return self.weight * log_prob", "return log_prob"),
+            ("return Chain(_Weighed(prior.first", "return Chain(_Weighed(prior"),
         ],
     ),
     "networks.py": (
