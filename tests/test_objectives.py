@@ -958,9 +958,12 @@ def pixels_loss(model, objective, x):
     z, chance_of_z = prior_nodes(model.prior(), nodes, weights)
     if objective.latents == "fixed":
         z, chance_of_z = z.detach(), chance_of_z.detach()
-    rows = x.repeat(len(z), 1)
-    z, chance_of_z = (part.repeat_interleave(len(x), 0) for part in (z, chance_of_z))
-    chance = chance_of_z * model.decoder(z).log_prob(rows).exp()
+    if objective.decoded == "means":
+        rows, chance = model.decoder(z).mean.detach(), chance_of_z
+    else:
+        rows = x.repeat(len(z), 1)
+        z, chance_of_z = (part.repeat_interleave(len(x), 0) for part in (z, chance_of_z))
+        chance = chance_of_z * model.decoder(z).log_prob(rows).exp()
     if model.data_prior == mm.Marginal("importance"):
         z = z.repeat_interleave(len(nodes), 0)
         chance = (chance[:, None] * weights).flatten()
@@ -999,6 +1002,18 @@ def test_gradient_through_reparameterised_latents_is_unbiased(data_prior, prior)
         within_standard_errors(estimates[f"model.{part}"], expected)
         # The encoder sees the same samples; the prior is drawn along.
         assert torch.allclose(expected, other) == ("prior" not in part), part
+
+
+@pytest.mark.parametrize("data_prior", ["conditional", "importance"])
+def test_gradient_of_a_prior_whose_latents_are_decoded_to_means_is_unbiased(data_prior):
+    model = pixels_model(data_prior, prior=mm.GaussianMixture(1, 2))
+    x = torch.tensor([[0.0, 0], [0, 1], [1, 0], [1, 1]])
+    exact = torch.autograd.grad(
+        pixels_loss(model, mm.MIM_OF_MEANS, x), list(model.prior.parameters())
+    )
+    estimates = repeated_gradients(mm.Loss(model, mm.MIM_OF_MEANS), x, 10_000)
+    for (name, _), expected in zip(model.prior.named_parameters(), exact, strict=True):
+        within_standard_errors(estimates[f"model.prior.{name}"], expected)
 
 
 def decoding_half(model, objective, x):
