@@ -238,6 +238,15 @@ def _cautions(settings: Experiment, data: Dataset) -> list[str]:
 
 def _prepared(settings: Experiment, run: Run | None = None) -> tuple[Dataset, Loss, Source, Source]:
     chosen = objective(settings.objective)
+    if chosen.decoded == "means" and settings.model.architecture == "pixel-hvae":
+        raise ValueError(
+            f"objective {settings.objective} decodes to means, and those of model.architecture "
+            "pixel-hvae have no closed form: take mim, or a-mim as the released code does"
+        )
+    if settings.training.cuda_graphs and not torch.cuda.is_available():
+        raise ValueError(
+            "training.cuda_graphs must be False where there is no CUDA device, got True"
+        )
     data = prepare(settings, run)
     known = None if data.distribution is None else priors.Fixed(data.distribution)
     if known is None and chosen.anchored:
