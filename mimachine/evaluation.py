@@ -113,9 +113,9 @@ def evaluate(
                 kept += _neighbours(train_codes, test_codes, *labels)
                 kept.append(_probe(train_codes, test_codes, *labels))
         at_floor = _at_floor(model, test, test_codes)
-        of_encoder = [each.value for each in at_floor if each.name == "encoder_share_at_floor"]
+        of_encoder = (each.value for each in at_floor if each.name == "encoder_share_at_floor")
         health = diagnose_codes(
-            test_codes.mean, test_codes.std, share_at_floor=sum(of_encoder, start=0.0)
+            test_codes.mean, test_codes.std, share_at_floor=next(of_encoder, 0.0)
         )
         shape = [*latents_metrics(health), *at_floor]
         with noise("re-encoding"):

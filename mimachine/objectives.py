@@ -378,9 +378,10 @@ class Loss(nn.Module):
 
     def _decoding(self, anchor: Samplable, count: int) -> Sample:
         """A sample of the decoding half, as the objective has it."""
-        z, score = sample_without_gradient(anchor, count), None
         if self.objective.latents == "reparameterised":
             z, score = _reparameterised(anchor, count)
+        else:
+            z, score = sample_without_gradient(anchor, count), None
         decode = self.model.decode if self.objective.decoded == "draws" else self.model.decode_mean
         sample = decode(z, self.components == "sum")
         if score is None:

@@ -238,6 +238,15 @@ def _cautions(settings: Experiment, data: Dataset) -> list[str]:
 
 def _prepared(settings: Experiment, run: Run | None = None) -> tuple[Dataset, Loss, Source, Source]:
     chosen = objective(settings.objective)
+    if chosen.decoded == "means" and settings.model.architecture == "pixel-hvae":
+        raise ValueError(
+            f"objective {settings.objective} decodes to means, and those of model.architecture "
+            "pixel-hvae have no closed form: take mim, or a-mim as the released code does"
+        )
+    if settings.training.cuda_graphs and not torch.cuda.is_available():
+        raise ValueError(
+            "training.cuda_graphs must be False where there is no CUDA device, got True"
+        )
     data = prepare(settings, run)
     known = None if data.distribution is None else priors.Fixed(data.distribution)
     if known is None and chosen.anchored:
@@ -283,19 +292,7 @@ def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Repor
     """
     if not os.access(trained.run.path, os.W_OK):
         raise PermissionError(f"{trained.run.path} must be writable for report.json")
-    model = trained.model
-    before = next(model.parameters()).device
-    try:
-        report = evaluate(
-            # Likelihoods of images take hours on a processor, and minutes on a GPU.
-            model.to("cuda" if torch.cuda.is_available() else before),
-            trained.data,
-            num_samples=num_samples,
-            seed=trained.experiment.training.seed,
-            seconds=seconds,
-        )
-    finally:
-        model.to(before)
+    report = _evaluated(trained, num_samples, seconds)
     versions = {
         "mimachine": mimachine.__version__,
         "torch": torch.__version__,
@@ -305,6 +302,23 @@ def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Repor
         "report.json", {**report.to_json(), "num_samples": num_samples, "versions": versions}
     )
     return report
+
+
+def _evaluated(trained: Trained, num_samples: int, seconds: float = 600.0) -> Report:
+    """What `evaluate` gives on the best device there is; the model stays where it is."""
+    model = trained.model
+    before = next(model.parameters()).device
+    try:
+        return evaluate(
+            # Likelihoods of images take hours on a processor, and minutes on a GPU.
+            model.to("cuda" if torch.cuda.is_available() else before),
+            trained.data,
+            num_samples=num_samples,
+            seed=trained.experiment.training.seed,
+            seconds=seconds,
+        )
+    finally:
+        model.to(before)
 
 
 # The settings that build a prior of each kind again.
@@ -370,7 +384,7 @@ def refit(
         # A VampPrior's would be another one, and the encoder has its own already.
         floor = construction.encoder_floor(settings.model)
         fitted = replace(fitted, encoder_floor=floor)
-    numbers = evaluate(before.model, data, num_samples=num_samples, seed=settings.training.seed)
+    numbers = _evaluated(before, num_samples)
     settings = replace(settings, model=fitted, num_samples=num_samples)
     run = Run.create(out, experiment.to_json(settings), before.run.data_record())
     say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {run.path}")

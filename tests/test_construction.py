@@ -224,6 +224,10 @@ def test_published_settings_draw_held_out_images_as_the_released_code_does():
             small("hvae", likelihood="gaussian", decoder_floor=1.5),
             "model.decoder_floor must be between 0 and 1, .*got 1.5",
         ),
+        (
+            replace(small("pixel-hvae"), objective="mim-of-means"),
+            "mim-of-means decodes to means, .* pixel-hvae have no closed form: take mim, or a-mim",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_the_data_are_refused_before_anything_is_written(
@@ -231,6 +235,16 @@ def test_settings_that_do_not_fit_the_data_are_refused_before_anything_is_writte
 ):
     with pytest.raises(ValueError, match=message):
         workflow.train(settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to capture the steps on")
+def test_cuda_graphs_without_a_gpu_leave_no_run_behind(tmp_path):
+    settings = small("hvae")
+    settings = replace(settings, training=replace(settings.training, cuda_graphs=True))
+    for begin in (workflow.check, lambda given: workflow.train(given, tmp_path / "run")):
+        with pytest.raises(ValueError, match=r"training\.cuda_graphs must be False.*got True"):
+            begin(settings)
     assert not (tmp_path / "run").exists()
 
 

@@ -29,7 +29,7 @@ from torch.func import functional_call, grad, vmap
 
 import mimachine as mm
 from mimachine.distributions import Bernoulli as OurBernoulli
-from mimachine.distributions import Categorical, Mixture, OneHotCategorical
+from mimachine.distributions import Categorical, Mixture, OneHotCategorical, draw
 from mimachine.experiment import published_image_training
 from mimachine.objectives import OBJECTIVES
 
@@ -1038,6 +1038,27 @@ def test_means_of_binary_pixels_leave_the_decoder_without_gradient(prior):
     model.zero_grad()
     decoding_half(model, mm.MIM, x).sum().backward()
     assert all(p.grad.abs().max() > 1e-1 for p in model.decoder.parameters())
+
+
+@pytest.mark.parametrize("vampprior", [False, True])
+def test_the_decoding_half_of_means_is_that_of_the_released_code(vampprior):
+    pseudo_inputs = torch.rand(3, 1, 4, 4) if vampprior else None
+    model = mm.hvae((1, 4, 4), pseudo_inputs, latents=(2, 3), hidden=6)
+    x = torch.rand(8, 1, 4, 4).round()
+
+    def by_hand(x):
+        model.encode(x)
+        # One draw for each datum, and no other noise, which a compiler would leave out.
+        z = draw(model.prior(), (len(x),)).value
+        pixels = model.decoder(z)
+        mean = pixels.mean
+        encoder, prior = model.encoder(mean), model.prior()
+        z2, z1 = z.split([2, 3], -1)
+        log_q = encoder.first.log_prob(z2) + encoder.second(z2).log_prob(z1)
+        log_p = prior.first.log_prob(z2) + prior.second(z2).log_prob(z1)
+        return -0.5 * (2 * pixels.log_prob(mean) + log_p + log_q)
+
+    close(decoding_half(model, mm.MIM_OF_MEANS, x), same_noise(by_hand, x))
 
 
 def test_decoded_means_are_scored_as_they_are():

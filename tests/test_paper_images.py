@@ -3,6 +3,7 @@ import math
 from dataclasses import replace
 
 import pytest
+import torch
 
 import mimachine as mm
 from mimachine.metrics import Metric
@@ -76,6 +77,17 @@ def test_a_number_over_seeds_has_its_spread_and_says_if_one_of_them_is_flagged()
     assert images._mean([], 2) == "-"
     assert images._mean([metric(1.0)], 2) == "1.00"
     assert images._mean([metric(1.0), metric(3.0, True)], 2) == f"2.00 ± {math.sqrt(2):.2f} †"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which takes hours")
+def test_days_on_a_processor_are_told_of_before_they_begin(tmp_path):
+    def stop(text):
+        raise KeyboardInterrupt(text)
+
+    with pytest.raises(KeyboardInterrupt, match=r"no GPU: each training takes days.*--quick"):
+        images.table1_of("mnist")(Request(tmp_path, say=stop))
+    with pytest.raises(KeyboardInterrupt, match="8 of 8 trainings to do, in 1 processes"):
+        images.table1_of("mnist")(Request(tmp_path, quick=True, say=stop))
 
 
 @pytest.mark.slow

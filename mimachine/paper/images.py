@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import torch
 
 from mimachine import experiment, figures, workflow
 from mimachine.experiment import Architecture, Experiment, default, published
@@ -145,6 +146,11 @@ def _carry_out(names: Sequence[str], request: Request) -> Reproduction:
     places = {cell: cell.directory(request) for cell in cells}
     missing = [cell for cell in cells if not _is_done(places[cell])]
     if missing:
+        if not (request.quick or torch.cuda.is_available()):
+            request.say(
+                "there is no GPU: each training takes days on a processor, in which it can be "
+                "interrupted and gone on with; --quick shows all of it with small models"
+            )
         request.say(
             f"{len(missing)} of {len(cells)} trainings to do, in "
             f"{min(request.jobs, len(missing))} processes"
