@@ -127,6 +127,9 @@ def _refitting(record: Mapping[str, Any], again: str) -> str:
 def comparing(outcome: Outcome, other: str = "") -> str:
     """What compares the objective with another one, or with those that are usual."""
     settings = outcome.trained.experiment
+    if outcome.trained.run.refit_record() is not None:
+        # Not every prior that was fitted after training is one that can be trained with.
+        settings = replace(settings, model=replace(settings.model, prior="standard-normal"))
     name, given = shown(settings).data.name, options(settings)
     objectives = ["--objectives", settings.objective, other] if other else []
     return shlex.join(["mimachine", "compare", name, *objectives, *(given or [])])

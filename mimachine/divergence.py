@@ -44,7 +44,8 @@ def _term(loss: Any, x: Tensor) -> str:
     model = loss.model
     samples = [model.encode(x)]
     if loss.objective.sampling == "mixture":
-        samples.append(model.decode(model.prior().sample((len(x),))))
+        decode = model.decode if loss.objective.decoded == "draws" else model.decode_mean
+        samples.append(decode(model.prior().sample((len(x),))))
     largest, name = -1.0, ""
     for sample in samples:
         log_probs = model.log_probs(sample)._asdict()

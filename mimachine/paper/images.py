@@ -26,7 +26,7 @@ from mimachine.workflow import Trained
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DATA", "table1", "table1_of"]
+__all__ = ["DATA", "table1_of"]
 
 DATA = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "omniglot": "Omniglot"}
 # What quick calls take in their place, images of 8 x 8 pixels.
@@ -79,30 +79,33 @@ class Cell:
         return run_directory(request, name, experiment.to_json(self.settings))
 
 
-def table1(request: Request) -> Reproduction:
-    """The table for all data sets of the paper whose files are there.
+def table1_of(*names: str) -> Callable[[Request], Reproduction]:
+    """What carries the table out for data sets of the paper, those of them that are there."""
+
+    def carry_out(request: Request) -> Reproduction:
+        return _carry_out([QUICK] if request.quick else _there(names, request), request)
+
+    return carry_out
+
+
+def _there(names: Sequence[str], request: Request) -> list[str]:
+    """Data sets whose files are there, or can be had.
 
     Raises:
-        FileNotFoundError: If no files of any are there.
+        FileNotFoundError: If there is none.
     """
-    if request.quick:
-        return _carry_out([QUICK], request)
     there, missing = [], []
-    for data in DATA:
+    for data in names:
         try:
             workflow.prepare(_settings(data, COLUMNS[0], 1, request))
             there.append(data)
         except FileNotFoundError as error:
             missing.append(error)
-            request.say(f"without {DATA[data]}: {error}")
     if not there:
         raise missing[0]
-    return _carry_out(there, request)
-
-
-def table1_of(data: str) -> Callable[[Request], Reproduction]:
-    """The table for one data set of the paper."""
-    return lambda request: _carry_out([QUICK if request.quick else data], request)
+    for each in missing:
+        request.say(f"left out: {each}")
+    return there
 
 
 def _settings(data: str, column: Column, seed: int, request: Request) -> Experiment:
