@@ -83,7 +83,14 @@ def table1_of(*names: str) -> Callable[[Request], Reproduction]:
     """What carries the table out for data sets of the paper, those of them that are there."""
 
     def carry_out(request: Request) -> Reproduction:
-        return _carry_out([QUICK] if request.quick else _there(names, request), request)
+        if request.quick:
+            return _carry_out([QUICK], request)
+        if not torch.cuda.is_available():
+            request.say(
+                "there is no GPU: each training takes days on a processor, in which it can be "
+                "interrupted and gone on with; --quick shows all of it with small models"
+            )
+        return _carry_out(_there(names, request), request)
 
     return carry_out
 
@@ -149,11 +156,6 @@ def _carry_out(names: Sequence[str], request: Request) -> Reproduction:
     places = {cell: cell.directory(request) for cell in cells}
     missing = [cell for cell in cells if not _is_done(places[cell])]
     if missing:
-        if not (request.quick or torch.cuda.is_available()):
-            request.say(
-                "there is no GPU: each training takes days on a processor, in which it can be "
-                "interrupted and gone on with; --quick shows all of it with small models"
-            )
         request.say(
             f"{len(missing)} of {len(cells)} trainings to do, in "
             f"{min(request.jobs, len(missing))} processes"
