@@ -138,7 +138,6 @@ def cell(name: str, components: int, seed: int, options: argparse.Namespace) -> 
         "epochs": len(history.epochs),
         "best_epoch": history.best_epoch,
         "training_seconds": round(seconds),
-        "verdict": report.verdict,
         "metrics": {
             key: {"value": values[key].value, "standard_error": values[key].standard_error}
             for key in METRICS
