@@ -130,7 +130,7 @@ def _settings(data: str, column: Column, seed: int, request: Request) -> Experim
         if column.architecture == "pixel-hvae":
             model = replace(model, layers=3)
         warmup = replace(training.annealing, epochs=5)
-        # Small steps would take as many as the paper's models do.
+        # Few data make few steps, in which smaller batches and a larger rate do more.
         training = replace(training, epochs=25, batch_size=40, learning_rate=2e-3, warmup=warmup)
     settings = replace(start, model=model, training=training)
     return replace(settings, num_samples=100) if request.quick else settings
