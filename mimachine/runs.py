@@ -96,7 +96,7 @@ class Run:
         Args:
             path: The directory.
             experiment: The settings.
-            data: What to keep of a user's data, see `userdata.record`.
+            data: What to keep of a user's data, see `data_record`.
 
         Raises:
             FileExistsError: If something that is not an empty directory is there: a run is never

@@ -21,14 +21,14 @@ from mimachine.preprocessing import Preprocessing
 from mimachine.rows import Rows
 from mimachine.tables import Table, check_finite, read_table
 
-__all__ = ["Encodable", "blank", "load", "read", "record"]
+__all__ = ["Encodable", "blank_dataset", "data_record", "load_file", "read_rows"]
 
 _FEWEST = 10
 _MOST_HELD_OUT = 10_000
 _MOST_HELD_OUT_VALUES = 1 << 26
 
 
-def load(
+def load_file(
     path: str | os.PathLike[str],
     file: File = File(),
     likelihood: str = "auto",
@@ -113,7 +113,7 @@ def _dataset(
     )
 
 
-def record(data: Dataset) -> dict[str, Any]:
+def data_record(data: Dataset) -> dict[str, Any]:
     """What a run has to keep of a user's data, as JSON values."""
     if data.preprocessing is None:
         raise ValueError(f"{data.name} is no user's data: there is nothing to keep")
@@ -134,7 +134,7 @@ class Encodable(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> Encodable:
+def read_rows(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> Encodable:
     """Read all rows of a file for a model that was trained on data like them.
 
     Args:
@@ -228,7 +228,7 @@ def _check_options(path: Path, file: File) -> None:
         )
 
 
-def blank(stored: Mapping[str, Any], name: str, rows: int = 1) -> Dataset:
+def blank_dataset(stored: Mapping[str, Any], name: str, rows: int = 1) -> Dataset:
     """A data set of zeros in the place of a user's data, to build their model without them.
 
     Args:

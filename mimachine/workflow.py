@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 import mimachine
-from mimachine import catalogue, construction, experiment, imagesets, priors, userdata
-from mimachine.construction import build
+from mimachine import catalogue, imagesets, priors
+from mimachine.construction import build, encoder_floor, likelihood_of, refitted
 from mimachine.datasets import Dataset
 from mimachine.evaluation import evaluate
-from mimachine.experiment import Experiment
+from mimachine.experiment import NAMES, Data, Experiment, check_there, from_json, to_json
 from mimachine.fitting import History, fit
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
@@ -31,7 +31,7 @@ from mimachine.representation import closed_mean, codes
 from mimachine.rows import Rows
 from mimachine.runs import Run
 from mimachine.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
-from mimachine.userdata import Encodable
+from mimachine.userdata import Encodable, blank_dataset, data_record, load_file, read_rows
 from mimachine.wording import unknown
 
 __all__ = [
@@ -117,12 +117,12 @@ def _load(settings: Experiment, stored: dict[str, Any] | None = None) -> Dataset
     data = settings.data
     if not data.is_path:
         return catalogue.load(data.name)
-    return userdata.load(data.name, data.file, settings.model.likelihood, stored)
+    return load_file(data.name, data.file, settings.model.likelihood, stored)
 
 
 def _is_binarized(settings: Experiment, data: Dataset) -> bool:
     """Whether grey values are drawn as zeros and ones."""
-    return construction.likelihood_of(settings.model, data) == "bernoulli" and data.levels != 2
+    return likelihood_of(settings.model, data) == "bernoulli" and data.levels != 2
 
 
 def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
@@ -168,19 +168,19 @@ def train(
         FileExistsError: If there is something at `out`.
     """
     if settings.data.is_path:
-        experiment.check_there(settings.data.name)
+        check_there(settings.data.name)
         settings = replace(settings, data=_anywhere(settings.data))
     prepared = _prepared(settings)
     data = prepared[0]
     for note in (*data.notes, *_cautions(settings, data)):
         say(note)
-    record = None if data.preprocessing is None else userdata.record(data)
-    run = Run.create(out, experiment.to_json(settings), record)
+    record = None if data.preprocessing is None else data_record(data)
+    run = Run.create(out, to_json(settings), record)
     say(f"training {settings.objective} on {data.name}, run directory {run.path}")
     return _carry_out(run, settings, prepared, progress, checkpoint_seconds)
 
 
-def _anywhere(data: experiment.Data) -> experiment.Data:
+def _anywhere(data: Data) -> Data:
     """The same data by absolute paths: later commands may be given in another directory.
 
     Links are left as they are, for what they point to may have another suffix.
@@ -216,7 +216,7 @@ def resume(
         BlockingIOError: If another process is training it.
     """
     run = Run(path)
-    settings = experiment.from_json(run.read_json("experiment.json"))
+    settings = from_json(run.read_json("experiment.json"))
     if run.finished or run.refit_record() is not None:
         raise ValueError(f"{run.path} is finished; see it with: mimachine evaluate {run.path}")
     prepared = _prepared(settings, run)
@@ -382,11 +382,11 @@ def refit(
     fitted = replace(settings.model, prior=_PRIOR_OF[kind], components=number)
     if fitted.architecture == "mlp":
         # A VampPrior's would be another one, and the encoder has its own already.
-        floor = construction.encoder_floor(settings.model)
+        floor = encoder_floor(settings.model)
         fitted = replace(fitted, encoder_floor=floor)
     numbers = _evaluated(before, num_samples)
     settings = replace(settings, model=fitted, num_samples=num_samples)
-    run = Run.create(out, experiment.to_json(settings), before.run.data_record())
+    run = Run.create(out, to_json(settings), before.run.data_record())
     say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {run.path}")
     run.write_json(
         "refit.json",
@@ -412,14 +412,14 @@ def open_run(path: str | os.PathLike[str]) -> Trained:
         ValueError: If a file of the run is damaged.
     """
     run = Run(Path(path))
-    settings = experiment.from_json(run.read_json("experiment.json"))
+    settings = from_json(run.read_json("experiment.json"))
     objective(settings.objective)
     data = prepare(settings, run)
     return _with_weights(run, settings, data)
 
 
 def _with_weights(run: Run, settings: Experiment, data: Dataset) -> Trained:
-    made = build if run.refit_record() is None else construction.refitted
+    made = build if run.refit_record() is None else refitted
     model = made(settings, data)
     run.load_weights(model)
     return Trained(run, settings, data, model.eval())
@@ -441,7 +441,7 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
     settings = trained.experiment
     name = settings.data.name if data is None else data
     own = name == settings.data.name or os.path.abspath(name) == settings.data.name
-    if name in experiment.NAMES or (own and split not in (None, "all")):
+    if name in NAMES or (own and split not in (None, "all")):
         found = trained.data
         if not own and trained.data.preprocessing is not None:
             raise ValueError(
@@ -464,7 +464,7 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
     if not own and file.labels is not None and os.path.isfile(file.labels):
         # They are those of the training file's rows, not of these.
         file = replace(file, labels=None)
-    read = userdata.read(name, file, learned)
+    read = read_rows(name, file, learned)
     if not _is_binarized(settings, trained.data):
         return read
     note = "grey values are encoded as they are; training saw draws of zeros and ones"
@@ -497,9 +497,9 @@ def open_model(path: str | os.PathLike[str]) -> Trained:
     stored = run.data_record()
     if stored is None:
         return open_run(path)
-    settings = experiment.from_json(run.read_json("experiment.json"))
+    settings = from_json(run.read_json("experiment.json"))
     name = os.path.basename(settings.data.name)
-    data = userdata.blank(stored, name, rows=settings.model.components)
+    data = blank_dataset(stored, name, rows=settings.model.components)
     return _with_weights(run, settings, data)
 
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mimachine import memory, userdata
+from mimachine import memory
 from mimachine.cli import main
 from mimachine.experiment import File, default
 from mimachine.preprocessing import Preprocessing
 from mimachine.rows import Rows
+from mimachine.userdata import data_record, load_file, read_rows
 
 QUICK = [
     *("--training.epochs", "3", "--training.warmup.epochs", "1"),
@@ -61,7 +62,7 @@ def test_the_same_table_in_every_format_is_the_same_data():
         "x.npz": File(),
         "x.npy": File(labels="labels.npy"),
     }
-    sets = [userdata.load(name, file) for name, file in files.items()]
+    sets = [load_file(name, file) for name, file in files.items()]
     for data in sets[1:]:
         for split in ("train", "val", "test", "train_labels", "val_labels", "test_labels"):
             assert torch.equal(getattr(data, split), getattr(sets[0], split))
@@ -72,7 +73,7 @@ def test_the_same_table_in_every_format_is_the_same_data():
 def test_splits_share_no_row_and_lose_none():
     values = np.arange(500.0).reshape(250, 2)
     np.save("x.npy", values)
-    data = userdata.load("x.npy")
+    data = load_file("x.npy")
     parts = [data.restore(part) for part in (data.train, data.val, data.test)]
     assert [len(part) for part in parts] == [175, 25, 50]
     found = np.sort(np.concatenate(parts)[:, 0])
@@ -82,7 +83,7 @@ def test_splits_share_no_row_and_lose_none():
 def test_labels_stay_with_their_rows():
     values, _ = measurements(200)
     np.savez("x.npz", x=values, y=(values[:, 0] > 0).astype(int))
-    data = userdata.load("x.npz")
+    data = load_file("x.npz")
     for split in ("train", "val", "test"):
         sign = data.restore(getattr(data, split))[:, 0] > 0
         np.testing.assert_array_equal(sign, getattr(data, f"{split}_labels").numpy() == 1)
@@ -92,9 +93,9 @@ def test_data_on_disk_are_the_data_in_memory(monkeypatch):
     values, labels = measurements(100)
     np.save("x.npy", values)
     np.save("y.npy", labels)
-    held = userdata.load("x.npy", File(labels="y.npy"))
+    held = load_file("x.npy", File(labels="y.npy"))
     monkeypatch.setattr(memory, "MAPPED_SHARE", 0)
-    mapped = userdata.load("x.npy", File(labels="y.npy"))
+    mapped = load_file("x.npy", File(labels="y.npy"))
     assert isinstance(mapped.train, Rows)
     assert isinstance(held.train, torch.Tensor)
     assert torch.equal(mapped.train[:], held.train)
@@ -224,7 +225,7 @@ def test_flat_pixels_become_images_when_told_their_shape():
     from sklearn.datasets import load_digits
 
     np.save("x.npy", load_digits().data.astype(np.uint8))
-    data = userdata.load("x.npy", File(image_shape=(8, 8)))
+    data = load_file("x.npy", File(image_shape=(8, 8)))
     assert data.image_shape == (1, 8, 8)
     assert data.restore(data.test).shape == (len(data.test), 8, 8)
 
@@ -336,12 +337,12 @@ def test_a_run_is_used_from_another_directory(monkeypatch):
 def test_what_a_run_keeps_of_its_data_is_enough_to_treat_others_alike():
     values, _ = measurements(50)
     np.save("x.npy", values)
-    data = userdata.load("x.npy")
-    kept = json.loads(json.dumps(userdata.record(data)))
-    again = userdata.load("x.npy", stored=kept)
+    data = load_file("x.npy")
+    kept = json.loads(json.dumps(data_record(data)))
+    again = load_file("x.npy", stored=kept)
     assert torch.equal(again.train, data.train)
     learned = Preprocessing.from_json(kept["preprocessing"])
-    every = userdata.read("x.npy", File(), learned)
+    every = read_rows("x.npy", File(), learned)
     np.testing.assert_allclose(learned.restore(every.rows.numpy()), values, atol=1e-5)
 
 
