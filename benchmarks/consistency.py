@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 import mimachine as mm
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.datasets import mixture_2d
-from mimachine.randomness import derived_seed, forked
 
 OBJECTIVES = {"mim": mm.MIM, "ce": mm.CE}
 COMPONENTS = (1, 2, 5, 10, 20)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from mimachine import columns, commands
+from mimachine._support.messages import quoted
 from mimachine.experiment import Model
 from mimachine.meanings import listed
 from mimachine.outcomes import Outcome, kept_epoch
-from mimachine.wording import quoted
 
 __all__ = ["tips"]
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine._support.memory import rows_at_once
 from mimachine.conditionals import Conditional
 from mimachine.distributions import is_discrete
 from mimachine.estimates import Estimate
 from mimachine.hamiltonian import Point, evaluated, transition
 from mimachine.joint import Joint, checked
 from mimachine.likelihood import check_event, evaluating, log_mean
-from mimachine.memory import rows_at_once
 
 __all__ = [
     "AnnealedLogLikelihood",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from mimachine.randomness import derived_seed
+from mimachine._support.seeds import derived_seed
 
 __all__ = ["Affine", "Augmentation", "augmented", "dequantised", "versions", "warp"]
 

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
+from mimachine._support.memory import rows_at_once
 from mimachine.conditionals import Conditional
 from mimachine.distributions import DiagNormal, Mixture, StandardNormal, draw
 from mimachine.estimates import Estimate
 from mimachine.joint import Joint, checked
 from mimachine.likelihood import evaluating
-from mimachine.memory import rows_at_once
 from mimachine.rows import Rows
 
 __all__ = ["InformationBounds", "bounds_from_conditionals", "information_bounds"]

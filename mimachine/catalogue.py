@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mimachine._support.messages import unknown
 from mimachine.clothing import pca_fashion_mnist, pca_fashion_mnist_published
 from mimachine.datasets import Dataset, digits, mixture_2d, mixture_20d
 from mimachine.imagesets import fashion_mnist, mnist, omniglot, omniglot_small
-from mimachine.wording import unknown
 
 __all__ = ["DATASETS", "load"]
 

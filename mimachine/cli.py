@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import tyro
 
 import mimachine
+from mimachine._support.messages import quoted, some, unknown
 from mimachine.experiment import Experiment, File, default, paper_images, published
 from mimachine.options import (
     Compare,
@@ -34,7 +35,6 @@ from mimachine.options import (
     Train,
 )
 from mimachine.training import Training
-from mimachine.wording import quoted, some, unknown
 
 if TYPE_CHECKING:
     from mimachine.datasets import Dataset

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
+from mimachine._support.memory import rows_at_once
 from mimachine.datasets import Dataset
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
-from mimachine.memory import rows_at_once
 from mimachine.representation import closed_mean, mean_of
 
 __all__ = ["Explained", "chosen", "edges", "explained", "linear", "names", "values"]

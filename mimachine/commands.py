@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from mimachine import experiment
+from mimachine._support.messages import quoted
 from mimachine.experiment import Experiment, File
 from mimachine.outcomes import Outcome
-from mimachine.wording import quoted
 
 __all__ = [
     "comparing",

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine import figures, workflow
+from mimachine._support.files import write_json
 from mimachine.experiment import Experiment
 from mimachine.metrics import Metric, Report
-from mimachine.runs import write_json
 from mimachine.workflow import Trained
 
 if TYPE_CHECKING:

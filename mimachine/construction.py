@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mimachine import architectures, conditionals, flows, priors
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.datasets import Dataset
 from mimachine.experiment import HIERARCHIES, Experiment, Model
 from mimachine.flattening import flattened
@@ -18,7 +19,6 @@ from mimachine.imagesets import LEVELS
 from mimachine.joint import Joint
 from mimachine.networks import MLP
 from mimachine.observations import BinaryPixels, GreyPixels, Pixels, RealPixels
-from mimachine.randomness import derived_seed, forked
 
 __all__ = ["build", "encoder_floor", "likelihood_of", "refitted"]
 

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.distributions import DiagNormal, Mixture
 from mimachine.preprocessing import Preprocessing
-from mimachine.randomness import derived_seed, forked
 from mimachine.rows import Rows
 from mimachine.subspace import Subspace
 

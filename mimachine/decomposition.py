@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.estimates import Estimate
 from mimachine.joint import Joint, LogProbs
 from mimachine.likelihood import evaluating
 from mimachine.objectives import cross_entropy, mim
 from mimachine.priors import Anchor, Marginal, sample_without_gradient
-from mimachine.randomness import derived_seed, forked
 from mimachine.rows import Rows
 
 __all__ = ["Decomposition", "decompose", "geometric_mean_log_normaliser"]

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mimachine._support.files import replacing
 from mimachine.downloads import cache
-from mimachine.runs import replacing
 
 __all__ = ["derived"]
 

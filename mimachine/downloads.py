@@ -30,7 +30,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimachine.runs import replacing
+from mimachine._support.files import replacing
 
 __all__ = ["FILES", "DataFile", "cache", "find", "located", "places", "read_files"]
 

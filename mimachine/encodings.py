@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mimachine.randomness import derived_seed
-from mimachine.wording import counted, some
+from mimachine._support.messages import counted, some
+from mimachine._support.seeds import derived_seed
 
 __all__ = ["Encodings", "encodings"]
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine._support.memory import rows_at_once
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.aggregate import energy_distance
 from mimachine.bounds import information_bounds
 from mimachine.chain import Chain
@@ -26,11 +28,9 @@ from mimachine.likelihood import (
     log_likelihood,
     mean_log_likelihood,
 )
-from mimachine.memory import rows_at_once
 from mimachine.metrics import ADVICE, LEARN_PRIOR, Metric, Report
 from mimachine.probes import knn_accuracies, linear_probe
 from mimachine.quadrature import quadrature_log_likelihood
-from mimachine.randomness import derived_seed, forked
 from mimachine.representation import (
     Codes,
     Health,

@@ -11,8 +11,8 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mimachine._support.messages import unknown
 from mimachine.training import Noam, Training, Warmup
-from mimachine.wording import unknown
 
 __all__ = [
     "HIERARCHIES",

@@ -17,9 +17,9 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from mimachine import workflow
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.datasets import Dataset
 from mimachine.joint import Joint
-from mimachine.randomness import derived_seed, forked
 from mimachine.representation import codes
 
 __all__ = [

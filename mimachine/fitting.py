@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.compilation import CompiledLoss
 from mimachine.divergence import explain
 from mimachine.ensemble import Ensemble
 from mimachine.progress import Progress
-from mimachine.randomness import derived_seed, forked
 from mimachine.runs import Run
 from mimachine.sources import Source, TensorSource
 from mimachine.state import Epoch, State

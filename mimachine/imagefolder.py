@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mimachine import memory
+from mimachine._support import memory
+from mimachine._support.messages import counted, nearest
 from mimachine.pixels import (
     SUFFIXES,
     TRAITS,
@@ -23,7 +24,6 @@ from mimachine.pixels import (
     read_header,
     read_pixels,
 )
-from mimachine.wording import counted, nearest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

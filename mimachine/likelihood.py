@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.conditionals import Conditional
 from mimachine.distributions import draw
 from mimachine.estimates import CorrectedMean, Estimate
 from mimachine.joint import Joint, checked
 from mimachine.pareto import pareto_k, tail_size
-from mimachine.randomness import derived_seed, forked
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

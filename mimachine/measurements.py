@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from mimachine._support.memory import rows_at_once
 from mimachine.aggregate import energy_distance, kl_terms
 from mimachine.bounds import InformationBounds, bounds_from_conditionals
 from mimachine.distributions import DiagNormal, StandardNormal
@@ -15,7 +16,6 @@ from mimachine.encodings import Encodings
 from mimachine.estimates import Estimate
 from mimachine.evaluation import latents_metrics
 from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
-from mimachine.memory import rows_at_once
 from mimachine.metrics import Metric
 from mimachine.probes import leave_one_out_accuracy, linear_probe
 from mimachine.representation import diagnose_codes

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine import memory
+from mimachine._support import memory
 
 __all__ = ["Likelihood", "Preprocessing", "column_grids", "fingerprint", "learn"]
 

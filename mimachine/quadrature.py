@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine._support.memory import rows_at_once
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.distributions import is_discrete
 from mimachine.estimates import Estimate
 from mimachine.joint import Joint, checked
 from mimachine.likelihood import evaluating
-from mimachine.memory import rows_at_once
-from mimachine.randomness import derived_seed, forked
 from mimachine.representation import Codes, codes, moments
 
 __all__ = ["QuadratureLogLikelihood", "quadrature_log_likelihood"]

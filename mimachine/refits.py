@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.conditionals import Conditional
 from mimachine.distributions import is_discrete
 from mimachine.estimates import Estimate
@@ -20,7 +21,6 @@ from mimachine.flows import FlowPrior
 from mimachine.joint import Joint, checked, log_prior
 from mimachine.likelihood import LogLikelihood, evaluating, log_likelihood
 from mimachine.priors import FullGaussianMixture, VampPrior
-from mimachine.randomness import derived_seed, forked
 from mimachine.sources import Source
 from mimachine.training import Annealing, Training
 

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from mimachine import commands
+from mimachine._support.files import replacing
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.advice import tips
 from mimachine.datasets import Dataset
 from mimachine.experiment import Experiment
 from mimachine.meanings import Meaning, listed, meaning
 from mimachine.outcomes import Outcome, open_compared, open_outcome
 from mimachine.projections import Embedding
-from mimachine.randomness import derived_seed, forked
-from mimachine.runs import Run, replacing
+from mimachine.runs import Run
 from mimachine.sections import sections
 
 __all__ = ["Embedding", "write_comparison", "write_report"]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine._support.memory import rows_at_once
 from mimachine.autoregressive import AutoregressiveImage
 from mimachine.chain import Chain
 from mimachine.distributions import Mixture
@@ -16,7 +17,6 @@ from mimachine.estimates import Estimate
 from mimachine.flattening import FlatImage
 from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
-from mimachine.memory import rows_at_once
 from mimachine.rows import Rows
 
 __all__ = [

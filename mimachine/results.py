@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine.runs import replacing
+from mimachine._support.files import replacing
 
 __all__ = ["Columns", "named", "write_results"]
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mimachine import memory
+from mimachine._support import memory
 from mimachine.preprocessing import Preprocessing
 
 __all__ = ["Rows"]

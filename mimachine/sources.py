@@ -12,8 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.priors import Samplable
-from mimachine.randomness import derived_seed, forked
 from mimachine.rows import Rows
 
 __all__ = [

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from mimachine._support.messages import unknown
 from mimachine.meanings import meaning
 from mimachine.metrics import Metric, Report
-from mimachine.wording import unknown
 
 __all__ = ["latex_table", "markdown_table"]
 

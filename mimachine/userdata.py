@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mimachine import memory, preprocessing
+from mimachine import preprocessing
+from mimachine._support import memory
 from mimachine.datasets import Dataset
 from mimachine.experiment import File, check_there
 from mimachine.imagefolder import read_images

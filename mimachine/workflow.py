@@ -16,6 +16,8 @@ from torch import Tensor
 
 import mimachine
 from mimachine import catalogue, imagesets, priors
+from mimachine._support.messages import unknown
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.construction import build, encoder_floor, likelihood_of, refitted
 from mimachine.datasets import Dataset
 from mimachine.evaluation import evaluate
@@ -25,14 +27,12 @@ from mimachine.joint import Joint
 from mimachine.likelihood import evaluating
 from mimachine.metrics import Report
 from mimachine.objectives import OBJECTIVES, Loss, Objective
-from mimachine.randomness import derived_seed, forked
 from mimachine.refits import Kind, recipe, refit_prior
 from mimachine.representation import closed_mean, codes
 from mimachine.rows import Rows
 from mimachine.runs import Run
 from mimachine.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
 from mimachine.userdata import Encodable, blank_dataset, data_record, load_file, read_rows
-from mimachine.wording import unknown
 
 __all__ = [
     "Drawn",

@@ -15,9 +15,8 @@ PACKAGE = Path(mimachine.__file__).parent
 
 # A module imports only from modules that stand before it.
 ORDER = [
-    "wording",
+    "_support",
     "training",
-    "memory",
     "preprocessing",
     "tables",
     "pixels",
@@ -33,7 +32,6 @@ ORDER = [
     "joint",
     "architectures",
     "flattening",
-    "randomness",
     "objectives",
     "densities",
     "compilation",

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import mimachine as mm
+from mimachine._support.seeds import forked
 from mimachine.compilation import CompiledLoss, Fused
-from mimachine.randomness import forked
 from mimachine.sources import Shared
 from mimachine.training import Annealing, Training
 

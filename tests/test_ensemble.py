@@ -6,8 +6,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mimachine as mm
+from mimachine._support.seeds import forked
 from mimachine.fitting import fit
-from mimachine.randomness import forked
 from mimachine.runs import Run
 from mimachine.sources import Shared, Stacked, TensorSource
 from mimachine.training import Annealing, Training, Warmup

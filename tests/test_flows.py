@@ -13,7 +13,7 @@ from oracles import within_standard_errors
 from torch.func import functional_call, jacrev, stack_module_state, vmap
 
 import mimachine as mm
-from mimachine.randomness import forked
+from mimachine._support.seeds import forked
 
 KINDS = [
     mm.NeuralSpline(),

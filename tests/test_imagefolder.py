@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mimachine import imagefolder, memory
+from mimachine import imagefolder
+from mimachine._support import memory
 from mimachine.imagefolder import peek, read_images
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimachine import memory, preprocessing
+from mimachine import preprocessing
+from mimachine._support import memory
 from mimachine.preprocessing import Preprocessing, fingerprint, learn
 
 

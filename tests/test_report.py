@@ -20,7 +20,6 @@ from mimachine import (
     comparison,
     datasets,
     meanings,
-    memory,
     outcomes,
     pictures,
     preprocessing,
@@ -29,6 +28,7 @@ from mimachine import (
     sections,
     workflow,
 )
+from mimachine._support import memory
 from mimachine.columns import Explained
 from mimachine.experiment import Data, File, default
 from mimachine.metrics import Report

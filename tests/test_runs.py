@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import mimachine as mm
-from mimachine.runs import replacing
+from mimachine._support.files import replacing
 
 
 def model(seed=0, hidden=8):

@@ -6,7 +6,7 @@ from oracles import within_standard_errors
 from torch.distributions import Independent, Normal, Uniform
 
 import mimachine as mm
-from mimachine.randomness import derived_seed, forked
+from mimachine._support.seeds import derived_seed, forked
 
 
 def numbered(num, width=2):

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import mimachine as mm
-from mimachine.randomness import forked
+from mimachine._support.seeds import forked
 from mimachine.sources import Shared
 from mimachine.steps import Mean, Replayed, Step, held_out
 from mimachine.training import Annealing, Training

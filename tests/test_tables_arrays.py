@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tablefiles import message, quick, same, tables
 
-from mimachine import memory
+from mimachine._support import memory
 from mimachine.tables import peek, read_table
 
 # What is written is read.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mimachine import memory
+from mimachine._support import memory
 from mimachine.cli import main
 from mimachine.experiment import File, default
 from mimachine.preprocessing import Preprocessing

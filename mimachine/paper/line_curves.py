@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 import mimachine as mm
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.densities import (
     Grid,
     JointTerms,
@@ -23,7 +24,6 @@ from mimachine.densities import (
     wasserstein,
 )
 from mimachine.paper.line_models import DATA, LATENT, Gaussians
-from mimachine.randomness import derived_seed, forked
 
 __all__ = ["Curves", "Route", "Samples", "Side", "curves", "distances", "samples"]
 

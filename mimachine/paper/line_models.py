@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mimachine as mm
-from mimachine.randomness import derived_seed, forked
+from mimachine._support.seeds import derived_seed, forked
 
 __all__ = [
     "CEILING",

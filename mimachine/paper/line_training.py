@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mimachine as mm
+from mimachine._support.seeds import derived_seed
 from mimachine.objectives import OBJECTIVES
 from mimachine.paper.line_curves import curves
 from mimachine.paper.line_models import (
@@ -21,7 +22,6 @@ from mimachine.paper.line_models import (
 )
 from mimachine.paper.processes import as_they_come
 from mimachine.paper.reproduction import Request, begun, kept, run_directory
-from mimachine.randomness import derived_seed
 from mimachine.sources import Stacked
 
 __all__ = ["Chain", "Phase", "Recipe", "carry_out"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mimachine import figures
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.datasets import Dataset
 from mimachine.experiment import Experiment, default, published
 from mimachine.information import mutual_information
@@ -18,7 +19,6 @@ from mimachine.paper.reference import INSET_POINTS, insets, readings
 from mimachine.paper.reproduction import Reproduction, Request
 from mimachine.paper.sweep import Cell, Measured, carry_out, open_member
 from mimachine.paper.tables import beside_the_paper, markdown, means
-from mimachine.randomness import derived_seed, forked
 from mimachine.representation import codes
 from mimachine.training import Warmup
 

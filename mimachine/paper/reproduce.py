@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 import mimachine
+from mimachine._support.files import replacing, write_json
 from mimachine.paper import images, line, low_dimensional
 from mimachine.paper.reproduction import Reproduction, Request
-from mimachine.runs import replacing, write_json
 
 __all__ = ["EXPERIMENTS", "default_jobs", "reproduce"]
 

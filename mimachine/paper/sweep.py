@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from mimachine import experiment, priors, workflow
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.bounds import information_bounds
 from mimachine.datasets import Dataset
 from mimachine.ensemble import Ensemble
@@ -30,7 +31,6 @@ from mimachine.paper.processes import as_they_come
 from mimachine.paper.reproduction import Request, begun, kept, run_directory
 from mimachine.proposals import DefensiveProposal
 from mimachine.quadrature import QuadratureLogLikelihood, quadrature_log_likelihood
-from mimachine.randomness import derived_seed, forked
 from mimachine.runs import Run
 from mimachine.sources import Stacked
 

@@ -12,10 +12,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine.memory import stays_on_disk
+from mimachine._support.memory import stays_on_disk
+from mimachine._support.messages import hint, some
 from mimachine.tables.layout import elsewhere, in_order
 from mimachine.tables.table import Table
-from mimachine.wording import hint, some
 
 __all__ = [
     "Header",

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from mimachine.wording import nearest
+from mimachine._support.messages import nearest
 
 __all__ = ["checked", "readable", "suffix"]
 

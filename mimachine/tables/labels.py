@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimachine._support.messages import counted
 from mimachine.tables.arrays import check_labels, header
 from mimachine.tables.cells import MISSING, typed
 from mimachine.tables.files import readable, suffix
 from mimachine.tables.table import Table
 from mimachine.tables.text import opened
-from mimachine.wording import counted
 
 __all__ = ["labelled"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from mimachine._support.messages import counted, hint, nearest, some
 from mimachine.tables.cells import are_numbers
-from mimachine.wording import counted, hint, nearest, some
 
 __all__ = [
     "Choice",

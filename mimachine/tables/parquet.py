@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimachine._support.messages import counted
 from mimachine.tables.layout import Layout, check_unique, choose, missing_found, no_numbers
 from mimachine.tables.table import Table
-from mimachine.wording import counted
 
 __all__ = ["peek_parquet", "read_parquet"]
 

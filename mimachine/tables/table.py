@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine import memory
-from mimachine.wording import counted, some
+from mimachine._support import memory
+from mimachine._support.messages import counted, some
 
 __all__ = ["Table", "check_finite"]
 

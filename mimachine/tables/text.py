@@ -13,11 +13,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimachine._support.messages import counted, some
 from mimachine.tables.cells import MISSING, are_numbers, typed
 from mimachine.tables.files import suffix
 from mimachine.tables.layout import Choice, Layout, check_unique, choose, missing_found, no_numbers
 from mimachine.tables.table import Table
-from mimachine.wording import counted, some
 
 __all__ = ["opened", "peek_text", "read_text"]
 

@@ -1,0 +1,1 @@
+"""Messages, seeds, memory limits and atomic files. Imports no other wing."""

@@ -1,0 +1,46 @@
+"""Atomic writes: a file is replaced as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+__all__ = ["replacing", "write_json"]
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A new file that takes the name of the old one only once it is complete on disk."""
+    try:
+        descriptor, temporary_name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    except OSError as error:
+        # Nobody asked for the file that it names.
+        raise OSError(error.errno, error.strerror, str(file)) from error
+    os.close(descriptor)
+    temporary = Path(temporary_name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        os.umask(mask := os.umask(0))
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(file)
+    except OSError as error:
+        # A write that finds the disk full does not say what it was to write.
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(file)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a value as JSON; a reader sees the old file or the new one, never a part."""
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    with replacing(file) as temporary:
+        temporary.write_text(text)
