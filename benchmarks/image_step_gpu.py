@@ -38,8 +38,9 @@ from torch import Tensor
 
 import mimachine as mm
 from mimachine.compilation import CompiledLoss
+from mimachine.model.annealing import Annealing
 from mimachine.steps import CudaGraphs, Replayed, Step
-from mimachine.training import Annealing, Training
+from mimachine.training import Training
 
 _BATCH, _BLOCKS, _WARM_UP = 100, 5, 5
 

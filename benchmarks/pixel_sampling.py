@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mimachine as mm
-from mimachine.autoregressive import PixelCNN
+from mimachine.model.pixelcnn import PixelCNN
 
 
 def network() -> PixelCNN:

@@ -27,8 +27,9 @@ from torch import Tensor
 import mimachine as mm
 from mimachine import workflow
 from mimachine.imagesets import mnist
-from mimachine.joint import Sample
-from mimachine.objectives import OBJECTIVES, Loss
+from mimachine.model.joint import Sample
+from mimachine.model.loss import Loss
+from mimachine.model.objectives import OBJECTIVES
 
 SHAPE = (1, 28, 28)
 NAMES = ("a-mim", "mim", "mim-of-means")

@@ -16,12 +16,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from mimachine._support.memory import rows_at_once
-from mimachine.conditionals import Conditional
-from mimachine.distributions import is_discrete
 from mimachine.estimates import Estimate
 from mimachine.hamiltonian import Point, evaluated, transition
-from mimachine.joint import Joint, checked
-from mimachine.likelihood import check_event, evaluating, log_mean
+from mimachine.likelihood import check_event, log_mean
+from mimachine.model.conditionals import Conditional
+from mimachine.model.distributions import is_discrete
+from mimachine.model.joint import Joint, checked
+from mimachine.model.networks import evaluating
 
 __all__ = [
     "AnnealedLogLikelihood",

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from mimachine._support.memory import rows_at_once
-from mimachine.conditionals import Conditional
-from mimachine.distributions import DiagNormal, Mixture, StandardNormal, draw
 from mimachine.estimates import Estimate
-from mimachine.joint import Joint, checked
-from mimachine.likelihood import evaluating
+from mimachine.model.conditionals import Conditional
+from mimachine.model.distributions import DiagNormal, Mixture, StandardNormal, draw
+from mimachine.model.joint import Joint, checked
+from mimachine.model.networks import evaluating
 from mimachine.rows import Rows
 
 __all__ = ["InformationBounds", "bounds_from_conditionals", "information_bounds"]

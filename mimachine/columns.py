@@ -13,8 +13,8 @@ from sklearn.decomposition import PCA
 
 from mimachine._support.memory import rows_at_once
 from mimachine.datasets import Dataset
-from mimachine.joint import Joint
-from mimachine.likelihood import evaluating
+from mimachine.model.joint import Joint
+from mimachine.model.networks import evaluating
 from mimachine.representation import closed_mean, mean_of
 
 __all__ = ["Explained", "chosen", "edges", "explained", "linear", "names", "values"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mimachine.training import Annealing
+from mimachine.model.annealing import Annealing
 
 __all__ = ["CompiledLoss", "Fused"]
 

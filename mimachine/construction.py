@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mimachine import architectures, conditionals, flows, priors
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.datasets import Dataset
 from mimachine.experiment import HIERARCHIES, Experiment, Model
-from mimachine.flattening import flattened
 from mimachine.imagesets import LEVELS
-from mimachine.joint import Joint
-from mimachine.networks import MLP
-from mimachine.observations import BinaryPixels, GreyPixels, Pixels, RealPixels
+from mimachine.model import architectures, conditionals, flows, priors
+from mimachine.model.flattening import flattened
+from mimachine.model.joint import Joint
+from mimachine.model.networks import MLP
+from mimachine.model.pixel_likelihoods import BinaryPixels, GreyPixels, Pixels, RealPixels
 
 __all__ = ["build", "encoder_floor", "likelihood_of", "refitted"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.distributions import DiagNormal, Mixture
+from mimachine.model.distributions import DiagNormal, Mixture
 from mimachine.preprocessing import Preprocessing
 from mimachine.rows import Rows
 from mimachine.subspace import Subspace

@@ -24,10 +24,10 @@ from torch.distributions import Distribution
 
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.estimates import Estimate
-from mimachine.joint import Joint, LogProbs
-from mimachine.likelihood import evaluating
-from mimachine.objectives import cross_entropy, mim
-from mimachine.priors import Anchor, Marginal, sample_without_gradient
+from mimachine.model.joint import Joint, LogProbs
+from mimachine.model.networks import evaluating
+from mimachine.model.objectives import cross_entropy, mim
+from mimachine.model.priors import Anchor, Marginal, sample_without_gradient
 from mimachine.rows import Rows
 
 __all__ = ["Decomposition", "decompose", "geometric_mean_log_normaliser"]

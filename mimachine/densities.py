@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine.conditionals import Conditional
-from mimachine.joint import Joint, LogProbs
-from mimachine.objectives import cross_entropy, mim
-from mimachine.priors import Marginal
+from mimachine.model.conditionals import Conditional
+from mimachine.model.joint import Joint, LogProbs
+from mimachine.model.objectives import cross_entropy, mim
+from mimachine.model.priors import Marginal
 
 __all__ = [
     "Grid",

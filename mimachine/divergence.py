@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mimachine.objectives import Loss
+from mimachine.model.loss import Loss
 
 __all__ = ["explain"]
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from mimachine.compilation import Fused
-from mimachine.objectives import Loss
-from mimachine.training import Annealing
+from mimachine.model.annealing import Annealing
+from mimachine.model.loss import Loss
 
 __all__ = ["Ensemble"]
 

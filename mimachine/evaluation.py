@@ -16,19 +16,15 @@ from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.aggregate import energy_distance
 from mimachine.bounds import information_bounds
-from mimachine.chain import Chain
 from mimachine.datasets import Dataset
-from mimachine.distributions import DiagNormal, StandardNormal, is_discrete
 from mimachine.estimates import CorrectedMean, Estimate
 from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
-from mimachine.joint import Joint
-from mimachine.likelihood import (
-    FEWEST_EFFECTIVE,
-    evaluating,
-    log_likelihood,
-    mean_log_likelihood,
-)
+from mimachine.likelihood import FEWEST_EFFECTIVE, log_likelihood, mean_log_likelihood
 from mimachine.metrics import ADVICE, LEARN_PRIOR, Metric, Report
+from mimachine.model.distributions import DiagNormal, StandardNormal, is_discrete
+from mimachine.model.hierarchy import Chain
+from mimachine.model.joint import Joint
+from mimachine.model.networks import evaluating
 from mimachine.probes import knn_accuracies, linear_probe
 from mimachine.quadrature import quadrature_log_likelihood
 from mimachine.representation import (

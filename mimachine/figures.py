@@ -19,7 +19,7 @@ from torch import Tensor
 from mimachine import workflow
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.datasets import Dataset
-from mimachine.joint import Joint
+from mimachine.model.joint import Joint
 from mimachine.representation import codes
 
 __all__ = [

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.conditionals import Conditional
-from mimachine.distributions import draw
 from mimachine.estimates import CorrectedMean, Estimate
-from mimachine.joint import Joint, checked
+from mimachine.model.conditionals import Conditional
+from mimachine.model.distributions import draw
+from mimachine.model.joint import Joint, checked
+from mimachine.model.networks import evaluating
 from mimachine.pareto import pareto_k, tail_size
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ __all__ = [
     "LogLikelihood",
     "MeanLogLikelihood",
     "check_event",
-    "evaluating",
     "log_likelihood",
     "log_mean",
     "mean_log_likelihood",
 ]
+
 
 # 400 effective samples leave an error of 0.05 nat, and with it of 0.1 nat in one of 20 estimates.
 FEWEST_EFFECTIVE = 400
@@ -399,19 +400,3 @@ def log_mean(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # Var(mean w) / (mean w)², from Σw² / (Σw)² = 1 / effective; rounding may dip below 0.
     relative = (samples / effective - 1).clamp_min(0) / (samples - 1 if samples > 1 else math.nan)
     return total - math.log(samples), relative.sqrt(), effective
-
-
-@contextmanager
-def evaluating(part: object) -> Iterator[None]:
-    """Put a module in evaluation mode, and every part of it back in its own mode after.
-
-    Nothing is done with what is no module, as a conditional distribution need not be one.
-    """
-    module = part if isinstance(part, nn.Module) else nn.Module()
-    modes = [(each, each.training) for each in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for each, mode in modes:
-            each.training = mode

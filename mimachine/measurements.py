@@ -11,12 +11,12 @@ from torch import Tensor
 from mimachine._support.memory import rows_at_once
 from mimachine.aggregate import energy_distance, kl_terms
 from mimachine.bounds import InformationBounds, bounds_from_conditionals
-from mimachine.distributions import DiagNormal, StandardNormal
 from mimachine.encodings import Encodings
 from mimachine.estimates import Estimate
 from mimachine.evaluation import latents_metrics
 from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
 from mimachine.metrics import Metric
+from mimachine.model.distributions import DiagNormal, StandardNormal
 from mimachine.probes import leave_one_out_accuracy, linear_probe
 from mimachine.representation import diagnose_codes
 from mimachine.subspace import principal_residuals

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine.conditionals import Conditional
-from mimachine.distributions import DiagNormal, Mixture, draw, is_discrete
 from mimachine.fitting import Data, fit
-from mimachine.joint import Joint, checked
-from mimachine.priors import without_gradient
+from mimachine.model.annealing import Annealing
+from mimachine.model.conditionals import Conditional
+from mimachine.model.distributions import DiagNormal, Mixture, draw, is_discrete
+from mimachine.model.joint import Joint, checked
+from mimachine.model.priors import without_gradient
 from mimachine.representation import moments
-from mimachine.training import Annealing, Training
+from mimachine.training import Training
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -12,10 +12,10 @@ from torch.distributions import Distribution
 
 from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.distributions import is_discrete
 from mimachine.estimates import Estimate
-from mimachine.joint import Joint, checked
-from mimachine.likelihood import evaluating
+from mimachine.model.distributions import is_discrete
+from mimachine.model.joint import Joint, checked
+from mimachine.model.networks import evaluating
 from mimachine.representation import Codes, codes, moments
 
 __all__ = ["QuadratureLogLikelihood", "quadrature_log_likelihood"]

@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.conditionals import Conditional
-from mimachine.distributions import is_discrete
 from mimachine.estimates import Estimate
 from mimachine.fitting import Data, as_source, fit
-from mimachine.flows import FlowPrior
-from mimachine.joint import Joint, checked, log_prior
-from mimachine.likelihood import LogLikelihood, evaluating, log_likelihood
-from mimachine.priors import FullGaussianMixture, VampPrior
+from mimachine.likelihood import LogLikelihood, log_likelihood
+from mimachine.model.annealing import Annealing
+from mimachine.model.conditionals import Conditional
+from mimachine.model.distributions import is_discrete
+from mimachine.model.flows import FlowPrior
+from mimachine.model.joint import Joint, checked, log_prior
+from mimachine.model.networks import evaluating
+from mimachine.model.priors import FullGaussianMixture, VampPrior
 from mimachine.sources import Source
-from mimachine.training import Annealing, Training
+from mimachine.training import Training
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

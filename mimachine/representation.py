@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from mimachine._support.memory import rows_at_once
-from mimachine.autoregressive import AutoregressiveImage
-from mimachine.chain import Chain
-from mimachine.distributions import Mixture
 from mimachine.estimates import Estimate
-from mimachine.flattening import FlatImage
-from mimachine.joint import Joint
-from mimachine.likelihood import evaluating
+from mimachine.model.distributions import Mixture
+from mimachine.model.flattening import FlatImage
+from mimachine.model.hierarchy import Chain
+from mimachine.model.joint import Joint
+from mimachine.model.networks import evaluating
+from mimachine.model.pixelcnn import AutoregressiveImage
 from mimachine.rows import Rows
 
 __all__ = [

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.priors import Samplable
+from mimachine.model.priors import Samplable
 from mimachine.rows import Rows
 
 __all__ = [

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mimachine.gradients import normalise_gradients
-from mimachine.training import Annealing, Training
+from mimachine.model.annealing import Annealing
+from mimachine.training import Training
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -8,32 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
-Term = Literal["q_z_given_x", "q_x", "p_x_given_z", "p_z"]
+from mimachine.model.annealing import Annealing, Term
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-class Annealing(NamedTuple):
-    """State of a warm-up at one step; the default is the objective fully warmed up.
-
-    Attributes:
-        beta: Weight that rises from 0 to 1.
-        terms: Log-probabilities that β multiplies; None leaves it to the objective.
-        decoding: Whether the decoding half of the sample distribution (Eq. 4) takes part.
-        halves: How the two halves are put together.
-        first_latent: Whether β multiplies log p(z2) too, wherever it stands, see `Warmup`.
-    """
-
-    beta: float = 1.0
-    terms: tuple[Term, ...] | None = None
-    decoding: bool = True
-    halves: Literal["mean", "sum"] = "mean"
-    first_latent: bool = False
 
 
 @dataclass(frozen=True)

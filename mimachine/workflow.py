@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 import mimachine
-from mimachine import catalogue, imagesets, priors
+from mimachine import catalogue, imagesets
 from mimachine._support.messages import unknown
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.construction import build, encoder_floor, likelihood_of, refitted
@@ -23,10 +23,12 @@ from mimachine.datasets import Dataset
 from mimachine.evaluation import evaluate
 from mimachine.experiment import NAMES, Data, Experiment, check_there, from_json, to_json
 from mimachine.fitting import History, fit
-from mimachine.joint import Joint
-from mimachine.likelihood import evaluating
 from mimachine.metrics import Report
-from mimachine.objectives import OBJECTIVES, Loss, Objective
+from mimachine.model import priors
+from mimachine.model.joint import Joint
+from mimachine.model.loss import Loss
+from mimachine.model.networks import evaluating
+from mimachine.model.objectives import OBJECTIVES, Objective
 from mimachine.refits import Kind, recipe, refit_prior
 from mimachine.representation import closed_mean, codes
 from mimachine.rows import Rows

@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributions import Normal
 
 import mimachine as mm
-from mimachine.distributions import draw
+from mimachine.model.distributions import draw
 from mimachine.representation import codes
 
 SMALL = {"latents": (3, 2), "hidden": 6}

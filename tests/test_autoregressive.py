@@ -9,8 +9,8 @@ from oracles import within_standard_errors
 from torch import nn
 
 import mimachine as mm
-from mimachine.autoregressive import AutoregressiveImage
-from mimachine.distributions import draw, is_discrete, log_prob_of_drawn
+from mimachine.model.distributions import draw, is_discrete, log_prob_of_drawn
+from mimachine.model.pixelcnn import AutoregressiveImage
 from mimachine.representation import mean_of, scales
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -139,7 +139,7 @@ def test_pixels_that_do_not_see_each_other_are_drawn_in_one_step(kernel_size, sh
 def test_images_drawn_in_parts_are_those_drawn_at_once(monkeypatch):
     given, uniform = network()(torch.randn(7, 2, 5, 4)), torch.rand(3, 7, 1, 5, 4)
     together = given.from_uniform(uniform)
-    monkeypatch.setattr("mimachine.autoregressive._VALUES", 2000)
+    monkeypatch.setattr("mimachine.model.pixelcnn._VALUES", 2000)
     assert torch.equal(given.from_uniform(uniform), together)
     assert torch.equal(given.from_uniform(uniform[1]), together[1])
     assert given.sample((0,)).shape == (0, 7, 1, 5, 4)

@@ -10,7 +10,7 @@ from torch.distributions import Normal as TorchNormal
 
 import mimachine as mm
 from mimachine import bounds
-from mimachine.chain import Chain
+from mimachine.model.hierarchy import Chain
 
 DOUBLE = torch.float64
 

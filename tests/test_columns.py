@@ -7,10 +7,10 @@ from sklearn.metrics import r2_score
 from torch import nn
 
 from mimachine import columns, preprocessing
-from mimachine.conditionals import Gaussian
 from mimachine.datasets import Dataset
-from mimachine.joint import Joint
-from mimachine.priors import StandardNormal
+from mimachine.model.conditionals import Gaussian
+from mimachine.model.joint import Joint
+from mimachine.model.priors import StandardNormal
 from mimachine.rows import Rows
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import mimachine as mm
-from mimachine import distributions
+from mimachine.model import distributions
 
 
 class Constant(nn.Module):

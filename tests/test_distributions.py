@@ -20,9 +20,9 @@ from torch.distributions import (
 from torch.distributions import OneHotCategorical as TorchOneHot
 
 import mimachine as mm
-from mimachine.distributions import Bernoulli as OurBernoulli
-from mimachine.distributions import Categorical as OurCategorical
-from mimachine.distributions import (
+from mimachine.model.distributions import Bernoulli as OurBernoulli
+from mimachine.model.distributions import Categorical as OurCategorical
+from mimachine.model.distributions import (
     DiscretizedLogistic,
     FullNormal,
     OneHotCategorical,

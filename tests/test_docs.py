@@ -87,7 +87,7 @@ def test_links_and_names_are_seen():
     text = (ROOT / "docs" / "mathematics.md").read_text()
     assert {"mim", "Loss", "decompose"} <= set(NAME.findall(text))
     targets = {target for _, target in links(ROOT / "docs" / "mathematics.md")}
-    assert {"images/factorisations.png", "choices.md", "../mimachine/joint.py"} <= targets
+    assert {"images/factorisations.png", "choices.md", "../mimachine/model/joint.py"} <= targets
 
 
 @functools.cache

@@ -8,9 +8,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import mimachine as mm
 from mimachine._support.seeds import forked
 from mimachine.fitting import fit
+from mimachine.model.annealing import Annealing
 from mimachine.runs import Run
 from mimachine.sources import Shared, Stacked, TensorSource
-from mimachine.training import Annealing, Training, Warmup
+from mimachine.training import Training, Warmup
 
 M = 4
 

@@ -21,8 +21,9 @@ from mimachine.experiment import (
     published_image_training,
     to_json,
 )
+from mimachine.model.annealing import Annealing
 from mimachine.state import BestWeights
-from mimachine.training import Annealing, Noam, Warmup
+from mimachine.training import Noam, Warmup
 
 CASES = [
     default("digits"),

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import mimachine as mm
-from mimachine.training import Annealing, Training, Warmup
+from mimachine.model.annealing import Annealing
+from mimachine.training import Training, Warmup
 
 
 def gaussian_model(seed=0, features=3, latent=2, dtype=torch.float32):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import mimachine as mm
-from mimachine.distributions import draw, is_discrete, log_prob_of_drawn
-from mimachine.flattening import FlatImage
+from mimachine.model.distributions import draw, is_discrete, log_prob_of_drawn
+from mimachine.model.flattening import FlatImage
 from mimachine.representation import scales
 
 SHAPE = (2, 4, 3)

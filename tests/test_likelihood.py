@@ -10,7 +10,7 @@ from oracles import LinearGaussian, draws, joint, within_standard_errors
 from torch import nn
 
 import mimachine as mm
-from mimachine.likelihood import evaluating
+from mimachine.model.networks import evaluating
 
 
 @pytest.mark.parametrize("dims", [(3, 1), (4, 2), (2, 2)])

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, vmap
 
-from mimachine.networks import (
+from mimachine.model.networks import (
     Bound,
     GatedConv2d,
     GatedLinear,

@@ -28,10 +28,10 @@ from torch.distributions import Bernoulli, Distribution, Independent
 from torch.func import functional_call, grad, vmap
 
 import mimachine as mm
-from mimachine.distributions import Bernoulli as OurBernoulli
-from mimachine.distributions import Categorical, Mixture, OneHotCategorical, draw
 from mimachine.experiment import published_image_training
-from mimachine.objectives import OBJECTIVES
+from mimachine.model.distributions import Bernoulli as OurBernoulli
+from mimachine.model.distributions import Categorical, Mixture, OneHotCategorical, draw
+from mimachine.model.objectives import OBJECTIVES
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -7,7 +7,7 @@ from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import mimachine as mm
-from mimachine.priors import sample_without_gradient, without_gradient
+from mimachine.model.priors import sample_without_gradient, without_gradient
 
 
 def close(actual, expected):

@@ -7,7 +7,7 @@ import mimachine as mm
 from mimachine import figures, workflow
 from mimachine.experiment import Data, Model, default, published
 from mimachine.imagesets import fashion_mnist, located
-from mimachine.objectives import OBJECTIVES
+from mimachine.model.objectives import OBJECTIVES
 from mimachine.training import Training
 
 

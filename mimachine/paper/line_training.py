@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import mimachine as mm
 from mimachine._support.seeds import derived_seed
-from mimachine.objectives import OBJECTIVES
+from mimachine.model.objectives import OBJECTIVES
 from mimachine.paper.line_curves import curves
 from mimachine.paper.line_models import (
     CEILING,

@@ -13,7 +13,7 @@ from mimachine._support.seeds import derived_seed, forked
 from mimachine.datasets import Dataset
 from mimachine.experiment import Experiment, default, published
 from mimachine.information import mutual_information
-from mimachine.joint import Joint
+from mimachine.model.joint import Joint
 from mimachine.paper.curves import Panel, curves
 from mimachine.paper.reference import INSET_POINTS, insets, readings
 from mimachine.paper.reproduction import Reproduction, Request

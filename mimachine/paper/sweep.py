@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Distribution
 
-from mimachine import experiment, priors, workflow
+from mimachine import experiment, workflow
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.bounds import information_bounds
 from mimachine.datasets import Dataset
@@ -24,9 +24,10 @@ from mimachine.ensemble import Ensemble
 from mimachine.evaluation import evaluate
 from mimachine.experiment import Experiment
 from mimachine.fitting import fit
-from mimachine.joint import Joint
 from mimachine.likelihood import LogLikelihood, log_likelihood
-from mimachine.objectives import Loss
+from mimachine.model import priors
+from mimachine.model.joint import Joint
+from mimachine.model.loss import Loss
 from mimachine.paper.processes import as_they_come
 from mimachine.paper.reproduction import Request, begun, kept, run_directory
 from mimachine.proposals import DefensiveProposal

@@ -15,9 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
-from mimachine.distributions import Bernoulli, DiagNormal, DiscretizedLogistic
+from mimachine.model.distributions import Bernoulli, DiagNormal, DiscretizedLogistic
 
-__all__ = ["BinaryPixels", "GreyPixels", "Pixels", "RealPixels"]
+__all__ = [
+    "BinaryPixels",
+    "GreyPixels",
+    "Pixels",
+    "RealPixels",
+]
 
 
 class Pixels(Protocol):

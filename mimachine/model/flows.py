@@ -21,7 +21,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import AffineTransform, Distribution, Transform
 
-from mimachine.distributions import DiagNormal, StandardNormal, draw
+from mimachine.model.distributions import DiagNormal, StandardNormal, draw
 
 __all__ = [
     "Flow",

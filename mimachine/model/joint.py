@@ -10,12 +10,18 @@ from typing import Literal, NamedTuple, cast
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine.conditionals import Conditional
-from mimachine.distributions import Draw, Mixture, draw, log_prob_of_drawn
-from mimachine.priors import Marginal, Prior
-from mimachine.training import Term
+from mimachine.model.annealing import Term
+from mimachine.model.conditionals import Conditional
+from mimachine.model.distributions import Draw, Mixture, draw, log_prob_of_drawn
+from mimachine.model.priors import Marginal, Prior
 
-__all__ = ["Joint", "LogProbs", "Sample", "checked", "log_prior"]
+__all__ = [
+    "Joint",
+    "LogProbs",
+    "Sample",
+    "checked",
+    "log_prior",
+]
 
 
 class Sample(NamedTuple):

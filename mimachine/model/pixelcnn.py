@@ -15,12 +15,16 @@ import torch.nn.functional as F
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine.conditionals import full_precision
-from mimachine.distributions import Draw, is_discrete
-from mimachine.networks import MaskedConv2d, bias_of, channels_last
-from mimachine.observations import BinaryPixels, Pixels
+from mimachine.model.conditionals import full_precision
+from mimachine.model.distributions import Draw, is_discrete
+from mimachine.model.networks import MaskedConv2d, bias_of, channels_last
+from mimachine.model.pixel_likelihoods import BinaryPixels, Pixels
 
-__all__ = ["AutoregressiveImage", "PixelCNN"]
+__all__ = [
+    "AutoregressiveImage",
+    "PixelCNN",
+]
+
 
 # Activations kept at once while images are drawn, 256 MiB in single precision; 2 GiB on a GPU.
 _VALUES, _VALUES_ON_GPU = 1 << 26, 1 << 29

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine import distributions
+from mimachine.model import distributions
 
 __all__ = [
     "Bernoulli",

@@ -9,12 +9,15 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine.conditionals import Conditional
-from mimachine.distributions import Draw, draw, is_discrete, log_prob_of_drawn
-from mimachine.joint import Joint
-from mimachine.priors import Marginal, Prior
+from mimachine.model.conditionals import Conditional
+from mimachine.model.distributions import Draw, draw, is_discrete, log_prob_of_drawn
+from mimachine.model.joint import Joint
+from mimachine.model.priors import Marginal, Prior
 
-__all__ = ["FlatImage", "flattened"]
+__all__ = [
+    "FlatImage",
+    "flattened",
+]
 
 
 def flattened(

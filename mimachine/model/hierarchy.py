@@ -16,12 +16,18 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine.conditionals import Conditional
-from mimachine.distributions import DiagNormal, Draw, StandardNormal, draw, is_discrete
-from mimachine.networks import Bound
-from mimachine.priors import Prior
+from mimachine.model.conditionals import Conditional
+from mimachine.model.distributions import DiagNormal, Draw, StandardNormal, draw, is_discrete
+from mimachine.model.networks import Bound
+from mimachine.model.priors import Prior
 
-__all__ = ["Chain", "ChainConditional", "ChainPrior", "Given", "weigh_first"]
+__all__ = [
+    "Chain",
+    "ChainConditional",
+    "ChainPrior",
+    "Given",
+    "weigh_first",
+]
 
 
 class Chain(Distribution):

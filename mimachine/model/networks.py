@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,13 +13,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 __all__ = [
-    "MLP",
     "Bound",
     "GatedConv2d",
     "GatedLinear",
+    "MLP",
     "MaskedConv2d",
     "bias_of",
     "channels_last",
+    "evaluating",
     "he_initialise",
     "parameters_by_place",
 ]
@@ -300,3 +302,19 @@ def bias_of(convolution: nn.Conv2d) -> Tensor:
 def _check_odd(kernel_size: int) -> None:
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd and positive, got {kernel_size}")
+
+
+@contextmanager
+def evaluating(part: object) -> Iterator[None]:
+    """Put a module in evaluation mode, and every part of it back in its own mode after.
+
+    Nothing is done with what is no module, as a conditional distribution need not be one.
+    """
+    module = part if isinstance(part, nn.Module) else nn.Module()
+    modes = [(each, each.training) for each in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for each, mode in modes:
+            each.training = mode

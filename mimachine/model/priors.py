@@ -15,10 +15,10 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
-from mimachine import distributions
-from mimachine.conditionals import Conditional
-from mimachine.distributions import DiagNormal, FullNormal, Mixture, OneHotCategorical
-from mimachine.networks import parameters_by_place
+from mimachine.model import distributions
+from mimachine.model.conditionals import Conditional
+from mimachine.model.distributions import DiagNormal, FullNormal, Mixture, OneHotCategorical
+from mimachine.model.networks import parameters_by_place
 
 __all__ = [
     "Anchor",

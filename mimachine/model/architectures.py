@@ -18,19 +18,24 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine.autoregressive import AutoregressiveImage, PixelCNN
-from mimachine.chain import ChainConditional, ChainPrior
-from mimachine.conditionals import ClampedGaussian, Conditional, full_precision
-from mimachine.distributions import DiagNormal
-from mimachine.joint import Joint
-from mimachine.networks import Bound, GatedConv2d, GatedLinear, he_initialise
-from mimachine.observations import BinaryPixels, Pixels
-from mimachine.priors import Prior, StandardNormal, VampPrior, unit_interval
+from mimachine.model.conditionals import ClampedGaussian, Conditional, full_precision
+from mimachine.model.distributions import DiagNormal
+from mimachine.model.hierarchy import ChainConditional, ChainPrior
+from mimachine.model.joint import Joint
+from mimachine.model.networks import Bound, GatedConv2d, GatedLinear, he_initialise
+from mimachine.model.pixel_likelihoods import BinaryPixels, Pixels
+from mimachine.model.pixelcnn import AutoregressiveImage, PixelCNN
+from mimachine.model.priors import Prior, StandardNormal, VampPrior, unit_interval
 
-__all__ = ["conv_hvae", "dense_vae", "hvae", "pixel_hvae"]
+__all__ = [
+    "conv_hvae",
+    "dense_vae",
+    "hvae",
+    "pixel_hvae",
+]
+
 
 Shape = tuple[int, int, int]
-
 # Channels of the encoders' last convolution, whose outputs are flattened.
 _NARROW = 6
 

@@ -30,6 +30,7 @@ __all__ = [
     "log_prob_of_drawn",
 ]
 
+
 _LOG_2PI = math.log(2 * math.pi)
 # Differences of values and components from which on a mixture is faster by matrix products.
 _MANY_DIFFERENCES = 1 << 16

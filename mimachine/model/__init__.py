@@ -1,0 +1,1 @@
+"""The mathematics: distributions, priors, encoders and decoders, objectives and their loss."""
