@@ -25,7 +25,7 @@ import torch
 
 import mimachine as mm
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.datasets import mixture_2d
+from mimachine.data.bundled import mixture_2d
 
 OBJECTIVES = {"mim": mm.MIM, "ce": mm.CE}
 COMPONENTS = (1, 2, 5, 10, 20)

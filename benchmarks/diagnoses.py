@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import mimachine as mm
-from mimachine.datasets import digits
+from mimachine.data.bundled import digits
 from mimachine.representation import mean_of
 
 LATENTS, EPOCHS = 16, 200

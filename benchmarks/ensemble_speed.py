@@ -25,8 +25,8 @@ from torch import Tensor
 from training_speed import BATCH, Bare
 
 import mimachine as mm
-from mimachine.datasets import mixture_2d
-from mimachine.sources import FreshDraws, Stacked
+from mimachine.data.bundled import mixture_2d
+from mimachine.data.sources import FreshDraws, Stacked
 
 MODELS, STEPS, FLOOR = 10, 78, 1e-6
 OBJECTIVES = {"mim": mm.MIM, "vae": mm.VAE}

@@ -26,7 +26,7 @@ from torch import Tensor
 
 import mimachine as mm
 from mimachine import workflow
-from mimachine.imagesets import mnist
+from mimachine.data.image_sets import mnist
 from mimachine.model.joint import Sample
 from mimachine.model.loss import Loss
 from mimachine.model.objectives import OBJECTIVES

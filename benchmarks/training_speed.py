@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mimachine as mm
-from mimachine import catalogue
+from mimachine.data import catalogue
 
 LOG_2PI = math.log(2 * math.pi)
 BATCH = 128

@@ -1,5 +1,6 @@
 # Public names, stated once: type checkers read this file, and `lazy_loader` imports from it.
 
+from . import datasets as datasets
 from .aggregate import energy_distance as energy_distance
 from .aggregate import kl_per_dimension as kl_per_dimension
 from .annealed import AnnealedLogLikelihood as AnnealedLogLikelihood
@@ -11,7 +12,14 @@ from .bounds import bounds_from_conditionals as bounds_from_conditionals
 from .bounds import information_bounds as information_bounds
 from .calibration import KSGCalibration as KSGCalibration
 from .calibration import ksg_calibration as ksg_calibration
-from .datasets import Dataset as Dataset
+from .data.dataset import Dataset as Dataset
+from .data.image_sets import published_binarisation as published_binarisation
+from .data.sources import Binarized as Binarized
+from .data.sources import FreshDraws as FreshDraws
+from .data.sources import Source as Source
+from .data.sources import TensorSource as TensorSource
+from .data.sources import Versions as Versions
+from .data.sources import as_bytes as as_bytes
 from .decomposition import Decomposition as Decomposition
 from .decomposition import decompose as decompose
 from .decomposition import geometric_mean_log_normaliser as geometric_mean_log_normaliser
@@ -26,7 +34,6 @@ from .experiment import published_image_training as published_image_training
 from .fitting import History as History
 from .fitting import fit as fit
 from .gradients import normalise_gradients as normalise_gradients
-from .imagesets import published_binarisation as published_binarisation
 from .information import MutualInformation as MutualInformation
 from .information import mutual_information as mutual_information
 from .likelihood import LogLikelihood as LogLikelihood
@@ -127,12 +134,6 @@ from .representation import diagnose_codes as diagnose_codes
 from .representation import reencode as reencode
 from .representation import reencoding_offset as reencoding_offset
 from .runs import Run as Run
-from .sources import Binarized as Binarized
-from .sources import FreshDraws as FreshDraws
-from .sources import Source as Source
-from .sources import TensorSource as TensorSource
-from .sources import Versions as Versions
-from .sources import as_bytes as as_bytes
 from .state import Epoch as Epoch
 from .tabular import latex_table as latex_table
 from .tabular import markdown_table as markdown_table

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from mimachine._support.memory import rows_at_once
+from mimachine.data.rows import Rows
 from mimachine.estimates import Estimate
 from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import DiagNormal, Mixture, StandardNormal, draw
 from mimachine.model.joint import Joint, checked
 from mimachine.model.networks import evaluating
-from mimachine.rows import Rows
 
 __all__ = ["InformationBounds", "bounds_from_conditionals", "information_bounds"]
 

@@ -17,7 +17,8 @@ import tyro
 
 import mimachine
 from mimachine._support.messages import quoted, some, unknown
-from mimachine.experiment import Experiment, File, default, paper_images, published
+from mimachine.data.files.options import File
+from mimachine.experiment import Experiment, default, paper_images, published
 from mimachine.options import (
     Compare,
     Data,
@@ -37,11 +38,11 @@ from mimachine.options import (
 from mimachine.training import Training
 
 if TYPE_CHECKING:
-    from mimachine.datasets import Dataset
+    from mimachine.data.dataset import Dataset
+    from mimachine.data.files.load import Encodable
     from mimachine.fitting import History
     from mimachine.metrics import Report as EvaluationReport
     from mimachine.results import Columns
-    from mimachine.userdata import Encodable
     from mimachine.workflow import Drawn, Trained
 
 __all__ = ["main"]
@@ -130,7 +131,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 @contextlib.contextmanager
 def _data_dir(arguments: list[str]) -> Iterator[None]:
     """Take --data-dir DIR from the arguments; it is MIMACHINE_DATA for this command."""
-    from mimachine.downloads import VARIABLE
+    from mimachine.data.downloads import VARIABLE
 
     before = os.environ.get(VARIABLE)
     for place, argument in enumerate(arguments):
@@ -599,7 +600,7 @@ def _reproduce(arguments: list[str]) -> None:
 
 def _diagnose(arguments: list[str]) -> None:
     command = _parse(Diagnose, arguments)
-    from mimachine.tables import read_archive
+    from mimachine.data.files.read_table import read_archive
 
     purposes = ("x", "z_mean", "z_std", "x_reconstructed", "labels")
     wanted = {purpose: getattr(command, purpose) for purpose in purposes}
@@ -617,7 +618,7 @@ def _diagnose(arguments: list[str]) -> None:
 
 def _data(arguments: list[str]) -> None:
     command = _parse(Data, arguments)
-    from mimachine.downloads import located
+    from mimachine.data.downloads import located
 
     found = [
         {"data": name, "file": file, "path": None if path is None else str(path)}

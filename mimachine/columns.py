@@ -12,7 +12,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from mimachine._support.memory import rows_at_once
-from mimachine.datasets import Dataset
+from mimachine.data.dataset import Dataset
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
 from mimachine.representation import closed_mean, mean_of

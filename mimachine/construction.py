@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.datasets import Dataset
+from mimachine.data.dataset import Dataset
+from mimachine.data.image_sets import LEVELS
 from mimachine.experiment import HIERARCHIES, Experiment, Model
-from mimachine.imagesets import LEVELS
 from mimachine.model import architectures, conditionals, flows, priors
 from mimachine.model.flattening import flattened
 from mimachine.model.joint import Joint

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine._support.seeds import derived_seed, forked
+from mimachine.data.rows import Rows
 from mimachine.estimates import Estimate
 from mimachine.model.joint import Joint, LogProbs
 from mimachine.model.networks import evaluating
 from mimachine.model.objectives import cross_entropy, mim
 from mimachine.model.priors import Anchor, Marginal, sample_without_gradient
-from mimachine.rows import Rows
 
 __all__ = ["Decomposition", "decompose", "geometric_mean_log_normaliser"]
 

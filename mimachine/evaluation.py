@@ -16,7 +16,7 @@ from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.aggregate import energy_distance
 from mimachine.bounds import information_bounds
-from mimachine.datasets import Dataset
+from mimachine.data.dataset import Dataset
 from mimachine.estimates import CorrectedMean, Estimate
 from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
 from mimachine.likelihood import FEWEST_EFFECTIVE, log_likelihood, mean_log_likelihood

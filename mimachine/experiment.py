@@ -11,21 +11,17 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mimachine._support.messages import unknown
+from mimachine.data.catalogue import BINARISED, IMAGES, LOW_DIMENSIONAL, NAMES
+from mimachine.data.files.options import File, check_there
 from mimachine.training import Noam, Training, Warmup
 
 __all__ = [
-    "HIERARCHIES",
-    "IMAGES",
-    "IMAGE_ARCHITECTURES",
-    "LOW_DIMENSIONAL",
-    "NAMES",
     "Architecture",
     "Data",
     "Experiment",
-    "File",
+    "HIERARCHIES",
+    "IMAGE_ARCHITECTURES",
     "Model",
-    "check_there",
     "default",
     "from_json",
     "paper_image_training",
@@ -35,8 +31,8 @@ __all__ = [
     "to_json",
 ]
 
-FORMAT_VERSION = 1
 
+FORMAT_VERSION = 1
 # Settings that runs of this format may lack: they were made before there was a choice.
 _LATER = (
     "data.binarisation",
@@ -52,59 +48,12 @@ _LATER = (
     "training.precision",
     "training.warmup.first_latent",
 )
-
 Architecture = Literal["mlp", "dense-vae", "hvae", "conv-hvae", "pixel-hvae"]
 # Those with two levels of latents, and all that take images.
 HIERARCHIES: tuple[Architecture, ...] = ("hvae", "conv-hvae", "pixel-hvae")
 IMAGE_ARCHITECTURES: tuple[Architecture, ...] = ("dense-vae", *HIERARCHIES)
 # Of the paper's image models with a VampPrior.
 _PSEUDO_INPUTS = 500
-
-# Data of few continuous dimensions that the paper or its code has experiments with.
-LOW_DIMENSIONAL = (
-    "mixture-2d",
-    "mixture-20d",
-    "pca-fashion-mnist",
-    "pca-fashion-mnist-published",
-)
-# Data sets of images, and those of them that are binarised for image models, as in the paper.
-IMAGES = ("digits", "mnist", "fashion-mnist", "omniglot", "omniglot-small")
-_BINARISED = IMAGES[1:]
-NAMES = (
-    "digits",
-    "mixture-2d",
-    "mixture-20d",
-    "mnist",
-    "fashion-mnist",
-    "omniglot",
-    "omniglot-small",
-    "pca-fashion-mnist",
-    "pca-fashion-mnist-published",
-)
-
-
-@dataclass(frozen=True)
-class File:
-    """How to read a file or a folder of one's own.
-
-    Attributes:
-        labels: Column of a .csv or .parquet file, or array of an .npz file, with the classes of
-            the rows; or a file of one class a line. The model does not see them. Images have the
-            names of their folders.
-        drop: Columns to leave out.
-        array: Array of an .npz file to read; by default x, or the only one.
-        image_shape: Height and width, or height, width and channels, of the images that rows are.
-        resize: Height and width to bring the images of a folder to.
-        standardize: Bring columns to mean 0 and standard deviation 1 where p(x|z) is Gaussian.
-            Likelihoods are those of the original values all the same.
-    """
-
-    labels: str | None = None
-    drop: tuple[str, ...] = ()
-    array: str | None = None
-    image_shape: tuple[int, ...] | None = None
-    resize: tuple[int, int] | None = None
-    standardize: bool = True
 
 
 @dataclass(frozen=True)
@@ -299,7 +248,7 @@ def _for_images(
     """A model of the paper's sizes."""
     return Model(
         latent,
-        likelihood="bernoulli" if data in _BINARISED else "auto",
+        likelihood="bernoulli" if data in BINARISED else "auto",
         components=components,
         architecture=architecture,
     )
@@ -311,13 +260,13 @@ def _default_for_file(
     """Settings by the number of rows and of values in a row."""
     check_there(path)
     if os.path.isdir(path):
-        from mimachine import imagefolder
+        from mimachine.data.files import image_folder
 
-        count, shape = imagefolder.peek(path, resize=file.resize)
+        count, shape = image_folder.peek(path, resize=file.resize)
     else:
-        from mimachine import tables
+        from mimachine.data.files import read_table
 
-        count, shape = tables.peek(path, labels=file.labels, drop=file.drop, array=file.array)
+        count, shape = read_table.peek(path, labels=file.labels, drop=file.drop, array=file.array)
     features = math.prod(shape)
     batch_size = 64 if count < 2000 else 128
     # Few data need many passes, and many data few, for as many steps.
@@ -334,20 +283,6 @@ def _default_for_file(
         components = max(1, min(_PSEUDO_INPUTS, count - count // 10 - count // 5))
         model = _for_images(architecture, latent, path, components)
     return Experiment(Data(path, file=file), model, objective, training, num_samples)
-
-
-def check_there(path: str) -> None:
-    """See that there is a file or folder; a word may be the misspelt name of a data set.
-
-    Raises:
-        FileNotFoundError: If there is none at what looks like a path.
-        ValueError: If it looks like a name; the nearest name is suggested.
-    """
-    if os.path.exists(path):
-        return
-    if os.path.basename(path) == path and "." not in path:
-        raise ValueError(f"{unknown('data', path, NAMES)}; nor is there a file or folder of it")
-    raise FileNotFoundError(f"there is no file or folder {path}")
 
 
 def published(

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mimachine import workflow
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.datasets import Dataset
+from mimachine.data.dataset import Dataset
 from mimachine.model.joint import Joint
 from mimachine.representation import codes
 

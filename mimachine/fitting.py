@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.compilation import CompiledLoss
+from mimachine.data.sources import Source, TensorSource
 from mimachine.divergence import explain
 from mimachine.ensemble import Ensemble
 from mimachine.model.annealing import Annealing
 from mimachine.progress import Progress
 from mimachine.runs import Run
-from mimachine.sources import Source, TensorSource
 from mimachine.state import Epoch, State
 from mimachine.steps import CudaGraphs, Mean, Replayed, Step, held_out
 from mimachine.training import Training

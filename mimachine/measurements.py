@@ -11,6 +11,7 @@ from torch import Tensor
 from mimachine._support.memory import rows_at_once
 from mimachine.aggregate import energy_distance, kl_terms
 from mimachine.bounds import InformationBounds, bounds_from_conditionals
+from mimachine.data.subspace import principal_residuals
 from mimachine.encodings import Encodings
 from mimachine.estimates import Estimate
 from mimachine.evaluation import latents_metrics
@@ -19,7 +20,6 @@ from mimachine.metrics import Metric
 from mimachine.model.distributions import DiagNormal, StandardNormal
 from mimachine.probes import leave_one_out_accuracy, linear_probe
 from mimachine.representation import diagnose_codes
-from mimachine.subspace import principal_residuals
 
 __all__ = ["FEWEST_PROBED", "can_be_probed", "measurements", "varying"]
 

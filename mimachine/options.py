@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mimachine.experiment import File, Model
+from mimachine.data.files.options import File
+from mimachine.experiment import Model
 from mimachine.training import Training
 
 __all__ = [

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mimachine._support.seeds import derived_seed, forked
+from mimachine.data.sources import Source
 from mimachine.estimates import Estimate
 from mimachine.fitting import Data, as_source, fit
 from mimachine.likelihood import LogLikelihood, log_likelihood
@@ -23,7 +24,6 @@ from mimachine.model.flows import FlowPrior
 from mimachine.model.joint import Joint, checked, log_prior
 from mimachine.model.networks import evaluating
 from mimachine.model.priors import FullGaussianMixture, VampPrior
-from mimachine.sources import Source
 from mimachine.training import Training
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from mimachine import commands
 from mimachine._support.files import replacing
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.advice import tips
-from mimachine.datasets import Dataset
+from mimachine.data.dataset import Dataset
 from mimachine.experiment import Experiment
 from mimachine.meanings import Meaning, listed, meaning
 from mimachine.outcomes import Outcome, open_compared, open_outcome

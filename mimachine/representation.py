@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from mimachine._support.memory import rows_at_once
+from mimachine.data.rows import Rows
 from mimachine.estimates import Estimate
 from mimachine.model.distributions import Mixture
 from mimachine.model.flattening import FlatImage
@@ -17,7 +18,6 @@ from mimachine.model.hierarchy import Chain
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
 from mimachine.model.pixelcnn import AutoregressiveImage
-from mimachine.rows import Rows
 
 __all__ = [
     "Codes",

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mimachine import columns, figures, workflow
-from mimachine.datasets import Dataset
+from mimachine.data.dataset import Dataset
+from mimachine.data.preprocessing import column_grids
 from mimachine.meanings import listed
 from mimachine.outcomes import Outcome, kept_epoch
 from mimachine.pictures import Picture, drawing, pixels
-from mimachine.preprocessing import column_grids
 from mimachine.projections import Embedding, project
 from mimachine.representation import codes
 from mimachine.workflow import Drawn

@@ -15,13 +15,18 @@ import torch
 from torch import Tensor
 
 import mimachine
-from mimachine import catalogue, imagesets
 from mimachine._support.messages import unknown
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.construction import build, encoder_floor, likelihood_of, refitted
-from mimachine.datasets import Dataset
+from mimachine.data import catalogue, image_sets
+from mimachine.data.catalogue import NAMES
+from mimachine.data.dataset import Dataset
+from mimachine.data.files.load import Encodable, blank_dataset, data_record, load_file, read_rows
+from mimachine.data.files.options import check_there
+from mimachine.data.rows import Rows
+from mimachine.data.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
 from mimachine.evaluation import evaluate
-from mimachine.experiment import NAMES, Data, Experiment, check_there, from_json, to_json
+from mimachine.experiment import Data, Experiment, from_json, to_json
 from mimachine.fitting import History, fit
 from mimachine.metrics import Report
 from mimachine.model import priors
@@ -31,10 +36,7 @@ from mimachine.model.networks import evaluating
 from mimachine.model.objectives import OBJECTIVES, Objective
 from mimachine.refits import Kind, recipe, refit_prior
 from mimachine.representation import closed_mean, codes
-from mimachine.rows import Rows
 from mimachine.runs import Run
-from mimachine.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
-from mimachine.userdata import Encodable, blank_dataset, data_record, load_file, read_rows
 
 __all__ = [
     "Drawn",
@@ -106,11 +108,11 @@ def prepare(settings: Experiment, run: Run | None = None) -> Dataset:
             f"{data.name} is too large to be binarised in memory: store it as zeros and ones, or "
             "take another model.likelihood"
         )
-    grey = as_bytes(data.train) if data.levels == imagesets.LEVELS else data.train
+    grey = as_bytes(data.train) if data.levels == image_sets.LEVELS else data.train
     with forked(derived_seed(0, "binarised", data.name)):
         train, val, test = map(torch.bernoulli, (data.train, data.val, data.test))
     if settings.data.binarisation == "published":
-        drawn = imagesets.published_binarisation(data)
+        drawn = image_sets.published_binarisation(data)
         val, test = drawn.val, drawn.test
     return replace(data, train=train, val=val, test=test, grey=grey)
 

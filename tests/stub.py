@@ -10,6 +10,6 @@ _STUB = Path(mimachine.__file__).with_suffix(".pyi")
 HOME = {
     alias.name: node.module
     for node in ast.parse(_STUB.read_text()).body
-    if isinstance(node, ast.ImportFrom)
+    if isinstance(node, ast.ImportFrom) and node.module
     for alias in node.names
 }

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mimachine.tables import read_table
+from mimachine.data.files.read_table import read_table
 
 quick = settings(
     max_examples=40,

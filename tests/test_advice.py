@@ -6,7 +6,7 @@ import torch
 
 from mimachine.advice import tips
 from mimachine.columns import Explained
-from mimachine.datasets import Dataset
+from mimachine.data.dataset import Dataset
 from mimachine.experiment import Data, Experiment, Model
 from mimachine.metrics import Metric, Report
 from mimachine.outcomes import Outcome

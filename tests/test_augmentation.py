@@ -7,7 +7,7 @@ import pytest
 import torch
 from oracles import within_standard_errors
 
-from mimachine.augmentation import Affine, Augmentation, augmented, dequantised, versions, warp
+from mimachine.data.augmentation import Affine, Augmentation, augmented, dequantised, versions, warp
 
 
 def generator(seed=0):

@@ -7,7 +7,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import mimachine as mm
 from mimachine.averages import MovingAverage
-from mimachine.sources import Shared
+from mimachine.data.sources import Shared
 from mimachine.training import Training
 
 DECAY = 0.9

@@ -232,22 +232,20 @@ def test_numbers_of_runs_are_printed_as_rows_for_a_text(here, trained, capsys):
 
 
 def test_help_and_catalogue_name_the_same_data(capsys, monkeypatch, tmp_path):
-    from mimachine.catalogue import DATASETS
-    from mimachine.experiment import NAMES
+    from mimachine.data.catalogue import NAMES
 
     for variable in ("MIMACHINE_DATA", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
     assert run("--help") == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert f"or one of: {', '.join(DATASETS)}." in text
-    assert set(NAMES) == set(DATASETS)
+    assert f"or one of: {', '.join(NAMES)}." in text
     assert run("data", "--json") == 0
     listed = {entry["data"] for entry in json.loads(capsys.readouterr().out)}
     assert run("data") == 0
     text = capsys.readouterr().out
     assert "t10k-images-idx3-ubyte" in text
     others = {name for line in text.splitlines()[:2] for name in line.split(":")[0].split(", ")}
-    assert listed | others == set(DATASETS)
+    assert listed | others == set(NAMES)
     assert not listed & others
 
 

@@ -6,19 +6,20 @@ import pytest
 import torch
 from oracles import generator, normals, within_standard_errors
 
-from mimachine import clothing, workflow
-from mimachine.augmentation import Augmentation
-from mimachine.clothing import (
+from mimachine import workflow
+from mimachine.data import fashion_pca
+from mimachine.data.augmentation import Augmentation
+from mimachine.data.dataset import Dataset
+from mimachine.data.downloads import located
+from mimachine.data.fashion_pca import (
     each_in_its_own,
     in_subspace,
     pca_fashion_mnist,
     pca_fashion_mnist_published,
 )
-from mimachine.datasets import Dataset
-from mimachine.downloads import located
+from mimachine.data.image_sets import fashion_mnist
+from mimachine.data.subspace import principal_subspace
 from mimachine.experiment import published
-from mimachine.imagesets import fashion_mnist
-from mimachine.subspace import principal_subspace
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,7 @@ def test_training_takes_versions_of_the_training_images_in_their_subspace(make, 
     data = make("some", grey, 4, Augmentation(probability=0))
     pixels = data.subspace.reconstruct(data.versions)
     clean = data.subspace.reconstruct(data.train).clamp(0.01, 0.99)
-    assert pixels.shape == (clothing.NUM_VERSIONS, *data.train.shape)
+    assert pixels.shape == (fashion_pca.NUM_VERSIONS, *data.train.shape)
     # Where nothing is warped, grey value x is u / 256 + 255 x / 256.
     noise = 256 * pixels.clamp(0.01, 0.99) - 255 * clean
     inside = (clean > 0.02) & (clean < 0.98)
@@ -130,7 +131,7 @@ def test_half_of_the_real_versions_are_the_clean_data_but_for_their_noise(real, 
 
 
 def test_twenty_components_hold_the_published_share_of_the_variance(real):
-    subspace = principal_subspace(real.train, clothing.NUM_DIMENSIONS)
+    subspace = principal_subspace(real.train, fashion_pca.NUM_DIMENSIONS)
     # The paper says 78.5 %.
     assert subspace.explained == pytest.approx(0.785, abs=1e-3)
     # Other images of the same kind lie as much in the subspace, to the scatter of 10,000.

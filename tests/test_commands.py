@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from mimachine import cli, commands
-from mimachine.experiment import Data, File, Model, default, paper_images, published
+from mimachine.data.files.options import File
+from mimachine.experiment import Data, Model, default, paper_images, published
 from mimachine.metrics import Report
 from mimachine.options import Train
 from mimachine.outcomes import Outcome

@@ -8,8 +8,8 @@ import torch
 import mimachine as mm
 from mimachine._support.seeds import forked
 from mimachine.compilation import CompiledLoss, Fused
+from mimachine.data.sources import Shared
 from mimachine.model.annealing import Annealing
-from mimachine.sources import Shared
 from mimachine.training import Training
 
 slow = pytest.mark.slow

@@ -9,19 +9,19 @@ from PIL import Image
 
 import mimachine as mm
 from mimachine import fitting, workflow
-from mimachine.datasets import digits
+from mimachine.data.bundled import digits
+from mimachine.data.files.options import File
+from mimachine.data.image_sets import published_binarisation
 from mimachine.experiment import (
     IMAGE_ARCHITECTURES,
     Data,
     Experiment,
-    File,
     Model,
     default,
     paper_images,
     published,
     published_image_training,
 )
-from mimachine.imagesets import published_binarisation
 from mimachine.progress import Progress
 from mimachine.training import Training
 

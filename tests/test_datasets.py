@@ -4,13 +4,13 @@ import pytest
 import torch
 from oracles import within_standard_errors
 
-from mimachine import catalogue, datasets
+from mimachine.data import bundled, catalogue
 
 
 def test_digits_are_all_of_scikit_learns_images_once_with_their_labels():
     from sklearn.datasets import load_digits
 
-    data = datasets.digits()
+    data = bundled.digits()
     images, labels = load_digits(return_X_y=True)
     assert [len(s) for s in (data.train, data.val, data.test)] == [1257, 180, 360]
     everything = torch.cat([data.train, data.val, data.test]) * data_steps(data)
@@ -27,7 +27,7 @@ def data_steps(data):
 
 
 def test_digits_lie_on_their_grid():
-    data = datasets.digits()
+    data = bundled.digits()
     steps = data.train * data_steps(data)
     assert torch.equal(steps, steps.round())
     assert (float(data.train.min()), float(data.train.max())) == (0.0, 1.0)
@@ -43,7 +43,7 @@ def test_splits_are_the_same_each_time_and_leave_the_global_generator_alone(name
 
 
 def test_the_mixture_has_the_published_entropy_and_bayes_accuracy():
-    data = datasets.mixture_2d(100_000)
+    data = bundled.mixture_2d(100_000)
     log_density = data.distribution.log_prob(data.test)
     error = float(log_density.std()) / math.sqrt(len(log_density))
     # H(P(x)) = 1.557 nats, given to three decimals.
@@ -54,7 +54,7 @@ def test_the_mixture_has_the_published_entropy_and_bayes_accuracy():
 
 
 def test_the_mixture_lies_at_the_origin_and_at_four_of_five_corners_of_the_unit_pentagon():
-    means = datasets.mixture_2d(10).distribution.components.loc
+    means = bundled.mixture_2d(10).distribution.components.loc
     assert torch.equal(means[0], torch.zeros(2))
     angles = torch.rad2deg(torch.atan2(means[1:, 1], means[1:, 0])) % 360
     torch.testing.assert_close(angles, torch.tensor([0.0, 72.0, 144.0, 216.0]))
@@ -62,7 +62,7 @@ def test_the_mixture_lies_at_the_origin_and_at_four_of_five_corners_of_the_unit_
 
 
 def test_the_mixture_in_20_dimensions_has_the_entropy_of_components_that_do_not_overlap():
-    data = datasets.mixture_20d(100_000)
+    data = bundled.mixture_20d(100_000)
     # H(P(x)) = log 5 + 20 · log(0.25 √(2πe)) nats, 2.262 as published.
     entropy = math.log(5) + 20 * (math.log(0.25) + 0.5 * math.log(2 * math.pi * math.e))
     assert entropy == pytest.approx(2.262, abs=5e-4)
@@ -72,8 +72,8 @@ def test_the_mixture_in_20_dimensions_has_the_entropy_of_components_that_do_not_
 
 
 def test_the_mixture_in_20_dimensions_goes_on_where_the_planar_one_ends():
-    planar = datasets.mixture_2d(10).distribution.components.loc
-    means = datasets.mixture_20d(10).distribution.components.loc
+    planar = bundled.mixture_2d(10).distribution.components.loc
+    means = bundled.mixture_20d(10).distribution.components.loc
     assert torch.equal(means[:, :2], planar)
     # Entry j of 100 evenly spaced numbers is -50 + 100 j / 99.
     expected = [[-50 + 100 * (20 * i + j) / 99 for j in range(2, 20)] for i in range(5)]

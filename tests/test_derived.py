@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mimachine.derived import derived
+from mimachine.data.cache import derived
 
 
 @pytest.fixture

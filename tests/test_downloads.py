@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mimachine import downloads
-from mimachine.downloads import FILES, DataFile, find, located, places, read_files
+from mimachine.data import downloads
+from mimachine.data.downloads import FILES, DataFile, find, located, places, read_files
 
 CONTENT = b"what the file should hold\n" * 40
 NOBODY = "http://127.0.0.1:9"
@@ -117,7 +117,7 @@ def test_every_registered_file_has_a_whole_digest_and_mirrors_that_name_it():
 
 def test_neither_torch_nor_numpy_is_loaded_to_look_for_files():
     code = (
-        "import sys; from mimachine.downloads import located; located(); "
+        "import sys; from mimachine.data.downloads import located; located(); "
         "sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

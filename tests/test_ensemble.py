@@ -7,10 +7,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mimachine as mm
 from mimachine._support.seeds import forked
+from mimachine.data.sources import Shared, Stacked, TensorSource
 from mimachine.fitting import fit
 from mimachine.model.annealing import Annealing
 from mimachine.runs import Run
-from mimachine.sources import Shared, Stacked, TensorSource
 from mimachine.training import Training, Warmup
 
 M = 4

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import mimachine as mm
+from mimachine.data.catalogue import LOW_DIMENSIONAL
 from mimachine.experiment import (
     _LATER,
     IMAGE_ARCHITECTURES,
-    LOW_DIMENSIONAL,
     Experiment,
     Model,
     default,

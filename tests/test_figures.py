@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from mimachine import datasets, figures
+from mimachine import figures
+from mimachine.data import dataset
 
-GREY = datasets.Dataset(
+GREY = dataset.Dataset(
     "grey", torch.zeros(1, 6), torch.zeros(1, 6), torch.zeros(1, 6), image_shape=(1, 2, 3)
 )
 

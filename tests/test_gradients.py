@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import mimachine as mm
-from mimachine.sources import Shared
+from mimachine.data.sources import Shared
 from mimachine.training import Training
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mimachine import imagefolder
 from mimachine._support import memory
-from mimachine.imagefolder import peek, read_images
+from mimachine.data.files import image_folder
+from mimachine.data.files.image_folder import peek, read_images
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 8), dtype=np.uint8)
@@ -390,7 +390,7 @@ def test_on_disk_is_the_same_as_in_memory(tmp_path, monkeypatch):
     within = read_images(tmp_path / "images")
     assert not isinstance(within.values, np.memmap)
     monkeypatch.setattr(memory, "MAPPED_SHARE", 0)
-    monkeypatch.setattr(imagefolder, "_HELD_BYTES", 10 * COLOUR.nbytes)
+    monkeypatch.setattr(image_folder, "_HELD_BYTES", 10 * COLOUR.nbytes)
     mapped = read_images(tmp_path / "images")
     assert isinstance(mapped.values, np.memmap)
     np.testing.assert_array_equal(mapped.values, within.values)

@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from mimachine import imagesets
-from mimachine.datasets import Dataset
-from mimachine.downloads import FILES, DataFile, located, read_files
-from mimachine.imagesets import area_average, read_idx
+from mimachine.data import image_sets
+from mimachine.data.dataset import Dataset
+from mimachine.data.downloads import FILES, DataFile, located, read_files
+from mimachine.data.image_sets import area_average, read_idx
 
 SPLITS = ("train", "val", "test")
 
@@ -93,7 +93,7 @@ def idx_contents():
 
 
 def from_idx(folder, files, sizes=(3, 2, 2)):
-    return imagesets._from_idx("things", files, folder, sizes, (3, 4))
+    return image_sets._from_idx("things", files, folder, sizes, (3, 4))
 
 
 def test_rows_are_the_images_in_order_with_their_labels(tmp_path):
@@ -143,7 +143,7 @@ def from_mat(folder, variables):
     buffer = io.BytesIO()
     savemat(buffer, variables)
     (file,) = written(folder, {"chardata.mat": buffer.getvalue()})
-    return imagesets._from_mat("omniglot", file, folder, (4, 3, 3))
+    return image_sets._from_mat("omniglot", file, folder, (4, 3, 3))
 
 
 def test_characters_keep_their_labels_and_stand_upright(tmp_path):
@@ -258,7 +258,7 @@ def archive(name, characters, num_drawings=5, mode="1"):
 
 def from_archives(folder, first, second, per_character=(2, 1, 2)):
     files = written(folder, {"first.zip": first, "second.zip": second})
-    return imagesets._from_archives("small", files, folder, per_character)
+    return image_sets._from_archives("small", files, folder, per_character)
 
 
 def test_each_drawing_is_in_one_split_once_with_its_character(tmp_path):
@@ -319,7 +319,7 @@ def real(request):
         pytest.skip(f"{name} is not on this machine")
     # Without mirrors, so that a damaged file does not set off a download here either.
     read_files([replace(file, mirrors=()) for file in FILES[name]])
-    return getattr(imagesets, name.replace("-", "_"))()
+    return getattr(image_sets, name.replace("-", "_"))()
 
 
 SIZES = {
@@ -384,7 +384,7 @@ def grey_images(count_val=7, count_test=5):
 
 def test_the_published_binarisation_draws_validation_images_first_and_test_images_after_them():
     grey = grey_images()
-    binary = imagesets.published_binarisation(grey)
+    binary = image_sets.published_binarisation(grey)
     # Both splits as one sequence, each value by inversion of one uniform number, which is what
     # numpy's binomial distribution comes to for one trial.
     generator, expected = np.random.RandomState(777), []
@@ -402,7 +402,7 @@ def test_the_published_binarisation_is_that_of_a_seeded_numpy_and_leaves_numpys_
     expected = [generator.binomial(1, split.numpy()) for split in (grey.val, grey.test)]
     state = np.random.get_state()[1]  # noqa: NPY002
     for _ in range(2):
-        binary = imagesets.published_binarisation(grey)
+        binary = image_sets.published_binarisation(grey)
         assert np.array_equal(binary.val.numpy(), expected[0])
         assert np.array_equal(binary.test.numpy(), expected[1])
     assert np.array_equal(np.random.get_state()[1], state)  # noqa: NPY002
@@ -411,4 +411,4 @@ def test_the_published_binarisation_is_that_of_a_seeded_numpy_and_leaves_numpys_
 def test_only_values_that_are_probabilities_are_binarised():
     grey = grey_images()
     with pytest.raises(ValueError, match=r"data.test must be in \[0, 1\], got \[0.0, 2.0\]"):
-        imagesets.published_binarisation(replace(grey, test=2 * grey.test))
+        image_sets.published_binarisation(replace(grey, test=2 * grey.test))

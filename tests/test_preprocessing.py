@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mimachine import preprocessing
 from mimachine._support import memory
-from mimachine.preprocessing import Preprocessing, fingerprint, learn
+from mimachine.data import preprocessing
+from mimachine.data.preprocessing import Preprocessing, fingerprint, learn
 
 
 def everything(values):

@@ -15,14 +15,11 @@ import torch
 from sklearn.metrics import r2_score
 
 from mimachine import (
-    catalogue,
     commands,
     comparison,
-    datasets,
     meanings,
     outcomes,
     pictures,
-    preprocessing,
     report,
     runs,
     sections,
@@ -30,11 +27,13 @@ from mimachine import (
 )
 from mimachine._support import memory
 from mimachine.columns import Explained
-from mimachine.experiment import Data, File, default
+from mimachine.data import bundled, dataset, preprocessing
+from mimachine.data.files.options import File
+from mimachine.data.rows import Rows
+from mimachine.experiment import Data, default
 from mimachine.metrics import Report
 from mimachine.outcomes import open_outcome
 from mimachine.report import write_comparison, write_report
-from mimachine.rows import Rows
 from mimachine.training import Training
 
 HOSTILE = '"><script>alert(1)</script>&lt;$x_'
@@ -101,9 +100,9 @@ def quick(data, objective="mim", **model):
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
     """Little data."""
-    plane = replace(datasets.mixture_2d(60), name="mixture-2d")
+    plane = replace(bundled.mixture_2d(60), name="mixture-2d")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(catalogue.DATASETS, "mixture-2d", lambda: plane)
+        patch.setattr(bundled, "mixture_2d", lambda: plane)
         # Pictures take most of the time.
         patch.setattr(pictures, "_STORED_DPI", 20)
         yield
@@ -524,7 +523,7 @@ def test_options_in_tips_are_not_broken_after_their_hyphens(digits, digits_page)
 def test_the_size_of_data_is_told_by_their_columns_where_they_have_names(columns, size):
     learned, _ = preprocessing.learn(np.eye(3), np.ones(3, dtype=bool), columns=columns)
     x = torch.eye(3)
-    data = datasets.Dataset("any", x, x, x, preprocessing=learned)
+    data = dataset.Dataset("any", x, x, x, preprocessing=learned)
     assert report._described(data).startswith(f"Data: any, {size}; 3 for training")
     single = replace(data, train=x[:, :1], test=x[:, :1], preprocessing=None)
     assert "any, one number each;" in report._described(single)

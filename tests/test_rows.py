@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from mimachine import rows as rows_module
-from mimachine.preprocessing import learn
-from mimachine.rows import Rows
-from mimachine.sources import TensorSource
+from mimachine.data import rows as rows_module
+from mimachine.data.preprocessing import learn
+from mimachine.data.rows import Rows
+from mimachine.data.sources import TensorSource
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 
 import mimachine as mm
 from mimachine._support.seeds import forked
+from mimachine.data.sources import Shared
 from mimachine.model.annealing import Annealing
-from mimachine.sources import Shared
 from mimachine.steps import Mean, Replayed, Step, held_out
 from mimachine.training import Training
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from oracles import generator, normals
 
-from mimachine.subspace import principal_residuals, principal_subspace
+from mimachine.data.subspace import principal_residuals, principal_subspace
 
 
 def spread(count=400, seed=0):

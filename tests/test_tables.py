@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tablefiles import message, same, write, write_table
 
-from mimachine.tables import check_finite, peek, read_table
+from mimachine.data.files.read_table import peek, read_table
+from mimachine.data.files.table import check_finite
 
 # Paths.
 
@@ -34,7 +35,8 @@ def test_paths_that_lead_nowhere_are_told_apart(tmp_path):
 def test_neither_torch_nor_pandas_nor_pyarrow_is_loaded_to_read_a_table(tmp_path):
     path = write(tmp_path / "data.csv", "a,b\n1,2\n")
     code = (
-        f"import sys; from mimachine.tables import peek, read_table; peek({str(path)!r}); "
+        "import sys; from mimachine.data.files.read_table import peek, read_table; "
+        f"peek({str(path)!r}); "
         f"read_table({str(path)!r}); sys.exit(bool({{'torch', 'pandas', 'pyarrow'}} & "
         "set(sys.modules)))"
     )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tablefiles import message, quick, same, tables
 
 from mimachine._support import memory
-from mimachine.tables import peek, read_table
+from mimachine.data.files.read_table import peek, read_table
 
 # What is written is read.
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tablefiles import message, quick, same, tables
 
-from mimachine.tables import peek, read_table
+from mimachine.data.files.read_table import peek, read_table
 
 
 @quick

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tablefiles import message, quick, same, tables, write, write_table
 
-from mimachine.tables import peek, read_table
+from mimachine.data.files.read_table import peek, read_table
 
 # What is written is read.
 

@@ -10,10 +10,11 @@ from PIL import Image
 
 from mimachine._support import memory
 from mimachine.cli import main
-from mimachine.experiment import File, default
-from mimachine.preprocessing import Preprocessing
-from mimachine.rows import Rows
-from mimachine.userdata import data_record, load_file, read_rows
+from mimachine.data.files.load import data_record, load_file, read_rows
+from mimachine.data.files.options import File
+from mimachine.data.preprocessing import Preprocessing
+from mimachine.data.rows import Rows
+from mimachine.experiment import default
 
 QUICK = [
     *("--training.epochs", "3", "--training.warmup.epochs", "1"),

@@ -5,8 +5,8 @@ import torch
 
 import mimachine as mm
 from mimachine import figures, workflow
+from mimachine.data.image_sets import fashion_mnist, located
 from mimachine.experiment import Data, Model, default, published
-from mimachine.imagesets import fashion_mnist, located
 from mimachine.model.objectives import OBJECTIVES
 from mimachine.training import Training
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import mimachine as mm
 from mimachine._support.seeds import derived_seed
+from mimachine.data.sources import Stacked
 from mimachine.model.objectives import OBJECTIVES
 from mimachine.paper.line_curves import curves
 from mimachine.paper.line_models import (
@@ -22,7 +23,6 @@ from mimachine.paper.line_models import (
 )
 from mimachine.paper.processes import as_they_come
 from mimachine.paper.reproduction import Request, begun, kept, run_directory
-from mimachine.sources import Stacked
 
 __all__ = ["Chain", "Phase", "Recipe", "carry_out"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from mimachine import figures
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.datasets import Dataset
+from mimachine.data.dataset import Dataset
 from mimachine.experiment import Experiment, default, published
 from mimachine.information import mutual_information
 from mimachine.model.joint import Joint

@@ -19,7 +19,8 @@ from torch.distributions import Distribution
 from mimachine import experiment, workflow
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.bounds import information_bounds
-from mimachine.datasets import Dataset
+from mimachine.data.dataset import Dataset
+from mimachine.data.sources import Stacked
 from mimachine.ensemble import Ensemble
 from mimachine.evaluation import evaluate
 from mimachine.experiment import Experiment
@@ -33,7 +34,6 @@ from mimachine.paper.reproduction import Request, begun, kept, run_directory
 from mimachine.proposals import DefensiveProposal
 from mimachine.quadrature import QuadratureLogLikelihood, quadrature_log_likelihood
 from mimachine.runs import Run
-from mimachine.sources import Stacked
 
 __all__ = ["Cell", "Measured", "carry_out", "open_member"]
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mimachine._support.memory import stays_on_disk
 from mimachine._support.messages import hint, some
-from mimachine.tables.layout import elsewhere, in_order
-from mimachine.tables.table import Table
+from mimachine.data.files.columns import elsewhere, in_order
+from mimachine.data.files.table import Table
 
 __all__ = [
     "Header",
@@ -28,8 +28,8 @@ __all__ = [
     "read_npz",
 ]
 
-_VALUES, _LABELS = ("x", "X", "data"), ("y", "labels", "target")
 
+_VALUES, _LABELS = ("x", "X", "data"), ("y", "labels", "target")
 Header = tuple[tuple[int, ...], np.dtype[Any]]
 
 

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from mimachine._support.files import replacing
-from mimachine.downloads import cache
+from mimachine.data.downloads import cache
 
-__all__ = ["derived"]
+__all__ = [
+    "derived",
+]
 
 
 def derived(

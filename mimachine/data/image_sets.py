@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mimachine.datasets import Dataset
-from mimachine.downloads import FILES, DataFile, located, read_files
+from mimachine.data.dataset import Dataset
+from mimachine.data.downloads import FILES, DataFile, read_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 __all__ = [
     "area_average",
     "fashion_mnist",
-    "located",
     "mnist",
     "omniglot",
     "omniglot_small",
     "published_binarisation",
     "read_idx",
 ]
+
 
 SHAPE = (28, 28)
 LEVELS = 256

@@ -14,12 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support.messages import counted, some
-from mimachine.tables.cells import MISSING, are_numbers, typed
-from mimachine.tables.files import suffix
-from mimachine.tables.layout import Choice, Layout, check_unique, choose, missing_found, no_numbers
-from mimachine.tables.table import Table
+from mimachine.data.files.columns import (
+    Choice,
+    Layout,
+    check_unique,
+    choose,
+    missing_found,
+    no_numbers,
+)
+from mimachine.data.files.table import MISSING, Table, are_numbers, suffix, typed
 
-__all__ = ["opened", "peek_text", "read_text"]
+__all__ = [
+    "opened",
+    "peek_text",
+    "read_text",
+]
+
 
 _DELIMITERS = "\t;|,"
 _SAMPLE = 50

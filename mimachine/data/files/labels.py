@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support.messages import counted
-from mimachine.tables.arrays import check_labels, header
-from mimachine.tables.cells import MISSING, typed
-from mimachine.tables.files import readable, suffix
-from mimachine.tables.table import Table
-from mimachine.tables.text import opened
+from mimachine.data.files.csv_file import opened
+from mimachine.data.files.numpy_file import check_labels, header
+from mimachine.data.files.table import MISSING, Table, readable, suffix, typed
 
-__all__ = ["labelled"]
+__all__ = [
+    "labelled",
+]
+
 
 # A class may well be called so.
 _MISSING_LABELS = MISSING - {"none", "?"}

@@ -18,11 +18,17 @@ from numpy.typing import NDArray
 
 from mimachine._support import memory
 
-__all__ = ["Likelihood", "Preprocessing", "column_grids", "fingerprint", "learn"]
+__all__ = [
+    "Likelihood",
+    "Preprocessing",
+    "column_grids",
+    "fingerprint",
+    "learn",
+]
+
 
 Likelihood = Literal["gaussian", "bernoulli", "discretized-logistic"]
 Array = NDArray[Any]
-
 # Grids of the unit interval that images come in: 2^k levels, and the 17 of scikit-learn's digits.
 _GRIDS = (2, 4, 8, 16, 17, 32, 64, 128, 256)
 _MOST_SAMPLED = 20_000

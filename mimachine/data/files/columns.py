@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mimachine._support.messages import counted, hint, nearest, some
-from mimachine.tables.cells import are_numbers
+from mimachine.data.files.table import are_numbers
 
 __all__ = [
     "Choice",

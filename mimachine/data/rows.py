@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mimachine._support import memory
-from mimachine.preprocessing import Preprocessing
+from mimachine.data.preprocessing import Preprocessing
 
-__all__ = ["Rows"]
+__all__ = [
+    "Rows",
+]
+
 
 # Mapped pages are given back each time so many bytes were read. A row read at random costs more
 # than itself: systems map what is around it too, 64 KiB and more.

@@ -15,7 +15,7 @@ import numpy as np
 
 from mimachine._support import memory
 from mimachine._support.messages import counted, nearest
-from mimachine.pixels import (
+from mimachine.data.files.image_file import (
     SUFFIXES,
     TRAITS,
     Header,
@@ -28,7 +28,12 @@ from mimachine.pixels import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Images", "peek", "read_images"]
+__all__ = [
+    "Images",
+    "peek",
+    "read_images",
+]
+
 
 _FEW, _LISTED = 5, 5
 # Files that tell a directory that mimachine made.

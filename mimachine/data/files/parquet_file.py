@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support.messages import counted
-from mimachine.tables.layout import Layout, check_unique, choose, missing_found, no_numbers
-from mimachine.tables.table import Table
+from mimachine.data.files.columns import Layout, check_unique, choose, missing_found, no_numbers
+from mimachine.data.files.table import Table
 
-__all__ = ["peek_parquet", "read_parquet"]
+__all__ = [
+    "peek_parquet",
+    "read_parquet",
+]
 
 
 def peek_parquet(file: Path, labels: str | None, drop: Sequence[str]) -> tuple[int, int]:

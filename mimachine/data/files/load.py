@@ -13,16 +13,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mimachine import preprocessing
 from mimachine._support import memory
-from mimachine.datasets import Dataset
-from mimachine.experiment import File, check_there
-from mimachine.imagefolder import read_images
-from mimachine.preprocessing import Preprocessing
-from mimachine.rows import Rows
-from mimachine.tables import Table, check_finite, read_table
+from mimachine.data import preprocessing
+from mimachine.data.dataset import Dataset
+from mimachine.data.files.image_folder import read_images
+from mimachine.data.files.options import File, check_there
+from mimachine.data.files.read_table import read_table
+from mimachine.data.files.table import Table, check_finite
+from mimachine.data.preprocessing import Preprocessing
+from mimachine.data.rows import Rows
 
-__all__ = ["Encodable", "blank_dataset", "data_record", "load_file", "read_rows"]
+__all__ = [
+    "Encodable",
+    "blank_dataset",
+    "data_record",
+    "load_file",
+    "read_rows",
+]
+
 
 _FEWEST = 10
 _MOST_HELD_OUT = 10_000

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from mimachine._support.seeds import derived_seed, forked
+from mimachine.data.rows import Rows
 from mimachine.model.priors import Samplable
-from mimachine.rows import Rows
 
 __all__ = [
     "Binarized",

@@ -18,11 +18,11 @@ import os
 import torch
 from torch import Tensor
 
-from mimachine.augmentation import Augmentation, versions
-from mimachine.datasets import Dataset
-from mimachine.derived import derived
-from mimachine.imagesets import fashion_mnist
-from mimachine.subspace import Subspace, principal_subspace
+from mimachine.data.augmentation import Augmentation, versions
+from mimachine.data.cache import derived
+from mimachine.data.dataset import Dataset
+from mimachine.data.image_sets import fashion_mnist
+from mimachine.data.subspace import Subspace, principal_subspace
 
 __all__ = [
     "each_in_its_own",
@@ -30,6 +30,7 @@ __all__ = [
     "pca_fashion_mnist",
     "pca_fashion_mnist_published",
 ]
+
 
 NUM_DIMENSIONS = 20
 NUM_VERSIONS = 8

@@ -20,14 +20,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mimachine.tables.arrays import peek_npy, peek_npz, read_arrays, read_npy, read_npz
-from mimachine.tables.files import checked, readable, suffix
-from mimachine.tables.labels import labelled
-from mimachine.tables.parquet import peek_parquet, read_parquet
-from mimachine.tables.table import Table, check_finite
-from mimachine.tables.text import peek_text, read_text
+from mimachine.data.files.csv_file import peek_text, read_text
+from mimachine.data.files.labels import labelled
+from mimachine.data.files.numpy_file import peek_npy, peek_npz, read_arrays, read_npy, read_npz
+from mimachine.data.files.parquet_file import peek_parquet, read_parquet
+from mimachine.data.files.table import Table, checked, readable, suffix
 
-__all__ = ["Table", "check_finite", "peek", "read_archive", "read_table"]
+__all__ = [
+    "peek",
+    "read_archive",
+    "read_table",
+]
 
 
 def read_table(

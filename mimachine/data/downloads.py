@@ -23,7 +23,6 @@ import http.client
 import os
 import shutil
 import sys
-import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Iterable, Sequence
@@ -32,7 +31,16 @@ from pathlib import Path
 
 from mimachine._support.files import replacing
 
-__all__ = ["FILES", "DataFile", "cache", "find", "located", "places", "read_files"]
+__all__ = [
+    "DataFile",
+    "FILES",
+    "cache",
+    "find",
+    "located",
+    "places",
+    "read_files",
+]
+
 
 VARIABLE = "MIMACHINE_DATA"
 DEBIAN = Path("/usr/share/datasets")

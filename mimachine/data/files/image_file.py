@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = ["SUFFIXES", "TRAITS", "Header", "in_threads", "no_bombs", "read_header", "read_pixels"]
+__all__ = [
+    "Header",
+    "SUFFIXES",
+    "TRAITS",
+    "in_threads",
+    "no_bombs",
+    "read_header",
+    "read_pixels",
+]
+
 
 SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
@@ -39,7 +48,6 @@ _ORIENTATION = 0x0112
 # What Pillow calls the transpositions that bring EXIF's orientations upright.
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _BLOCK, _THREADS = 32, 8
-
 Read = TypeVar("Read")
 Item = TypeVar("Item")
 

@@ -1,0 +1,1 @@
+"""Data sets: named sets, people's own files, batch sources, preprocessing."""

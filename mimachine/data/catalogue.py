@@ -1,0 +1,69 @@
+"""Catalogue: the data sets that have a name, each declared once.
+
+This module does not import torch: `load` imports the module that reads a set when it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from mimachine._support.messages import unknown
+
+if TYPE_CHECKING:
+    from mimachine.data.dataset import Dataset
+
+__all__ = ["BINARISED", "CATALOGUE", "IMAGES", "LOW_DIMENSIONAL", "NAMES", "NamedSet", "load"]
+
+
+class NamedSet(NamedTuple):
+    """Where a data set comes from, and what default settings depend on.
+
+    Attributes:
+        module: Module of `mimachine.data` that loads it.
+        function: Function there; it takes no arguments and returns a `Dataset`.
+        images: Whether rows are images. The other sets have few continuous dimensions.
+        binarised: Whether image models binarise it, as the paper does.
+    """
+
+    module: str
+    function: str
+    images: bool = False
+    binarised: bool = False
+
+
+CATALOGUE = {
+    "digits": NamedSet("bundled", "digits", images=True),
+    "mixture-2d": NamedSet("bundled", "mixture_2d"),
+    "mixture-20d": NamedSet("bundled", "mixture_20d"),
+    "mnist": NamedSet("image_sets", "mnist", images=True, binarised=True),
+    "fashion-mnist": NamedSet("image_sets", "fashion_mnist", images=True, binarised=True),
+    "omniglot": NamedSet("image_sets", "omniglot", images=True, binarised=True),
+    "omniglot-small": NamedSet("image_sets", "omniglot_small", images=True, binarised=True),
+    "pca-fashion-mnist": NamedSet("fashion_pca", "pca_fashion_mnist"),
+    "pca-fashion-mnist-published": NamedSet("fashion_pca", "pca_fashion_mnist_published"),
+}
+
+NAMES = tuple(CATALOGUE)
+IMAGES = tuple(name for name, entry in CATALOGUE.items() if entry.images)
+BINARISED = tuple(name for name, entry in CATALOGUE.items() if entry.binarised)
+LOW_DIMENSIONAL = tuple(name for name, entry in CATALOGUE.items() if not entry.images)
+
+
+def load(name: str) -> Dataset:
+    """Load a data set by its name.
+
+    Args:
+        name: One of `NAMES`.
+
+    Raises:
+        ValueError: If there is no such data set; the error suggests the nearest name. Also if a
+            file of the data set has unexpected content.
+        FileNotFoundError: If a file of the data set is missing and cannot be downloaded.
+    """
+    if name not in CATALOGUE:
+        raise ValueError(unknown("data", name, NAMES))
+    entry = CATALOGUE[name]
+    module = importlib.import_module(f"mimachine.data.{entry.module}")
+    found: Dataset = getattr(module, entry.function)()
+    return found

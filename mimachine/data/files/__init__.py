@@ -1,0 +1,1 @@
+"""Tables, arrays and images from people's own files."""

@@ -1,0 +1,174 @@
+"""A table: the values of a file, and whether all of them are finite."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mimachine._support import memory
+from mimachine._support.messages import counted, nearest, some
+
+__all__ = [
+    "MISSING",
+    "Table",
+    "are_numbers",
+    "check_finite",
+    "checked",
+    "readable",
+    "suffix",
+    "typed",
+]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Values of a file, a row for each datum.
+
+    Attributes:
+        values: Shape (N, *S); booleans, integers or floats as stored, float64 from text. In C
+            order, or memory-mapped as they lie on disk.
+        columns: Names of the columns, where the file has them and the values are (N, D).
+        labels: Shape (N,); integers, strings, ..., or none.
+        source: What to call the file in messages.
+        notes: What was decided about the file and should be said aloud.
+    """
+
+    values: NDArray[Any]
+    columns: tuple[str, ...] | None
+    labels: NDArray[Any] | None
+    source: str
+    notes: tuple[str, ...] = ()
+
+
+def check_finite(values: NDArray[Any], columns: Sequence[str] | None, source: str) -> None:
+    """See that there is neither infinity nor NaN, block by block.
+
+    Args:
+        values: Shape (N, *S).
+        columns: Names of the columns of (N, D).
+        source: What to call the values in the error.
+
+    Raises:
+        ValueError: If there is one: how many there are, where, and in which row first.
+    """
+    if values.dtype.kind != "f":
+        return
+    counts = np.zeros(values.shape[1:], dtype=np.int64)
+    first = np.zeros(values.shape[1:], dtype=np.int64)
+    step = max(1, (1 << 22) // max(1, counts.size))
+    for start in range(0, len(values), step):
+        finite = np.isfinite(values[start : start + step])
+        if not finite.all():
+            here = (~finite).sum(axis=0)
+            new = (counts == 0) & (here > 0)
+            first[new] = (start + 1 + finite.argmin(axis=0))[new]
+            counts += here
+        memory.release(values)
+    if counts.any():
+        raise ValueError(f"{source} has {_not_finite(counts, first, columns)}")
+
+
+def _not_finite(
+    counts: NDArray[np.int64], first: NDArray[np.int64], columns: Sequence[str] | None
+) -> str:
+    """How many values of each place in a row are not finite, and the first row of each."""
+    places = [tuple(place) for place in np.argwhere(counts).tolist()]
+    total = int(counts.sum())
+    what = f"{counted(total, 'value')} that {'is' if total == 1 else 'are'} not finite"
+    advice = "fill them in, or leave out their rows; rows are counted from 1"
+    if counts.ndim == 1:
+        names = [f"column {k + 1}" if columns is None else repr(columns[k]) for (k,) in places]
+        where = [
+            f"{name} ({counts[place]:,}, first in row {first[place]})"
+            for name, place in zip(names, places, strict=True)
+        ]
+        return f"{what} in {counted(len(places), 'column')}: {some(where)}; {advice}"
+    place = min(places, key=lambda place: int(first[place]))
+    position = tuple(k + 1 for k in place)
+    return f"{what}, first in row {first[place]} at position {position}; {advice}, as positions are"
+
+
+MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "?"))
+
+
+def are_numbers(cells: Sequence[str]) -> bool:
+    """Whether numpy's parser takes all of the cells as numbers, which NaN is not."""
+    text = "".join(cells)
+    try:
+        return not any(map(math.isnan, map(float, cells))) and "_" not in text and text.isascii()
+    except ValueError:
+        return False
+
+
+def typed(labels: NDArray[Any]) -> NDArray[Any]:
+    """Texts as integers or floats where all of them are; 007 is none, but a name."""
+    if labels.dtype.kind != "U":
+        return labels
+    try:
+        whole = labels.astype(np.int64)
+    except (ValueError, OverflowError):
+        return labels if not are_numbers(labels.tolist()) else labels.astype(np.float64)
+    return whole if (whole.astype(np.str_) == labels).all() else labels
+
+
+_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npy", ".npz", ".parquet")
+
+
+def suffix(file: Path) -> str:
+    """The end of a file's name that tells its format, in small letters."""
+    return file.suffix.lower()
+
+
+def checked(path: str | os.PathLike[str], drop: Sequence[str], array: str | None) -> Path:
+    """A file that is there, of a format that is read and takes the given options."""
+    file = Path(path).expanduser()
+    suffixes = ", ".join(_SUFFIXES)
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder; a file is expected, one of {suffixes}")
+    if not file.name.lower().endswith(_SUFFIXES):
+        raise ValueError(f"{file} must be one of {suffixes}, by its suffix")
+    if not file.exists():
+        folder = file.parent
+        others = [other.name for other in folder.iterdir()] if folder.is_dir() else []
+        raise FileNotFoundError(f"there is no file {file}{nearest(file.name, others)}")
+    if array is not None and suffix(file) != ".npz":
+        raise ValueError(f"--array {array!r} is for .npz files, which hold several; got {file}")
+    if drop and suffix(file) in (".npy", ".npz"):
+        raise ValueError(f"--drop is for columns with names, and those of {file} have none")
+    return file
+
+
+@contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Say of what is damaged that it is."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{file.name} must be text in UTF-8, and has the byte 0x{error.object[error.start]:02x}"
+            " that is none; save it as UTF-8"
+        ) from error
+    # RuntimeError is zipfile's for what it cannot decompress or decrypt.
+    except (
+        EOFError,
+        zlib.error,
+        gzip.BadGzipFile,
+        zipfile.BadZipFile,
+        RuntimeError,
+        csv.Error,
+    ) as error:
+        raise ValueError(
+            f"{file.name} is damaged, or of another format than its name says ({error})"
+        ) from error
