@@ -37,10 +37,11 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 import mimachine as mm
-from mimachine.compilation import CompiledLoss
 from mimachine.model.annealing import Annealing
-from mimachine.steps import CudaGraphs, Replayed, Step
-from mimachine.training import Training
+from mimachine.training.compilation import CompiledLoss
+from mimachine.training.cuda_graphs import CudaGraphs, Replayed
+from mimachine.training.recipe import Training
+from mimachine.training.step import Step
 
 _BATCH, _BLOCKS, _WARM_UP = 100, 5, 5
 

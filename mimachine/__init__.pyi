@@ -25,15 +25,11 @@ from .decomposition import decompose as decompose
 from .decomposition import geometric_mean_log_normaliser as geometric_mean_log_normaliser
 from .diagnosis import Diagnosis as Diagnosis
 from .diagnosis import diagnose as diagnose
-from .ensemble import Ensemble as Ensemble
 from .estimates import Estimate as Estimate
 from .evaluation import evaluate as evaluate
 from .experiment import Experiment as Experiment
 from .experiment import paper_image_training as paper_image_training
 from .experiment import published_image_training as published_image_training
-from .fitting import History as History
-from .fitting import fit as fit
-from .gradients import normalise_gradients as normalise_gradients
 from .information import MutualInformation as MutualInformation
 from .information import mutual_information as mutual_information
 from .likelihood import LogLikelihood as LogLikelihood
@@ -133,12 +129,16 @@ from .representation import codes as codes
 from .representation import diagnose_codes as diagnose_codes
 from .representation import reencode as reencode
 from .representation import reencoding_offset as reencoding_offset
-from .runs import Run as Run
-from .state import Epoch as Epoch
 from .tabular import latex_table as latex_table
 from .tabular import markdown_table as markdown_table
-from .training import Noam as Noam
-from .training import Training as Training
-from .training import Warmup as Warmup
+from .training.ensemble import Ensemble as Ensemble
+from .training.fit import History as History
+from .training.fit import fit as fit
+from .training.recipe import Noam as Noam
+from .training.recipe import Training as Training
+from .training.recipe import Warmup as Warmup
+from .training.run import Run as Run
+from .training.state import Epoch as Epoch
+from .training.step import normalise_gradients as normalise_gradients
 
 __version__: str

@@ -35,14 +35,14 @@ from mimachine.options import (
     Table,
     Train,
 )
-from mimachine.training import Training
+from mimachine.training.recipe import Training
 
 if TYPE_CHECKING:
     from mimachine.data.dataset import Dataset
     from mimachine.data.files.load import Encodable
-    from mimachine.fitting import History
     from mimachine.metrics import Report as EvaluationReport
     from mimachine.results import Columns
+    from mimachine.training.fit import History
     from mimachine.workflow import Drawn, Trained
 
 __all__ = ["main"]
@@ -358,7 +358,7 @@ def _with_refitted(run: Path) -> str | None:
 
 def _with_comparison(directory: Path, names: Sequence[str]) -> str | None:
     """What there is of a comparison, and how to go on; None if it was not begun."""
-    from mimachine.runs import Run
+    from mimachine.training.run import Run
 
     if (directory / "comparison.json").exists():
         return f"all is measured; see it with: mimachine report {quoted(directory)}"
@@ -406,7 +406,7 @@ def _compare(arguments: list[str]) -> None:
 def _inspect(arguments: list[str]) -> None:
     command = _parse(Inspect, arguments)
     from mimachine.inspection import inspect
-    from mimachine.runs import Run
+    from mimachine.training.run import Run
 
     found = inspect(Run(command.run))
     if command.json:

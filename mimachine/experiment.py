@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from mimachine.data.catalogue import BINARISED, IMAGES, LOW_DIMENSIONAL, NAMES
 from mimachine.data.files.options import File, check_there
-from mimachine.training import Noam, Training, Warmup
+from mimachine.training.recipe import Noam, Training, Warmup
 
 __all__ = [
     "Architecture",

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any
 
-from mimachine.runs import Run
+from mimachine.training.run import Run
 
 __all__ = ["inspect"]
 

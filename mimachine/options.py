@@ -10,7 +10,7 @@ import tyro
 
 from mimachine.data.files.options import File
 from mimachine.experiment import Model
-from mimachine.training import Training
+from mimachine.training.recipe import Training
 
 __all__ = [
     "Compare",

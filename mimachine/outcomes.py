@@ -15,7 +15,7 @@ from torch import Tensor
 from mimachine import workflow
 from mimachine.columns import Explained, explained
 from mimachine.metrics import Report
-from mimachine.runs import Run
+from mimachine.training.run import Run
 from mimachine.workflow import Trained
 
 __all__ = [

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.sources import Source
 from mimachine.estimates import Estimate
-from mimachine.fitting import Data, as_source, fit
 from mimachine.likelihood import LogLikelihood, log_likelihood
 from mimachine.model.annealing import Annealing
 from mimachine.model.conditionals import Conditional
@@ -24,7 +23,8 @@ from mimachine.model.flows import FlowPrior
 from mimachine.model.joint import Joint, checked, log_prior
 from mimachine.model.networks import evaluating
 from mimachine.model.priors import FullGaussianMixture, VampPrior
-from mimachine.training import Training
+from mimachine.training.fit import Data, as_source, fit
+from mimachine.training.recipe import Training
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -17,8 +17,8 @@ from mimachine.experiment import Experiment
 from mimachine.meanings import Meaning, listed, meaning
 from mimachine.outcomes import Outcome, open_compared, open_outcome
 from mimachine.projections import Embedding
-from mimachine.runs import Run
 from mimachine.sections import sections
+from mimachine.training.run import Run
 
 __all__ = ["Embedding", "write_comparison", "write_report"]
 

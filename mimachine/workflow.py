@@ -27,7 +27,6 @@ from mimachine.data.rows import Rows
 from mimachine.data.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
 from mimachine.evaluation import evaluate
 from mimachine.experiment import Data, Experiment, from_json, to_json
-from mimachine.fitting import History, fit
 from mimachine.metrics import Report
 from mimachine.model import priors
 from mimachine.model.joint import Joint
@@ -36,7 +35,8 @@ from mimachine.model.networks import evaluating
 from mimachine.model.objectives import OBJECTIVES, Objective
 from mimachine.refits import Kind, recipe, refit_prior
 from mimachine.representation import closed_mean, codes
-from mimachine.runs import Run
+from mimachine.training.fit import History, fit
+from mimachine.training.run import Run
 
 __all__ = [
     "Drawn",

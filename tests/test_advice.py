@@ -10,8 +10,8 @@ from mimachine.data.dataset import Dataset
 from mimachine.experiment import Data, Experiment, Model
 from mimachine.metrics import Metric, Report
 from mimachine.outcomes import Outcome
-from mimachine.runs import Run
-from mimachine.training import Training
+from mimachine.training.recipe import Training
+from mimachine.training.run import Run
 from mimachine.workflow import Trained
 
 LATENT_2 = Model(latent=2)

@@ -6,9 +6,9 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import mimachine as mm
-from mimachine.averages import MovingAverage
 from mimachine.data.sources import Shared
-from mimachine.training import Training
+from mimachine.training.recipe import Training
+from mimachine.training.state import MovingAverage
 
 DECAY = 0.9
 

@@ -10,8 +10,8 @@ from mimachine.experiment import Data, Model, default, paper_images, published
 from mimachine.metrics import Report
 from mimachine.options import Train
 from mimachine.outcomes import Outcome
-from mimachine.runs import Run
-from mimachine.training import Noam, Training, Warmup
+from mimachine.training.recipe import Noam, Training, Warmup
+from mimachine.training.run import Run
 from mimachine.workflow import Trained
 
 

@@ -7,10 +7,10 @@ import torch
 
 import mimachine as mm
 from mimachine._support.seeds import forked
-from mimachine.compilation import CompiledLoss, Fused
 from mimachine.data.sources import Shared
 from mimachine.model.annealing import Annealing
-from mimachine.training import Training
+from mimachine.training.compilation import CompiledLoss, Fused
+from mimachine.training.recipe import Training
 
 slow = pytest.mark.slow
 

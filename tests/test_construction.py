@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import mimachine as mm
-from mimachine import fitting, workflow
+from mimachine import workflow
 from mimachine.data.bundled import digits
 from mimachine.data.files.options import File
 from mimachine.data.image_sets import published_binarisation
@@ -22,8 +22,9 @@ from mimachine.experiment import (
     published,
     published_image_training,
 )
-from mimachine.progress import Progress
-from mimachine.training import Training
+from mimachine.training import fit
+from mimachine.training.progress import Progress
+from mimachine.training.recipe import Training
 
 SIZES = {
     "dense-vae": {},
@@ -184,7 +185,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(binary, tmp_path, monkeyp
     settings = replace(settings, training=Training(epochs=15, warmup=1, patience=15))
     whole, _, _ = workflow.train(settings, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "Progress", InterruptedProgress)
+        patch.setattr(fit, "Progress", InterruptedProgress)
         with pytest.raises(KeyboardInterrupt):
             workflow.train(settings, tmp_path / "run", checkpoint_seconds=0)
     assert not (tmp_path / "run" / "report.json").exists()

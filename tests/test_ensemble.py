@@ -8,10 +8,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import mimachine as mm
 from mimachine._support.seeds import forked
 from mimachine.data.sources import Shared, Stacked, TensorSource
-from mimachine.fitting import fit
 from mimachine.model.annealing import Annealing
-from mimachine.runs import Run
-from mimachine.training import Training, Warmup
+from mimachine.training.fit import fit
+from mimachine.training.recipe import Training, Warmup
+from mimachine.training.run import Run
 
 M = 4
 

@@ -22,8 +22,8 @@ from mimachine.experiment import (
     to_json,
 )
 from mimachine.model.annealing import Annealing
-from mimachine.state import BestWeights
-from mimachine.training import Noam, Warmup
+from mimachine.training.recipe import Noam, Warmup
+from mimachine.training.state import BestWeights
 
 CASES = [
     default("digits"),

@@ -10,7 +10,7 @@ from torch import nn
 
 import mimachine as mm
 from mimachine.model.annealing import Annealing
-from mimachine.training import Training, Warmup
+from mimachine.training.recipe import Training, Warmup
 
 
 def gaussian_model(seed=0, features=3, latent=2, dtype=torch.float32):

@@ -8,7 +8,7 @@ from torch import nn
 
 import mimachine as mm
 from mimachine.data.sources import Shared
-from mimachine.training import Training
+from mimachine.training.recipe import Training
 
 
 def small_conv_hvae(dtype=torch.float64):

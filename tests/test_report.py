@@ -14,17 +14,7 @@ import pytest
 import torch
 from sklearn.metrics import r2_score
 
-from mimachine import (
-    commands,
-    comparison,
-    meanings,
-    outcomes,
-    pictures,
-    report,
-    runs,
-    sections,
-    workflow,
-)
+from mimachine import commands, comparison, meanings, outcomes, pictures, report, sections, workflow
 from mimachine._support import memory
 from mimachine.columns import Explained
 from mimachine.data import bundled, dataset, preprocessing
@@ -34,7 +24,7 @@ from mimachine.experiment import Data, default
 from mimachine.metrics import Report
 from mimachine.outcomes import open_outcome
 from mimachine.report import write_comparison, write_report
-from mimachine.training import Training
+from mimachine.training.recipe import Training, run
 
 HOSTILE = '"><script>alert(1)</script>&lt;$x_'
 HOSTILE_FILE = '"><img src=x onerror=alert(1)>&lt;$x_.csv'
@@ -414,7 +404,7 @@ def test_a_page_that_cannot_be_finished_leaves_the_old_one(copied, no_pictures, 
     def full(self):
         raise OSError("no space left")
 
-    monkeypatch.setattr(runs.os, "fsync", full)
+    monkeypatch.setattr(run.os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         write_report(copied)
     assert file.read_bytes() == before

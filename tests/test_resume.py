@@ -18,9 +18,9 @@ import mimachine as mm
 from mimachine import workflow
 from mimachine.cli import main
 from mimachine.experiment import default
-from mimachine.fitting import fit
-from mimachine.state import State
-from mimachine.training import Training
+from mimachine.training.fit import fit
+from mimachine.training.recipe import Training
+from mimachine.training.state import State
 
 FILES = ("experiment.json", "metrics.jsonl", "model.safetensors", "report.json")
 

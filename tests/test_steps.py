@@ -14,8 +14,9 @@ import mimachine as mm
 from mimachine._support.seeds import forked
 from mimachine.data.sources import Shared
 from mimachine.model.annealing import Annealing
-from mimachine.steps import Mean, Replayed, Step, held_out
-from mimachine.training import Training
+from mimachine.training.cuda_graphs import Replayed
+from mimachine.training.recipe import Training
+from mimachine.training.step import Mean, Step, held_out
 
 BATCH = 4
 
@@ -130,8 +131,8 @@ def test_fit_trains_by_replays_to_the_same_bits_and_is_resumed_to_them(
     tmp_path, monkeypatch, interrupted
 ):
     """By a recorder on the processor in place of CUDA graphs, at a rate exact in float32."""
-    monkeypatch.setattr("mimachine.fitting.CudaGraphs", lambda device: Later())
-    monkeypatch.setattr("mimachine.fitting._check_can_be_captured", lambda *parts: None)
+    monkeypatch.setattr("mimachine.training.fit.CudaGraphs", lambda device: Later())
+    monkeypatch.setattr("mimachine.training.fit._check_can_be_captured", lambda *parts: None)
 
     def train(epochs, graphs, run=None):
         loss, x = make_loss(), some_data(18)

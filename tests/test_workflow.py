@@ -8,7 +8,7 @@ from mimachine import figures, workflow
 from mimachine.data.image_sets import fashion_mnist, located
 from mimachine.experiment import Data, Model, default, published
 from mimachine.model.objectives import OBJECTIVES
-from mimachine.training import Training
+from mimachine.training.recipe import Training
 
 
 def quick(data="mixture-2d", objective="mim", **model):

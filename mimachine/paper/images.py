@@ -20,7 +20,7 @@ from mimachine.paper.reproduction import Reproduction, Request, kept, run_direct
 from mimachine.paper.tables import markdown
 from mimachine.projections import project
 from mimachine.representation import codes
-from mimachine.runs import Run
+from mimachine.training.run import Run
 from mimachine.workflow import Trained
 
 if TYPE_CHECKING:

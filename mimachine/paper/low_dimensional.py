@@ -20,7 +20,7 @@ from mimachine.paper.reproduction import Reproduction, Request
 from mimachine.paper.sweep import Cell, Measured, carry_out, open_member
 from mimachine.paper.tables import beside_the_paper, markdown, means
 from mimachine.representation import codes
-from mimachine.training import Warmup
+from mimachine.training.recipe import Warmup
 
 __all__ = ["figure1", "figure2", "figure3", "figure7", "figure8", "mixture_20d", "schedules"]
 

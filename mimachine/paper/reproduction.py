@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mimachine.runs import Run
+from mimachine.training.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,10 +21,8 @@ from mimachine._support.seeds import derived_seed, forked
 from mimachine.bounds import information_bounds
 from mimachine.data.dataset import Dataset
 from mimachine.data.sources import Stacked
-from mimachine.ensemble import Ensemble
 from mimachine.evaluation import evaluate
 from mimachine.experiment import Experiment
-from mimachine.fitting import fit
 from mimachine.likelihood import LogLikelihood, log_likelihood
 from mimachine.model import priors
 from mimachine.model.joint import Joint
@@ -33,7 +31,9 @@ from mimachine.paper.processes import as_they_come
 from mimachine.paper.reproduction import Request, begun, kept, run_directory
 from mimachine.proposals import DefensiveProposal
 from mimachine.quadrature import QuadratureLogLikelihood, quadrature_log_likelihood
-from mimachine.runs import Run
+from mimachine.training.ensemble import Ensemble
+from mimachine.training.fit import fit
+from mimachine.training.run import Run
 
 __all__ = ["Cell", "Measured", "carry_out", "open_member"]
 

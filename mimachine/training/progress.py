@@ -8,9 +8,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mimachine.state import Epoch
+    from mimachine.training.state import Epoch
 
-__all__ = ["Progress"]
+__all__ = [
+    "Progress",
+]
 
 
 class Progress:

@@ -33,9 +33,11 @@ from mimachine._support.messages import quoted
 if TYPE_CHECKING:
     from torch import nn
 
-    from mimachine.state import Epoch, State
+    from mimachine.training.state import Epoch, State
 
-__all__ = ["Run"]
+__all__ = [
+    "Run",
+]
 
 
 class Run:
@@ -264,7 +266,7 @@ class Run:
         Raises:
             ValueError: If the state is damaged or belongs to another model.
         """
-        from mimachine.state import Epoch
+        from mimachine.training.state import Epoch
 
         saved = self._saved_state()
         records = self.metrics()[: 0 if saved is None else saved["epoch"]]

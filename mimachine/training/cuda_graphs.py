@@ -1,87 +1,26 @@
-"""Steps: what training does with one batch, and its replay as a CUDA graph.
-
-A step of a small model starts more operations than a GPU needs time for. A CUDA graph starts all
-of them as one.
-"""
+"""CUDA graphs: record a training step once and replay it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mimachine.gradients import normalise_gradients
 from mimachine.model.annealing import Annealing
-from mimachine.training import Training
+from mimachine.training.step import Mean
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-    from lightning_fabric.wrappers import _FabricOptimizer
+__all__ = [
+    "CudaGraphs",
+    "Recorder",
+    "Replayed",
+]
 
-__all__ = ["CudaGraphs", "Mean", "Recorder", "Replayed", "Step", "held_out"]
 
 # A capture must not meet what libraries and compilers do at the first calls.
 _WARM_UP = 3
-
-
-class Mean(NamedTuple):
-    """Mean loss over a batch, () or (M,) in nats, without gradient, and the number of its data."""
-
-    loss: Tensor
-    num_data: int
-
-
-class Step:
-    """A training step: the loss of a batch, its gradient, and the optimiser's step.
-
-    Args:
-        module: The loss as it is called.
-        optimizer: The optimiser of its parameters, set up by the fabric.
-        fabric: Device and precision.
-        training: The recipe.
-    """
-
-    def __init__(
-        self, module: nn.Module, optimizer: _FabricOptimizer, fabric: Fabric, training: Training
-    ) -> None:
-        self.module, self.optimizer, self.fabric = module, optimizer, fabric
-        self.normalised = training.gradient == "normalised"
-
-    def __call__(
-        self, x: Tensor, annealing: Annealing, check: Callable[[Tensor], None] | None = None
-    ) -> Mean:
-        """Change the weights.
-
-        Args:
-            x: The batch, on the device.
-            annealing: State of the warm-up.
-            check: Is shown the losses, () or (M,), before anything is changed.
-        """
-        value = self.module(x, annealing)
-        loss = value.mean(-1)
-        if check is not None:
-            check(loss)
-        self.optimizer.optimizer.zero_grad(set_to_none=True)
-        # Independent models add up and do not meet in any gradient.
-        self.fabric.backward(loss.sum() if loss.dim() else loss)
-        if self.normalised:
-            normalise_gradients(self.module.parameters(), stacked=loss.dim() > 0)
-        self.optimizer.step()
-        return Mean(loss.detach(), value.shape[-1])
-
-
-def held_out(module: nn.Module) -> Callable[[Tensor, Annealing], Mean]:
-    """What a loss is at a batch, without a gradient."""
-
-    @torch.no_grad()
-    def mean(x: Tensor, annealing: Annealing) -> Mean:
-        value = module(x, annealing)
-        return Mean(value.mean(-1), value.shape[-1])
-
-    return mean
 
 
 class Recorder(Protocol):

@@ -14,11 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from mimachine.compilation import Fused
 from mimachine.model.annealing import Annealing
 from mimachine.model.loss import Loss
+from mimachine.training.compilation import Fused
 
-__all__ = ["Ensemble"]
+__all__ = [
+    "Ensemble",
+]
 
 
 class Ensemble(nn.Module):

@@ -15,21 +15,28 @@ import torch
 from torch import Tensor, nn
 
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.compilation import CompiledLoss
 from mimachine.data.sources import Source, TensorSource
-from mimachine.divergence import explain
-from mimachine.ensemble import Ensemble
 from mimachine.model.annealing import Annealing
-from mimachine.progress import Progress
-from mimachine.runs import Run
-from mimachine.state import Epoch, State
-from mimachine.steps import CudaGraphs, Mean, Replayed, Step, held_out
-from mimachine.training import Training
+from mimachine.training.compilation import CompiledLoss
+from mimachine.training.cuda_graphs import CudaGraphs, Replayed
+from mimachine.training.ensemble import Ensemble
+from mimachine.training.nonfinite import explain
+from mimachine.training.progress import Progress
+from mimachine.training.recipe import Training
+from mimachine.training.run import Run
+from mimachine.training.state import Epoch, State
+from mimachine.training.step import Mean, Step, held_out
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Data", "History", "as_source", "fit"]
+__all__ = [
+    "Data",
+    "History",
+    "as_source",
+    "fit",
+]
+
 
 Data = Tensor | np.ndarray[Any, Any] | Source
 
