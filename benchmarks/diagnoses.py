@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import mimachine as mm
 from mimachine.data.bundled import digits
-from mimachine.representation import mean_of
+from mimachine.estimation.codes.moments import mean_of
 
 LATENTS, EPOCHS = 16, 200
 

@@ -26,7 +26,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from mimachine.euclidean import nearest
+from mimachine.estimation.codes.nearest import nearest
 
 K = 10
 

@@ -32,7 +32,7 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 import mimachine as mm
-from mimachine.neighbours import CoarsePairs, Rows, TreeRows
+from mimachine.estimation.information.ksg_neighbours import CoarsePairs, Rows, TreeRows
 
 K = 5
 

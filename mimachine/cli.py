@@ -503,7 +503,7 @@ def _refit(arguments: list[str]) -> None:
 
 def _embed(arguments: list[str]) -> None:
     command = _parse(Embed, arguments)
-    from mimachine.representation import codes
+    from mimachine.estimation.codes.moments import codes
     from mimachine.results import Columns
 
     trained, chosen = _selected(command)

@@ -13,9 +13,9 @@ from sklearn.decomposition import PCA
 
 from mimachine._support.memory import rows_at_once
 from mimachine.data.dataset import Dataset
+from mimachine.estimation.codes.moments import closed_mean, mean_of
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
-from mimachine.representation import closed_mean, mean_of
 
 __all__ = ["Explained", "chosen", "edges", "explained", "linear", "names", "values"]
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mimachine.aggregate import kl_terms
 from mimachine.encodings import Encodings, encodings
+from mimachine.estimation.codes.aggregate import kl_terms
+from mimachine.estimation.codes.collapse import diagnose_codes
 from mimachine.meanings import meaning
 from mimachine.measurements import FEWEST_PROBED, can_be_probed, measurements, varying
 from mimachine.metrics import Metric, Report
 from mimachine.remedies import remedies
-from mimachine.representation import diagnose_codes
 
 __all__ = ["Diagnosis", "diagnose"]
 

@@ -14,29 +14,27 @@ from torch.distributions import Distribution
 
 from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.aggregate import energy_distance
-from mimachine.bounds import information_bounds
 from mimachine.data.dataset import Dataset
-from mimachine.estimates import CorrectedMean, Estimate
+from mimachine.estimation.codes.aggregate import energy_distance
+from mimachine.estimation.codes.collapse import Health, diagnose_codes
+from mimachine.estimation.codes.floors import scales
+from mimachine.estimation.codes.moments import Codes, closed_mean, codes, mean_of
+from mimachine.estimation.codes.probes import knn_accuracies, linear_probe
+from mimachine.estimation.codes.reencoding import reencode
+from mimachine.estimation.estimate import CorrectedMean, Estimate
+from mimachine.estimation.information.bounds import information_bounds
+from mimachine.estimation.likelihood.importance import (
+    FEWEST_EFFECTIVE,
+    log_likelihood,
+    mean_log_likelihood,
+)
+from mimachine.estimation.likelihood.quadrature import quadrature_log_likelihood
 from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
-from mimachine.likelihood import FEWEST_EFFECTIVE, log_likelihood, mean_log_likelihood
 from mimachine.metrics import ADVICE, LEARN_PRIOR, Metric, Report
 from mimachine.model.distributions import DiagNormal, StandardNormal, is_discrete
 from mimachine.model.hierarchy import Chain
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
-from mimachine.probes import knn_accuracies, linear_probe
-from mimachine.quadrature import quadrature_log_likelihood
-from mimachine.representation import (
-    Codes,
-    Health,
-    closed_mean,
-    codes,
-    diagnose_codes,
-    mean_of,
-    reencode,
-    scales,
-)
 
 __all__ = ["evaluate", "latents_metrics"]
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from mimachine import workflow
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
+from mimachine.estimation.codes.moments import codes
 from mimachine.model.joint import Joint
-from mimachine.representation import codes
 
 __all__ = [
     "code_scatter",

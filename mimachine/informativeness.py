@@ -6,10 +6,10 @@ import math
 
 from torch import Tensor
 
-from mimachine.bounds import InformationBounds
-from mimachine.calibration import ksg_calibration
-from mimachine.estimates import Estimate
-from mimachine.information import MutualInformation, mutual_information
+from mimachine.estimation.estimate import Estimate
+from mimachine.estimation.information.bounds import InformationBounds
+from mimachine.estimation.information.ksg import MutualInformation, mutual_information
+from mimachine.estimation.information.ksg_calibration import ksg_calibration
 from mimachine.metrics import Metric
 
 __all__ = ["bounds_metrics", "ksg_metric", "ksg_rows"]

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from mimachine._support.memory import rows_at_once
-from mimachine.aggregate import energy_distance, kl_terms
-from mimachine.bounds import InformationBounds, bounds_from_conditionals
 from mimachine.data.subspace import principal_residuals
 from mimachine.encodings import Encodings
-from mimachine.estimates import Estimate
+from mimachine.estimation.codes.aggregate import energy_distance, kl_terms
+from mimachine.estimation.codes.collapse import diagnose_codes
+from mimachine.estimation.codes.probes import leave_one_out_accuracy, linear_probe
+from mimachine.estimation.estimate import Estimate
+from mimachine.estimation.information.bounds import InformationBounds, bounds_from_conditionals
 from mimachine.evaluation import latents_metrics
 from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
 from mimachine.metrics import Metric
 from mimachine.model.distributions import DiagNormal, StandardNormal
-from mimachine.probes import leave_one_out_accuracy, linear_probe
-from mimachine.representation import diagnose_codes
 
 __all__ = ["FEWEST_PROBED", "can_be_probed", "measurements", "varying"]
 

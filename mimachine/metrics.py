@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mimachine.estimates import Estimate
+from mimachine.estimation.estimate import Estimate
 
 __all__ = ["ADVICE", "LEARN_PRIOR", "Metric", "Report"]
 

@@ -11,11 +11,11 @@ import numpy as np
 from mimachine import columns, figures, workflow
 from mimachine.data.dataset import Dataset
 from mimachine.data.preprocessing import column_grids
+from mimachine.estimation.codes.moments import codes
 from mimachine.meanings import listed
 from mimachine.outcomes import Outcome, kept_epoch
 from mimachine.pictures import Picture, drawing, pixels
 from mimachine.projections import Embedding, project
-from mimachine.representation import codes
 from mimachine.workflow import Drawn
 
 __all__ = ["Section", "Shares", "sections"]

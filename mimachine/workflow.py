@@ -25,6 +25,8 @@ from mimachine.data.files.load import Encodable, blank_dataset, data_record, loa
 from mimachine.data.files.options import check_there
 from mimachine.data.rows import Rows
 from mimachine.data.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
+from mimachine.estimation.codes.moments import closed_mean, codes
+from mimachine.estimation.refit_prior import Kind, recipe, refit_prior
 from mimachine.evaluation import evaluate
 from mimachine.experiment import Data, Experiment, from_json, to_json
 from mimachine.metrics import Report
@@ -33,8 +35,6 @@ from mimachine.model.joint import Joint
 from mimachine.model.loss import Loss
 from mimachine.model.networks import evaluating
 from mimachine.model.objectives import OBJECTIVES, Objective
-from mimachine.refits import Kind, recipe, refit_prior
-from mimachine.representation import closed_mean, codes
 from mimachine.training.fit import History, fit
 from mimachine.training.run import Run
 

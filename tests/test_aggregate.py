@@ -7,7 +7,7 @@ from scipy.special import hyp1f1
 from torch.distributions import Independent, Normal, kl_divergence
 
 import mimachine as mm
-from mimachine.aggregate import _distances_from_normal
+from mimachine.estimation.codes.aggregate import _distances_from_normal
 
 
 def test_kl_per_dimension_is_that_of_torch_and_sums_to_the_rate():

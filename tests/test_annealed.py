@@ -8,8 +8,8 @@ from torch import nn
 from torch.distributions import Distribution
 
 import mimachine as mm
-from mimachine.annealed import _Ladder
-from mimachine.likelihood import log_mean
+from mimachine.estimation.likelihood.annealed import _Ladder
+from mimachine.estimation.likelihood.importance import log_mean
 
 
 def within_their_errors(result, truth):

@@ -12,8 +12,8 @@ from torch import nn
 from torch.distributions import Normal
 
 import mimachine as mm
+from mimachine.estimation.codes.moments import codes
 from mimachine.model.distributions import draw
-from mimachine.representation import codes
 
 SMALL = {"latents": (3, 2), "hidden": 6}
 BUILDERS = {

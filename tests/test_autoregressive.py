@@ -9,9 +9,10 @@ from oracles import within_standard_errors
 from torch import nn
 
 import mimachine as mm
+from mimachine.estimation.codes.floors import scales
+from mimachine.estimation.codes.moments import mean_of
 from mimachine.model.distributions import draw, is_discrete, log_prob_of_drawn
 from mimachine.model.pixelcnn import AutoregressiveImage
-from mimachine.representation import mean_of, scales
 
 pytestmark = pytest.mark.usefixtures("double")
 

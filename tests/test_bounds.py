@@ -9,7 +9,7 @@ from torch.distributions import Independent, MixtureSameFamily
 from torch.distributions import Normal as TorchNormal
 
 import mimachine as mm
-from mimachine import bounds
+from mimachine.estimation.information import bounds
 from mimachine.model.hierarchy import Chain
 
 DOUBLE = torch.float64

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import mimachine as mm
-from mimachine.calibration import _correlated
+from mimachine.estimation.information.ksg_calibration import _correlated
 
 FEW = (0.0, 1.0, 2.0, 4.0)
 

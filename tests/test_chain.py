@@ -9,10 +9,11 @@ from torch import nn
 from torch.distributions import MultivariateNormal
 
 import mimachine as mm
+from mimachine.estimation.codes.floors import scales
+from mimachine.estimation.codes.moments import moments
 from mimachine.model.distributions import DiagNormal, Mixture, StandardNormal, draw, is_discrete
 from mimachine.model.hierarchy import Chain, ChainConditional, ChainPrior
 from mimachine.model.priors import unit_interval, without_gradient
-from mimachine.representation import moments, scales
 
 pytestmark = pytest.mark.usefixtures("double")
 

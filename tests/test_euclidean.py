@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from mimachine import euclidean
-from mimachine.euclidean import nearest, nearest_others
+from mimachine.estimation.codes import nearest as euclidean
+from mimachine.estimation.codes.nearest import nearest, nearest_others
 
 
 def all_pairs(points, queries, k):
@@ -50,7 +50,7 @@ def test_the_way_of_a_gpu_gives_the_same(kind, monkeypatch):
     expected = nearest(points, queries, 5)
 
     def by_products(points, queries, count):
-        found = euclidean._squares_of_products(queries, points).topk(count, largest=False)
+        found = nearest._squares_of_products(queries, points).topk(count, largest=False)
         return euclidean._Candidates(found.indices, found.values.amax(1))
 
     monkeypatch.setattr(euclidean, "_by_scikit_learn", by_products)

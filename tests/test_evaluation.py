@@ -8,7 +8,7 @@ import torch
 from oracles import LinearGaussian, within_standard_errors
 
 import mimachine as mm
-from mimachine.estimates import Estimate
+from mimachine.estimation.estimate import Estimate
 from mimachine.evaluation import _squared_error
 from mimachine.metrics import ADVICE, LEARN_PRIOR
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import mimachine as mm
+from mimachine.estimation.codes.floors import scales
 from mimachine.model.distributions import draw, is_discrete, log_prob_of_drawn
 from mimachine.model.flattening import FlatImage
-from mimachine.representation import scales
 
 SHAPE = (2, 4, 3)
 SIZES = {"hidden": 6, "latents": (3, 2)}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from oracles import within_standard_errors
 
-from mimachine.hamiltonian import evaluated, leapfrog, transition
+from mimachine.estimation.likelihood.hamiltonian import evaluated, leapfrog, transition
 
 BETA = torch.tensor([0.3, 1.0]).double()
 

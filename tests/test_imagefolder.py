@@ -421,7 +421,10 @@ def test_peek_agrees_with_reading_and_decodes_nothing(tmp_path):
 
 
 def test_importing_it_loads_neither_torch_nor_pillow():
-    code = "import sys, mimachine.data.files.image_folder; sys.exit(bool({'torch', 'PIL'} & {*sys.modules}))"
+    code = (
+        "import sys, mimachine.data.files.image_folder; "
+        "sys.exit(bool({'torch', 'PIL'} & {*sys.modules}))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

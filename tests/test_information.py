@@ -6,8 +6,13 @@ import torch
 from scipy.special import digamma
 
 import mimachine as mm
-from mimachine.information import _ksg2, _neighbours
-from mimachine.neighbours import CoarsePairs, ExactRows, TreeRows, for_all_rows
+from mimachine.estimation.information.ksg import _ksg2, _neighbours
+from mimachine.estimation.information.ksg_neighbours import (
+    CoarsePairs,
+    ExactRows,
+    TreeRows,
+    for_all_rows,
+)
 
 
 def correlated(count, dims, rho, seed):
@@ -139,7 +144,7 @@ def test_neighbour_counts_equal_brute_force(monkeypatch, estimator, kind):
     for k in (1, 4):
         expected = brute_force(x, z, k, estimator)
         for way in ways:
-            monkeypatch.setattr("mimachine.information.for_all_rows", way)
+            monkeypatch.setattr("mimachine.estimation.information.ksg.for_all_rows", way)
             for ours, theirs in zip(counts(x, z, k, estimator), expected, strict=True):
                 np.testing.assert_array_equal(ours, theirs, err_msg=f"{way.__name__}, k = {k}")
 

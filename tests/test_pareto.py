@@ -6,7 +6,7 @@ import torch
 from oracles import within_standard_errors
 from scipy.stats import genpareto
 
-from mimachine.pareto import generalised_pareto, pareto_k, tail_size
+from mimachine.estimation.likelihood.pareto import generalised_pareto, pareto_k, tail_size
 
 
 @pytest.mark.parametrize("k", [-0.3, 0.1, 0.5, 0.7, 1.0, 1.5])

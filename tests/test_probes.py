@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import mimachine as mm
-from mimachine.estimates import Estimate
-from mimachine.probes import _Classifier, accuracy
+from mimachine.estimation.codes.probes import _Classifier, accuracy
+from mimachine.estimation.estimate import Estimate
 
 
 def test_knn_accuracy_equals_a_vote_among_sorted_distances():

@@ -7,7 +7,7 @@ from oracles import LinearGaussian, draws, joint, within_standard_errors
 from torch import nn
 
 import mimachine as mm
-from mimachine.proposals import _ImportanceWeighted
+from mimachine.estimation.likelihood.proposals import _ImportanceWeighted
 
 
 def narrower(case, factor):

@@ -120,7 +120,7 @@ def test_finer_first_cells_find_no_more_under_a_curved_decoder_of_width_a_thousa
         decoder.floor.fill_(1e-3)
         x = model.double().decoder(torch.randn(8, 2).double()).sample()
     result = mm.quadrature_log_likelihood(model, x)
-    monkeypatch.setattr("mimachine.quadrature._FIRST_CELLS", {2: 192})
+    monkeypatch.setattr("mimachine.estimation.likelihood.quadrature._FIRST_CELLS", {2: 192})
     finer = mm.quadrature_log_likelihood(model, x, tolerance=1e-3)
     assert not result.flagged.any()
     assert ((result.values - finer.values).abs() < result.errors + finer.errors).all()

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mimachine import experiment, figures, workflow
+from mimachine.estimation.codes.moments import codes
 from mimachine.experiment import Architecture, Experiment, default, published
 from mimachine.metrics import Metric, Report
 from mimachine.paper.processes import as_they_come
@@ -19,7 +20,6 @@ from mimachine.paper.reference import Entry, table_1
 from mimachine.paper.reproduction import Reproduction, Request, kept, run_directory
 from mimachine.paper.tables import markdown
 from mimachine.projections import project
-from mimachine.representation import codes
 from mimachine.training.run import Run
 from mimachine.workflow import Trained
 

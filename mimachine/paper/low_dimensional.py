@@ -11,15 +11,15 @@ import numpy as np
 from mimachine import figures
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
+from mimachine.estimation.codes.moments import codes
+from mimachine.estimation.information.ksg import mutual_information
 from mimachine.experiment import Experiment, default, published
-from mimachine.information import mutual_information
 from mimachine.model.joint import Joint
 from mimachine.paper.curves import Panel, curves
 from mimachine.paper.reference import INSET_POINTS, insets, readings
 from mimachine.paper.reproduction import Reproduction, Request
 from mimachine.paper.sweep import Cell, Measured, carry_out, open_member
 from mimachine.paper.tables import beside_the_paper, markdown, means
-from mimachine.representation import codes
 from mimachine.training.recipe import Warmup
 
 __all__ = ["figure1", "figure2", "figure3", "figure7", "figure8", "mixture_20d", "schedules"]

@@ -18,19 +18,22 @@ from torch.distributions import Distribution
 
 from mimachine import experiment, workflow
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.bounds import information_bounds
 from mimachine.data.dataset import Dataset
 from mimachine.data.sources import Stacked
+from mimachine.estimation.information.bounds import information_bounds
+from mimachine.estimation.likelihood.importance import LogLikelihood, log_likelihood
+from mimachine.estimation.likelihood.proposals import DefensiveProposal
+from mimachine.estimation.likelihood.quadrature import (
+    QuadratureLogLikelihood,
+    quadrature_log_likelihood,
+)
 from mimachine.evaluation import evaluate
 from mimachine.experiment import Experiment
-from mimachine.likelihood import LogLikelihood, log_likelihood
 from mimachine.model import priors
 from mimachine.model.joint import Joint
 from mimachine.model.loss import Loss
 from mimachine.paper.processes import as_they_come
 from mimachine.paper.reproduction import Request, begun, kept, run_directory
-from mimachine.proposals import DefensiveProposal
-from mimachine.quadrature import QuadratureLogLikelihood, quadrature_log_likelihood
 from mimachine.training.ensemble import Ensemble
 from mimachine.training.fit import fit
 from mimachine.training.run import Run

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.sources import Source
-from mimachine.estimates import Estimate
-from mimachine.likelihood import LogLikelihood, log_likelihood
+from mimachine.estimation.estimate import Estimate
+from mimachine.estimation.likelihood.importance import LogLikelihood, log_likelihood
 from mimachine.model.annealing import Annealing
 from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import is_discrete
@@ -29,10 +29,16 @@ from mimachine.training.recipe import Training
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Kind", "PriorComparison", "compare_priors", "recipe", "refit_prior"]
+__all__ = [
+    "Kind",
+    "PriorComparison",
+    "compare_priors",
+    "recipe",
+    "refit_prior",
+]
+
 
 Kind = Literal["gmm", "vamp", "flow"]
-
 # Codes that a mixture is fitted to: draws enough of few data, and one of each of many.
 _MOST_CODES, _MOST_DRAWS = 10_000, 8
 # What is added to the variances of a mixture's components, in units of those of all codes.

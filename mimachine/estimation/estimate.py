@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["CorrectedMean", "Estimate"]
+__all__ = [
+    "CorrectedMean",
+    "Estimate",
+]
+
 
 # Numbers that would have so many digits are written with a power of ten.
 _LARGE = 1e7

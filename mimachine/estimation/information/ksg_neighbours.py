@@ -19,13 +19,17 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-__all__ = ["Nearest", "Rows", "for_all_rows"]
+__all__ = [
+    "Nearest",
+    "Rows",
+    "for_all_rows",
+]
+
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Coarse = NDArray[np.int16]
 T = TypeVar("T")
-
 # Up to so many joint dimensions trees are faster than comparing all pairs, and up to some more
 # where the data are many (`benchmarks/ksg_speed.py --crossover`).
 _TREE_DIMENSIONS = 4

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from mimachine._support.memory import rows_at_once
-from mimachine.estimates import Estimate
-from mimachine.hamiltonian import Point, evaluated, transition
-from mimachine.likelihood import check_event, log_mean
+from mimachine.estimation.estimate import Estimate
+from mimachine.estimation.likelihood.hamiltonian import Point, evaluated, transition
+from mimachine.estimation.likelihood.importance import check_event, log_mean
 from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import is_discrete
 from mimachine.model.joint import Joint, checked
@@ -31,13 +31,13 @@ __all__ = [
     "bidirectional_check",
 ]
 
+
 # An error of 0.05 nat is one of 0.1 nat in one of 20 estimates.
 _LARGEST_ERROR = 0.05
 # Under so many chains an error from their scatter means nothing.
 _FEWEST_CHAINS = 8
 _LEAST_ACCEPTANCE = 0.3
 _WINDOWS = 10
-
 _PILOT_CHAINS = 16
 # What the pilot's chains move on by: so many standard deviations of their log-weights.
 _PILOT_STRIDE = 0.2

@@ -12,7 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["nearest", "nearest_others"]
+__all__ = [
+    "nearest",
+    "nearest_others",
+]
+
 
 # Up to so many columns trees are faster than comparing all pairs.
 _TREE_DIMENSIONS = 6

@@ -20,13 +20,18 @@ from torch.distributions import Distribution, Independent, Normal
 
 from mimachine._support.memory import rows_at_once
 from mimachine.data.rows import Rows
-from mimachine.estimates import Estimate
+from mimachine.estimation.estimate import Estimate
 from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import DiagNormal, Mixture, StandardNormal, draw
 from mimachine.model.joint import Joint, checked
 from mimachine.model.networks import evaluating
 
-__all__ = ["InformationBounds", "bounds_from_conditionals", "information_bounds"]
+__all__ = [
+    "InformationBounds",
+    "bounds_from_conditionals",
+    "information_bounds",
+]
+
 
 _TIGHT = 0.1
 # Groups of the jackknife: its standard errors are themselves known to within 13 %.

@@ -8,11 +8,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["LogDensities", "Point", "evaluated", "leapfrog", "transition"]
+__all__ = [
+    "LogDensities",
+    "Point",
+    "evaluated",
+    "leapfrog",
+    "transition",
+]
+
 
 # Steps of one length may bring a harmonic oscillator back to where it was (Neal 2011, 5.4.2.2).
 _JITTER = 0.2
-
 LogDensities = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Base b(z) and ratio r(z) of densities f_β = exp(b + β r), each (K, n), at latents (K, n, *Z)."""
 

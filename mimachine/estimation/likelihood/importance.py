@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.estimates import CorrectedMean, Estimate
+from mimachine.estimation.estimate import CorrectedMean, Estimate
+from mimachine.estimation.likelihood.pareto import pareto_k, tail_size
 from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import draw
 from mimachine.model.joint import Joint, checked
 from mimachine.model.networks import evaluating
-from mimachine.pareto import pareto_k, tail_size
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

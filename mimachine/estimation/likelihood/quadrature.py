@@ -12,13 +12,17 @@ from torch.distributions import Distribution
 
 from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.estimates import Estimate
+from mimachine.estimation.codes.moments import Codes, codes, moments
+from mimachine.estimation.estimate import Estimate
 from mimachine.model.distributions import is_discrete
 from mimachine.model.joint import Joint, checked
 from mimachine.model.networks import evaluating
-from mimachine.representation import Codes, codes, moments
 
-__all__ = ["QuadratureLogLikelihood", "quadrature_log_likelihood"]
+__all__ = [
+    "QuadratureLogLikelihood",
+    "quadrature_log_likelihood",
+]
+
 
 # Half-width of the box that is integrated over, in the prior's standard deviations. A normal
 # prior has 1e-15 of its mass outside.

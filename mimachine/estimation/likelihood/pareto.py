@@ -7,7 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["generalised_pareto", "pareto_k", "tail_size"]
+__all__ = [
+    "generalised_pareto",
+    "pareto_k",
+    "tail_size",
+]
+
 
 # A tail whose weights differ by less than this share is one of equal weights and rounding.
 _EQUAL = 1e-6

@@ -11,19 +11,22 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine.estimation.codes.moments import moments
 from mimachine.model.annealing import Annealing
 from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import DiagNormal, Mixture, draw, is_discrete
 from mimachine.model.joint import Joint, checked
 from mimachine.model.priors import without_gradient
-from mimachine.representation import moments
 from mimachine.training.fit import Data, fit
 from mimachine.training.recipe import Training
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["DefensiveProposal", "refit_proposal"]
+__all__ = [
+    "DefensiveProposal",
+    "refit_proposal",
+]
 
 
 class DefensiveProposal(nn.Module):

@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 from torch import Tensor
 
-from mimachine.estimates import Estimate
+from mimachine.estimation.estimate import Estimate
 
-__all__ = ["energy_distance", "kl_per_dimension"]
+__all__ = [
+    "energy_distance",
+    "kl_per_dimension",
+]
+
 
 _PAIRS = 2**22
 # Trapezoids over the logarithm of Laplace's variable are exact to the last digits.

@@ -24,13 +24,18 @@ from torch.distributions import Distribution
 
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.rows import Rows
-from mimachine.estimates import Estimate
+from mimachine.estimation.estimate import Estimate
 from mimachine.model.joint import Joint, LogProbs
 from mimachine.model.networks import evaluating
 from mimachine.model.objectives import cross_entropy, mim
 from mimachine.model.priors import Anchor, Marginal, sample_without_gradient
 
-__all__ = ["Decomposition", "decompose", "geometric_mean_log_normaliser"]
+__all__ = [
+    "Decomposition",
+    "decompose",
+    "geometric_mean_log_normaliser",
+]
+
 
 # Fields of a decomposition with their weights in the loss, in two forms of Eq. (11): with and
 # without the entropies of the anchors, which cancel in the sum.

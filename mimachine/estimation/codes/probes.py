@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mimachine.estimates import Estimate
-from mimachine.euclidean import nearest, nearest_others
+from mimachine.estimation.codes.nearest import nearest, nearest_others
+from mimachine.estimation.estimate import Estimate
 
 __all__ = [
     "accuracy",
@@ -23,8 +23,8 @@ __all__ = [
     "linear_probe",
 ]
 
-Floats = NDArray[np.float64]
 
+Floats = NDArray[np.float64]
 # Penalties of a linear probe per datum, strongest first: each begins where the one before ended.
 _PENALTIES = (1.0, 0.1, 0.01, 1e-3, 1e-4)
 _HELD_OUT, _FEWEST = 5, 10

@@ -1,0 +1,1 @@
+"""Estimators: likelihood, mutual information, codes. Numbers without wording."""

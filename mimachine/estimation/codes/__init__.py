@@ -1,0 +1,1 @@
+"""Properties of codes: moments, collapse, nearest neighbours, probes."""

@@ -1,0 +1,1 @@
+"""Mutual information: KSG and variational bounds."""

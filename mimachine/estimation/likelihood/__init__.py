@@ -1,0 +1,1 @@
+"""Log-likelihood: importance sampling, annealing, quadrature."""
