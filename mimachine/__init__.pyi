@@ -9,8 +9,6 @@ from .data.sources import Source as Source
 from .data.sources import TensorSource as TensorSource
 from .data.sources import Versions as Versions
 from .data.sources import as_bytes as as_bytes
-from .diagnosis import Diagnosis as Diagnosis
-from .diagnosis import diagnose as diagnose
 from .estimation.codes.aggregate import energy_distance as energy_distance
 from .estimation.codes.aggregate import kl_per_dimension as kl_per_dimension
 from .estimation.codes.collapse import Health as Health
@@ -49,12 +47,14 @@ from .estimation.likelihood.quadrature import quadrature_log_likelihood as quadr
 from .estimation.refit_prior import PriorComparison as PriorComparison
 from .estimation.refit_prior import compare_priors as compare_priors
 from .estimation.refit_prior import refit_prior as refit_prior
-from .evaluation import evaluate as evaluate
+from .evaluation.diagnose_arrays import Diagnosis as Diagnosis
+from .evaluation.diagnose_arrays import diagnose as diagnose
+from .evaluation.evaluate_model import evaluate as evaluate
+from .evaluation.metric import Metric as Metric
+from .evaluation.metric import Report as Report
 from .experiment import Experiment as Experiment
 from .experiment import paper_image_training as paper_image_training
 from .experiment import published_image_training as published_image_training
-from .metrics import Metric as Metric
-from .metrics import Report as Report
 from .model.annealing import Annealing as Annealing
 from .model.architectures import conv_hvae as conv_hvae
 from .model.architectures import dense_vae as dense_vae

@@ -9,8 +9,8 @@ import numpy as np
 
 from mimachine import columns, commands
 from mimachine._support.messages import quoted
+from mimachine.evaluation.glossary import listed
 from mimachine.experiment import Model
-from mimachine.meanings import listed
 from mimachine.outcomes import Outcome, kept_epoch
 
 __all__ = ["tips"]

@@ -40,7 +40,7 @@ from mimachine.training.recipe import Training
 if TYPE_CHECKING:
     from mimachine.data.dataset import Dataset
     from mimachine.data.files.load import Encodable
-    from mimachine.metrics import Report as EvaluationReport
+    from mimachine.evaluation.metric import Report as EvaluationReport
     from mimachine.results import Columns
     from mimachine.training.fit import History
     from mimachine.workflow import Drawn, Trained
@@ -607,7 +607,7 @@ def _diagnose(arguments: list[str]) -> None:
     arrays, others = read_archive(command.file, wanted, ("x", "z_mean"))
     if others:
         print(f"arrays not used: {some(map(repr, others))}", file=sys.stderr)
-    from mimachine.diagnosis import diagnose
+    from mimachine.evaluation.diagnose_arrays import diagnose
 
     found = diagnose(**arrays, seed=command.seed)
     if command.json:

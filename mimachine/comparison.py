@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from mimachine import figures, workflow
 from mimachine._support.files import write_json
+from mimachine.evaluation.metric import Metric, Report
 from mimachine.experiment import Experiment
-from mimachine.metrics import Metric, Report
 from mimachine.workflow import Trained
 
 if TYPE_CHECKING:

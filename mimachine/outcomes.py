@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mimachine import workflow
 from mimachine.columns import Explained, explained
-from mimachine.metrics import Report
+from mimachine.evaluation.metric import Report
 from mimachine.training.run import Run
 from mimachine.workflow import Trained
 

@@ -12,7 +12,7 @@ from mimachine import columns, figures, workflow
 from mimachine.data.dataset import Dataset
 from mimachine.data.preprocessing import column_grids
 from mimachine.estimation.codes.moments import codes
-from mimachine.meanings import listed
+from mimachine.evaluation.glossary import listed
 from mimachine.outcomes import Outcome, kept_epoch
 from mimachine.pictures import Picture, drawing, pixels
 from mimachine.projections import Embedding, project

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from mimachine._support.messages import unknown
-from mimachine.meanings import meaning
-from mimachine.metrics import Metric, Report
+from mimachine.evaluation.glossary import meaning
+from mimachine.evaluation.metric import Metric, Report
 
 __all__ = ["latex_table", "markdown_table"]
 

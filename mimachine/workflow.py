@@ -27,9 +27,9 @@ from mimachine.data.rows import Rows
 from mimachine.data.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
 from mimachine.estimation.codes.moments import closed_mean, codes
 from mimachine.estimation.refit_prior import Kind, recipe, refit_prior
-from mimachine.evaluation import evaluate
+from mimachine.evaluation.evaluate_model import evaluate
+from mimachine.evaluation.metric import Report
 from mimachine.experiment import Data, Experiment, from_json, to_json
-from mimachine.metrics import Report
 from mimachine.model import priors
 from mimachine.model.joint import Joint
 from mimachine.model.loss import Loss

@@ -12,9 +12,9 @@ from oracles import LinearGaussian
 
 import mimachine as mm
 from mimachine.cli import main
-from mimachine.diagnosis import Diagnosis
-from mimachine.encodings import encodings
-from mimachine.measurements import _effective_dimensions
+from mimachine.evaluation.arrays import encodings
+from mimachine.evaluation.diagnose_arrays import Diagnosis
+from mimachine.evaluation.measurements import _effective_dimensions
 
 
 def linear(count=600, features=12, latent=6, used=None, noise=0.3, std=None):

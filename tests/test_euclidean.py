@@ -50,7 +50,7 @@ def test_the_way_of_a_gpu_gives_the_same(kind, monkeypatch):
     expected = nearest(points, queries, 5)
 
     def by_products(points, queries, count):
-        found = nearest._squares_of_products(queries, points).topk(count, largest=False)
+        found = euclidean._squares_of_products(queries, points).topk(count, largest=False)
         return euclidean._Candidates(found.indices, found.values.amax(1))
 
     monkeypatch.setattr(euclidean, "_by_scikit_learn", by_products)

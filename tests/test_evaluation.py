@@ -9,8 +9,8 @@ from oracles import LinearGaussian, within_standard_errors
 
 import mimachine as mm
 from mimachine.estimation.estimate import Estimate
-from mimachine.evaluation import _squared_error
-from mimachine.metrics import ADVICE, LEARN_PRIOR
+from mimachine.evaluation.evaluate_model import _squared_error
+from mimachine.evaluation.metric import ADVICE, LEARN_PRIOR
 
 
 @pytest.fixture

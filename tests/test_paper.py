@@ -68,7 +68,7 @@ def test_what_is_done_is_not_done_again(done):
 def test_an_opened_member_is_the_model_that_was_measured(done):
     request, measured = done
     model, data = open_member(SMALL[0], request, 1)
-    from mimachine.evaluation import evaluate
+    from mimachine.evaluation.evaluate_model import evaluate
 
     report = evaluate(model, data, num_samples=50, seed=SMALL[0].seeds[1])
     for name in ("negative_elbo", "knn_5_accuracy_sampled"):

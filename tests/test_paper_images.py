@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import mimachine as mm
-from mimachine.metrics import Metric
+from mimachine.evaluation.metric import Metric
 from mimachine.paper import images
 from mimachine.paper.reference import table_1
 from mimachine.paper.reproduce import EXPERIMENTS, reproduce

@@ -14,14 +14,15 @@ import pytest
 import torch
 from sklearn.metrics import r2_score
 
-from mimachine import commands, comparison, meanings, outcomes, pictures, report, sections, workflow
+from mimachine import commands, comparison, outcomes, pictures, report, sections, workflow
 from mimachine._support import memory
 from mimachine.columns import Explained
 from mimachine.data import bundled, dataset, preprocessing
 from mimachine.data.files.options import File
 from mimachine.data.rows import Rows
+from mimachine.evaluation.evaluate_model import glossary
+from mimachine.evaluation.metric import Report
 from mimachine.experiment import Data, default
-from mimachine.metrics import Report
 from mimachine.outcomes import open_outcome
 from mimachine.report import write_comparison, write_report
 from mimachine.training.recipe import Training, run
@@ -224,7 +225,7 @@ def test_every_metric_has_a_meaning_of_its_own(digits, compared):
     metrics = json.loads((digits / "report.json").read_text())["metrics"]
     metrics += json.loads((compared / "comparison.json").read_text())["reports"]["mim"]["metrics"]
     for metric in metrics:
-        known = metric["name"] in meanings.MEANINGS or metric["name"].startswith("knn_")
+        known = metric["name"] in glossary.MEANINGS or metric["name"].startswith("knn_")
         assert known, f"tell a practitioner what {metric['name']} means"
 
 

@@ -27,7 +27,7 @@ from mimachine.estimation.likelihood.quadrature import (
     QuadratureLogLikelihood,
     quadrature_log_likelihood,
 )
-from mimachine.evaluation import evaluate
+from mimachine.evaluation.evaluate_model import evaluate
 from mimachine.experiment import Experiment
 from mimachine.model import priors
 from mimachine.model.joint import Joint

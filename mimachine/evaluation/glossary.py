@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from mimachine.metrics import Metric
+from mimachine.evaluation.metric import Metric
 
-__all__ = ["MEANINGS", "Meaning", "listed", "meaning"]
+__all__ = [
+    "MEANINGS",
+    "Meaning",
+    "listed",
+    "meaning",
+]
 
 
 class Meaning(NamedTuple):
@@ -31,7 +36,6 @@ _KEPT = "What the codes keep"
 _WIDTH = "Shape of the codes"
 _PRIOR = "Whether new data can be drawn from the prior"
 _CLASSES = "Whether the codes keep the classes apart"
-
 MEANINGS = {
     "negative_log_likelihood": Meaning(
         _LIKELIHOOD,

@@ -10,9 +10,14 @@ from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.information.bounds import InformationBounds
 from mimachine.estimation.information.ksg import MutualInformation, mutual_information
 from mimachine.estimation.information.ksg_calibration import ksg_calibration
-from mimachine.metrics import Metric
+from mimachine.evaluation.metric import Metric
 
-__all__ = ["bounds_metrics", "ksg_metric", "ksg_rows"]
+__all__ = [
+    "bounds_metrics",
+    "ksg_metric",
+    "ksg_rows",
+]
+
 
 # KSG compares all pairs above a few dimensions. In more than 40 it takes as many data as cost no
 # more than 10,000 in 40: its bias leaves nothing there that more data would tell.

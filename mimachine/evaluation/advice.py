@@ -9,10 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mimachine.encodings import Encodings
-from mimachine.metrics import Metric
+from mimachine.evaluation.arrays import Encodings
+from mimachine.evaluation.metric import Metric
 
-__all__ = ["remedies"]
+__all__ = [
+    "remedies",
+]
+
 
 # Standard errors by which a difference has to be more than chance.
 _CERTAIN = 3.0

@@ -10,18 +10,24 @@ from torch import Tensor
 
 from mimachine._support.memory import rows_at_once
 from mimachine.data.subspace import principal_residuals
-from mimachine.encodings import Encodings
 from mimachine.estimation.codes.aggregate import energy_distance, kl_terms
 from mimachine.estimation.codes.collapse import diagnose_codes
 from mimachine.estimation.codes.probes import leave_one_out_accuracy, linear_probe
 from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.information.bounds import InformationBounds, bounds_from_conditionals
-from mimachine.evaluation import latents_metrics
-from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
-from mimachine.metrics import Metric
+from mimachine.evaluation.arrays import Encodings
+from mimachine.evaluation.evaluate_model import latents_metrics
+from mimachine.evaluation.information import bounds_metrics, ksg_metric, ksg_rows
+from mimachine.evaluation.metric import Metric
 from mimachine.model.distributions import DiagNormal, StandardNormal
 
-__all__ = ["FEWEST_PROBED", "can_be_probed", "measurements", "varying"]
+__all__ = [
+    "FEWEST_PROBED",
+    "can_be_probed",
+    "measurements",
+    "varying",
+]
+
 
 # As many rows as take a second or two for each measurement, and fewer where they are long: of what
 # compares pairs, and of what takes products of columns, so many values.

@@ -29,14 +29,18 @@ from mimachine.estimation.likelihood.importance import (
     mean_log_likelihood,
 )
 from mimachine.estimation.likelihood.quadrature import quadrature_log_likelihood
-from mimachine.informativeness import bounds_metrics, ksg_metric, ksg_rows
-from mimachine.metrics import ADVICE, LEARN_PRIOR, Metric, Report
+from mimachine.evaluation.information import bounds_metrics, ksg_metric, ksg_rows
+from mimachine.evaluation.metric import ADVICE, LEARN_PRIOR, Metric, Report
 from mimachine.model.distributions import DiagNormal, StandardNormal, is_discrete
 from mimachine.model.hierarchy import Chain
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
 
-__all__ = ["evaluate", "latents_metrics"]
+__all__ = [
+    "evaluate",
+    "latents_metrics",
+]
+
 
 _NEIGHBOURS = (1, 3, 5, 10)
 # Bounds of the information compare all pairs, by a matrix product where codes are normal.

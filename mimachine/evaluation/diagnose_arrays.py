@@ -11,15 +11,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mimachine.encodings import Encodings, encodings
 from mimachine.estimation.codes.aggregate import kl_terms
 from mimachine.estimation.codes.collapse import diagnose_codes
-from mimachine.meanings import meaning
-from mimachine.measurements import FEWEST_PROBED, can_be_probed, measurements, varying
-from mimachine.metrics import Metric, Report
-from mimachine.remedies import remedies
+from mimachine.evaluation.advice import remedies
+from mimachine.evaluation.arrays import Encodings, encodings
+from mimachine.evaluation.glossary import meaning
+from mimachine.evaluation.measurements import FEWEST_PROBED, can_be_probed, measurements, varying
+from mimachine.evaluation.metric import Metric, Report
 
-__all__ = ["Diagnosis", "diagnose"]
+__all__ = [
+    "Diagnosis",
+    "diagnose",
+]
+
 
 ADVICE = {
     "healthy": "The codes depend on the data and have a width of their own.",

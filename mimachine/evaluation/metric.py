@@ -9,7 +9,13 @@ from typing import Any, Literal
 
 from mimachine.estimation.estimate import Estimate
 
-__all__ = ["ADVICE", "LEARN_PRIOR", "Metric", "Report"]
+__all__ = [
+    "ADVICE",
+    "LEARN_PRIOR",
+    "Metric",
+    "Report",
+]
+
 
 ADVICE = {
     "healthy": "The codes depend on the data and have a width of their own.",
