@@ -52,9 +52,9 @@ from .evaluation.diagnose_arrays import diagnose as diagnose
 from .evaluation.evaluate_model import evaluate as evaluate
 from .evaluation.metric import Metric as Metric
 from .evaluation.metric import Report as Report
-from .experiment import Experiment as Experiment
-from .experiment import paper_image_training as paper_image_training
-from .experiment import published_image_training as published_image_training
+from .experiment.presets import paper_image_training as paper_image_training
+from .experiment.presets import published_image_training as published_image_training
+from .experiment.settings import Experiment as Experiment
 from .model.annealing import Annealing as Annealing
 from .model.architectures import conv_hvae as conv_hvae
 from .model.architectures import dense_vae as dense_vae

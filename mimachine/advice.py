@@ -10,7 +10,7 @@ import numpy as np
 from mimachine import columns, commands
 from mimachine._support.messages import quoted
 from mimachine.evaluation.glossary import listed
-from mimachine.experiment import Model
+from mimachine.experiment.settings import Model
 from mimachine.outcomes import Outcome, kept_epoch
 
 __all__ = ["tips"]

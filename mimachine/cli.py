@@ -18,7 +18,8 @@ import tyro
 import mimachine
 from mimachine._support.messages import quoted, some, unknown
 from mimachine.data.files.options import File
-from mimachine.experiment import Experiment, default, paper_images, published
+from mimachine.experiment.presets import default, paper_images, published
+from mimachine.experiment.settings import Experiment
 from mimachine.options import (
     Compare,
     Data,

@@ -13,7 +13,7 @@ from typing import Any
 from mimachine import experiment
 from mimachine._support.messages import quoted
 from mimachine.data.files.options import File
-from mimachine.experiment import Experiment
+from mimachine.experiment.settings import Experiment
 from mimachine.outcomes import Outcome
 
 __all__ = [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mimachine import figures, workflow
 from mimachine._support.files import write_json
 from mimachine.evaluation.metric import Metric, Report
-from mimachine.experiment import Experiment
+from mimachine.experiment.settings import Experiment
 from mimachine.workflow import Trained
 
 if TYPE_CHECKING:

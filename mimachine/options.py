@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mimachine.data.files.options import File
-from mimachine.experiment import Model
+from mimachine.experiment.settings import Model
 from mimachine.training.recipe import Training
 
 __all__ = [

@@ -14,7 +14,7 @@ from mimachine._support.seeds import derived_seed, forked
 from mimachine.advice import tips
 from mimachine.data.dataset import Dataset
 from mimachine.evaluation.glossary import Meaning, listed, meaning
-from mimachine.experiment import Experiment
+from mimachine.experiment.settings import Experiment
 from mimachine.outcomes import Outcome, open_compared, open_outcome
 from mimachine.projections import Embedding
 from mimachine.sections import sections

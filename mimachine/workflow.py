@@ -17,7 +17,6 @@ from torch import Tensor
 import mimachine
 from mimachine._support.messages import unknown
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.construction import build, encoder_floor, likelihood_of, refitted
 from mimachine.data import catalogue, image_sets
 from mimachine.data.catalogue import NAMES
 from mimachine.data.dataset import Dataset
@@ -29,7 +28,8 @@ from mimachine.estimation.codes.moments import closed_mean, codes
 from mimachine.estimation.refit_prior import Kind, recipe, refit_prior
 from mimachine.evaluation.evaluate_model import evaluate
 from mimachine.evaluation.metric import Report
-from mimachine.experiment import Data, Experiment, from_json, to_json
+from mimachine.experiment.build import build, encoder_floor, likelihood_of, refitted
+from mimachine.experiment.settings import Data, Experiment, from_json, to_json
 from mimachine.model import priors
 from mimachine.model.joint import Joint
 from mimachine.model.loss import Loss

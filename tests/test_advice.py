@@ -8,7 +8,7 @@ from mimachine.advice import tips
 from mimachine.columns import Explained
 from mimachine.data.dataset import Dataset
 from mimachine.evaluation.metric import Metric, Report
-from mimachine.experiment import Data, Experiment, Model
+from mimachine.experiment.settings import Data, Experiment, Model
 from mimachine.outcomes import Outcome
 from mimachine.training.recipe import Training
 from mimachine.training.run import Run

@@ -19,7 +19,7 @@ from mimachine.data.fashion_pca import (
 )
 from mimachine.data.image_sets import fashion_mnist
 from mimachine.data.subspace import principal_subspace
-from mimachine.experiment import published
+from mimachine.experiment.presets import published
 
 
 @pytest.fixture(autouse=True)

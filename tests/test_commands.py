@@ -7,7 +7,8 @@ import pytest
 from mimachine import cli, commands
 from mimachine.data.files.options import File
 from mimachine.evaluation.metric import Report
-from mimachine.experiment import Data, Model, default, paper_images, published
+from mimachine.experiment.presets import default, paper_images, published
+from mimachine.experiment.settings import Data, Model
 from mimachine.options import Train
 from mimachine.outcomes import Outcome
 from mimachine.training.recipe import Noam, Training, Warmup

@@ -12,16 +12,8 @@ from mimachine import workflow
 from mimachine.data.bundled import digits
 from mimachine.data.files.options import File
 from mimachine.data.image_sets import published_binarisation
-from mimachine.experiment import (
-    IMAGE_ARCHITECTURES,
-    Data,
-    Experiment,
-    Model,
-    default,
-    paper_images,
-    published,
-    published_image_training,
-)
+from mimachine.experiment.presets import default, paper_images, published, published_image_training
+from mimachine.experiment.settings import IMAGE_ARCHITECTURES, Data, Experiment, Model
 from mimachine.training import fit
 from mimachine.training.progress import Progress
 from mimachine.training.recipe import Training

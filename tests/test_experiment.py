@@ -8,17 +8,19 @@ import torch
 
 import mimachine as mm
 from mimachine.data.catalogue import LOW_DIMENSIONAL
-from mimachine.experiment import (
-    _LATER,
-    IMAGE_ARCHITECTURES,
-    Experiment,
-    Model,
+from mimachine.experiment.presets import (
     default,
-    from_json,
     paper_image_training,
     paper_images,
     published,
     published_image_training,
+)
+from mimachine.experiment.settings import (
+    _LATER,
+    IMAGE_ARCHITECTURES,
+    Experiment,
+    Model,
+    from_json,
     to_json,
 )
 from mimachine.model.annealing import Annealing

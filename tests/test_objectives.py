@@ -28,7 +28,7 @@ from torch.distributions import Bernoulli, Distribution, Independent
 from torch.func import functional_call, grad, vmap
 
 import mimachine as mm
-from mimachine.experiment import published_image_training
+from mimachine.experiment.presets import published_image_training
 from mimachine.model.distributions import Bernoulli as OurBernoulli
 from mimachine.model.distributions import Categorical, Mixture, OneHotCategorical, draw
 from mimachine.model.objectives import OBJECTIVES

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from mimachine.experiment import published
+from mimachine.experiment.presets import published
 from mimachine.paper import low_dimensional, sweep
 from mimachine.paper.curves import Panel, curves
 from mimachine.paper.reference import Reading, readings

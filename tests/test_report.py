@@ -22,7 +22,8 @@ from mimachine.data.files.options import File
 from mimachine.data.rows import Rows
 from mimachine.evaluation.evaluate_model import glossary
 from mimachine.evaluation.metric import Report
-from mimachine.experiment import Data, default
+from mimachine.experiment.presets import default
+from mimachine.experiment.settings import Data
 from mimachine.outcomes import open_outcome
 from mimachine.report import write_comparison, write_report
 from mimachine.training.recipe import Training, run

@@ -17,7 +17,7 @@ import torch
 import mimachine as mm
 from mimachine import workflow
 from mimachine.cli import main
-from mimachine.experiment import default
+from mimachine.experiment.presets import default
 from mimachine.training.fit import fit
 from mimachine.training.recipe import Training
 from mimachine.training.state import State

@@ -14,7 +14,7 @@ from mimachine.data.files.load import data_record, load_file, read_rows
 from mimachine.data.files.options import File
 from mimachine.data.preprocessing import Preprocessing
 from mimachine.data.rows import Rows
-from mimachine.experiment import default
+from mimachine.experiment.presets import default
 
 QUICK = [
     *("--training.epochs", "3", "--training.warmup.epochs", "1"),

@@ -6,7 +6,8 @@ import torch
 import mimachine as mm
 from mimachine import figures, workflow
 from mimachine.data.image_sets import fashion_mnist, located
-from mimachine.experiment import Data, Model, default, published
+from mimachine.experiment.presets import default, published
+from mimachine.experiment.settings import Data, Model
 from mimachine.model.objectives import OBJECTIVES
 from mimachine.training.recipe import Training
 

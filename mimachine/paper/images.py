@@ -14,7 +14,8 @@ import torch
 from mimachine import experiment, figures, workflow
 from mimachine.estimation.codes.moments import codes
 from mimachine.evaluation.metric import Metric, Report
-from mimachine.experiment import Architecture, Experiment, default, published
+from mimachine.experiment.presets import default, published
+from mimachine.experiment.settings import Architecture, Experiment
 from mimachine.paper.processes import as_they_come
 from mimachine.paper.reference import Entry, table_1
 from mimachine.paper.reproduction import Reproduction, Request, kept, run_directory

@@ -13,7 +13,8 @@ from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.estimation.codes.moments import codes
 from mimachine.estimation.information.ksg import mutual_information
-from mimachine.experiment import Experiment, default, published
+from mimachine.experiment.presets import default, published
+from mimachine.experiment.settings import Experiment
 from mimachine.model.joint import Joint
 from mimachine.paper.curves import Panel, curves
 from mimachine.paper.reference import INSET_POINTS, insets, readings

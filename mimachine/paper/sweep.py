@@ -28,7 +28,7 @@ from mimachine.estimation.likelihood.quadrature import (
     quadrature_log_likelihood,
 )
 from mimachine.evaluation.evaluate_model import evaluate
-from mimachine.experiment import Experiment
+from mimachine.experiment.settings import Experiment
 from mimachine.model import priors
 from mimachine.model.joint import Joint
 from mimachine.model.loss import Loss

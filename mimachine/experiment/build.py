@@ -13,14 +13,20 @@ from torch import Tensor, nn
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.data.image_sets import LEVELS
-from mimachine.experiment import HIERARCHIES, Experiment, Model
+from mimachine.experiment.settings import HIERARCHIES, Experiment, Model
 from mimachine.model import architectures, conditionals, flows, priors
 from mimachine.model.flattening import flattened
 from mimachine.model.joint import Joint
 from mimachine.model.networks import MLP
 from mimachine.model.pixel_likelihoods import BinaryPixels, GreyPixels, Pixels, RealPixels
 
-__all__ = ["build", "encoder_floor", "likelihood_of", "refitted"]
+__all__ = [
+    "build",
+    "encoder_floor",
+    "likelihood_of",
+    "refitted",
+]
+
 
 # Standard deviation of the noise on pseudo-inputs of the released image code.
 _NOISE = 0.01

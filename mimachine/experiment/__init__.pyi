@@ -1,0 +1,14 @@
+from .build import build as build
+from .presets import default as default
+from .presets import paper_image_training as paper_image_training
+from .presets import paper_images as paper_images
+from .presets import published as published
+from .presets import published_image_training as published_image_training
+from .settings import HIERARCHIES as HIERARCHIES
+from .settings import IMAGE_ARCHITECTURES as IMAGE_ARCHITECTURES
+from .settings import Architecture as Architecture
+from .settings import Data as Data
+from .settings import Experiment as Experiment
+from .settings import Model as Model
+from .settings import from_json as from_json
+from .settings import to_json as to_json
