@@ -11,7 +11,8 @@ from mimachine import columns, commands
 from mimachine._support.messages import quoted
 from mimachine.evaluation.glossary import listed
 from mimachine.experiment.settings import Model
-from mimachine.outcomes import Outcome, kept_epoch
+from mimachine.outcomes import Outcome
+from mimachine.workflow.reports import kept_epoch
 
 __all__ = ["tips"]
 

@@ -42,9 +42,10 @@ if TYPE_CHECKING:
     from mimachine.data.dataset import Dataset
     from mimachine.data.files.load import Encodable
     from mimachine.evaluation.metric import Report as EvaluationReport
-    from mimachine.results import Columns
     from mimachine.training.fit import History
-    from mimachine.workflow import Drawn, Trained
+    from mimachine.workflow.apply_run import Drawn
+    from mimachine.workflow.export_results import Columns
+    from mimachine.workflow.load_run import Trained
 
 __all__ = ["main"]
 
@@ -406,8 +407,8 @@ def _compare(arguments: list[str]) -> None:
 
 def _inspect(arguments: list[str]) -> None:
     command = _parse(Inspect, arguments)
-    from mimachine.inspection import inspect
     from mimachine.training.run import Run
+    from mimachine.workflow.inspect_run import inspect
 
     found = inspect(Run(command.run))
     if command.json:
@@ -455,8 +456,8 @@ def _evaluate(arguments: list[str]) -> None:
 
 def _table(arguments: list[str]) -> None:
     command = _parse(Table, arguments)
-    from mimachine.outcomes import read_reports
     from mimachine.tabular import latex_table, markdown_table
+    from mimachine.workflow.reports import read_reports
 
     write = latex_table if command.format == "latex" else markdown_table
     print(write(read_reports(command.runs), command.metrics))
@@ -505,7 +506,7 @@ def _refit(arguments: list[str]) -> None:
 def _embed(arguments: list[str]) -> None:
     command = _parse(Embed, arguments)
     from mimachine.estimation.codes.moments import codes
-    from mimachine.results import Columns
+    from mimachine.workflow.export_results import Columns
 
     trained, chosen = _selected(command)
     encoded = codes(trained.model, chosen.rows)
@@ -522,7 +523,7 @@ def _embed(arguments: list[str]) -> None:
 def _reconstruct(arguments: list[str]) -> None:
     command = _parse(Reconstruct, arguments)
     from mimachine import figures, workflow
-    from mimachine.results import named
+    from mimachine.workflow.export_results import named
 
     trained, chosen = _selected(command)
     data = trained.data
@@ -540,7 +541,7 @@ def _reconstruct(arguments: list[str]) -> None:
 def _sample(arguments: list[str]) -> None:
     command = _parse(Sample, arguments)
     from mimachine import figures, workflow
-    from mimachine.results import named
+    from mimachine.workflow.export_results import named
 
     trained = workflow.open_model(command.run)
     data = trained.data
@@ -742,7 +743,7 @@ def _write(
     picture: Any = None,
 ) -> None:
     """Write a file of results, and a picture beside it where there is one; say where they are."""
-    from mimachine.results import write_results
+    from mimachine.workflow.export_results import write_results
 
     file = command.out or command.run / name
     write_results(file, arrays, table)

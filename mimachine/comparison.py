@@ -13,7 +13,7 @@ from mimachine import figures, workflow
 from mimachine._support.files import write_json
 from mimachine.evaluation.metric import Metric, Report
 from mimachine.experiment.settings import Experiment
-from mimachine.workflow import Trained
+from mimachine.workflow.load_run import Trained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,10 +13,11 @@ from mimachine.data.dataset import Dataset
 from mimachine.data.preprocessing import column_grids
 from mimachine.estimation.codes.moments import codes
 from mimachine.evaluation.glossary import listed
-from mimachine.outcomes import Outcome, kept_epoch
+from mimachine.outcomes import Outcome
 from mimachine.pictures import Picture, drawing, pixels
 from mimachine.projections import Embedding, project
-from mimachine.workflow import Drawn
+from mimachine.workflow.apply_run import Drawn
+from mimachine.workflow.reports import kept_epoch
 
 __all__ = ["Section", "Shares", "sections"]
 

@@ -12,7 +12,7 @@ from mimachine.experiment.settings import Data, Experiment, Model
 from mimachine.outcomes import Outcome
 from mimachine.training.recipe import Training
 from mimachine.training.run import Run
-from mimachine.workflow import Trained
+from mimachine.workflow.load_run import Trained
 
 LATENT_2 = Model(latent=2)
 

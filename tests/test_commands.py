@@ -13,7 +13,7 @@ from mimachine.options import Train
 from mimachine.outcomes import Outcome
 from mimachine.training.recipe import Noam, Training, Warmup
 from mimachine.training.run import Run
-from mimachine.workflow import Trained
+from mimachine.workflow.load_run import Trained
 
 
 def outcome(settings, path):

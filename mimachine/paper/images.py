@@ -22,7 +22,7 @@ from mimachine.paper.reproduction import Reproduction, Request, kept, run_direct
 from mimachine.paper.tables import markdown
 from mimachine.projections import project
 from mimachine.training.run import Run
-from mimachine.workflow import Trained
+from mimachine.workflow.load_run import Trained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -28,6 +28,7 @@ from mimachine.estimation.likelihood.quadrature import (
     quadrature_log_likelihood,
 )
 from mimachine.evaluation.evaluate_model import evaluate
+from mimachine.experiment.build import build
 from mimachine.experiment.settings import Experiment
 from mimachine.model import priors
 from mimachine.model.joint import Joint
@@ -260,9 +261,7 @@ def _members(cell: Cell) -> list[Experiment]:
 def _ensemble(cell: Cell, data: Dataset) -> Ensemble:
     known = None if data.distribution is None else priors.Fixed(data.distribution)
     objective = workflow.objective(cell.settings.objective)
-    return Ensemble(
-        [Loss(workflow.build(m, data), objective, data_anchor=known) for m in _members(cell)]
-    )
+    return Ensemble([Loss(build(m, data), objective, data_anchor=known) for m in _members(cell)])
 
 
 def _measure(model: Joint, data: Dataset, seed: int) -> dict[str, float]:

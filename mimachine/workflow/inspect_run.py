@@ -8,7 +8,10 @@ from typing import Any
 
 from mimachine.training.run import Run
 
-__all__ = ["inspect"]
+__all__ = [
+    "inspect",
+]
+
 
 # What is shown of a metric.
 _SHOWN = {"name", "value", "unit"}

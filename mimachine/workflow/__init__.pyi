@@ -1,0 +1,16 @@
+from .apply_run import Drawn as Drawn
+from .apply_run import reconstruct as reconstruct
+from .apply_run import sample as sample
+from .load_run import Trained as Trained
+from .load_run import open_model as open_model
+from .load_run import open_run as open_run
+from .measure_run import measure as measure
+from .prepare_run import check as check
+from .prepare_run import objective as objective
+from .prepare_run import prepare as prepare
+from .prepare_run import sources as sources
+from .refit_run import Refitted as Refitted
+from .refit_run import refit as refit
+from .select_data import select as select
+from .train_run import resume as resume
+from .train_run import train as train

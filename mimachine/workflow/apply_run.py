@@ -1,0 +1,72 @@
+"""Apply a trained model: sample new data, reconstruct data."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mimachine._support.seeds import derived_seed, forked
+from mimachine.data.rows import Rows
+from mimachine.estimation.codes.moments import closed_mean, codes
+from mimachine.model.joint import Joint
+from mimachine.model.networks import evaluating
+
+__all__ = [
+    "Drawn",
+    "reconstruct",
+    "sample",
+]
+
+
+class Drawn(NamedTuple):
+    """Data drawn from a model, and their latents.
+
+    Attributes:
+        x: Samples of p(x|z), shape (N, *X).
+        mean: Means of p(x|z), likewise; None where they have no closed form, as those of a
+            PixelCNN: means of draws would take as long as so many samples.
+        z: Latents, shape (N, *Z).
+    """
+
+    x: Tensor
+    mean: Tensor | None
+    z: Tensor
+
+    @property
+    def shown(self) -> Tensor:
+        """What to look at: the means, or the samples where there are none."""
+        return self.x if self.mean is None else self.mean
+
+    @property
+    def kind(self) -> str:
+        """What that is, "means" or "samples"."""
+        return "samples" if self.mean is None else "means"
+
+
+@torch.no_grad()
+def sample(model: Joint, count: int, seed: int = 0) -> Drawn:
+    """Draw z ~ p(z) and x ~ p(x|z)."""
+    if count < 1:
+        raise ValueError(f"the number of samples must be 1 or more, got {count}")
+    with forked(derived_seed(seed, "sample")), evaluating(model):
+        return _decoded(model, model.prior().sample((count,)))
+
+
+@torch.no_grad()
+def reconstruct(model: Joint, x: Tensor | Rows, seed: int = 0) -> Drawn:
+    """Encode data by the mean of q(z|x) and decode them again."""
+    with forked(derived_seed(seed, "reconstruct")), evaluating(model):
+        return _decoded(model, codes(model, x).mean)
+
+
+def _decoded(model: Joint, z: Tensor, batch_size: int = 256) -> Drawn:
+    samples, means = [], []
+    for part in z.split(batch_size):
+        decoded = model.decoder(part)
+        samples.append(decoded.sample())
+        mean = closed_mean(decoded)
+        if mean is not None:
+            means.append(mean)
+    return Drawn(torch.cat(samples), torch.cat(means) if means else None, z)

@@ -1,0 +1,167 @@
+"""Prepare a run: data, loss and batch sources from settings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from mimachine._support.messages import unknown
+from mimachine._support.seeds import derived_seed, forked
+from mimachine.data import catalogue, image_sets
+from mimachine.data.dataset import Dataset
+from mimachine.data.files.load import load_file
+from mimachine.data.rows import Rows
+from mimachine.data.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
+from mimachine.experiment.build import build, likelihood_of
+from mimachine.experiment.settings import Data, Experiment
+from mimachine.model import priors
+from mimachine.model.loss import Loss
+from mimachine.model.objectives import OBJECTIVES, Objective
+from mimachine.training.run import Run
+
+__all__ = [
+    "check",
+    "objective",
+    "prepare",
+    "sources",
+]
+
+
+def objective(name: str) -> Objective:
+    """The objective of a name.
+
+    Raises:
+        ValueError: If there is none; the nearest name is suggested.
+    """
+    if name not in OBJECTIVES:
+        raise ValueError(unknown("objective", name, OBJECTIVES))
+    return OBJECTIVES[name]
+
+
+def prepare(settings: Experiment, run: Run | None = None) -> Dataset:
+    """Load the data, as they are measured.
+
+    If the likelihood is Bernoulli, grey values become binary once and for all. Training takes its
+    own draws from the grey values of the training data in every epoch, see `sources`.
+
+    Args:
+        settings: What is to be done.
+        run: The run that was trained on the data, where there is one; a user's data are then
+            treated as they were for it.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the data are unknown, cannot be used, do not fit the likelihood, or are not
+            those of the run any more.
+    """
+    data = _load(settings, None if run is None else run.data_record())
+    if not _is_binarized(settings, data):
+        return data
+    if data.levels is None and data.preprocessing is None:
+        raise ValueError(
+            f'model.likelihood "bernoulli" needs grey levels in [0, 1], '
+            f"which {data.name} does not have"
+        )
+    if isinstance(data.train, Rows):
+        raise ValueError(
+            f"{data.name} is too large to be binarised in memory: store it as zeros and ones, or "
+            "take another model.likelihood"
+        )
+    grey = as_bytes(data.train) if data.levels == image_sets.LEVELS else data.train
+    with forked(derived_seed(0, "binarised", data.name)):
+        train, val, test = map(torch.bernoulli, (data.train, data.val, data.test))
+    if settings.data.binarisation == "published":
+        drawn = image_sets.published_binarisation(data)
+        val, test = drawn.val, drawn.test
+    return replace(data, train=train, val=val, test=test, grey=grey)
+
+
+def _load(settings: Experiment, stored: dict[str, Any] | None = None) -> Dataset:
+    data = settings.data
+    if not data.is_path:
+        return catalogue.load(data.name)
+    return load_file(data.name, data.file, settings.model.likelihood, stored)
+
+
+def _is_binarized(settings: Experiment, data: Dataset) -> bool:
+    """Whether grey values are drawn as zeros and ones."""
+    return likelihood_of(settings.model, data) == "bernoulli" and data.levels != 2
+
+
+def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
+    """Training and validation data as sources."""
+    seed = settings.training.seed
+    if settings.data.fresh:
+        if data.distribution is None:
+            raise ValueError(f"data.fresh needs data whose P(x) is known; {data.name} is not")
+        # Whole batches, as the paper's: 78 of 128 for its epoch of 10,000.
+        size = settings.training.batch_size
+        count = len(data.train) // size * size or len(data.train)
+        return (
+            FreshDraws(data.distribution, count, derived_seed(seed, "train data")),
+            FreshDraws(data.distribution, count, derived_seed(seed, "validation data")),
+        )
+    train: Source = TensorSource(data.train, seed)
+    if data.versions is not None:
+        train = Versions(data.versions, seed)
+    elif data.grey is not None:
+        train = Binarized(TensorSource(data.grey, seed), seed)
+    return train, TensorSource(data.val, shuffle=False)
+
+
+def _anywhere(data: Data) -> Data:
+    """The same data by absolute paths: later commands may be given in another directory.
+
+    Links are left as they are, for what they point to may have another suffix.
+    """
+    file, labels = data.file, data.file.labels
+    if labels is not None and os.path.isfile(os.path.expanduser(labels)):
+        file = replace(file, labels=os.path.abspath(os.path.expanduser(labels)))
+    return replace(data, name=os.path.abspath(data.name), file=file)
+
+
+def check(settings: Experiment) -> None:
+    """See that an experiment can be begun: as `train`, up to the run directory.
+
+    Raises:
+        FileNotFoundError: If the data are nowhere.
+        ValueError: If the settings make no sense.
+    """
+    _prepared(settings)
+
+
+def _cautions(settings: Experiment, data: Dataset) -> list[str]:
+    latents, features = settings.model.num_latents, data.train.shape[1]
+    if latents <= features:
+        return []
+    latent = settings.model.latent
+    which = f"{latent}" if latents == latent else f"{latent}, {latents} for both levels"
+    return [
+        f"warning: model.latent is {which}, more than the {features} values of a datum; "
+        "codes cannot tell more than there is"
+    ]
+
+
+def _prepared(settings: Experiment, run: Run | None = None) -> tuple[Dataset, Loss, Source, Source]:
+    chosen = objective(settings.objective)
+    if chosen.decoded == "means" and settings.model.architecture == "pixel-hvae":
+        raise ValueError(
+            f"objective {settings.objective} decodes to means, and those of model.architecture "
+            "pixel-hvae have no closed form: take mim, or a-mim as the released code does"
+        )
+    if settings.training.cuda_graphs and not torch.cuda.is_available():
+        raise ValueError(
+            "training.cuda_graphs must be False where there is no CUDA device, got True"
+        )
+    data = prepare(settings, run)
+    known = None if data.distribution is None else priors.Fixed(data.distribution)
+    if known is None and chosen.anchored:
+        raise ValueError(
+            f"objective {settings.objective} needs data whose P(x) is known, such as mixture-2d; "
+            f"that of {data.name} is not"
+        )
+    loss = Loss(build(settings, data), chosen, data_anchor=known)
+    return data, loss, *sources(settings, data)
