@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 
 import mimachine as mm
-from mimachine import experiment, figures, workflow
+from mimachine import experiment, workflow
+from mimachine.reporting import figures
 
 KINDS = ("gmm", "vamp", "flow")
 

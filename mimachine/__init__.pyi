@@ -129,8 +129,8 @@ from .model.priors import StandardNormal as StandardNormal
 from .model.priors import UniformOneHot as UniformOneHot
 from .model.priors import VampPrior as VampPrior
 from .model.priors import unit_interval as unit_interval
-from .tabular import latex_table as latex_table
-from .tabular import markdown_table as markdown_table
+from .reporting.tabular import latex_table as latex_table
+from .reporting.tabular import markdown_table as markdown_table
 from .training.ensemble import Ensemble as Ensemble
 from .training.fit import History as History
 from .training.fit import fit as fit

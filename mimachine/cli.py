@@ -298,7 +298,7 @@ def _print_run(
 ) -> None:
     path = trained.run.path
     if command.report:
-        from mimachine.report import write_report
+        from mimachine.reporting.page import write_report
 
         page = write_report(path)
     if command.json:
@@ -384,7 +384,8 @@ def _compare(arguments: list[str]) -> None:
         name: _experiment(_parse_trainer(Compare, arguments, name), name)
         for name in command.objectives
     }
-    from mimachine import comparison, workflow
+    from mimachine import workflow
+    from mimachine.reporting import comparison
 
     for name in experiments:
         workflow.objective(name)
@@ -392,7 +393,7 @@ def _compare(arguments: list[str]) -> None:
     with _interruptible(lambda: _with_comparison(out, list(experiments))):
         result = comparison.compare(experiments, out, say=lambda text: _say(command, text))
     if command.report:
-        from mimachine.report import write_comparison
+        from mimachine.reporting.page import write_comparison
 
         page = write_comparison(out)
     if command.json:
@@ -456,7 +457,7 @@ def _evaluate(arguments: list[str]) -> None:
 
 def _table(arguments: list[str]) -> None:
     command = _parse(Table, arguments)
-    from mimachine.tabular import latex_table, markdown_table
+    from mimachine.reporting.tabular import latex_table, markdown_table
     from mimachine.workflow.reports import read_reports
 
     write = latex_table if command.format == "latex" else markdown_table
@@ -465,7 +466,8 @@ def _table(arguments: list[str]) -> None:
 
 def _refit(arguments: list[str]) -> None:
     command = _parse(Refit, arguments)
-    from mimachine import figures, workflow
+    from mimachine import workflow
+    from mimachine.reporting import figures
 
     out = command.out or _new_directory(f"{command.run.resolve().name}-{command.kind}")
     with _interruptible(lambda: _with_refitted(out)):
@@ -487,7 +489,7 @@ def _refit(arguments: list[str]) -> None:
         }
         figures.image_samples(drawn, done.after.data).savefig(picture)
     if command.report:
-        from mimachine.report import write_report
+        from mimachine.reporting.page import write_report
 
         page = write_report(out)
     reports = {"before": done.report_before, "after": done.report_after}
@@ -522,7 +524,8 @@ def _embed(arguments: list[str]) -> None:
 
 def _reconstruct(arguments: list[str]) -> None:
     command = _parse(Reconstruct, arguments)
-    from mimachine import figures, workflow
+    from mimachine import workflow
+    from mimachine.reporting import figures
     from mimachine.workflow.export_results import named
 
     trained, chosen = _selected(command)
@@ -540,7 +543,8 @@ def _reconstruct(arguments: list[str]) -> None:
 
 def _sample(arguments: list[str]) -> None:
     command = _parse(Sample, arguments)
-    from mimachine import figures, workflow
+    from mimachine import workflow
+    from mimachine.reporting import figures
     from mimachine.workflow.export_results import named
 
     trained = workflow.open_model(command.run)
@@ -562,7 +566,7 @@ def _restored(data: Dataset, drawn: Drawn) -> dict[str, Any]:
 
 def _report(arguments: list[str]) -> None:
     command = _parse(Report, arguments)
-    from mimachine.report import write_comparison, write_report
+    from mimachine.reporting.page import write_comparison, write_report
 
     if (command.run / "comparison.json").exists():
         page = write_comparison(command.run)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from mimachine.advice import tips
-from mimachine.columns import Explained
 from mimachine.data.dataset import Dataset
 from mimachine.evaluation.metric import Metric, Report
 from mimachine.experiment.settings import Data, Experiment, Model
-from mimachine.outcomes import Outcome
+from mimachine.reporting.columns import Explained
+from mimachine.reporting.measured_run import Outcome
+from mimachine.reporting.run_advice import tips
 from mimachine.training.recipe import Training
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained

@@ -6,13 +6,13 @@ import torch
 from sklearn.metrics import r2_score
 from torch import nn
 
-from mimachine import columns
 from mimachine.data import preprocessing
 from mimachine.data.dataset import Dataset
 from mimachine.data.rows import Rows
 from mimachine.model.conditionals import Gaussian
 from mimachine.model.joint import Joint
 from mimachine.model.priors import StandardNormal
+from mimachine.reporting import columns
 
 
 def dataset(test, train=None, **more):

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from mimachine import cli, commands
+from mimachine import cli
 from mimachine.data.files.options import File
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.presets import default, paper_images, published
 from mimachine.experiment.settings import Data, Model
 from mimachine.options import Train
-from mimachine.outcomes import Outcome
+from mimachine.reporting import command_lines
+from mimachine.reporting.measured_run import Outcome
 from mimachine.training.recipe import Noam, Training, Warmup
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
@@ -65,7 +66,7 @@ def read(command):
     ],
 )
 def test_the_command_for_the_same_again_gives_the_same_settings(settings, tmp_path):
-    command = commands.training(outcome(settings, tmp_path / "a run"))
+    command = command_lines.training(outcome(settings, tmp_path / "a run"))
     assert read(command) == (settings, tmp_path / "a run-again")
 
 
@@ -94,11 +95,13 @@ def test_the_command_for_a_file_works_where_it_is_and_does_not_tell_where(
 ):
     settings = replace(default(str(table), "vae", file), num_samples=3)
     done = outcome(settings, Path("run"))
-    command = commands.training(done)
-    ((heading, _), *_) = commands.of_runs(done)
+    command = command_lines.training(done)
+    ((heading, _), *_) = command_lines.of_runs(done)
     assert heading == "Train the same again, in the folder of my data.csv"
-    text = str([command, commands.of_runs(done), commands.of_comparison(Path("."), [done])])
-    assert "secret" not in text + commands.comparing(done, "mim")
+    text = str(
+        [command, command_lines.of_runs(done), command_lines.of_comparison(Path("."), [done])]
+    )
+    assert "secret" not in text + command_lines.comparing(done, "mim")
     monkeypatch.chdir(table.parent)
     expected = replace(settings, data=Data("my data.csv", file=file))
     assert read(command) == (expected, Path("run-again"))
@@ -107,20 +110,22 @@ def test_the_command_for_a_file_works_where_it_is_and_does_not_tell_where(
 def test_of_labels_in_a_file_the_name_alone_is_shown(table):
     labels = str(table.parent / "labels.txt")
     settings = replace(default(str(table)), data=Data(str(table), file=File(labels=labels)))
-    assert commands.shown(settings).data == Data("my data.csv", file=File(labels="labels.txt"))
-    assert commands.shown(default("digits")) == default("digits")
+    assert command_lines.shown(settings).data == Data("my data.csv", file=File(labels="labels.txt"))
+    assert command_lines.shown(default("digits")) == default("digits")
 
 
 def test_objectives_are_compared_with_the_settings_of_the_run(tmp_path):
     settings = replace(default("digits", "vae"), num_samples=7)
-    command = commands.comparing(outcome(settings, tmp_path), "mim")
+    command = command_lines.comparing(outcome(settings, tmp_path), "mim")
     assert command == "mimachine compare digits --objectives vae mim --num-samples 7"
 
 
 def test_what_the_command_line_cannot_say_is_said_in_python(tmp_path):
     settings = replace(default("digits"), training=Training(schedule=Noam(5)))
-    assert commands.options(settings) is None
-    assert commands.options(replace(default("digits"), data=Data("digits", fresh=True))) is None
-    code = commands.training(outcome(settings, tmp_path))
+    assert command_lines.options(settings) is None
+    assert (
+        command_lines.options(replace(default("digits"), data=Data("digits", fresh=True))) is None
+    )
+    code = command_lines.training(outcome(settings, tmp_path))
     compile(code, "command", "exec")
     assert repr(str(tmp_path / "experiment.json")) in code

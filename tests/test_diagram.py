@@ -4,7 +4,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Circle, FancyArrowPatch
 
-from mimachine.diagram import factorisations
+from mimachine.reporting.diagram import factorisations
 
 
 @pytest.fixture(scope="module")

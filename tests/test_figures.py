@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mimachine import figures
 from mimachine.data import dataset
+from mimachine.reporting import figures
 
 GREY = dataset.Dataset(
     "grey", torch.zeros(1, 6), torch.zeros(1, 6), torch.zeros(1, 6), image_shape=(1, 2, 3)

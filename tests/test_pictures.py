@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from mimachine.pictures import drawing, pixels
+from mimachine.reporting.html_image import drawing, pixels
 
 
 def stored(picture):

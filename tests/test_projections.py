@@ -1,6 +1,6 @@
 import numpy as np
 
-from mimachine.projections import project
+from mimachine.reporting.projections import project
 
 
 def test_codes_are_placed_as_they_are_or_by_components():

@@ -14,19 +14,22 @@ import pytest
 import torch
 from sklearn.metrics import r2_score
 
-from mimachine import commands, comparison, outcomes, pictures, report, sections, workflow
+from mimachine import workflow
 from mimachine._support import memory
-from mimachine.columns import Explained
 from mimachine.data import bundled, dataset, preprocessing
 from mimachine.data.files.options import File
 from mimachine.data.rows import Rows
-from mimachine.evaluation.evaluate_model import glossary
+from mimachine.evaluation import glossary
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.presets import default
 from mimachine.experiment.settings import Data
-from mimachine.outcomes import open_outcome
-from mimachine.report import write_comparison, write_report
-from mimachine.training.recipe import Training, run
+from mimachine.reporting import command_lines, comparison, html_image, measured_run, sections
+from mimachine.reporting import page as report
+from mimachine.reporting.columns import Explained
+from mimachine.reporting.measured_run import open_outcome
+from mimachine.reporting.page import write_comparison, write_report
+from mimachine.training import run
+from mimachine.training.recipe import Training
 
 HOSTILE = '"><script>alert(1)</script>&lt;$x_'
 HOSTILE_FILE = '"><img src=x onerror=alert(1)>&lt;$x_.csv'
@@ -96,7 +99,7 @@ def small_data():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundled, "mixture_2d", lambda: plane)
         # Pictures take most of the time.
-        patch.setattr(pictures, "_STORED_DPI", 20)
+        patch.setattr(html_image, "_STORED_DPI", 20)
         yield
 
 
@@ -152,7 +155,7 @@ def copied(digits, tmp_path):
     """A run of one's own to damage."""
     copy = tmp_path / "run"
     copy.mkdir()
-    for file in outcomes.FILES:
+    for file in measured_run.FILES:
         (copy / file).write_bytes((digits / file).read_bytes())
     return copy
 
@@ -251,7 +254,7 @@ def test_settings_are_all_there_and_changes_are_marked(digits, digits_page):
     read = digits_page
     settings = json.loads((digits / "experiment.json").read_text())
     del settings["format_version"]
-    names = [name for name in commands.flat(settings) if not name.startswith("data.file.")]
+    names = [name for name in command_lines.flat(settings) if not name.startswith("data.file.")]
     assert {"data.name", "model.latent", "training.warmup.epochs", "num_samples"} <= set(names)
     cells = {name: read.row(name) for name in names}
     assert cells["model.prior"] == ["standard-normal"]
@@ -357,7 +360,7 @@ def test_a_run_of_a_comparison_may_have_a_name_that_is_no_formula_and_no_tag(cop
     assert "mimachine compare" not in read.text
 
 
-@pytest.mark.parametrize("file", outcomes.FILES)
+@pytest.mark.parametrize("file", measured_run.FILES)
 def test_what_is_missing_is_named(file, copied):
     (copied / file).unlink()
     with pytest.raises(FileNotFoundError, match=re.escape(file)):

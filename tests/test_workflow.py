@@ -4,11 +4,13 @@ import pytest
 import torch
 
 import mimachine as mm
-from mimachine import figures, workflow
-from mimachine.data.image_sets import fashion_mnist, located
+from mimachine import workflow
+from mimachine.data.downloads import located
+from mimachine.data.image_sets import fashion_mnist
 from mimachine.experiment.presets import default, published
 from mimachine.experiment.settings import Data, Model
 from mimachine.model.objectives import OBJECTIVES
+from mimachine.reporting import figures
 from mimachine.training.recipe import Training
 
 

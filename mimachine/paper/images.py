@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from mimachine import experiment, figures, workflow
+from mimachine import experiment, workflow
 from mimachine.estimation.codes.moments import codes
 from mimachine.evaluation.metric import Metric, Report
 from mimachine.experiment.presets import default, published
@@ -20,7 +20,8 @@ from mimachine.paper.processes import as_they_come
 from mimachine.paper.reference import Entry, table_1
 from mimachine.paper.reproduction import Reproduction, Request, kept, run_directory
 from mimachine.paper.tables import markdown
-from mimachine.projections import project
+from mimachine.reporting import figures
+from mimachine.reporting.projections import project
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
 

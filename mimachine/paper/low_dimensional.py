@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from mimachine import figures
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.estimation.codes.moments import codes
@@ -21,6 +20,7 @@ from mimachine.paper.reference import INSET_POINTS, insets, readings
 from mimachine.paper.reproduction import Reproduction, Request
 from mimachine.paper.sweep import Cell, Measured, carry_out, open_member
 from mimachine.paper.tables import beside_the_paper, markdown, means
+from mimachine.reporting import figures
 from mimachine.training.recipe import Warmup
 
 __all__ = ["figure1", "figure2", "figure3", "figure7", "figure8", "mixture_20d", "schedules"]

@@ -12,8 +12,8 @@ from urllib.parse import quote
 from torch import Tensor
 
 from mimachine import workflow
-from mimachine.columns import Explained, explained
 from mimachine.evaluation.metric import Report
+from mimachine.reporting.columns import Explained, explained
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.reports import _read

@@ -14,7 +14,7 @@ from mimachine import experiment
 from mimachine._support.messages import quoted
 from mimachine.data.files.options import File
 from mimachine.experiment.settings import Experiment
-from mimachine.outcomes import Outcome
+from mimachine.reporting.measured_run import Outcome
 
 __all__ = [
     "comparing",

@@ -15,7 +15,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-__all__ = ["Picture", "drawing", "pixels"]
+__all__ = [
+    "Picture",
+    "drawing",
+    "pixels",
+]
+
 
 # A drawing is stored with twice the pixels it is shown with, for screens that have them.
 _SHOWN_DPI, _STORED_DPI = 100, 200

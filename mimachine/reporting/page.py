@@ -8,19 +8,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from mimachine import commands
 from mimachine._support.files import replacing
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.advice import tips
 from mimachine.data.dataset import Dataset
 from mimachine.evaluation.glossary import Meaning, listed, meaning
 from mimachine.experiment.settings import Experiment
-from mimachine.outcomes import Outcome, open_compared, open_outcome
-from mimachine.projections import Embedding
-from mimachine.sections import sections
+from mimachine.reporting import command_lines
+from mimachine.reporting.measured_run import Outcome, open_compared, open_outcome
+from mimachine.reporting.projections import Embedding
+from mimachine.reporting.run_advice import tips
+from mimachine.reporting.sections import sections
 from mimachine.training.run import Run
 
-__all__ = ["Embedding", "write_comparison", "write_report"]
+__all__ = [
+    "write_comparison",
+    "write_report",
+]
 
 
 def write_report(run_directory: str | os.PathLike[str], *, embedding: Embedding = "pca") -> Path:
@@ -47,7 +50,7 @@ def write_report(run_directory: str | os.PathLike[str], *, embedding: Embedding 
         f"{_described(data)}",
         [outcome],
         embedding,
-        commands.of_runs(outcome),
+        command_lines.of_runs(outcome),
     )
     return _write(outcome.trained.run.path / "report.html", page)
 
@@ -80,7 +83,7 @@ def write_comparison(directory: str | os.PathLike[str], *, embedding: Embedding 
         f"{len(outcomes)} models trained on the same data, side by side. {_described(data)}",
         outcomes,
         embedding,
-        commands.of_comparison(directory, outcomes),
+        command_lines.of_comparison(directory, outcomes),
         summary=saved.get("summary", "").splitlines(),
     )
     return _write(directory / "report.html", page)
@@ -125,7 +128,7 @@ def _write(file: Path, page: Mapping[str, Any]) -> Path:
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("mimachine"),
+        loader=jinja2.PackageLoader("mimachine.reporting"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -199,7 +202,7 @@ class _Setting(NamedTuple):
 def _settings(outcomes: Sequence[Outcome]) -> list[_Setting]:
     experiments = [outcome.trained.experiment for outcome in outcomes]
     given = [_flat(each) for each in experiments]
-    starts = [_flat(commands.presets(each)["default"]) for each in experiments]
+    starts = [_flat(command_lines.presets(each)["default"]) for each in experiments]
     names = dict.fromkeys(name for settings in given for name in settings)
     rows = []
     for name in names:
@@ -217,7 +220,7 @@ def _settings(outcomes: Sequence[Outcome]) -> list[_Setting]:
 
 def _flat(settings: Experiment) -> dict[str, Any]:
     """Settings by their names; how to read a file is of no interest where there is none."""
-    named = commands.flat(asdict(commands.shown(settings)))
+    named = command_lines.flat(asdict(command_lines.shown(settings)))
     if settings.data.is_path:
         return named
     return {name: value for name, value in named.items() if not name.startswith("data.file.")}

@@ -9,16 +9,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimachine import figures, workflow
+from mimachine import workflow
 from mimachine._support.files import write_json
 from mimachine.evaluation.metric import Metric, Report
 from mimachine.experiment.settings import Experiment
+from mimachine.reporting import figures
 from mimachine.workflow.load_run import Trained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "compare"]
+__all__ = [
+    "Comparison",
+    "compare",
+]
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ __all__ = [
     "plane",
 ]
 
-Array = np.ndarray[Any, Any]
 
+Array = np.ndarray[Any, Any]
 _NUM_POINTS = 200
 _RED, _GREEN, _BLUE, _GREY = "#c8342b", "#2d8a4e", "#2b5fa8", "#555555"
 _COLOURS = (

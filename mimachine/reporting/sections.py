@@ -8,21 +8,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mimachine import columns, figures, workflow
+from mimachine import workflow
 from mimachine.data.dataset import Dataset
 from mimachine.data.preprocessing import column_grids
 from mimachine.estimation.codes.moments import codes
 from mimachine.evaluation.glossary import listed
-from mimachine.outcomes import Outcome
-from mimachine.pictures import Picture, drawing, pixels
-from mimachine.projections import Embedding, project
+from mimachine.reporting import columns, figures
+from mimachine.reporting.html_image import Picture, drawing, pixels
+from mimachine.reporting.measured_run import Outcome
+from mimachine.reporting.projections import Embedding, project
 from mimachine.workflow.apply_run import Drawn
 from mimachine.workflow.reports import kept_epoch
 
-__all__ = ["Section", "Shares", "sections"]
+__all__ = [
+    "Section",
+    "Shares",
+    "sections",
+]
+
 
 Array = np.ndarray[Any, Any]
-
 _MOST_POINTS = 2000
 _NUM_SAMPLES = 64
 _NUM_RECONSTRUCTIONS = 8

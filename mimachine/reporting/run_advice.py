@@ -7,14 +7,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mimachine import columns, commands
 from mimachine._support.messages import quoted
 from mimachine.evaluation.glossary import listed
 from mimachine.experiment.settings import Model
-from mimachine.outcomes import Outcome
+from mimachine.reporting import columns, command_lines
+from mimachine.reporting.measured_run import Outcome
 from mimachine.workflow.reports import kept_epoch
 
-__all__ = ["tips"]
+__all__ = [
+    "tips",
+]
+
 
 # R² below which much is lost; below which a linear map may keep more, and how much more it has to.
 _POOR, _GOOD, _MARGIN = 0.8, 0.9, 0.1
@@ -40,7 +43,7 @@ def tips(outcome: Outcome, compared: bool = False) -> list[str]:
         return found
     return [
         "Nothing needs mending. To see whether another objective does better on these data: "
-        f"{commands.comparing(outcome)}"
+        f"{command_lines.comparing(outcome)}"
     ]
 
 
@@ -107,7 +110,7 @@ def _another(outcome: Outcome) -> str | None:
     if not reasons or _is_cut_short(outcome):
         return None
     other = "mim" if outcome.trained.experiment.objective == "vae" else "vae"
-    again = commands.comparing(outcome, other)
+    again = command_lines.comparing(outcome, other)
     return f"{' '.join(reasons)} See whether the objective {other} does better: {again}"
 
 

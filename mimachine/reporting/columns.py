@@ -17,10 +17,18 @@ from mimachine.estimation.codes.moments import closed_mean, mean_of
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
 
-__all__ = ["Explained", "chosen", "edges", "explained", "linear", "names", "values"]
+__all__ = [
+    "Explained",
+    "chosen",
+    "edges",
+    "explained",
+    "linear",
+    "names",
+    "values",
+]
+
 
 Array = np.ndarray[Any, Any]
-
 _MOST_FITTED = 2000
 # Data to decode where the decoder's mean is that of many draws.
 _MOST_DRAWN = 64

@@ -1,0 +1,1 @@
+"""Reports: HTML page, figures, tables, comparison of runs."""
