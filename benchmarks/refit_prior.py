@@ -62,7 +62,7 @@ def settings_of(arguments: argparse.Namespace, objective: str, seed: int) -> mm.
 
 def trained(settings: mm.Experiment, data: mm.Dataset) -> mm.Joint:
     """A model as `mimachine train` would train it, on the data given."""
-    loss = mm.Loss(workflow.build(settings, data), workflow.objective(settings.objective))
+    loss = mm.Loss(build(settings, data), workflow.objective(settings.objective))
     train, val = workflow.sources(settings, data)
     mm.fit(loss, train, val, settings.training, progress=False)
     return loss.model.eval()

@@ -580,7 +580,7 @@ def _report(arguments: list[str]) -> None:
 
 def _reproduce(arguments: list[str]) -> None:
     command = _parse(Reproduce, arguments)
-    from mimachine.paper.reproduce import EXPERIMENTS, default_jobs, reproduce
+    from mimachine.paper.experiments import EXPERIMENTS, default_jobs, reproduce
     from mimachine.paper.reproduction import Request
 
     if command.name not in EXPERIMENTS:

@@ -24,10 +24,9 @@ ORDER = [
     "experiment",
     "workflow",
     "reporting",
+    "paper",
     "datasets",
     "tables",
-    "densities",
-    "paper",
     "options",
     "cli",
 ]

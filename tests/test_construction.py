@@ -12,6 +12,7 @@ from mimachine import workflow
 from mimachine.data.bundled import digits
 from mimachine.data.files.options import File
 from mimachine.data.image_sets import published_binarisation
+from mimachine.experiment.build import build
 from mimachine.experiment.presets import default, paper_images, published, published_image_training
 from mimachine.experiment.settings import IMAGE_ARCHITECTURES, Data, Experiment, Model
 from mimachine.training import fit
@@ -53,7 +54,7 @@ def image_model(joint, architecture):
 @every_architecture
 def test_architectures_are_those_of_the_library(architecture):
     data = digits()
-    built = workflow.build(small(architecture, likelihood="bernoulli"), data)
+    built = build(small(architecture, likelihood="bernoulli"), data)
     expected = image_model(None, architecture)
     shapes = sorted(tuple(p.shape) for p in built.parameters())
     assert shapes == sorted(tuple(p.shape) for p in expected.parameters())
@@ -69,13 +70,13 @@ def test_architectures_are_those_of_the_library(architecture):
     ],
 )
 def test_pixels_follow_the_likelihood(likelihood, pixels):
-    built = workflow.build(small("hvae", likelihood=likelihood), digits())
+    built = build(small("hvae", likelihood=likelihood), digits())
     assert built.decoder.images.decoder.pixels == pixels
 
 
 def test_the_floor_of_gaussian_pixels_is_that_given():
     settings = small("conv-hvae", likelihood="gaussian", decoder_floor=0.25)
-    decoder = workflow.build(settings, digits()).decoder
+    decoder = build(settings, digits()).decoder
     for log_scale, expected in ((-9.0, 0.25), (9.0, 1.0)):
         torch.nn.init.constant_(decoder.images.decoder.heads[1].bias, log_scale)
         stddev = decoder(torch.randn(50, 4)).image.stddev
@@ -83,7 +84,7 @@ def test_the_floor_of_gaussian_pixels_is_that_given():
 
 
 def first_pseudo_inputs(architecture, settings, data):
-    prior = workflow.build(settings, data).prior
+    prior = build(settings, data).prior
     return (prior if architecture == "dense-vae" else prior.first).pseudo_inputs.detach()
 
 
@@ -101,13 +102,13 @@ def test_pseudo_inputs_start_at_grey_training_images_though_training_sees_draws(
 def test_published_pseudo_inputs_are_the_first_images_with_noise_and_freeze_outside():
     settings = small("hvae", prior="vampprior", pseudo_inputs="published", components=500)
     data = digits()
-    model = workflow.build(settings, data)
+    model = build(settings, data)
     noise = model.prior.first.pseudo_inputs.detach().flatten(1) - data.train[:500]
     # 32,000 numbers: the standard deviation is known to 0.4 %, the mean to 6e-5.
     assert float(noise.std()) == pytest.approx(0.01, rel=0.02)
     assert abs(float(noise.mean())) < 5 * 0.01 / 32_000**0.5
     settings = replace(settings, model=replace(settings.model, components=5))
-    model = workflow.build(settings, data)
+    model = build(settings, data)
     inputs = model.prior.first.pseudo_inputs
     loss = mm.Loss(model, mm.VAE)(data.test[:20]).mean()
     (gradient,) = torch.autograd.grad(loss, inputs)
@@ -250,7 +251,7 @@ def test_rows_of_a_table_are_images_once_their_shape_is_told(tmp_path):
 
 def test_one_level_of_latents_takes_every_prior():
     for prior in ("learned-normal", "gaussian-mixture", "full-gaussian-mixture"):
-        built = workflow.build(small("dense-vae", prior=prior), digits())
+        built = build(small("dense-vae", prior=prior), digits())
         assert built.prior().event_shape == (2,)
         assert mm.Loss(built, mm.MIM)(digits().test[:4]).shape == (4,)
 

@@ -13,7 +13,7 @@ from oracles import (
 )
 
 import mimachine as mm
-from mimachine.densities import (
+from mimachine.paper.line.densities import (
     Grid,
     carried,
     joint_terms,
@@ -153,7 +153,7 @@ def test_chunks_do_not_show(monkeypatch):
     encoder, *_ = LinearGaussian.random(1, 1, 0).modules()
     few = Grid(2.0, 0.5)
     whole = log_conditionals(encoder, few, few)
-    monkeypatch.setattr("mimachine.densities._CHUNK", 1)
+    monkeypatch.setattr("mimachine.paper.line.densities._CHUNK", 1)
     assert torch.equal(log_conditionals(encoder, few, few), whole)
 
 

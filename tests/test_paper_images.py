@@ -8,8 +8,8 @@ import torch
 import mimachine as mm
 from mimachine.evaluation.metric import Metric
 from mimachine.paper import images
+from mimachine.paper.experiments import EXPERIMENTS, reproduce
 from mimachine.paper.reference import table_1
-from mimachine.paper.reproduce import EXPERIMENTS, reproduce
 from mimachine.paper.reproduction import Request
 
 

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mimachine as mm
-from mimachine.paper.line import figure9, figure11
-from mimachine.paper.line_claims import apart, claims_table, close, lower, numbers_table, similar
-from mimachine.paper.line_curves import curves, samples
-from mimachine.paper.line_models import DATA, LATENT, build
-from mimachine.paper.line_panels import Column, panels
-from mimachine.paper.line_training import Chain, Recipe, carry_out
+from mimachine.paper.line.claims import apart, claims_table, close, lower, numbers_table, similar
+from mimachine.paper.line.curves import curves, samples
+from mimachine.paper.line.figures import figure9, figure11
+from mimachine.paper.line.models import DATA, LATENT, build
+from mimachine.paper.line.panels import Column, panels
+from mimachine.paper.line.training import Chain, Recipe, carry_out
 from mimachine.paper.reproduction import Request
 
 TINY = Recipe(epochs=2, steps=1, batch_size=2, warmup=2)

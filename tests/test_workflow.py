@@ -7,6 +7,7 @@ import mimachine as mm
 from mimachine import workflow
 from mimachine.data.downloads import located
 from mimachine.data.image_sets import fashion_mnist
+from mimachine.experiment.build import build
 from mimachine.experiment.presets import default, published
 from mimachine.experiment.settings import Data, Model
 from mimachine.model.objectives import OBJECTIVES
@@ -104,16 +105,16 @@ def test_fresh_data_come_in_whole_batches_and_change_by_the_epoch():
 
 
 def test_the_gaussian_floor_follows_the_data():
-    grid = workflow.build(quick("digits", likelihood="gaussian"), workflow.prepare(quick("digits")))
+    grid = build(quick("digits", likelihood="gaussian"), workflow.prepare(quick("digits")))
     # The standard deviation of a uniform distribution over one of 16 grid steps.
     assert float(grid.decoder.floor) == pytest.approx(1 / 16 / 12**0.5)
     data = workflow.prepare(quick())
-    free = workflow.build(quick(), data)
+    free = build(quick(), data)
     torch.testing.assert_close(free.decoder.floor, 1e-3 * data.train.std(0))
     assert float(free.encoder.floor) == pytest.approx(1e-3)
-    vamp = workflow.build(quick(prior="vampprior"), data)
+    vamp = build(quick(prior="vampprior"), data)
     assert float(vamp.encoder.floor) == pytest.approx(0.05)
-    given = workflow.build(quick(decoder_floor=0.5), data)
+    given = build(quick(decoder_floor=0.5), data)
     assert float(given.decoder.floor) == 0.5
 
 
@@ -140,7 +141,7 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
 
 def test_samples_and_reconstructions_are_reproducible_and_right_in_shape():
     settings = quick("digits")
-    model = workflow.build(settings, workflow.prepare(settings))
+    model = build(settings, workflow.prepare(settings))
     before = torch.get_rng_state()
     first, again, other = (workflow.sample(model, 4, seed) for seed in (0, 0, 1))
     assert torch.equal(before, torch.get_rng_state())
@@ -155,12 +156,12 @@ def test_samples_and_reconstructions_are_reproducible_and_right_in_shape():
 def test_pictures_can_be_drawn_of_every_kind_of_data(tmp_path):
     digits = quick("digits")
     data = workflow.prepare(digits)
-    models = {name: workflow.build(digits, data) for name in ("mim", "vae")}
+    models = {name: build(digits, data) for name in ("mim", "vae")}
     pictures = [figures.image_reconstructions(models, data)]
     drawn = {name: workflow.sample(model, 10).mean for name, model in models.items()}
     pictures.append(figures.image_samples(drawn, data))
     plane = workflow.prepare(quick())
-    model = workflow.build(quick(), plane)
+    model = build(quick(), plane)
     pictures.append(
         figures.plane({"mim": (model, mm.evaluate(model, plane, num_samples=1).values)}, plane)
     )

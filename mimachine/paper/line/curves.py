@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 
 import mimachine as mm
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.densities import (
+from mimachine.paper.line.densities import (
     Grid,
     JointTerms,
     carried,
@@ -23,14 +23,22 @@ from mimachine.densities import (
     tabulate,
     wasserstein,
 )
-from mimachine.paper.line_models import DATA, LATENT, Gaussians
+from mimachine.paper.line.models import DATA, LATENT, Gaussians
 
-__all__ = ["Curves", "Route", "Samples", "Side", "curves", "distances", "samples"]
+__all__ = [
+    "Curves",
+    "Route",
+    "Samples",
+    "Side",
+    "curves",
+    "distances",
+    "samples",
+]
+
 
 _STEP, _SMALLEST, _LARGEST = 0.02, 5.12, 41.0
 # Of probability that may be off the grid, or made by its step.
 _TOLERANCE = 1e-4
-
 # How samples of a panel are made, and what they are to be like: samples of an anchor are taken to
 # the other side and back, and are to be like the anchor; samples of the other side's anchor are
 # carried over, and are to be like this side's; and the same with the other side's prior.

@@ -11,10 +11,16 @@ import torch
 
 import mimachine
 from mimachine._support.files import replacing, write_json
-from mimachine.paper import images, line, low_dimensional
+from mimachine.paper import images, low_dimensional
+from mimachine.paper.line import figures
 from mimachine.paper.reproduction import Reproduction, Request
 
-__all__ = ["EXPERIMENTS", "default_jobs", "reproduce"]
+__all__ = [
+    "EXPERIMENTS",
+    "default_jobs",
+    "reproduce",
+]
+
 
 EXPERIMENTS: dict[str, Callable[[Request], Reproduction]] = {
     "figure1": low_dimensional.figure1,
@@ -22,9 +28,9 @@ EXPERIMENTS: dict[str, Callable[[Request], Reproduction]] = {
     "figure3": low_dimensional.figure3,
     "figure7": low_dimensional.figure7,
     "figure8": low_dimensional.figure8,
-    "figure9": line.figure9,
-    "figure10": line.figure10,
-    "figure11": line.figure11,
+    "figure9": figures.figure9,
+    "figure10": figures.figure10,
+    "figure11": figures.figure11,
     "mixture-20d": low_dimensional.mixture_20d,
     "schedules": low_dimensional.schedules,
     "table1": images.table1_of(*images.DATA),

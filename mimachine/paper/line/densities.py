@@ -35,6 +35,7 @@ __all__ = [
     "wasserstein",
 ]
 
+
 # Numbers in the largest tensor that is made at once.
 _CHUNK = 2_000_000
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mimachine.paper.line_claims import (
+from mimachine.paper.line.claims import (
     Claim,
     apart,
     claims_table,
@@ -22,13 +22,18 @@ from mimachine.paper.line_claims import (
     similar,
     term,
 )
-from mimachine.paper.line_curves import Route, curves
-from mimachine.paper.line_models import CEILING, COMPONENTS, DATA, HIDDEN, LATENT
-from mimachine.paper.line_panels import Column, panels
-from mimachine.paper.line_training import Chain, Phase, Recipe, carry_out
+from mimachine.paper.line.curves import Route, curves
+from mimachine.paper.line.models import CEILING, COMPONENTS, DATA, HIDDEN, LATENT
+from mimachine.paper.line.panels import Column, panels
+from mimachine.paper.line.training import Chain, Phase, Recipe, carry_out
 from mimachine.paper.reproduction import Reproduction, Request
 
-__all__ = ["figure9", "figure10", "figure11"]
+__all__ = [
+    "figure10",
+    "figure11",
+    "figure9",
+]
+
 
 # Of the floors on standard deviations 0.2 gives what the paper describes; 0.05 shows what hangs on
 # it.

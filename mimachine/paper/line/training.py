@@ -11,8 +11,8 @@ import mimachine as mm
 from mimachine._support.seeds import derived_seed
 from mimachine.data.sources import Stacked
 from mimachine.model.objectives import OBJECTIVES
-from mimachine.paper.line_curves import curves
-from mimachine.paper.line_models import (
+from mimachine.paper.line.curves import curves
+from mimachine.paper.line.models import (
     CEILING,
     COMPONENTS,
     DATA,
@@ -24,7 +24,12 @@ from mimachine.paper.line_models import (
 from mimachine.paper.processes import as_they_come
 from mimachine.paper.reproduction import Request, begun, kept, run_directory
 
-__all__ = ["Chain", "Phase", "Recipe", "carry_out"]
+__all__ = [
+    "Chain",
+    "Phase",
+    "Recipe",
+    "carry_out",
+]
 
 
 @dataclass(frozen=True)

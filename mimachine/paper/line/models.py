@@ -30,16 +30,16 @@ __all__ = [
     "CEILING",
     "COMPONENTS",
     "DATA",
+    "Gaussians",
     "HIDDEN",
     "LATENT",
-    "Gaussians",
     "PriorFamily",
     "build",
 ]
 
+
 COMPONENTS, HIDDEN = 10, (10, 10)
 CEILING = 2.0
-
 PriorFamily = Literal["mixture", "normal", "standard"]
 # Each makes a prior of one number from a floor: learned, learned, and fixed.
 _PRIORS: dict[PriorFamily, Callable[[float], nn.Module]] = {

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine.paper.line_models import DATA, LATENT
+from mimachine.paper.line.models import DATA, LATENT
 
 __all__ = [
     "Claim",
@@ -22,10 +22,10 @@ __all__ = [
     "similar",
 ]
 
+
 Array = NDArray[np.float64]
 # Numbers of the models of all seeds, see `Curves.numbers`.
 Numbers = Sequence[Mapping[str, Any]]
-
 # Largest distance of two densities that are said to match, and least share of seeds that a
 # comparison has to hold for.
 _CLOSE, _SHARE = 0.1, 0.9

@@ -1,0 +1,1 @@
+"""Figures 9 to 11: models of one-dimensional data."""
