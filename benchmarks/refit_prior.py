@@ -30,6 +30,7 @@ from torch import Tensor
 
 import mimachine as mm
 from mimachine import experiment, workflow
+from mimachine.experiment.build import build
 from mimachine.reporting import figures
 
 KINDS = ("gmm", "vamp", "flow")

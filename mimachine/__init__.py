@@ -7,6 +7,6 @@ imported on first use, so the command line starts without loading torch.
 
 import lazy_loader
 
-__version__ = "0.1.0"
+from mimachine._support.version import __version__ as __version__
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -25,10 +25,9 @@ ORDER = [
     "workflow",
     "reporting",
     "paper",
+    "cli",
     "datasets",
     "tables",
-    "options",
-    "cli",
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mimachine.cli import main
+from mimachine.cli.entry import main
 
 ROWS = np.random.default_rng(0).normal(size=(40, 4))
 NAMES = ("age", "height", "weight", "dose")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mimachine.cli import main
+from mimachine.cli.entry import main
 
 QUICK = ["--training.epochs", "2", "--training.warmup.epochs", "1", "--num-samples", "2"]
 
@@ -192,7 +192,7 @@ def test_a_run_is_inspected_without_torch(trained, capsys):
     assert found["num_weights"] == 65 * 300 + 301 * 6 + 4 * 300 + 301 * 128 + 1
     assert found["report"]["verdict"]
     code = (
-        "import sys; from mimachine.cli import main; code = main(['inspect', 'run']);"
+        "import sys; from mimachine.cli.entry import main; code = main(['inspect', 'run']);"
         "sys.exit(code or 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -313,7 +313,7 @@ def test_training_that_diverges_has_an_exit_code_of_its_own(here, capsys):
 
 def test_help_teaches_without_torch():
     code = (
-        "import sys; from mimachine.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from mimachine.cli.entry import main; code = main(sys.argv[1:]);"
         "sys.exit(code or 'torch' in sys.modules)"
     )
     for arguments, words in (

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from mimachine import cli
+from mimachine.cli import parsing
+from mimachine.cli.options import Train
 from mimachine.data.files.options import File
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.presets import default, paper_images, published
 from mimachine.experiment.settings import Data, Model
-from mimachine.options import Train
 from mimachine.reporting import command_lines
 from mimachine.reporting.measured_run import Outcome
 from mimachine.training.recipe import Noam, Training, Warmup
@@ -26,8 +26,8 @@ def read(command):
     """Settings that a line of a shell would train with."""
     program, verb, *arguments = shlex.split(command)
     assert (program, verb) == ("mimachine", "train")
-    parsed = cli._parse_trainer(Train, arguments)
-    return cli._experiment(parsed, parsed.objective), parsed.out
+    parsed = parsing._parse_trainer(Train, arguments)
+    return parsing._experiment(parsed, parsed.objective), parsed.out
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from oracles import LinearGaussian
 
 import mimachine as mm
-from mimachine.cli import main
+from mimachine.cli.entry import main
 from mimachine.evaluation.arrays import encodings
 from mimachine.evaluation.diagnose_arrays import Diagnosis
 from mimachine.evaluation.measurements import _effective_dimensions
@@ -631,7 +631,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(case, here, capsys):
 
 def test_help_and_a_missing_array_need_no_torch(here):
     code = (
-        "import sys; from mimachine.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from mimachine.cli.entry import main; code = main(sys.argv[1:]);"
         "print(code, 'torch' in sys.modules)"
     )
     without_codes()

@@ -284,7 +284,7 @@ def test_tables_tell_what_is_ours_what_is_the_papers_and_what_diverged():
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path, capsys, monkeypatch):
-    from mimachine.cli import main
+    from mimachine.cli.entry import main
 
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", *arguments]) == 2

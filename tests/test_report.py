@@ -479,8 +479,8 @@ def test_data_that_stay_in_their_file_make_the_same_page(table, monkeypatch):
 def test_a_page_is_the_same_in_another_process_and_knows_no_other_places(digits, monkeypatch):
     """Sets have another order there, and the run is given as a relative path."""
     code = (
-        "from mimachine import pictures, report; pictures._STORED_DPI = 20; "
-        f"report.write_report({digits.name!r})"
+        "from mimachine.reporting import html_image, page; html_image._STORED_DPI = 20; "
+        f"page.write_report({digits.name!r})"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
     subprocess.run([sys.executable, "-c", code], cwd=digits.parent, env=environment, check=True)

@@ -16,7 +16,7 @@ import torch
 
 import mimachine as mm
 from mimachine import workflow
-from mimachine.cli import main
+from mimachine.cli.entry import main
 from mimachine.experiment.presets import default
 from mimachine.training.fit import fit
 from mimachine.training.recipe import Training

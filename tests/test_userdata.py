@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mimachine._support import memory
-from mimachine.cli import main
+from mimachine.cli.entry import main
 from mimachine.data.files.load import data_record, load_file, read_rows
 from mimachine.data.files.options import File
 from mimachine.data.preprocessing import Preprocessing

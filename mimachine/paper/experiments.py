@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-import mimachine
 from mimachine._support.files import replacing, write_json
+from mimachine._support.version import __version__
 from mimachine.paper import images, low_dimensional
 from mimachine.paper.line import figures
 from mimachine.paper.reproduction import Reproduction, Request
@@ -65,7 +65,7 @@ def reproduce(name: str, request: Request) -> Path:
         "command": command,
         "machine": {
             "torch": torch.__version__,
-            "mimachine": mimachine.__version__,
+            "mimachine": __version__,
             "python": platform.python_version(),
             "processor": f"{platform.machine()}, {os.cpu_count()} cores",
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -7,7 +7,7 @@ import platform
 
 import torch
 
-import mimachine
+from mimachine._support.version import __version__
 from mimachine.evaluation.evaluate_model import evaluate
 from mimachine.evaluation.metric import Report
 from mimachine.workflow.load_run import Trained
@@ -29,7 +29,7 @@ def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Repor
         raise PermissionError(f"{trained.run.path} must be writable for report.json")
     report = _evaluated(trained, num_samples, seconds)
     versions = {
-        "mimachine": mimachine.__version__,
+        "mimachine": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }

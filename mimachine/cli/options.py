@@ -29,6 +29,7 @@ __all__ = [
     "Train",
 ]
 
+
 DataName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 FileOptions = Annotated[File, tyro.conf.arg(name="")]

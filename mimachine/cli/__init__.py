@@ -1,0 +1,5 @@
+"""Command line: `mimachine COMMAND ...`, or `python -m mimachine.cli COMMAND ...`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

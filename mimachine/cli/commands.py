@@ -1,0 +1,378 @@
+"""Commands: one function for each command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from mimachine._support.messages import quoted, some, unknown
+from mimachine.cli.interruption import _interruptible, _with_comparison, _with_refitted, _with_run
+from mimachine.cli.options import (
+    Compare,
+    Data,
+    Diagnose,
+    Embed,
+    Evaluate,
+    Inspect,
+    Reconstruct,
+    Refit,
+    Report,
+    Reproduce,
+    Resume,
+    Sample,
+    Table,
+    Train,
+)
+from mimachine.cli.output import _check_out, _print_json, _print_reports, _restored, _say, _write
+from mimachine.cli.parsing import _data_name, _experiment, _new_directory, _parse, _parse_trainer
+
+if TYPE_CHECKING:
+    from mimachine.data.files.load import Encodable
+    from mimachine.evaluation.metric import Report as EvaluationReport
+    from mimachine.training.fit import History
+    from mimachine.workflow.load_run import Trained
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def _train(arguments: list[str]) -> None:
+    if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+        _resume(arguments)
+        return
+    command = _parse_trainer(Train, arguments)
+    settings = _experiment(command, command.objective)
+    from mimachine import workflow
+
+    out = command.out or _new_directory(f"{_data_name(command)}-{settings.objective}")
+    with _interruptible(lambda: _with_run(out)):
+        done = workflow.train(
+            settings,
+            out,
+            say=lambda text: _say(command, text),
+            checkpoint_seconds=command.checkpoint_seconds,
+        )
+    _print_run(command, *done)
+
+
+def _resume(arguments: list[str]) -> None:
+    command = _parse(Resume, arguments)
+    from mimachine import workflow
+
+    with _interruptible(lambda: _with_run(command.resume)):
+        done = workflow.resume(
+            command.resume,
+            say=lambda text: _say(command, text),
+            checkpoint_seconds=command.checkpoint_seconds,
+        )
+    _print_run(command, *done)
+
+
+def _print_run(
+    command: Train | Resume, trained: Trained, history: History, report: EvaluationReport
+) -> None:
+    path = trained.run.path
+    if command.report:
+        from mimachine.reporting.page import write_report
+
+        page = write_report(path)
+    if command.json:
+        _print_json({"run": str(path), **trained.run.read_json("report.json")})
+        return
+    ending = "stopped early" if history.stopped_early else "all epochs done"
+    print(f"best epoch {history.best_epoch} of {len(history.epochs)} ({ending})")
+    _print_reports({trained.experiment.objective: report})
+    if command.report:
+        print(f"report: {page}")
+    print(f"next: mimachine sample {quoted(path)}    mimachine embed {quoted(path)}")
+
+
+def _compare(arguments: list[str]) -> None:
+    command = _parse_trainer(Compare, arguments)
+    if len(set(command.objectives)) < len(command.objectives) or not command.objectives:
+        raise ValueError(f"objectives must be different names, got {command.objectives}")
+    experiments = {
+        name: _experiment(_parse_trainer(Compare, arguments, name), name)
+        for name in command.objectives
+    }
+    from mimachine import workflow
+    from mimachine.reporting import comparison
+
+    for name in experiments:
+        workflow.objective(name)
+    out = command.out or _new_directory(f"compare-{_data_name(command)}")
+    with _interruptible(lambda: _with_comparison(out, list(experiments))):
+        result = comparison.compare(experiments, out, say=lambda text: _say(command, text))
+    if command.report:
+        from mimachine.reporting.page import write_comparison
+
+        page = write_comparison(out)
+    if command.json:
+        _print_json(result.to_json())
+        return
+    _print_reports(result.reports)
+    print(result.summary)
+    print("pictures: " + ", ".join(str(picture) for picture in result.pictures))
+    if command.report:
+        print(f"report: {page}")
+
+
+def _inspect(arguments: list[str]) -> None:
+    command = _parse(Inspect, arguments)
+    from mimachine.training.run import Run
+    from mimachine.workflow.inspect_run import inspect
+
+    found = inspect(Run(command.run))
+    if command.json:
+        _print_json(found)
+        return
+    for name, value in _flat(found["experiment"]):
+        print(f"{name:<32} {value}")
+    for name, value in (found["data"] or {}).items():
+        print(f"{'data: ' + name:<32} {value}")
+    state = (
+        "finished" if found["finished"] else f"go on with: mimachine train --resume {command.run}"
+    )
+    print(f"{found['epochs']} epochs, best {found['best_epoch']}; {state}")
+    print(f"{found['num_weights']:,} weights in {len(found['weights'])} tensors")
+    if found["refit"] is not None:
+        refitted = found["refit"]
+        print(f"prior fitted after training ({refitted['kind']}) to the codes of {refitted['run']}")
+    if found["report"] is not None:
+        for metric in found["report"]["metrics"]:
+            value = "not finite" if metric["value"] is None else f"{metric['value']:.5g}"
+            print(f"{metric['name']:<32} {value} {metric['unit']}")
+        print(f"verdict: {found['report']['verdict']}")
+
+
+def _flat(settings: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as dotted names with their values."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{place}{name}.")
+        else:
+            yield place + name, value
+
+
+def _evaluate(arguments: list[str]) -> None:
+    command = _parse(Evaluate, arguments)
+    from mimachine import workflow
+
+    trained = workflow.open_run(command.run)
+    report = workflow.measure(trained, command.num_samples, command.seconds)
+    if command.json:
+        _print_json(trained.run.read_json("report.json"))
+    else:
+        _print_reports({trained.experiment.objective: report})
+
+
+def _table(arguments: list[str]) -> None:
+    command = _parse(Table, arguments)
+    from mimachine.reporting.tabular import latex_table, markdown_table
+    from mimachine.workflow.reports import read_reports
+
+    write = latex_table if command.format == "latex" else markdown_table
+    print(write(read_reports(command.runs), command.metrics))
+
+
+def _refit(arguments: list[str]) -> None:
+    command = _parse(Refit, arguments)
+    from mimachine import workflow
+    from mimachine.reporting import figures
+
+    out = command.out or _new_directory(f"{command.run.resolve().name}-{command.kind}")
+    with _interruptible(lambda: _with_refitted(out)):
+        done = workflow.refit(
+            command.run,
+            out,
+            kind=command.kind,
+            components=command.components,
+            seed=command.seed,
+            num_samples=command.num_samples,
+            say=lambda text: _say(command, text),
+        )
+    picture = None
+    if done.after.data.image_shape is not None:
+        picture = out / "samples.png"
+        drawn = {
+            name: workflow.sample(trained.model, 64).shown
+            for name, trained in (("before", done.before), ("after", done.after))
+        }
+        figures.image_samples(drawn, done.after.data).savefig(picture)
+    if command.report:
+        from mimachine.reporting.page import write_report
+
+        page = write_report(out)
+    reports = {"before": done.report_before, "after": done.report_after}
+    if command.json:
+        measured = {name: report.to_json() for name, report in reports.items()}
+        _print_json({"run": str(out), **measured})
+        return
+    _print_reports(reports)
+    if picture is not None:
+        print(f"samples before and after: {picture}")
+    if command.report:
+        print(f"report: {page}")
+    print(f"next: mimachine sample {quoted(out)}    mimachine evaluate {quoted(out)}")
+
+
+def _embed(arguments: list[str]) -> None:
+    command = _parse(Embed, arguments)
+    from mimachine.estimation.codes.moments import codes
+    from mimachine.workflow.export_results import Columns
+
+    trained, chosen = _selected(command)
+    encoded = codes(trained.model, chosen.rows)
+    mean, std = encoded.mean.numpy(), encoded.std.numpy()
+    arrays = {"mean": mean, "std": std}
+    latents = range(1, mean.shape[1] + 1)
+    table = Columns((*(f"z{i}" for i in latents), *(f"std{i}" for i in latents)), (mean, std))
+    if chosen.labels is not None:
+        arrays["labels"] = chosen.labels
+        table = Columns((*table.names, "label"), (*table.parts, chosen.labels[:, None]))
+    _write(command, "codes.npz", arrays, table)
+
+
+def _reconstruct(arguments: list[str]) -> None:
+    command = _parse(Reconstruct, arguments)
+    from mimachine import workflow
+    from mimachine.reporting import figures
+    from mimachine.workflow.export_results import named
+
+    trained, chosen = _selected(command)
+    data = trained.data
+    drawn = workflow.reconstruct(trained.model, chosen.rows, command.seed)
+    arrays = {"x": data.restore(chosen.rows[:], drawn=True), **_restored(data, drawn)}
+    picture = None
+    if data.image_shape is not None:
+        name = trained.experiment.objective
+        shown = chosen.rows[:12]
+        picture = figures.image_reconstructions({name: trained.model}, data, images=shown)
+    table = named(data.columns, arrays["sample" if drawn.mean is None else "mean"])
+    _write(command, "reconstructions.npz", arrays, table, picture)
+
+
+def _sample(arguments: list[str]) -> None:
+    command = _parse(Sample, arguments)
+    from mimachine import workflow
+    from mimachine.reporting import figures
+    from mimachine.workflow.export_results import named
+
+    trained = workflow.open_model(command.run)
+    data = trained.data
+    drawn = workflow.sample(trained.model, command.num, command.seed)
+    picture = None
+    if data.image_shape is not None:
+        shown = {trained.experiment.objective: drawn.shown[:64]}
+        picture = figures.image_samples(shown, data)
+    arrays = _restored(data, drawn)
+    _write(command, "samples.npz", arrays, named(data.columns, arrays["sample"]), picture)
+
+
+def _report(arguments: list[str]) -> None:
+    command = _parse(Report, arguments)
+    from mimachine.reporting.page import write_comparison, write_report
+
+    if (command.run / "comparison.json").exists():
+        page = write_comparison(command.run)
+    else:
+        page = write_report(command.run, embedding=command.embedding)
+    if command.json:
+        _print_json({"file": str(page)})
+    else:
+        print(f"wrote {page}")
+
+
+def _reproduce(arguments: list[str]) -> None:
+    command = _parse(Reproduce, arguments)
+    from mimachine.paper.experiments import EXPERIMENTS, default_jobs, reproduce
+    from mimachine.paper.reproduction import Request
+
+    if command.name not in EXPERIMENTS:
+        raise ValueError(unknown("experiment", command.name, EXPERIMENTS))
+    request = Request(
+        command.out,
+        command.preset,
+        command.quick,
+        command.seeds,
+        command.jobs or default_jobs(),
+        lambda text: _say(command, text),
+    )
+    typed = f"mimachine reproduce {' '.join(map(quoted, arguments))}"
+    with _interruptible(lambda: f"go on with: {typed}"):
+        directory = reproduce(command.name, request)
+    if command.json:
+        results = json.loads((directory / "results.json").read_text(encoding="utf-8"))
+        _print_json({"directory": str(directory), **results})
+        return
+    print((directory / "table.md").read_text(encoding="utf-8"))
+    print(f"figures, results.json and table.md: {directory}")
+
+
+def _diagnose(arguments: list[str]) -> None:
+    command = _parse(Diagnose, arguments)
+    from mimachine.data.files.read_table import read_archive
+
+    purposes = ("x", "z_mean", "z_std", "x_reconstructed", "labels")
+    wanted = {purpose: getattr(command, purpose) for purpose in purposes}
+    arrays, others = read_archive(command.file, wanted, ("x", "z_mean"))
+    if others:
+        print(f"arrays not used: {some(map(repr, others))}", file=sys.stderr)
+    from mimachine.evaluation.diagnose_arrays import diagnose
+
+    found = diagnose(**arrays, seed=command.seed)
+    if command.json:
+        _print_json(found.to_json())
+    else:
+        print(found)
+
+
+def _data(arguments: list[str]) -> None:
+    command = _parse(Data, arguments)
+    from mimachine.data.downloads import located
+
+    found = [
+        {"data": name, "file": file, "path": None if path is None else str(path)}
+        for name, file, path in located()
+    ]
+    if command.json:
+        _print_json(found)
+        return
+    print("digits, mixture-2d, mixture-20d: always there")
+    print("pca-fashion-mnist, pca-fashion-mnist-published: made of the files of fashion-mnist")
+    for entry in found:
+        place = entry["path"] or "not here; it would be downloaded"
+        print(f"{entry['data']:<15} {entry['file']:<32} {place}")
+
+
+_COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": _train,
+    "compare": _compare,
+    "inspect": _inspect,
+    "evaluate": _evaluate,
+    "refit": _refit,
+    "embed": _embed,
+    "reconstruct": _reconstruct,
+    "sample": _sample,
+    "report": _report,
+    "table": _table,
+    "reproduce": _reproduce,
+    "diagnose": _diagnose,
+    "data": _data,
+}
+
+
+def _selected(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:
+    """A run, and the data to apply it to."""
+    from mimachine import workflow
+
+    # Data of others need not those that the model was trained on, which may be gone.
+    opened = workflow.open_run if command.data is None or command.split else workflow.open_model
+    trained = opened(command.run)
+    _check_out(command, trained.experiment.data.name)
+    chosen = workflow.select(trained, command.data, command.split)
+    for note in chosen.notes:
+        print(note, file=sys.stderr)
+    return trained, chosen
