@@ -40,7 +40,7 @@ class Mutant(NamedTuple):
 # to be in the file once.
 MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
     "refits.py": (
-        ["test_refits.py"],
+        ["estimation/test_refit_prior.py"],
         [
             ("mean + std * loc, ", "mean - std * loc, "),
             ("std[:, None] * scale_tril", "std * scale_tril"),
@@ -52,7 +52,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "objectives.py": (
-        ["test_objectives.py"],
+        ["model/test_objectives.py"],
         [
             # Eq. 8 and 12
             ("return -0.5 * (lp.p_x_given_z + lp.q_z", "return -1.0 * (lp.p_x_given_z + lp.q_z"),
@@ -137,7 +137,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "joint.py": (
-        ["test_joint.py", "test_objectives.py"],
+        ["model/test_joint.py", "model/test_objectives.py"],
         [
             # Eq. 23 and Algorithm 2
             ("q_x = p_x_given_z + p_z - q_z_given_x", "q_x = p_x_given_z + p_z + q_z_given_x"),
@@ -160,7 +160,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "priors.py": (
-        ["test_priors.py", "test_objectives.py"],
+        ["model/test_priors.py", "model/test_objectives.py"],
         [
             ("self.log_scale.exp() + self.floor, self.loc", "self.log_scale.exp(), self.loc"),
             (
@@ -170,7 +170,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "distributions.py": (
-        ["test_distributions.py"],
+        ["model/test_distributions.py"],
         [
             ("noise, noise, value=0.5)", "noise, noise, value=1.0)"),
             ("addcmul(self.scale.log(), noise", "addcmul(-self.scale.log(), noise"),
@@ -221,7 +221,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "decomposition.py": (
-        ["test_decomposition.py"],
+        ["estimation/test_decomposition.py"],
         [
             ("_sum_of_means(0.5 * e.mim, 0.5 * d.mim)", "_sum_of_means(0.5 * e.mim, 0.5 * e.mim)"),
             ("-0.5 * e.q_z_given_x, -0.5 * d.p_x", "-0.5 * d.q_z_given_x, -0.5 * d.p_x"),
@@ -258,7 +258,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "aggregate.py": (
-        ["test_aggregate.py"],
+        ["estimation/codes/test_aggregate.py"],
         [
             ("(-ratio.log() + 0.5", "(ratio.log() + 0.5"),
             ("offset.square() - 1)", "offset.square())"),
@@ -282,7 +282,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "euclidean.py": (
-        ["test_euclidean.py"],
+        ["estimation/codes/test_nearest.py"],
         [
             ("found.beyond - slack <=", "found.beyond - slack <= 0 *"),
             ("found.beyond - slack <=", "found.beyond <="),
@@ -294,7 +294,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "probes.py": (
-        ["test_probes.py"],
+        ["estimation/codes/test_probes.py"],
         [
             ("1 / (penalty * len(points))", "1 / penalty"),
             ("share * (1 - share) / len(labels)", "share * (1 - share)"),
@@ -304,7 +304,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "hamiltonian.py": (
-        ["test_hamiltonian.py"],
+        ["estimation/likelihood/test_hamiltonian.py"],
         [
             ("self.base + torch.where(beta > 0, beta", "self.base - torch.where(beta > 0, beta"),
             ("torch.where(beta > 0, beta * self.ratio, 0.0)", "self.ratio"),
@@ -326,7 +326,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "likelihood.py": (
-        ["test_annealed.py", "test_likelihood.py"],
+        ["estimation/likelihood/test_annealed.py", "estimation/likelihood/test_importance.py"],
         [
             ("- torch.logsumexp(2 * log_weights, 0)", "- torch.logsumexp(log_weights, 0)"),
             ("/ (samples - 1 if samples > 1", "/ (samples if samples > 1"),
@@ -334,7 +334,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "annealed.py": (
-        ["test_annealed.py"],
+        ["estimation/likelihood/test_annealed.py"],
         [
             ("return log_prior, log_p\n", "return log_prior, log_p + log_prior\n"),
             ("log_p + log_prior - log_start", "log_p + log_prior + log_start"),
@@ -356,7 +356,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "chain.py": (
-        ["test_chain.py", "test_objectives.py"],
+        ["model/test_hierarchy.py", "model/test_objectives.py"],
         [
             ("log_prob_of_a + log_prob_of_b, score", "log_prob_of_a, score"),
             ("torch.stack(scores).sum(0) if", "scores[0].detach() if"),
@@ -371,7 +371,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "networks.py": (
-        ["test_networks.py"],
+        ["model/test_networks.py"],
         [
             ("value * torch.sigmoid(gate)", "value * torch.tanh(gate)"),
             ("self.value.weight[:, -rest.shape[-1] :]", "self.value.weight[:, : rest.shape[-1]]"),
@@ -390,7 +390,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "autoregressive.py": (
-        ["test_autoregressive.py"],
+        ["model/test_pixelcnn.py"],
         [
             ("centre=False)", "centre=True)"),
             (
@@ -408,14 +408,14 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ],
     ),
     "observations.py": (
-        ["test_observations.py"],
+        ["model/test_pixel_likelihoods.py"],
         [
             ("location.sigmoid(), torch.exp", "location, torch.exp"),
             ("torch.exp(F.hardtanh(log_scale, *self.log_scale))", "torch.exp(log_scale)"),
         ],
     ),
     "architectures.py": (
-        ["test_architectures.py"],
+        ["model/test_architectures.py"],
         [
             (
                 "torch.cat([self.of_z1(z1), self.of_z2(z2)], -1))",

@@ -17,7 +17,7 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", *PAGES]
 NAME = re.compile(r"\bmm\.([A-Za-z]\w*)")
 LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
-TEST = re.compile(r"`(test_\w+\.py)::(test_\w+)`")
+TEST = re.compile(r"`((?:\w+/)*test_\w+\.py)::(test_\w+)`")
 
 
 def identify(path):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mimachine._support.messages import quoted, some, unknown
-from mimachine.cli.interruption import _interruptible, _with_comparison, _with_refitted, _with_run
+from mimachine.cli.interruption import comparison_hint, interruptible, refit_hint, resume_hint
 from mimachine.cli.options import (
     Compare,
     Data,
@@ -25,8 +25,8 @@ from mimachine.cli.options import (
     Table,
     Train,
 )
-from mimachine.cli.output import _check_out, _print_json, _print_reports, _restored, _say, _write
-from mimachine.cli.parsing import _data_name, _experiment, _new_directory, _parse, _parse_trainer
+from mimachine.cli.output import check_out, print_json, print_reports, restored, say, write_arrays
+from mimachine.cli.parsing import data_name, experiment_of, new_directory, parse, parse_trainer
 
 if TYPE_CHECKING:
     from mimachine.data.files.load import Encodable
@@ -42,29 +42,29 @@ def _train(arguments: list[str]) -> None:
     if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
         _resume(arguments)
         return
-    command = _parse_trainer(Train, arguments)
-    settings = _experiment(command, command.objective)
+    command = parse_trainer(Train, arguments)
+    settings = experiment_of(command, command.objective)
     from mimachine import workflow
 
-    out = command.out or _new_directory(f"{_data_name(command)}-{settings.objective}")
-    with _interruptible(lambda: _with_run(out)):
+    out = command.out or new_directory(f"{data_name(command)}-{settings.objective}")
+    with interruptible(lambda: resume_hint(out)):
         done = workflow.train(
             settings,
             out,
-            say=lambda text: _say(command, text),
+            say=lambda text: say(command, text),
             checkpoint_seconds=command.checkpoint_seconds,
         )
     _print_run(command, *done)
 
 
 def _resume(arguments: list[str]) -> None:
-    command = _parse(Resume, arguments)
+    command = parse(Resume, arguments)
     from mimachine import workflow
 
-    with _interruptible(lambda: _with_run(command.resume)):
+    with interruptible(lambda: resume_hint(command.resume)):
         done = workflow.resume(
             command.resume,
-            say=lambda text: _say(command, text),
+            say=lambda text: say(command, text),
             checkpoint_seconds=command.checkpoint_seconds,
         )
     _print_run(command, *done)
@@ -79,22 +79,22 @@ def _print_run(
 
         page = write_report(path)
     if command.json:
-        _print_json({"run": str(path), **trained.run.read_json("report.json")})
+        print_json({"run": str(path), **trained.run.read_json("report.json")})
         return
     ending = "stopped early" if history.stopped_early else "all epochs done"
     print(f"best epoch {history.best_epoch} of {len(history.epochs)} ({ending})")
-    _print_reports({trained.experiment.objective: report})
+    print_reports({trained.experiment.objective: report})
     if command.report:
         print(f"report: {page}")
     print(f"next: mimachine sample {quoted(path)}    mimachine embed {quoted(path)}")
 
 
 def _compare(arguments: list[str]) -> None:
-    command = _parse_trainer(Compare, arguments)
+    command = parse_trainer(Compare, arguments)
     if len(set(command.objectives)) < len(command.objectives) or not command.objectives:
         raise ValueError(f"objectives must be different names, got {command.objectives}")
     experiments = {
-        name: _experiment(_parse_trainer(Compare, arguments, name), name)
+        name: experiment_of(parse_trainer(Compare, arguments, name), name)
         for name in command.objectives
     }
     from mimachine import workflow
@@ -102,17 +102,17 @@ def _compare(arguments: list[str]) -> None:
 
     for name in experiments:
         workflow.objective(name)
-    out = command.out or _new_directory(f"compare-{_data_name(command)}")
-    with _interruptible(lambda: _with_comparison(out, list(experiments))):
-        result = comparison.compare(experiments, out, say=lambda text: _say(command, text))
+    out = command.out or new_directory(f"compare-{data_name(command)}")
+    with interruptible(lambda: comparison_hint(out, list(experiments))):
+        result = comparison.compare(experiments, out, say=lambda text: say(command, text))
     if command.report:
         from mimachine.reporting.page import write_comparison
 
         page = write_comparison(out)
     if command.json:
-        _print_json(result.to_json())
+        print_json(result.to_json())
         return
-    _print_reports(result.reports)
+    print_reports(result.reports)
     print(result.summary)
     print("pictures: " + ", ".join(str(picture) for picture in result.pictures))
     if command.report:
@@ -120,13 +120,13 @@ def _compare(arguments: list[str]) -> None:
 
 
 def _inspect(arguments: list[str]) -> None:
-    command = _parse(Inspect, arguments)
+    command = parse(Inspect, arguments)
     from mimachine.training.run import Run
     from mimachine.workflow.inspect_run import inspect
 
     found = inspect(Run(command.run))
     if command.json:
-        _print_json(found)
+        print_json(found)
         return
     for name, value in _flat(found["experiment"]):
         print(f"{name:<32} {value}")
@@ -157,19 +157,19 @@ def _flat(settings: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]
 
 
 def _evaluate(arguments: list[str]) -> None:
-    command = _parse(Evaluate, arguments)
+    command = parse(Evaluate, arguments)
     from mimachine import workflow
 
     trained = workflow.open_run(command.run)
     report = workflow.measure(trained, command.num_samples, command.seconds)
     if command.json:
-        _print_json(trained.run.read_json("report.json"))
+        print_json(trained.run.read_json("report.json"))
     else:
-        _print_reports({trained.experiment.objective: report})
+        print_reports({trained.experiment.objective: report})
 
 
 def _table(arguments: list[str]) -> None:
-    command = _parse(Table, arguments)
+    command = parse(Table, arguments)
     from mimachine.reporting.tabular import latex_table, markdown_table
     from mimachine.workflow.reports import read_reports
 
@@ -178,12 +178,12 @@ def _table(arguments: list[str]) -> None:
 
 
 def _refit(arguments: list[str]) -> None:
-    command = _parse(Refit, arguments)
+    command = parse(Refit, arguments)
     from mimachine import workflow
     from mimachine.reporting import figures
 
-    out = command.out or _new_directory(f"{command.run.resolve().name}-{command.kind}")
-    with _interruptible(lambda: _with_refitted(out)):
+    out = command.out or new_directory(f"{command.run.resolve().name}-{command.kind}")
+    with interruptible(lambda: refit_hint(out)):
         done = workflow.refit(
             command.run,
             out,
@@ -191,7 +191,7 @@ def _refit(arguments: list[str]) -> None:
             components=command.components,
             seed=command.seed,
             num_samples=command.num_samples,
-            say=lambda text: _say(command, text),
+            say=lambda text: say(command, text),
         )
     picture = None
     if done.after.data.image_shape is not None:
@@ -208,9 +208,9 @@ def _refit(arguments: list[str]) -> None:
     reports = {"before": done.report_before, "after": done.report_after}
     if command.json:
         measured = {name: report.to_json() for name, report in reports.items()}
-        _print_json({"run": str(out), **measured})
+        print_json({"run": str(out), **measured})
         return
-    _print_reports(reports)
+    print_reports(reports)
     if picture is not None:
         print(f"samples before and after: {picture}")
     if command.report:
@@ -219,7 +219,7 @@ def _refit(arguments: list[str]) -> None:
 
 
 def _embed(arguments: list[str]) -> None:
-    command = _parse(Embed, arguments)
+    command = parse(Embed, arguments)
     from mimachine.estimation.codes.moments import codes
     from mimachine.workflow.export_results import Columns
 
@@ -232,11 +232,11 @@ def _embed(arguments: list[str]) -> None:
     if chosen.labels is not None:
         arrays["labels"] = chosen.labels
         table = Columns((*table.names, "label"), (*table.parts, chosen.labels[:, None]))
-    _write(command, "codes.npz", arrays, table)
+    write_arrays(command, "codes.npz", arrays, table)
 
 
 def _reconstruct(arguments: list[str]) -> None:
-    command = _parse(Reconstruct, arguments)
+    command = parse(Reconstruct, arguments)
     from mimachine import workflow
     from mimachine.reporting import figures
     from mimachine.workflow.export_results import named
@@ -244,18 +244,18 @@ def _reconstruct(arguments: list[str]) -> None:
     trained, chosen = _selected(command)
     data = trained.data
     drawn = workflow.reconstruct(trained.model, chosen.rows, command.seed)
-    arrays = {"x": data.restore(chosen.rows[:], drawn=True), **_restored(data, drawn)}
+    arrays = {"x": data.restore(chosen.rows[:], drawn=True), **restored(data, drawn)}
     picture = None
     if data.image_shape is not None:
         name = trained.experiment.objective
         shown = chosen.rows[:12]
         picture = figures.image_reconstructions({name: trained.model}, data, images=shown)
     table = named(data.columns, arrays["sample" if drawn.mean is None else "mean"])
-    _write(command, "reconstructions.npz", arrays, table, picture)
+    write_arrays(command, "reconstructions.npz", arrays, table, picture)
 
 
 def _sample(arguments: list[str]) -> None:
-    command = _parse(Sample, arguments)
+    command = parse(Sample, arguments)
     from mimachine import workflow
     from mimachine.reporting import figures
     from mimachine.workflow.export_results import named
@@ -267,12 +267,12 @@ def _sample(arguments: list[str]) -> None:
     if data.image_shape is not None:
         shown = {trained.experiment.objective: drawn.shown[:64]}
         picture = figures.image_samples(shown, data)
-    arrays = _restored(data, drawn)
-    _write(command, "samples.npz", arrays, named(data.columns, arrays["sample"]), picture)
+    arrays = restored(data, drawn)
+    write_arrays(command, "samples.npz", arrays, named(data.columns, arrays["sample"]), picture)
 
 
 def _report(arguments: list[str]) -> None:
-    command = _parse(Report, arguments)
+    command = parse(Report, arguments)
     from mimachine.reporting.page import write_comparison, write_report
 
     if (command.run / "comparison.json").exists():
@@ -280,13 +280,13 @@ def _report(arguments: list[str]) -> None:
     else:
         page = write_report(command.run, embedding=command.embedding)
     if command.json:
-        _print_json({"file": str(page)})
+        print_json({"file": str(page)})
     else:
         print(f"wrote {page}")
 
 
 def _reproduce(arguments: list[str]) -> None:
-    command = _parse(Reproduce, arguments)
+    command = parse(Reproduce, arguments)
     from mimachine.paper.experiments import EXPERIMENTS, default_jobs, reproduce
     from mimachine.paper.reproduction import Request
 
@@ -298,21 +298,21 @@ def _reproduce(arguments: list[str]) -> None:
         command.quick,
         command.seeds,
         command.jobs or default_jobs(),
-        lambda text: _say(command, text),
+        lambda text: say(command, text),
     )
     typed = f"mimachine reproduce {' '.join(map(quoted, arguments))}"
-    with _interruptible(lambda: f"go on with: {typed}"):
+    with interruptible(lambda: f"go on with: {typed}"):
         directory = reproduce(command.name, request)
     if command.json:
         results = json.loads((directory / "results.json").read_text(encoding="utf-8"))
-        _print_json({"directory": str(directory), **results})
+        print_json({"directory": str(directory), **results})
         return
     print((directory / "table.md").read_text(encoding="utf-8"))
     print(f"figures, results.json and table.md: {directory}")
 
 
 def _diagnose(arguments: list[str]) -> None:
-    command = _parse(Diagnose, arguments)
+    command = parse(Diagnose, arguments)
     from mimachine.data.files.read_table import read_archive
 
     purposes = ("x", "z_mean", "z_std", "x_reconstructed", "labels")
@@ -324,13 +324,13 @@ def _diagnose(arguments: list[str]) -> None:
 
     found = diagnose(**arrays, seed=command.seed)
     if command.json:
-        _print_json(found.to_json())
+        print_json(found.to_json())
     else:
         print(found)
 
 
 def _data(arguments: list[str]) -> None:
-    command = _parse(Data, arguments)
+    command = parse(Data, arguments)
     from mimachine.data.downloads import located
 
     found = [
@@ -338,7 +338,7 @@ def _data(arguments: list[str]) -> None:
         for name, file, path in located()
     ]
     if command.json:
-        _print_json(found)
+        print_json(found)
         return
     print("digits, mixture-2d, mixture-20d: always there")
     print("pca-fashion-mnist, pca-fashion-mnist-published: made of the files of fashion-mnist")
@@ -347,7 +347,7 @@ def _data(arguments: list[str]) -> None:
         print(f"{entry['data']:<15} {entry['file']:<32} {place}")
 
 
-_COMMANDS: dict[str, Callable[[list[str]], None]] = {
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "compare": _compare,
     "inspect": _inspect,
@@ -371,7 +371,7 @@ def _selected(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:
     # Data of others need not those that the model was trained on, which may be gone.
     opened = workflow.open_run if command.data is None or command.split else workflow.open_model
     trained = opened(command.run)
-    _check_out(command, trained.experiment.data.name)
+    check_out(command, trained.experiment.data.name)
     chosen = workflow.select(trained, command.data, command.split)
     for note in chosen.notes:
         print(note, file=sys.stderr)

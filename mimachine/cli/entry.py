@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from mimachine._support.messages import unknown
 from mimachine._support.version import __version__
-from mimachine.cli.commands import _COMMANDS
+from mimachine.cli.commands import COMMANDS
 from mimachine.cli.interruption import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_MISTAKE
 
 __all__ = [
@@ -128,7 +128,7 @@ def _dispatch(arguments: list[str]) -> None:
             raise SystemExit(EXIT_MISTAKE)
     elif arguments[0] == "--version":
         print(f"mimachine {__version__}")
-    elif arguments[0] in _COMMANDS:
-        _COMMANDS[arguments[0]](arguments[1:])
+    elif arguments[0] in COMMANDS:
+        COMMANDS[arguments[0]](arguments[1:])
     else:
-        raise ValueError(unknown("command", arguments[0], _COMMANDS))
+        raise ValueError(unknown("command", arguments[0], COMMANDS))

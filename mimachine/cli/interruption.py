@@ -18,7 +18,7 @@ class _Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def _interruptible(go_on: Callable[[], str | None]) -> Iterator[None]:
+def interruptible(go_on: Callable[[], str | None]) -> Iterator[None]:
     """Say after Ctrl-C, SIGTERM or a full disk what is left, and how to go on.
 
     Args:
@@ -45,21 +45,21 @@ def _interruptible(go_on: Callable[[], str | None]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _with_run(run: Path) -> str | None:
+def resume_hint(run: Path) -> str | None:
     """How to go on with a run from its last checkpoint; None if it was not begun."""
     if not (run / "experiment.json").exists():
         return None
     return f"go on with: mimachine train --resume {quoted(run)}"
 
 
-def _with_refitted(run: Path) -> str | None:
+def refit_hint(run: Path) -> str | None:
     """How to measure a run whose prior was fitted; None if there is none."""
     if not (run / "refit.json").exists() or not (run / "model.safetensors").exists():
         return None
     return f"the prior is fitted; measure it with: mimachine evaluate {quoted(run)}"
 
 
-def _with_comparison(directory: Path, names: Sequence[str]) -> str | None:
+def comparison_hint(directory: Path, names: Sequence[str]) -> str | None:
     """What there is of a comparison, and how to go on; None if it was not begun."""
     from mimachine.training.run import Run
 
@@ -73,5 +73,5 @@ def _with_comparison(directory: Path, names: Sequence[str]) -> str | None:
         for what, which in (("finished", finished), ("not begun", others))
         if which
     ]
-    ways = [_with_run(directory / name) for name in begun if name not in finished]
+    ways = [resume_hint(directory / name) for name in begun if name not in finished]
     return "; ".join([*done, *filter(None, ways)]) if begun else None

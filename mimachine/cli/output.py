@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mimachine.workflow.export_results import Columns
 
 
-def _restored(data: Dataset, drawn: Drawn) -> dict[str, Any]:
+def restored(data: Dataset, drawn: Drawn) -> dict[str, Any]:
     """What was drawn, in the units of the data; without means where they have no closed form."""
     arrays: dict[str, Any] = {} if drawn.mean is None else {"mean": data.restore(drawn.mean)}
     return {**arrays, "sample": data.restore(drawn.x, drawn=True), "z": drawn.z.numpy()}
@@ -34,15 +34,17 @@ def _restored(data: Dataset, drawn: Drawn) -> dict[str, Any]:
 # --- output --------------------------------------------------------------------------------------
 
 
-def _say(command: Train | Resume | Compare | Refit | Reproduce, text: str) -> None:
+def say(command: Train | Resume | Compare | Refit | Reproduce, text: str) -> None:
+    """Print progress; with --json to standard error, which leaves standard output to the JSON."""
     print(text, file=sys.stderr if command.json else sys.stdout, flush=True)
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
     print(json.dumps(value, indent=1))
 
 
-def _print_reports(reports: dict[str, EvaluationReport]) -> None:
+def print_reports(reports: dict[str, EvaluationReport]) -> None:
     """A table of metrics, a column for each report, with what they mean below."""
     from rich.console import Console
     from rich.table import Table
@@ -69,7 +71,7 @@ def _print_reports(reports: dict[str, EvaluationReport]) -> None:
                 console.print(f"  {metric.name}: {note}", soft_wrap=True, highlight=False)
 
 
-def _check_out(command: Embed | Reconstruct, trained_on: str) -> None:
+def check_out(command: Embed | Reconstruct, trained_on: str) -> None:
     """See that results do not take the place of data."""
     if command.out is None:
         return
@@ -79,7 +81,7 @@ def _check_out(command: Embed | Reconstruct, trained_on: str) -> None:
             raise ValueError(f"out must be another file than the data, got {command.out}")
 
 
-def _write(
+def write_arrays(
     command: Embed | Reconstruct | Sample,
     name: str,
     arrays: dict[str, Any],
@@ -97,7 +99,7 @@ def _write(
         written["picture"] = str(file.with_suffix(".png"))
     if command.json:
         shapes = {key: list(value.shape) for key, value in arrays.items()}
-        _print_json({**written, "shapes": shapes})
+        print_json({**written, "shapes": shapes})
         return
     shapes_text = ", ".join(f"{key} {tuple(value.shape)}" for key, value in arrays.items())
     if file.suffix == ".csv":

@@ -21,7 +21,7 @@ from mimachine.training.recipe import Training
 Command = TypeVar("Command")
 
 
-def _parse(command: type[Command], arguments: list[str], start: Command | None = None) -> Command:
+def parse(command: type[Command], arguments: list[str], start: Command | None = None) -> Command:
     """Arguments to a command's settings; a mistake is one line on standard error, and exit 2."""
     name = command.__name__.lower()
     messages = io.StringIO()
@@ -74,7 +74,7 @@ def _settings(command: Train | Compare, objective: str | None) -> Experiment:
 Trainer = TypeVar("Trainer", Train, Compare)
 
 
-def _parse_trainer(
+def parse_trainer(
     command: type[Trainer], arguments: list[str], objective: str | None = None
 ) -> Trainer:
     """Arguments over the defaults that belong to the data, the preset and the objective.
@@ -85,14 +85,14 @@ def _parse_trainer(
     # For the first reading a recipe that no option of the user's contradicts.
     lenient = command(data="", training=Training(epochs=10**9, warmup=0))
     try:
-        first = _parse(command, without_help, lenient)
+        first = parse(command, without_help, lenient)
     except ValueError:
         if without_help == arguments:
             raise
         # Help was asked for before the command was complete.
-        return _parse(command, arguments)
+        return parse(command, arguments)
     if not first.data:
-        return _parse(command, arguments)
+        return parse(command, arguments)
     settings = _settings(first, objective or getattr(first, "objective", None))
     start: dict[str, Any] = {
         "model": settings.model,
@@ -103,22 +103,23 @@ def _parse_trainer(
         start["objective"] = settings.objective
     elif not first.objectives:
         start["objectives"] = (settings.objective, "vae")
-    return _parse(command, arguments, replace(first, **start))
+    return parse(command, arguments, replace(first, **start))
 
 
-def _experiment(command: Train | Compare, objective: str | None) -> Experiment:
+def experiment_of(command: Train | Compare, objective: str | None) -> Experiment:
+    """The experiment that a command line describes."""
     start = _settings(command, objective)
     return replace(
         start, model=command.model, training=command.training, num_samples=command.num_samples
     )
 
 
-def _data_name(command: Train | Compare) -> str:
+def data_name(command: Train | Compare) -> str:
     """What to call the data in the name of a run; "." has a name only once it is resolved."""
     return Path(command.data).resolve().stem or "data"
 
 
-def _new_directory(name: str) -> Path:
+def new_directory(name: str) -> Path:
     """A directory under runs/ that is not there yet."""
     path, count = Path("runs") / name, 2
     while path.exists():

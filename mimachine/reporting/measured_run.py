@@ -16,7 +16,7 @@ from mimachine.evaluation.metric import Report
 from mimachine.reporting.columns import Explained, explained
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
-from mimachine.workflow.reports import _read
+from mimachine.workflow.reports import read_report
 
 __all__ = [
     "FILES",
@@ -83,7 +83,7 @@ def open_outcome(path: Path, name: str = "") -> Outcome:
     measured, records = run.read_json("report.json"), run.metrics()
     if not records:
         raise ValueError(f"{run.path / 'metrics.jsonl'} has no epochs")
-    report = _read(measured, run.path / "report.json")
+    report = read_report(measured, run.path / "report.json")
     trained = workflow.open_run(path)
     return Outcome(name or trained.experiment.objective, trained, report, records, measured)
 
@@ -93,5 +93,5 @@ def open_compared(directory: Path, name: str, report: Any) -> Outcome:
     outcome = open_outcome(directory / name, name)
     link = f"{quote(name)}/report.html" if (directory / name / "report.html").is_file() else ""
     measured = {**outcome.measured, "num_samples": outcome.trained.experiment.num_samples}
-    numbers = _read(report, directory / "comparison.json")
+    numbers = read_report(report, directory / "comparison.json")
     return replace(outcome, report=numbers, measured=measured, link=link)

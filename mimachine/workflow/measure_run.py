@@ -27,7 +27,7 @@ def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Repor
     """
     if not os.access(trained.run.path, os.W_OK):
         raise PermissionError(f"{trained.run.path} must be writable for report.json")
-    report = _evaluated(trained, num_samples, seconds)
+    report = evaluated(trained, num_samples, seconds)
     versions = {
         "mimachine": __version__,
         "torch": torch.__version__,
@@ -39,7 +39,7 @@ def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Repor
     return report
 
 
-def _evaluated(trained: Trained, num_samples: int, seconds: float = 600.0) -> Report:
+def evaluated(trained: Trained, num_samples: int, seconds: float = 600.0) -> Report:
     """What `evaluate` gives on the best device there is; the model stays where it is."""
     model = trained.model
     before = next(model.parameters()).device

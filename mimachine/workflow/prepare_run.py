@@ -58,7 +58,7 @@ def prepare(settings: Experiment, run: Run | None = None) -> Dataset:
             those of the run any more.
     """
     data = _load(settings, None if run is None else run.data_record())
-    if not _is_binarized(settings, data):
+    if not is_binarized(settings, data):
         return data
     if data.levels is None and data.preprocessing is None:
         raise ValueError(
@@ -86,7 +86,7 @@ def _load(settings: Experiment, stored: dict[str, Any] | None = None) -> Dataset
     return load_file(data.name, data.file, settings.model.likelihood, stored)
 
 
-def _is_binarized(settings: Experiment, data: Dataset) -> bool:
+def is_binarized(settings: Experiment, data: Dataset) -> bool:
     """Whether grey values are drawn as zeros and ones."""
     return likelihood_of(settings.model, data) == "bernoulli" and data.levels != 2
 
@@ -112,7 +112,7 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
     return train, TensorSource(data.val, shuffle=False)
 
 
-def _anywhere(data: Data) -> Data:
+def with_absolute_paths(data: Data) -> Data:
     """The same data by absolute paths: later commands may be given in another directory.
 
     Links are left as they are, for what they point to may have another suffix.
@@ -130,10 +130,10 @@ def check(settings: Experiment) -> None:
         FileNotFoundError: If the data are nowhere.
         ValueError: If the settings make no sense.
     """
-    _prepared(settings)
+    prepare_training(settings)
 
 
-def _cautions(settings: Experiment, data: Dataset) -> list[str]:
+def cautions(settings: Experiment, data: Dataset) -> list[str]:
     latents, features = settings.model.num_latents, data.train.shape[1]
     if latents <= features:
         return []
@@ -145,7 +145,9 @@ def _cautions(settings: Experiment, data: Dataset) -> list[str]:
     ]
 
 
-def _prepared(settings: Experiment, run: Run | None = None) -> tuple[Dataset, Loss, Source, Source]:
+def prepare_training(
+    settings: Experiment, run: Run | None = None
+) -> tuple[Dataset, Loss, Source, Source]:
     chosen = objective(settings.objective)
     if chosen.decoded == "means" and settings.model.architecture == "pixel-hvae":
         raise ValueError(

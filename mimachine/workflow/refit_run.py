@@ -14,7 +14,7 @@ from mimachine.experiment.build import encoder_floor
 from mimachine.experiment.settings import to_json
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained, open_run
-from mimachine.workflow.measure_run import _evaluated, measure
+from mimachine.workflow.measure_run import evaluated, measure
 from mimachine.workflow.prepare_run import sources
 
 __all__ = [
@@ -85,7 +85,7 @@ def refit(
         # A VampPrior's would be another one, and the encoder has its own already.
         floor = encoder_floor(settings.model)
         fitted = replace(fitted, encoder_floor=floor)
-    numbers = _evaluated(before, num_samples)
+    numbers = evaluated(before, num_samples)
     settings = replace(settings, model=fitted, num_samples=num_samples)
     run = Run.create(out, to_json(settings), before.run.data_record())
     say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {run.path}")

@@ -34,7 +34,9 @@ def read_reports(paths: Sequence[Path]) -> dict[str, Report]:
         if (path / "comparison.json").is_file():
             file, saved = path / "comparison.json", run.read_json("comparison.json")
             each = saved.get("reports", {}) if isinstance(saved, dict) else {}
-            found += [(name, f"{path}/{name}", _read(value, file)) for name, value in each.items()]
+            found += [
+                (name, f"{path}/{name}", read_report(value, file)) for name, value in each.items()
+            ]
             continue
         if not (path / "report.json").is_file():
             raise FileNotFoundError(
@@ -44,13 +46,13 @@ def read_reports(paths: Sequence[Path]) -> dict[str, Report]:
         objective = settings.get("objective", str(path)) if isinstance(settings, dict) else None
         if not isinstance(objective, str):
             raise ValueError(f"{path / 'experiment.json'} is damaged: it must hold settings")
-        report = _read(run.read_json("report.json"), path / "report.json")
+        report = read_report(run.read_json("report.json"), path / "report.json")
         found.append((objective, str(path), report))
     names = [name for name, _, _ in found]
     return {path if names.count(name) > 1 else name: report for name, path, report in found}
 
 
-def _read(value: Any, file: Path) -> Report:
+def read_report(value: Any, file: Path) -> Report:
     try:
         return Report.from_json(value)
     except (KeyError, TypeError) as error:

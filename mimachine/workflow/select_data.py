@@ -11,7 +11,7 @@ from mimachine.data.catalogue import NAMES
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import Encodable, read_rows
 from mimachine.workflow.load_run import Trained
-from mimachine.workflow.prepare_run import _is_binarized, prepare
+from mimachine.workflow.prepare_run import is_binarized, prepare
 
 __all__ = [
     "select",
@@ -58,7 +58,7 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
         # They are those of the training file's rows, not of these.
         file = replace(file, labels=None)
     read = read_rows(name, file, learned)
-    if not _is_binarized(settings, trained.data):
+    if not is_binarized(settings, trained.data):
         return read
     note = "grey values are encoded as they are; training saw draws of zeros and ones"
     return read._replace(notes=(*read.notes, note))

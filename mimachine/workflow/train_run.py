@@ -17,7 +17,7 @@ from mimachine.training.fit import History, fit
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.measure_run import measure
-from mimachine.workflow.prepare_run import _anywhere, _cautions, _prepared
+from mimachine.workflow.prepare_run import cautions, prepare_training, with_absolute_paths
 
 __all__ = [
     "resume",
@@ -48,10 +48,10 @@ def train(
     """
     if settings.data.is_path:
         check_there(settings.data.name)
-        settings = replace(settings, data=_anywhere(settings.data))
-    prepared = _prepared(settings)
+        settings = replace(settings, data=with_absolute_paths(settings.data))
+    prepared = prepare_training(settings)
     data = prepared[0]
-    for note in (*data.notes, *_cautions(settings, data)):
+    for note in (*data.notes, *cautions(settings, data)):
         say(note)
     record = None if data.preprocessing is None else data_record(data)
     run = Run.create(out, to_json(settings), record)
@@ -77,7 +77,7 @@ def resume(
     settings = from_json(run.read_json("experiment.json"))
     if run.finished or run.refit_record() is not None:
         raise ValueError(f"{run.path} is finished; see it with: mimachine evaluate {run.path}")
-    prepared = _prepared(settings, run)
+    prepared = prepare_training(settings, run)
     say(f"going on with {settings.objective} on {prepared[0].name}, run directory {run.path}")
     return _carry_out(run, settings, prepared, progress, checkpoint_seconds)
 

@@ -51,7 +51,7 @@ def test_no_process_outlives_the_one_that_asked(number, tmp_path):
     script = (
         "import signal, sys; sys.path.insert(0, sys.argv[1])\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from test_paper_processes import as_they_come, sleeping\n"
+        "from test_processes import as_they_come, sleeping\n"
         "list(as_they_come(sleeping, sys.argv[2:], 2))\n"
     )
     places = [tmp_path / "one", tmp_path / "two"]

@@ -80,7 +80,7 @@ def test_a_killed_sweep_goes_on_in_two_processes_and_ends_as_if_nothing_had_been
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
-        "from test_paper import SMALL, Request, carry_out\n"
+        "from test_low_dimensional import SMALL, Request, carry_out\n"
         "carry_out(SMALL, Request(Path(sys.argv[1])))\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path), os.path.dirname(__file__)]

@@ -26,8 +26,8 @@ def read(command):
     """Settings that a line of a shell would train with."""
     program, verb, *arguments = shlex.split(command)
     assert (program, verb) == ("mimachine", "train")
-    parsed = parsing._parse_trainer(Train, arguments)
-    return parsing._experiment(parsed, parsed.objective), parsed.out
+    parsed = parsing.parse_trainer(Train, arguments)
+    return parsing.experiment_of(parsed, parsed.objective), parsed.out
 
 
 @pytest.mark.parametrize(

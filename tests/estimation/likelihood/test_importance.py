@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import oracles
 import pytest
 import torch
 from oracles import LinearGaussian, draws, joint, within_standard_errors
@@ -288,7 +289,12 @@ def test_two_processes_share_the_data_and_both_have_the_whole_result(tmp_path):
     (tmp_path / "script.py").write_text(DISTRIBUTED)
     # The exit code says nothing: gloo can abort at interpreter exit after all work is done.
     subprocess.run(
-        [sys.executable, str(tmp_path / "script.py"), str(tmp_path), str(Path(__file__).parent)],
+        [
+            sys.executable,
+            str(tmp_path / "script.py"),
+            str(tmp_path),
+            str(Path(oracles.__file__).parent),
+        ],
         check=False,
         capture_output=True,
         timeout=300,
