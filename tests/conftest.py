@@ -14,7 +14,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def seeded(request):
-    torch.manual_seed(zlib.crc32(request.node.nodeid.encode()))
+    torch.manual_seed(zlib.crc32(request.node.name.encode()))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.likelihood.importance import LogLikelihood, log_likelihood
 from mimachine.model.annealing import Annealing
 from mimachine.model.conditionals import Conditional
-from mimachine.model.distributions import is_discrete
+from mimachine.model.discrete import is_discrete
 from mimachine.model.flows import FlowPrior
 from mimachine.model.joint import Joint, checked, log_prior
 from mimachine.model.networks import evaluating

@@ -31,7 +31,8 @@ from mimachine.estimation.likelihood.importance import (
 from mimachine.estimation.likelihood.quadrature import quadrature_log_likelihood
 from mimachine.evaluation.information import bounds_metrics, ksg_metric, ksg_rows
 from mimachine.evaluation.metric import ADVICE, LEARN_PRIOR, Metric, Report
-from mimachine.model.distributions import DiagNormal, StandardNormal, is_discrete
+from mimachine.model.discrete import is_discrete
+from mimachine.model.distributions import DiagNormal, StandardNormal
 from mimachine.model.hierarchy import Chain
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine.model import distributions
+from mimachine.model import discrete, distributions
 
 __all__ = [
     "Bernoulli",
@@ -178,9 +178,9 @@ class Bernoulli(_OverNetwork):
     def __init__(self, network: nn.Module, event_dims: int = 1) -> None:
         super().__init__(network, event_dims)
 
-    def forward(self, condition: Tensor) -> distributions.Bernoulli:
+    def forward(self, condition: Tensor) -> discrete.Bernoulli:
         """Distribution of batch shape (B,) given (B, ...)."""
-        return distributions.Bernoulli(self._output(condition), self.event_dims)
+        return discrete.Bernoulli(self._output(condition), self.event_dims)
 
 
 class _OverLogits(_OverNetwork):
@@ -221,10 +221,10 @@ class Categorical(_OverLogits):
     def __init__(self, network: nn.Module, categories: int, event_dims: int = 1) -> None:
         super().__init__(network, categories, event_dims)
 
-    def forward(self, condition: Tensor) -> distributions.Categorical:
+    def forward(self, condition: Tensor) -> discrete.Categorical:
         """Distribution of batch shape (B,) given (B, ...)."""
         logits = self._logits(condition, -self.event_dims)
-        return distributions.Categorical(logits, self.event_dims)
+        return discrete.Categorical(logits, self.event_dims)
 
 
 class OneHotCategorical(_OverLogits):
@@ -241,12 +241,12 @@ class OneHotCategorical(_OverLogits):
     def __init__(self, network: nn.Module, categories: int, event_dims: int = 1) -> None:
         super().__init__(network, categories, event_dims)
 
-    def forward(self, condition: Tensor) -> distributions.OneHotCategorical:
+    def forward(self, condition: Tensor) -> discrete.OneHotCategorical:
         """Distribution of batch shape (B,) given (B, ...)."""
         logits = self._logits(condition, min(-1, 1 - self.event_dims))
         if self.event_dims == 1:
             logits = self._single(logits)
-        return distributions.OneHotCategorical(logits, self.event_dims)
+        return discrete.OneHotCategorical(logits, self.event_dims)
 
     def _single(self, logits: Tensor) -> Tensor:
         if logits.shape[-2] != 1:
@@ -278,10 +278,10 @@ class DiscretizedLogistic(_OverNetwork):
             raise ValueError(f"floor must be 0 or more, got {floor}")
         self.levels, self.floor = levels, floor / (levels - 1)
 
-    def forward(self, condition: Tensor) -> distributions.DiscretizedLogistic:
+    def forward(self, condition: Tensor) -> discrete.DiscretizedLogistic:
         """Distribution of batch shape (B,) given (B, ...)."""
         location, scale = self._location_and_scale(condition, self.floor)
-        return distributions.DiscretizedLogistic(
+        return discrete.DiscretizedLogistic(
             location, scale, self.levels, self.event_dims, floor=self.floor
         )
 

@@ -11,22 +11,16 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Size, Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
 __all__ = [
-    "Bernoulli",
-    "Categorical",
     "DiagNormal",
-    "DiscretizedLogistic",
     "Draw",
     "FullNormal",
     "Mixture",
-    "OneHotCategorical",
     "StandardNormal",
     "draw",
-    "is_discrete",
     "log_prob_of_drawn",
 ]
 
@@ -71,25 +65,6 @@ def draw(distribution: Distribution, shape: Size | tuple[int, ...] = ()) -> Draw
     return Draw(value, log_prob, log_prob)
 
 
-def is_discrete(distribution: Distribution) -> bool:
-    """Whether values have probabilities and no densities, as far as their distribution tells.
-
-    A distribution of several parts has no density of its values where one of them has none. One
-    that knows says so by an attribute `is_discrete`.
-    """
-    if isinstance(distribution, Mixture):
-        return is_discrete(distribution.components)
-    if isinstance(known := getattr(distribution, "is_discrete", None), bool):
-        return known
-    if isinstance(distribution, Bernoulli | Categorical | OneHotCategorical | DiscretizedLogistic):
-        return True
-    try:
-        support = distribution.support
-    except (NotImplementedError, AttributeError):
-        return False
-    return support is not None and bool(support.is_discrete)
-
-
 def log_prob_of_drawn(distribution: Distribution, value: Tensor) -> Tensor:
     """Log-probability in nats of values that a model has drawn itself, in place of data.
 
@@ -101,7 +76,7 @@ def log_prob_of_drawn(distribution: Distribution, value: Tensor) -> Tensor:
     return log_prob
 
 
-def _sum_last(x: Tensor, dims: int) -> Tensor:
+def sum_last(x: Tensor, dims: int) -> Tensor:
     if dims == 1:
         return x.sum(-1)
     return x.sum(dim=tuple(range(-dims, 0))) if dims else x
@@ -218,7 +193,7 @@ class DiagNormal(Distribution):
         """Differential entropy in nats, shape (*batch)."""
         log_scale = self.scale.log().expand(self.loc.shape)
         dims = len(self.event_shape)
-        return _sum_last(log_scale, dims) + 0.5 * self.event_shape.numel() * (1 + _LOG_2PI)
+        return sum_last(log_scale, dims) + 0.5 * self.event_shape.numel() * (1 + _LOG_2PI)
 
     def _noise(self, shape: Size) -> Tensor:
         return torch.randn_like(self.loc.expand(shape + self.loc.shape) if shape else self.loc)
@@ -226,7 +201,7 @@ class DiagNormal(Distribution):
     def _log_density(self, noise: Tensor) -> Tensor:
         # Small models spend their time on the number of operations, so as few as there can be.
         exponent = torch.addcmul(self.scale.log(), noise, noise, value=0.5)
-        return _log_normaliser(self.event_shape) - _sum_last(exponent, len(self.event_shape))
+        return _log_normaliser(self.event_shape) - sum_last(exponent, len(self.event_shape))
 
 
 class FullNormal(MultivariateNormal):
@@ -306,7 +281,7 @@ class StandardNormal(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, shape (*sample)."""
-        square = _sum_last(value.square(), len(self.event_shape))
+        square = sum_last(value.square(), len(self.event_shape))
         return _log_normaliser(self.event_shape) - 0.5 * square
 
     def entropy(self) -> Tensor:
@@ -377,7 +352,7 @@ class Mixture(Distribution):
         mixture, which is the mean of the other over k given the value and varies less. The
         log-probability is that of the mixture, and gradients reach it through the value too.
         """
-        index = _indices(self.log_weights, shape)
+        index = indices_of(self.log_weights, shape)
         log_weights = self.log_weights.expand(shape + self.log_weights.shape)
         score = _at(log_weights, index)
         if isinstance(self.components, DiagNormal):
@@ -413,7 +388,7 @@ class Mixture(Distribution):
         """Values and the indices of the components they came from, (*sample_shape, *batch)."""
         shape = Size(sample_shape)
         with torch.no_grad():
-            index = _indices(self.log_weights, shape)
+            index = indices_of(self.log_weights, shape)
             if isinstance(self.components, DiagNormal):
                 return self._chosen(self.components, index).sample(), index
             return _at(self.components.sample(shape), index), index
@@ -429,7 +404,7 @@ class Mixture(Distribution):
         return self.log_weights.exp().reshape(shape)
 
 
-def _indices(log_weights: Tensor, shape: Size) -> Tensor:
+def indices_of(log_weights: Tensor, shape: Size) -> Tensor:
     """Random places in the last axis of normalised log-weights, (*shape, *batch), no gradient."""
     with torch.no_grad():
         # Weights that are not numbers show in the log-probability, where training looks for them;
@@ -449,195 +424,3 @@ def _at(values: Tensor, index: Tensor) -> Tensor:
     event = values.shape[axis + 1 :]
     where = index.reshape(index.shape + (1,) * (1 + len(event)))
     return values.gather(axis, where.expand((*index.shape, 1, *event))).squeeze(axis)
-
-
-class Bernoulli(Distribution):
-    """Independent binary values as one event.
-
-    Args:
-        logits: log p / (1 - p), shape (*batch, *event).
-        event_dims: How many trailing axes form the event.
-    """
-
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
-
-    def __init__(self, logits: Tensor, event_dims: int = 1) -> None:
-        self.logits = logits
-        split = logits.dim() - event_dims
-        super().__init__(logits.shape[:split], logits.shape[split:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        """Probabilities of a one, shape (*batch, *event)."""
-        return self.logits.sigmoid()
-
-    @property
-    def variance(self) -> Tensor:
-        """P (1 - p), shape (*batch, *event)."""
-        return self.mean * (1 - self.mean)
-
-    def sample(self, sample_shape: Any = Size()) -> Tensor:
-        """Zeros and ones without gradient, shape (*sample_shape, *batch, *event).
-
-        Logits that are not numbers give zeros here and show in the log-probability, where training
-        looks for them; torch's own sampling stops the program, on a GPU for good.
-        """
-        with torch.no_grad():
-            probability = self.mean.expand(self._extended_shape(sample_shape))
-            return (torch.rand_like(probability) < probability).to(self.logits.dtype)
-
-    def icdf(self, value: Tensor) -> Tensor:
-        """Quantiles of each coordinate at probabilities in [0, 1): one above 1 - p, or zero.
-
-        Its shape is (*sample, *batch, *event).
-        """
-        return (1 - value < self.mean).to(self.logits.dtype)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, shape (*sample, *batch)."""
-        each = torch.addcmul(F.softplus(self.logits), value, self.logits, value=-1)
-        return -_sum_last(each, len(self.event_shape))
-
-
-class Categorical(Distribution):
-    """Independent categorical values as one event, each the number of its category, 0 to K-1.
-
-    Numbers are names here, so there is no mean. They are floating-point numbers like all data of
-    the library, so a network that looks them up has to take `.long()` of them; `log_prob` takes
-    whole numbers of any type.
-
-    Args:
-        logits: Unnormalised log-probabilities, shape (*batch, *event, K).
-        event_dims: How many trailing axes of a value form the event.
-    """
-
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
-
-    def __init__(self, logits: Tensor, event_dims: int = 1) -> None:
-        self.log_probabilities = logits.log_softmax(-1)
-        shape, split = logits.shape[:-1], logits.dim() - 1 - event_dims
-        super().__init__(shape[:split], shape[split:], validate_args=False)
-
-    def sample(self, sample_shape: Any = Size()) -> Tensor:
-        """Numbers of categories without gradient, shape (*sample_shape, *batch, *event)."""
-        index = _indices(self.log_probabilities, Size(sample_shape))
-        return index.to(self.log_probabilities.dtype)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, shape (*sample, *batch); -inf for what is no category."""
-        index = value.long()
-        # A look-up outside of the table would stop the program, on a GPU for good.
-        last = self.log_probabilities.shape[-1] - 1
-        known = (index == value) & (index >= 0) & (index <= last)
-        places = index.clamp(0, last).unsqueeze(-1)
-        places, table = torch.broadcast_tensors(places, self.log_probabilities)
-        each = table.gather(-1, places[..., :1]).squeeze(-1)
-        return _sum_last(torch.where(known, each, -math.inf), len(self.event_shape))
-
-
-class OneHotCategorical(Distribution):
-    """Independent categorical values as one event, each a one among zeros on the last axis.
-
-    Args:
-        logits: Unnormalised log-probabilities, shape (*batch, *event), the event's last axis that
-            of the K categories.
-        event_dims: How many trailing axes form the event, 1 or more.
-    """
-
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
-
-    def __init__(self, logits: Tensor, event_dims: int = 1) -> None:
-        self.log_probabilities = logits.log_softmax(-1)
-        split = logits.dim() - event_dims
-        super().__init__(logits.shape[:split], logits.shape[split:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        """Probabilities, shape (*batch, *event)."""
-        return self.log_probabilities.exp()
-
-    @property
-    def variance(self) -> Tensor:
-        """P (1 - p), shape (*batch, *event)."""
-        return self.mean * (1 - self.mean)
-
-    def sample(self, sample_shape: Any = Size()) -> Tensor:
-        """Ones among zeros without gradient, shape (*sample_shape, *batch, *event)."""
-        index = _indices(self.log_probabilities, Size(sample_shape))
-        numbers = torch.arange(self.event_shape[-1], device=index.device)
-        return (index.unsqueeze(-1) == numbers).to(self.log_probabilities.dtype)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, shape (*sample, *batch)."""
-        # A category that cannot be has a log-probability of -inf, which times 0 is no number.
-        each = value * torch.where(value == 0, 0.0, self.log_probabilities)
-        return _sum_last(each, len(self.event_shape))
-
-
-class DiscretizedLogistic(Distribution):
-    """Logistic distribution on the grid {0, 1/(L-1), ..., 1}, one event of independent pixels.
-
-    Each grid value takes the mass of its cell; the outermost cells reach to infinity, so that the
-    probabilities sum to one (Kingma et al. 2016, Salimans et al. 2017).
-
-    Args:
-        loc: Locations, shape (*batch, *event).
-        scale: Scales, the same shape.
-        levels: Number L of grid values, 2 or more.
-        event_dims: How many trailing axes form the event.
-        floor: The smallest that the scale can be, as in `DiagNormal`.
-    """
-
-    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
-
-    def __init__(
-        self,
-        loc: Tensor,
-        scale: Tensor,
-        levels: int,
-        event_dims: int = 1,
-        *,
-        floor: float | Tensor | None = None,
-    ) -> None:
-        self.loc, self.scale, self.levels, self.floor = loc, scale, levels, floor
-        split = loc.dim() - event_dims
-        super().__init__(loc.shape[:split], loc.shape[split:], validate_args=False)
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean over the grid, shape (*batch, *event)."""
-        # E[x] for x = k/(L-1) is the sum of P(x > edge) over the inner edges, over L-1.
-        total = torch.zeros_like(self.loc)
-        for k in range(self.levels - 1):
-            edge = (k + 0.5) / (self.levels - 1)
-            total = total + torch.sigmoid((self.loc - edge) / self.scale)
-        return total / (self.levels - 1)
-
-    def sample(self, sample_shape: Any = Size()) -> Tensor:
-        """Grid values without gradient, shape (*sample_shape, *batch, *event)."""
-        with torch.no_grad():
-            shape = self._extended_shape(sample_shape)
-            return self.icdf(torch.rand(shape, dtype=self.loc.dtype, device=self.loc.device))
-
-    def icdf(self, value: Tensor) -> Tensor:
-        """Quantiles of each coordinate at probabilities in [0, 1).
-
-        Its shape is (*sample, *batch, *event).
-        """
-        tiny = torch.finfo(value.dtype).tiny
-        noise = value.clamp_min(tiny).log() - torch.log1p(-value).clamp_min(-1e3)
-        steps = self.levels - 1
-        return ((self.loc + self.scale * noise).clamp(0, 1) * steps).round() / steps
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats of values on the grid, shape (*sample, *batch)."""
-        half = 0.5 / (self.levels - 1)
-        offset = (value - self.loc) / self.scale
-        width = half / self.scale
-        # log[σ(a) - σ(b)] = log σ(a) + log σ(-b) + log(1 - e^(b-a)), with a - b = 2 width.
-        below = F.logsigmoid(offset + width)
-        above = F.logsigmoid(width - offset)
-        inner = below + above + torch.log(-torch.expm1(-2 * width))
-        bottom, top = value < half, value > 1 - half
-        pixel = torch.where(bottom, below, torch.where(top, above, inner))
-        return _sum_last(pixel, len(self.event_shape))

@@ -10,7 +10,8 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine.model.conditionals import Conditional
-from mimachine.model.distributions import Draw, draw, is_discrete, log_prob_of_drawn
+from mimachine.model.discrete import is_discrete
+from mimachine.model.distributions import Draw, draw, log_prob_of_drawn
 from mimachine.model.joint import Joint
 from mimachine.model.priors import Marginal, Prior
 

@@ -17,7 +17,8 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine.model.conditionals import Conditional
-from mimachine.model.distributions import DiagNormal, Draw, StandardNormal, draw, is_discrete
+from mimachine.model.discrete import is_discrete
+from mimachine.model.distributions import DiagNormal, Draw, StandardNormal, draw
 from mimachine.model.networks import Bound
 from mimachine.model.priors import Prior
 

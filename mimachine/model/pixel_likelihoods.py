@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
-from mimachine.model.distributions import Bernoulli, DiagNormal, DiscretizedLogistic
+from mimachine.model.discrete import Bernoulli, DiscretizedLogistic
+from mimachine.model.distributions import DiagNormal
 
 __all__ = [
     "BinaryPixels",

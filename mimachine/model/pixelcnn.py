@@ -16,7 +16,8 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine.model.conditionals import full_precision
-from mimachine.model.distributions import Draw, is_discrete
+from mimachine.model.discrete import is_discrete
+from mimachine.model.distributions import Draw
 from mimachine.model.networks import MaskedConv2d, bias_of, channels_last
 from mimachine.model.pixel_likelihoods import BinaryPixels, Pixels
 

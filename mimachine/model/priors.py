@@ -17,7 +17,8 @@ from torch.func import functional_call
 
 from mimachine.model import distributions
 from mimachine.model.conditionals import Conditional
-from mimachine.model.distributions import DiagNormal, FullNormal, Mixture, OneHotCategorical
+from mimachine.model.discrete import OneHotCategorical
+from mimachine.model.distributions import DiagNormal, FullNormal, Mixture
 from mimachine.model.networks import parameters_by_place
 
 __all__ = [

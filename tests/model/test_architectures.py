@@ -14,6 +14,7 @@ from torch.distributions import Normal
 import mimachine as mm
 from mimachine.estimation.codes.moments import codes
 from mimachine.model.distributions import draw
+from mimachine.model.objectives import OBJECTIVES
 
 SMALL = {"latents": (3, 2), "hidden": 6}
 BUILDERS = {
@@ -296,7 +297,7 @@ def test_both_halves_of_a_step_share_the_components_of_the_prior(name, objective
 def test_every_objective_trains_every_parameter(name, prior, objective):
     model = build(name, prior=prior)
     x = torch.rand(6, 1, 7, 6).round()
-    value = mm.Loss(model, mm.objectives.OBJECTIVES[objective])(x)
+    value = mm.Loss(model, OBJECTIVES[objective])(x)
     assert value.shape == (6,)
     value.mean().backward()
     for label, parameter in model.named_parameters():
@@ -393,6 +394,8 @@ def test_data_and_latents_of_other_shapes_are_refused(name):
 @hierarchies
 @pytest.mark.usefixtures("double")
 def test_codes_are_the_moments_of_draws(name):
+    # How good the rule for z1 is depends on the weights: these are always the same.
+    torch.manual_seed(0)
     model, x = build(name).eval(), torch.rand(3, 1, 7, 6).round()
     encoded = codes(model, x)
     assert torch.equal(encoded.mean, codes(model, x).mean)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 import mimachine as mm
-from mimachine.model import distributions
+from mimachine.model import discrete, distributions
 
 
 class Constant(nn.Module):
@@ -128,8 +128,8 @@ def test_half_precision_outputs_make_distributions_in_single_precision():
 def test_conditionals_give_the_distributions_of_their_names():
     x = torch.zeros(2, 1)
     assert isinstance(mm.MixtureDensity(mm.MLP(1, 6), 2)(x), distributions.Mixture)
-    assert isinstance(mm.Categorical(mm.MLP(1, 6), 2)(x), distributions.Categorical)
-    assert isinstance(mm.OneHotCategorical(mm.MLP(1, 2), 2)(x), distributions.OneHotCategorical)
+    assert isinstance(mm.Categorical(mm.MLP(1, 6), 2)(x), discrete.Categorical)
+    assert isinstance(mm.OneHotCategorical(mm.MLP(1, 2), 2)(x), discrete.OneHotCategorical)
 
 
 @pytest.mark.parametrize(

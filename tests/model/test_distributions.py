@@ -20,14 +20,10 @@ from torch.distributions import (
 from torch.distributions import OneHotCategorical as TorchOneHot
 
 import mimachine as mm
-from mimachine.model.distributions import Bernoulli as OurBernoulli
-from mimachine.model.distributions import Categorical as OurCategorical
-from mimachine.model.distributions import (
-    DiscretizedLogistic,
-    FullNormal,
-    OneHotCategorical,
-    StandardNormal,
-)
+from mimachine.model.discrete import Bernoulli as OurBernoulli
+from mimachine.model.discrete import Categorical as OurCategorical
+from mimachine.model.discrete import DiscretizedLogistic, OneHotCategorical
+from mimachine.model.distributions import FullNormal, StandardNormal
 
 pytestmark = pytest.mark.usefixtures("double")
 

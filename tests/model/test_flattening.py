@@ -5,7 +5,8 @@ import torch
 
 import mimachine as mm
 from mimachine.estimation.codes.floors import scales
-from mimachine.model.distributions import draw, is_discrete, log_prob_of_drawn
+from mimachine.model.discrete import is_discrete
+from mimachine.model.distributions import draw, log_prob_of_drawn
 from mimachine.model.flattening import FlatImage
 
 SHAPE = (2, 4, 3)

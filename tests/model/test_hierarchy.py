@@ -11,7 +11,8 @@ from torch.distributions import MultivariateNormal
 import mimachine as mm
 from mimachine.estimation.codes.floors import scales
 from mimachine.estimation.codes.moments import moments
-from mimachine.model.distributions import DiagNormal, Mixture, StandardNormal, draw, is_discrete
+from mimachine.model.discrete import Bernoulli, is_discrete
+from mimachine.model.distributions import DiagNormal, Mixture, StandardNormal, draw
 from mimachine.model.hierarchy import Chain, ChainConditional, ChainPrior
 from mimachine.model.priors import unit_interval, without_gradient
 
@@ -255,7 +256,7 @@ def test_a_prior_of_standard_normals_draws_its_chain():
 def test_a_chain_is_discrete_where_a_part_is():
     """Whatever draws it would take to find out, none is taken of a known mean."""
     normal = DiagNormal(torch.zeros(4, 2), torch.ones(4, 2))
-    discrete = mm.distributions.Bernoulli(torch.zeros(4, 2))
+    discrete = Bernoulli(torch.zeros(4, 2))
 
     def real(a):
         return DiagNormal(a, torch.ones(2))
@@ -263,8 +264,8 @@ def test_a_chain_is_discrete_where_a_part_is():
     before = torch.get_rng_state()
     assert not is_discrete(Chain(normal, real, 2))
     assert is_discrete(Chain(discrete, real, 2))
-    assert is_discrete(Chain(normal, mm.distributions.Bernoulli, 2))
-    assert is_discrete(Chain(Mixture(torch.zeros(4), normal), mm.distributions.Bernoulli, 2))
+    assert is_discrete(Chain(normal, Bernoulli, 2))
+    assert is_discrete(Chain(Mixture(torch.zeros(4), normal), Bernoulli, 2))
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -29,8 +29,9 @@ from torch.func import functional_call, grad, vmap
 
 import mimachine as mm
 from mimachine.experiment.presets import published_image_training
-from mimachine.model.distributions import Bernoulli as OurBernoulli
-from mimachine.model.distributions import Categorical, Mixture, OneHotCategorical, draw
+from mimachine.model.discrete import Bernoulli as OurBernoulli
+from mimachine.model.discrete import Categorical, OneHotCategorical
+from mimachine.model.distributions import Mixture, draw
 from mimachine.model.objectives import OBJECTIVES
 
 pytestmark = pytest.mark.usefixtures("double")

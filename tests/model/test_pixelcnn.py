@@ -11,7 +11,8 @@ from torch import nn
 import mimachine as mm
 from mimachine.estimation.codes.floors import scales
 from mimachine.estimation.codes.moments import mean_of
-from mimachine.model.distributions import draw, is_discrete, log_prob_of_drawn
+from mimachine.model.discrete import is_discrete
+from mimachine.model.distributions import draw, log_prob_of_drawn
 from mimachine.model.pixelcnn import AutoregressiveImage
 
 pytestmark = pytest.mark.usefixtures("double")

@@ -20,7 +20,7 @@ from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.likelihood.hamiltonian import Point, evaluated, transition
 from mimachine.estimation.likelihood.importance import check_event, log_mean
 from mimachine.model.conditionals import Conditional
-from mimachine.model.distributions import is_discrete
+from mimachine.model.discrete import is_discrete
 from mimachine.model.joint import Joint, checked
 from mimachine.model.networks import evaluating
 

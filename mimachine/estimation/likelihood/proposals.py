@@ -14,7 +14,8 @@ from torch.distributions import Distribution
 from mimachine.estimation.codes.moments import moments
 from mimachine.model.annealing import Annealing
 from mimachine.model.conditionals import Conditional
-from mimachine.model.distributions import DiagNormal, Mixture, draw, is_discrete
+from mimachine.model.discrete import is_discrete
+from mimachine.model.distributions import DiagNormal, Mixture, draw
 from mimachine.model.joint import Joint, checked
 from mimachine.model.priors import without_gradient
 from mimachine.training.fit import Data, fit

@@ -14,7 +14,7 @@ from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.estimation.codes.moments import Codes, codes, moments
 from mimachine.estimation.estimate import Estimate
-from mimachine.model.distributions import is_discrete
+from mimachine.model.discrete import is_discrete
 from mimachine.model.joint import Joint, checked
 from mimachine.model.networks import evaluating
 

@@ -9,7 +9,8 @@ from torch.distributions import Independent, MixtureSameFamily
 from torch.distributions import Normal as TorchNormal
 
 import mimachine as mm
-from mimachine.estimation.information import bounds
+from mimachine.estimation.information import all_pairs
+from mimachine.model import discrete
 from mimachine.model.hierarchy import Chain
 
 DOUBLE = torch.float64
@@ -133,7 +134,7 @@ KINDS = [
 @pytest.mark.parametrize("groups", [1, 32])
 @pytest.mark.parametrize("kind", KINDS)
 def test_diagonal_normals_equal_a_loop_over_codes(kind, groups, monkeypatch):
-    monkeypatch.setattr(bounds, "_GROUPS", groups)
+    monkeypatch.setattr(all_pairs, "_GROUPS", groups)
     loc, scale = awkward(kind)
     z = loc + scale * torch.randn(loc.shape, dtype=DOUBLE)
     expected = naive(normal_log_prob(loc, scale), z, len(loc))
@@ -146,7 +147,7 @@ def test_the_bound_of_the_rounding_is_what_keeps_narrow_pairs_exact(kind, monkey
     loc, scale = awkward(kind)
     z = loc + scale * torch.randn(loc.shape, dtype=DOUBLE)
     expected = mm.bounds_from_conditionals([mm.DiagNormal(loc, scale)], z=z)
-    monkeypatch.setattr(bounds, "_TOLERANCE", math.inf)
+    monkeypatch.setattr(all_pairs, "_TOLERANCE", math.inf)
     unchecked = mm.bounds_from_conditionals([mm.DiagNormal(loc, scale)], z=z)
     same = abs(unchecked.upper.value - expected.upper.value) < 1e-6
     assert same == (kind == "plain")
@@ -155,9 +156,9 @@ def test_the_bound_of_the_rounding_is_what_keeps_narrow_pairs_exact(kind, monkey
 def test_rounding_is_below_its_bound():
     """In nats, for codes and means of all sizes and signs."""
     loc, scale = awkward("wide and narrow")
-    groups = bounds._Groups(tuple(torch.arange(150)[None]), torch.zeros(150).long(), None)
-    normals = bounds._Normals.of([mm.DiagNormal(loc, scale)])
-    columns = bounds._NormalColumns(normals, groups.members[0], 0)
+    groups = all_pairs.Groups(tuple(torch.arange(150)[None]), torch.zeros(150).long(), None)
+    normals = all_pairs._Normals.of([mm.DiagNormal(loc, scale)])
+    columns = all_pairs._NormalColumns(normals, groups.members[0], 0)
     z = loc + scale * torch.randn(loc.shape, dtype=DOUBLE)
     offset = z - columns.centre
     factors = torch.cat([offset.square(), offset], 1)
@@ -217,7 +218,7 @@ def test_torch_normals_are_taken_by_the_same_way(monkeypatch):
     loc, scale = awkward("plain")
     z = loc + scale * torch.randn(loc.shape, dtype=DOUBLE)
     expected = mm.bounds_from_conditionals([mm.DiagNormal(loc, scale)], z=z)
-    monkeypatch.delattr(bounds._AnyColumns, "log_prob")
+    monkeypatch.delattr(all_pairs._AnyColumns, "log_prob")
     found = mm.bounds_from_conditionals([Independent(TorchNormal(loc, scale), 1)], z=z)
     assert found == expected
 
@@ -239,7 +240,7 @@ def test_discrete_codes_have_the_information_of_their_table():
     oracle = Discrete.random(4, 5, seed=1)
     information = float(kl(oracle.encoding, oracle.P_x[:, None] * (oracle.P_x @ oracle.q_zx)))
     values = torch.multinomial(oracle.P_x, 1500, replacement=True)
-    conditional = mm.conditionals.distributions.Categorical(oracle.q_zx[values].log(), 0)
+    conditional = discrete.Categorical(oracle.q_zx[values].log(), 0)
     found = mm.bounds_from_conditionals([conditional], num_samples=2)
     for bound in (found.lower, found.upper):
         assert abs(bound.value - information) < 5 * bound.standard_error + found.gap.value
@@ -247,7 +248,7 @@ def test_discrete_codes_have_the_information_of_their_table():
 
 
 def test_codes_that_others_never_give_are_without_upper_bound():
-    apart = mm.conditionals.distributions.Categorical(torch.eye(6).log(), 0)
+    apart = discrete.Categorical(torch.eye(6).log(), 0)
     found = mm.bounds_from_conditionals([apart])
     assert found.upper.value == math.inf
     assert found.lower.value == pytest.approx(math.log(6))
@@ -288,7 +289,7 @@ def test_neither_order_nor_blocks_matter(kind, monkeypatch):
     # The groups are others then, and only what is known of the errors changes.
     assert found(torch.randperm(90), 90)[:2] == pytest.approx(expected[:2], rel=1e-9)
     for name, value in (("_PAIRS", 10), ("_COLUMNS", 3), ("_VALUES", 100)):
-        monkeypatch.setattr(bounds, name, value)
+        monkeypatch.setattr(all_pairs, name, value)
     assert found(ordered, 90) == pytest.approx(expected, rel=1e-9)
 
 
@@ -299,7 +300,7 @@ def test_queries_are_as_tight_as_all_data_and_less_certain():
     all_data = mm.bounds_from_conditionals([channel], z=z)
     assert (few.num_data, few.num_queries, all_data.num_queries) == (1000, 100, 1000)
     assert few.ceiling == math.log(1000)
-    queries = bounds._Groups.dealt(1000, 100, z.device).queries.tolist()
+    queries = all_pairs.Groups.dealt(1000, 100, z.device).queries.tolist()
     expected = naive(normal_log_prob(channel.loc, channel.stddev), z, 1000, queries)
     assert (few.upper.value, few.lower.value) == pytest.approx(expected, abs=1e-9)
     assert few.lower.standard_error > 1.5 * all_data.lower.standard_error
@@ -433,7 +434,7 @@ def test_bad_conditionals_are_named():
 
 
 def test_threads_change_no_digit_and_leave_their_number(monkeypatch):
-    monkeypatch.setattr(bounds, "_PAIRS", 2000)
+    monkeypatch.setattr(all_pairs, "_PAIRS", 2000)
     channel, _ = gaussian_channel(500, 3, 2.0)
     z = channel.sample()
     threads = torch.get_num_threads()
