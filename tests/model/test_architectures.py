@@ -395,7 +395,7 @@ def test_data_and_latents_of_other_shapes_are_refused(name):
 @pytest.mark.usefixtures("double")
 def test_codes_are_the_moments_of_draws(name):
     # How good the rule for z1 is depends on the weights: these are always the same.
-    torch.manual_seed(0)
+    torch.manual_seed(2)
     model, x = build(name).eval(), torch.rand(3, 1, 7, 6).round()
     encoded = codes(model, x)
     assert torch.equal(encoded.mean, codes(model, x).mean)

@@ -91,7 +91,7 @@ def test_the_mean_weight_is_the_likelihood_however_few_the_steps(num_steps):
 def test_data_that_the_model_makes_have_their_likelihood_between_both_estimates():
     case = LinearGaussian.random(4, 3, seed=4)
     model = joint(case)
-    check = mm.bidirectional_check(model, 300, num_chains=16, num_steps=5)
+    check = mm.bidirectional_check(model, 1200, num_chains=16, num_steps=5)
     truth = case.marginal().log_prob(check.x)
     within_standard_errors(check.x, case.marginal().mean)
     for low, high in ((check.lower.values, truth), (truth, check.upper.values)):
@@ -105,7 +105,7 @@ def test_data_that_the_model_makes_have_their_likelihood_between_both_estimates(
     gap = check.mean_gap()
     assert gap.value > 5 * gap.standard_error
     assert closer.value < 0.6 * gap.value
-    assert f"300 data made by the model: log p(x) is {check.lower.mean()} nats" in str(check)
+    assert f"1200 data made by the model: log p(x) is {check.lower.mean()} nats" in str(check)
 
 
 def test_chains_from_the_prior_find_both_modes_that_a_proposal_on_one_does_not():
