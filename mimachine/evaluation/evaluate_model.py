@@ -211,6 +211,7 @@ def _negative_log_likelihood(
         "sample",
         notes,
         doubtful,
+        ("loose-bound",) if doubtful else (),
     )
 
 

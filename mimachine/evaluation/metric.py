@@ -13,6 +13,7 @@ __all__ = [
     "ADVICE",
     "LEARN_PRIOR",
     "Metric",
+    "Reason",
     "Report",
 ]
 
@@ -38,6 +39,12 @@ LEARN_PRIOR = (
 )
 
 
+# Why a number is unreliable, for code; the notes say it to people.
+Reason = Literal[
+    "loose-bound", "saturated", "many-dimensions", "outside-bounds", "many-ties", "unconverged"
+]
+
+
 @dataclass(frozen=True)
 class Metric:
     """One measured number.
@@ -50,7 +57,8 @@ class Metric:
         latent: Whether it uses the mean of q(z|x) or a sample of it.
         standard_error: Its error where one is known, in the same unit.
         notes: What a reader has to know to trust it or not.
-        flagged: Whether it is not to be trusted as a number; the notes say why.
+        flagged: Whether it is unreliable; `reasons` and the notes say why.
+        reasons: Codes of what limits it. A limit alone need not flag the number.
     """
 
     name: str
@@ -61,6 +69,7 @@ class Metric:
     standard_error: float | None = None
     notes: tuple[str, ...] = ()
     flagged: bool = False
+    reasons: tuple[Reason, ...] = ()
 
     @classmethod
     def of(
@@ -72,10 +81,11 @@ class Metric:
         latent: Literal["mean", "sample"] = "mean",
         notes: tuple[str, ...] = (),
         flagged: bool = False,
+        reasons: tuple[Reason, ...] = (),
     ) -> Metric:
         """From an estimate; an error that is not finite is none."""
         error = estimate.standard_error if math.isfinite(estimate.standard_error) else None
-        return cls(name, estimate.value, unit, definition, latent, error, notes, flagged)
+        return cls(name, estimate.value, unit, definition, latent, error, notes, flagged, reasons)
 
     @property
     def marked(self) -> str:
@@ -133,8 +143,15 @@ class Report:
                     **metric,
                     "value": math.nan if metric["value"] is None else metric["value"],
                     "notes": tuple(metric["notes"]),
+                    "reasons": tuple(metric.get("reasons", _reasons_before_0_2(metric))),
                 }
             )
             for metric in value["metrics"]
         )
         return cls(metrics, value["verdict"], value["advice"])
+
+
+def _reasons_before_0_2(metric: dict[str, Any]) -> tuple[Reason, ...]:
+    """Reports of version 0.1 have no reasons; of the likelihood there was only one."""
+    loose = metric["name"] == "negative_log_likelihood" and metric.get("flagged", False)
+    return ("loose-bound",) if loose else ()

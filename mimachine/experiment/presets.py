@@ -262,6 +262,9 @@ def paper_image_training() -> Training:
 
 
 def _published_warmup(objective: str, epochs: int) -> Warmup:
-    if objective.startswith(("mim", "a-mim")):
+    from mimachine.model.objectives import OBJECTIVES
+
+    known = OBJECTIVES.get(objective)
+    if known is not None and known.family == "mim":
         return Warmup(epochs, ("q_z_given_x", "q_x"), decoding="after", halves="sum")
     return Warmup(epochs)

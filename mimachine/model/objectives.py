@@ -172,6 +172,9 @@ class Objective:
             `MIM_OF_MEANS`.
         latents: Whether latents of the decoding half are "fixed", without gradient to the anchor
             that they are drawn from, or "reparameterised" with one.
+        family: "mim" for objectives that reward mutual information by MIM's bound, "vae" for
+            those with a KL divergence to the prior; None for all others. Presets and advice
+            depend on it.
     """
 
     loss: Callable[[LogProbs, float], Tensor]
@@ -182,6 +185,7 @@ class Objective:
     regulariser_priors: Literal["model", "anchors"] = "model"
     decoded: Literal["draws", "means"] = "draws"
     latents: Literal["fixed", "reparameterised"] = "fixed"
+    family: Literal["mim", "vae"] | None = None
 
     def __post_init__(self) -> None:
         choices = {
@@ -241,29 +245,31 @@ def beta_vae(weight: float) -> Objective:
     """
     if not weight >= 0:
         raise ValueError(f"weight must be 0 or more, got {weight}")
-    return Objective(_WeightedVAE(weight), "encoding")
+    return Objective(_WeightedVAE(weight), "encoding", family="vae" if weight else None)
 
 
-MIM = Objective(mim, "mixture")
+MIM = Objective(mim, "mixture", family="mim")
 # What the authors' released code minimises on images. It decodes to means in place of draws, from
 # latents that are reparameterised through the prior. At the mean of binary pixels the gradient of
 # log p(x|z) with respect to their logits, x - E[x|z], is nothing, so the decoding half trains the
 # encoder and a learned prior alone, and the encoder on grey images that data are not.
-MIM_OF_MEANS = Objective(mim, "mixture", decoded="means", latents="reparameterised")
-A_MIM = Objective(mim, "encoding")
+MIM_OF_MEANS = Objective(mim, "mixture", decoded="means", latents="reparameterised", family="mim")
+A_MIM = Objective(mim, "encoding", family="mim")
 # -[l_pxz + ½ (l_qzx + l_pz)]: log p(x|z) at an encoding sample neither bounds nor estimates
 # log q(x), so this bounds no joint entropy. It rewards tight posteriors directly and needs a floor
 # on the encoder's variance. Not in the paper; SentenceMIM (Livne et al., 2020,
 # https://arxiv.org/abs/2003.02645) and its successors for molecules train so.
-A_MIM_ONE_SAMPLE = Objective(mim, "encoding", q_x="decoder")
+A_MIM_ONE_SAMPLE = Objective(mim, "encoding", q_x="decoder", family="mim")
 CE = Objective(cross_entropy, "mixture")
-VAE = Objective(vae, "encoding")
-VAE_H = Objective(vae, "encoding", _encoding_entropy)
+VAE = Objective(vae, "encoding", family="vae")
+VAE_H = Objective(vae, "encoding", _encoding_entropy, family="vae")
 # Subtracts L_CE, an upper bound of H(M_S), as the authors' released code does; what is left is the
 # regulariser R_MIM of Eq. (9). With the anchors' densities it is H(M_S) itself that is subtracted,
 # and R_MIM + KL(M_S || M_θ) that is left.
-MIM_H = Objective(mim, "mixture", _minus_joint_entropy)
-MIM_H_TRUE = Objective(mim, "mixture", _minus_joint_entropy, regulariser_priors="anchors")
+MIM_H = Objective(mim, "mixture", _minus_joint_entropy, family="mim")
+MIM_H_TRUE = Objective(
+    mim, "mixture", _minus_joint_entropy, regulariser_priors="anchors", family="mim"
+)
 # ½ SKL + R_H = ½ (H(M_S, p(x|z)P(z)) + H(M_S, q(z|x)P(x))): the symmetric KL divergence of the
 # anchored encoder and decoder, and their mean entropy. Model priors play no part in it, so a
 # learned p(z) stays as it is.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mimachine import workflow
 from mimachine._support.messages import quoted
 from mimachine.evaluation.glossary import listed
 from mimachine.experiment.settings import Model
@@ -77,7 +78,7 @@ def _collapsed(outcome: Outcome) -> str | None:
     if outcome.report.verdict not in ("partly collapsed", "collapsed"):
         return None
     settings = outcome.trained.experiment
-    if not settings.objective.startswith(("mim", "a-mim")):
+    if workflow.objective(settings.objective).family != "mim":
         return (
             f"The objective {settings.objective} lets latents fall idle, and mim rewards codes "
             "that tell of the data: train the same with --objective mim."
@@ -109,9 +110,13 @@ def _another(outcome: Outcome) -> str | None:
     reasons = [reason for reason in (_beaten(outcome), _astray(outcome)) if reason is not None]
     if not reasons or _is_cut_short(outcome):
         return None
-    other = "mim" if outcome.trained.experiment.objective == "vae" else "vae"
+    other = "mim" if _is_vae(outcome) else "vae"
     again = command_lines.comparing(outcome, other)
     return f"{' '.join(reasons)} See whether the objective {other} does better: {again}"
+
+
+def _is_vae(outcome: Outcome) -> bool:
+    return workflow.objective(outcome.trained.experiment.objective).family == "vae"
 
 
 def _beaten(outcome: Outcome) -> str | None:
@@ -137,7 +142,7 @@ def _astray(outcome: Outcome) -> str | None:
     test, samples = outcome.trained.data.test.double(), outcome.samples.double()
     variance = test.var(0, correction=0).sum()
     distance = float(((samples.mean(0) - test.mean(0)).square().sum() / variance).sqrt())
-    if not _OFF < distance < math.inf or outcome.trained.experiment.objective == "vae":
+    if not _OFF < distance < math.inf or _is_vae(outcome):
         return None
     return (
         "Data drawn from the model miss the test data, for the codes are not where the prior is: "
@@ -191,7 +196,7 @@ def _lost(outcome: Outcome) -> str | None:
 
 
 def _loose(outcome: Outcome) -> str | None:
-    if not any("may be loose" in note for m in outcome.report.metrics for note in m.notes):
+    if not any("loose-bound" in metric.reasons for metric in outcome.report.metrics):
         return None
     return (
         "For some of the data the likelihood rests on few importance samples, and may be better "

@@ -36,7 +36,7 @@ class Told:
         rank=8,
         off=0.0,
         rows=1000,
-        notes=(),
+        reasons=(),
         compared=False,
         **data,
     ):
@@ -44,7 +44,7 @@ class Told:
         x = torch.randn(rows, rank) @ torch.eye(8)[:rank] + 1e-3 * torch.randn(rows, 8)
         settings = Experiment(Data("digits"), model, objective, Training(epochs=3, warmup=0))
         records = [{"epoch": i, "beta": 1.0, "val_loss": loss} for i, loss in enumerate(losses, 1)]
-        metric = Metric("active_units", float(active), "", "", "mean", None, tuple(notes))
+        metric = Metric("active_units", float(active), "", "", "mean", reasons=reasons)
         trained = Trained(self.run, settings, Dataset("digits", x, x, x, **data), None)
         outcome = Outcome("name", trained, Report((metric,), verdict, ""), records, {})
         variance = x.double().var(0, correction=0)
@@ -178,12 +178,8 @@ def test_few_rows_make_numbers_uncertain(told):
 
 
 def test_few_importance_samples_are_told(told):
-    loose = (
-        "7% of the data flagged: their estimates may be off by over 0.1 nat, an upper bound that "
-        "may be loose"
-    )
-    assert "few importance samples" in told(notes=[loose])
-    assert "few importance samples" not in told(notes=["median effective sample size 8 of 9"])
+    assert "few importance samples" in told(reasons=("loose-bound",))
+    assert "few importance samples" not in told(reasons=("many-ties",))
 
 
 @pytest.mark.parametrize("verdict", ["collapsed", "deterministic", "not known yet"])
