@@ -1,7 +1,4 @@
-"""Diagnosis: the health of anybody's auto-encoder, from arrays of data, codes and reconstructions.
-
-No model is needed, so it may be of any framework.
-"""
+"""Diagnose any auto-encoder from arrays of data, codes and reconstructions; no model is needed."""
 
 from __future__ import annotations
 
@@ -13,11 +10,16 @@ from typing import Any
 
 from mimachine.estimation.codes.aggregate import kl_terms
 from mimachine.estimation.codes.collapse import diagnose_codes
-from mimachine.evaluation.advice import remedies
+from mimachine.evaluation.advice import VERDICTS, remedies
 from mimachine.evaluation.arrays import Encodings, encodings
-from mimachine.evaluation.glossary import meaning
-from mimachine.evaluation.measurements import FEWEST_PROBED, can_be_probed, measurements, varying
+from mimachine.evaluation.budgets import FEWEST_PROBED
+from mimachine.evaluation.classes import can_be_probed, classes_of_arrays
+from mimachine.evaluation.codes import prior_of_arrays, shape_of_arrays, varying
+from mimachine.evaluation.glossary import declaration
+from mimachine.evaluation.information import information_of_arrays
+from mimachine.evaluation.likelihood import rate_of_arrays
 from mimachine.evaluation.metric import Metric, Report
+from mimachine.evaluation.reconstruction import reconstruction_of_arrays
 
 __all__ = [
     "Diagnosis",
@@ -25,33 +27,19 @@ __all__ = [
 ]
 
 
-ADVICE = {
-    "healthy": "The codes depend on the data and have a width of their own.",
-    "partly collapsed": "Most latent dimensions say nothing of the data.",
-    "collapsed": "The codes say nothing of the data.",
-    "deterministic": (
-        "The codes are nearly points: they keep what the data say, but the encoder is no posterior "
-        "to speak of."
-    ),
-    "unknown": (
-        "The codes vary with the data; without z_std nobody can tell whether noise drowns that."
-    ),
-}
-
-
 @dataclass(frozen=True)
 class Diagnosis(Report):
-    """The health report of an auto-encoder. `str()` gives it as a text of at most 100 columns.
+    """Diagnosis of an auto-encoder; `str()` formats it in at most 100 columns.
 
     Attributes:
         metrics: The metrics; `diagnosis["name"]` finds one.
         verdict: "healthy", "partly collapsed", "collapsed" or "deterministic", as for
             `diagnose_codes`; without z_std "unknown", unless the means themselves tell.
-        advice: What the verdict means, in plain words.
-        remedies: What to try, a sentence or two each, the most pressing first.
-        unknown: What was not measured, and what it would take.
-        kl_per_dimension: KL of the posterior from N(0, 1) in each latent dimension, in nats;
-            None without z_std. Infinite where there is no noise.
+        advice: What the verdict means.
+        remedies: What to try, the most important first.
+        unknown: What was not measured, and what is needed to measure it.
+        kl_per_dimension: KL divergence of the posterior from N(0, 1) in each latent dimension, in
+            nats; None without z_std. Infinite where there is no noise.
     """
 
     remedies: tuple[str, ...] = ()
@@ -59,7 +47,7 @@ class Diagnosis(Report):
     kl_per_dimension: tuple[float, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The diagnosis as JSON values; what is infinite or not a number becomes null."""
+        """The diagnosis as JSON values; infinite values and NaN become null."""
         value = super().to_json()
         if self.kl_per_dimension is not None:
             value["kl_per_dimension"] = [
@@ -84,13 +72,14 @@ class Diagnosis(Report):
         )
 
     def to_markdown(self) -> str:
-        """The diagnosis as Markdown: verdict, a table for each question, and what to try."""
+        """The diagnosis as Markdown: verdict, one table per question, and what to try."""
         lines = [f"**{self.verdict}**: {self.advice}"]
         for group, metrics in self._groups():
             lines += ["", f"| {group} | | |", "|---|---|---|"]
             for metric in metrics:
-                told = meaning(metric)
-                lines.append(f"| {told.title} | {_shown(metric)} {metric.unit} | {told.text} |")
+                known = declaration(metric)
+                value = f"{_shown(metric)} {metric.unit}"
+                lines.append(f"| {known.title} | {value} | {known.meaning} |")
         for title, texts in (
             ("What to try", self.remedies),
             ("Not measured", self.unknown),
@@ -117,7 +106,7 @@ class Diagnosis(Report):
     def _groups(self) -> list[tuple[str, list[Metric]]]:
         groups: dict[str, list[Metric]] = {}
         for metric in self.metrics:
-            groups.setdefault(meaning(metric).group, []).append(metric)
+            groups.setdefault(declaration(metric).question, []).append(metric)
         return list(groups.items())
 
     def _notes(self) -> Iterator[str]:
@@ -144,20 +133,20 @@ def diagnose(
     *,
     seed: int = 0,
 ) -> Diagnosis:
-    """Judge an auto-encoder of any make by what it did to N data, best ones it was not trained on.
+    """Diagnose any auto-encoder from N rows of data and their codes, best from held-out rows.
 
-    All are arrays, tensors, or what `numpy.asarray` takes, with the same rows in the same order.
-    What is not given is not measured, and said to be unknown. Numbers that would take long are
-    measured on random rows, which their notes say; the same seed gives the same rows.
+    All arguments are arrays, tensors, or anything that `numpy.asarray` accepts, with the same rows
+    in the same order. Metrics that need a missing argument are reported as unknown. Slow metrics
+    use a random subset of the rows, which their notes report; the same seed gives the same rows.
 
     Args:
         x: Data, shape (N, ...), N at least 10.
         z_mean: Mean of q(z|x), or the code of an auto-encoder without noise, shape (N, ...).
-        z_std: Standard deviation of q(z|x), of z_mean's shape, or one for each dimension, or a
-            number; 0 for an auto-encoder without noise. q(z|x) is taken to be a diagonal normal.
-        x_reconstructed: What z_mean is decoded to, in the units of x, shape (N, ...).
-        labels: Class of each datum, numbers or text, shape (N,).
-        seed: Seed of the rows and of the noise; the global generator is left as found.
+        z_std: Standard deviation of q(z|x), of z_mean's shape, or one per dimension, or a number;
+            0 for an auto-encoder without noise. q(z|x) is assumed to be a diagonal normal.
+        x_reconstructed: Decoded z_mean, in the units of x, shape (N, ...).
+        labels: Class of each row, numbers or text, shape (N,).
+        seed: Seed of random rows and noise; the global generator keeps its state.
 
     Raises:
         ValueError: If an array cannot be used; the message names it and says why.
@@ -170,12 +159,19 @@ def diagnose(
         ('healthy', 3.0)
     """
     data = encodings(x, z_mean, z_std, x_reconstructed, labels, seed)
-    metrics = measurements(data)
+    metrics = (
+        *shape_of_arrays(data),
+        *rate_of_arrays(data),
+        *prior_of_arrays(data),
+        *information_of_arrays(data),
+        *reconstruction_of_arrays(data),
+        *classes_of_arrays(data),
+    )
     verdict = _verdict(data)
     return Diagnosis(
         metrics,
         verdict,
-        ADVICE[verdict],
+        VERDICTS[verdict],
         remedies(data, verdict, {metric.name: metric for metric in metrics}),
         tuple(_unknown(data)),
         None if data.std is None else tuple(kl_terms(data.mean, data.std).mean(0).tolist()),
@@ -194,16 +190,16 @@ def _verdict(data: Encodings) -> str:
 def _unknown(data: Encodings) -> Iterator[str]:
     if data.std is None:
         yield (
-            "z_std: which latents are more than noise, the rate, and how wide codes are. Give the "
+            "z_std: needed for the active latents, the rate and the width of codes. Give the "
             "standard deviation of q(z|x), or z_std=0 for an auto-encoder without noise."
         )
     elif (data.std == 0).any():
-        yield "the rate: codes without noise are infinitely far from any prior."
+        yield "rate: infinite for codes without noise."
     if data.reconstructed is None:
-        yield "x_reconstructed: how much of the data comes back. Give what z_mean decodes to."
+        yield "x_reconstructed: needed for reconstruction errors. Give the decoded z_mean."
     if data.labels is None:
-        yield "labels: whether the codes keep classes apart. Give the class of each datum."
+        yield "labels: needed for classification accuracies. Give the class of each row."
     elif len(data.labels.unique()) < 2:
         yield "classes: all labels are the same."
     elif not can_be_probed(data.labels):
-        yield f"classes: a probe takes {FEWEST_PROBED} rows or more."
+        yield f"classes: a probe needs {FEWEST_PROBED} rows or more."

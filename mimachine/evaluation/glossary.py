@@ -1,259 +1,454 @@
-"""Meanings: what each metric tells a practitioner, in plain words."""
+"""Glossary: every metric, declared once.
+
+A declaration holds all that does not depend on the model or the data: the metric's name, title,
+unit, which way is better, its definition and what it means. To add a metric, declare it here and
+measure it in the file of its question: `likelihood`, `information`, `reconstruction`, `codes` or
+`classes`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from typing import Literal, NamedTuple
 
-from mimachine.evaluation.metric import Metric
+from mimachine.estimation.estimate import Estimate
+from mimachine.evaluation.metric import Metric, Reason
 
-__all__ = [
-    "MEANINGS",
-    "Meaning",
-    "listed",
-    "meaning",
-]
+__all__ = ["GLOSSARY", "Declaration", "declaration", "listed", "measured"]
+
+Better = Literal["lower", "higher", ""]
+Latent = Literal["mean", "sample"]
 
 
-class Meaning(NamedTuple):
-    """What to make of a metric.
+class Declaration(NamedTuple):
+    """What is known about a metric before it is measured.
 
     Attributes:
-        group: The question that it helps to answer; metrics of a group are shown together.
-        title: What to call it.
-        better: Which way is better, or "" if neither is as such.
-        text: What it tells.
+        name: Name in reports and tables.
+        question: The question that it answers; metrics of one question are shown together.
+        title: Name for people.
+        unit: Unit; "" for a plain number. A measurement may give another one, such as "std of x".
+        better: Which way is better; "" if neither is.
+        latent: Whether it uses the mean of q(z|x) or a sample.
+        definition: How it is computed; `{fields}` are filled in by the measurement.
+        meaning: What it says, for readers of a report.
     """
 
-    group: str
+    name: str
+    question: str
     title: str
-    better: Literal["lower", "higher", ""]
-    text: str
+    unit: str
+    better: Better
+    latent: Latent
+    definition: str
+    meaning: str
 
 
 _LIKELIHOOD = "How well the model explains the data"
 _KEPT = "What the codes keep"
-_WIDTH = "Shape of the codes"
+_CODES = "Shape of the codes"
 _PRIOR = "Whether new data can be drawn from the prior"
 _CLASSES = "Whether the codes keep the classes apart"
-MEANINGS = {
-    "negative_log_likelihood": Meaning(
+
+
+def _nearest_neighbours(k: int, noisy: bool = False) -> Declaration:
+    return Declaration(
+        f"knn_{k}_accuracy" + ("_sampled" if noisy else ""),
+        _CLASSES,
+        f"{k}-nearest-neighbour accuracy" + (", noisy codes" if noisy else ""),
+        "",
+        "higher",
+        "sample" if noisy else "mean",
+        f"{{protocol}} {k}-nearest-neighbour accuracy of {{points}}",
+        "Share of rows whose class the nearest codes predict"
+        + (", with the encoder's noise." if noisy else "."),
+    )
+
+
+_LINEAR_PROBE = Declaration(
+    "linear_probe_accuracy",
+    _CLASSES,
+    "Linear probe accuracy",
+    "",
+    "higher",
+    "mean",
+    "accuracy of a logistic regression on {points}; {protocol}, its penalty chosen on a fifth of "
+    "the training rows",
+    "Share of new rows whose class a linear classifier predicts.",
+)
+
+
+def _of_the_data(accuracy: Declaration) -> Declaration:
+    """An accuracy of codes, measured on the data themselves."""
+    return accuracy._replace(
+        name=f"{accuracy.name}_of_x",
+        title=f"{accuracy.title} of the data",
+        better="",
+        meaning="The same accuracy from the data themselves, for comparison.",
+    )
+
+
+_DECLARED = [
+    Declaration(
+        "negative_log_likelihood",
         _LIKELIHOOD,
         "Negative log-likelihood",
+        "nats",
         "lower",
-        "How much unseen data surprise the model. Only models of the same data with the same kind "
-        "of likelihood can be compared by it.",
+        "sample",
+        "-log of the mean of {num_samples} importance weights p(x|z) p(z) / q(z|x), z ~ q(z|x); "
+        "an upper bound in expectation",
+        "How much unseen data surprise the model. It compares only models of the same data with "
+        "the same kind of likelihood.",
     ),
-    "negative_elbo": Meaning(
+    Declaration(
+        "negative_elbo",
         _LIKELIHOOD,
         "Negative ELBO",
+        "nats",
         "lower",
-        "The same, judged from one code for each datum: what a VAE minimises. The gap to the line "
-        "above shows how far the encoder is from the true posterior.",
+        "sample",
+        "-E[log p(x|z) + log p(z) - log q(z|x)], z ~ q(z|x), {samples}; the likelihood's estimate "
+        "with one sample per row",
+        "The negative log-likelihood estimated from one code per row: what a VAE minimises. The "
+        "gap to the line above shows how far the encoder is from the true posterior.",
     ),
-    "negative_log_likelihood_quadrature": Meaning(
+    Declaration(
+        "negative_log_likelihood_quadrature",
         _LIKELIHOOD,
         "Negative log-likelihood by quadrature",
+        "nats",
         "lower",
+        "mean",
+        "-log of the integral of p(x|z) p(z) over z by adaptive quadrature, which does not depend "
+        "on the encoder",
         "The likelihood itself, where the estimate above is only an upper bound because the "
         "encoder is narrower than the posterior.",
     ),
-    "rate": Meaning(
+    Declaration(
+        "rate",
         _LIKELIHOOD,
         "Rate",
+        "nats",
         "",
-        "How far the code of a datum is from the prior, on average: no code can tell more than "
-        "that. Near 0, codes are ignored; far above the mutual information, the prior does not "
-        "match the codes.",
+        "sample",
+        "E KL(q(z|x) || {prior}), {how}; an upper bound on the mutual information between data "
+        "and code",
+        "Average divergence of a code from the prior, the most that a code can say about its row. "
+        "Near 0, codes are ignored. Far above the mutual information, the prior does not match "
+        "the codes.",
     ),
-    "mutual_information_ksg": Meaning(
+    Declaration(
+        "mutual_information_ksg",
         _KEPT,
-        "Mutual information",
+        "Mutual information (KSG)",
+        "nats",
         "higher",
-        "How much a code tells of the datum it came from. It can never exceed its ceiling, and in "
-        "many dimensions it is far too low: see the notes before trusting it.",
+        "sample",
+        "I(x; z) by the estimator of Kraskov et al. (KSG-1, k = {k}), {scaling}",
+        "How much a code says about its row, estimated from nearest neighbours. It cannot exceed "
+        "its ceiling, and in many dimensions it is far too low: see the notes.",
     ),
-    "mutual_information_lower": Meaning(
+    Declaration(
+        "mutual_information_lower",
         _KEPT,
-        "Mutual information, at least",
+        "Mutual information, lower bound",
+        "nats",
         "higher",
-        "So much a code tells of its datum for certain, up to its error, in any number of "
-        "dimensions. It can never exceed the logarithm of the number of data.",
+        "sample",
+        "lower bound on I(x; z), E log q(z|x) / q(z) with q(z) the mean over {num_data:,} rows, "
+        "which cannot exceed log N = {ceiling:.2f}",
+        "How much a code says about its row at least, up to its error, in any number of "
+        "dimensions. It cannot exceed the logarithm of the number of rows.",
     ),
-    "mutual_information_upper": Meaning(
+    Declaration(
+        "mutual_information_upper",
         _KEPT,
-        "Mutual information, at most",
+        "Mutual information, upper bound",
+        "nats",
         "",
-        "And no more than that. Where the two are one, it is known.",
+        "sample",
+        "upper bound on I(x; z): as the lower bound, with q(z) the mean over all rows except the "
+        "code's own, or the rate where that is smaller",
+        "Upper bound. Where both bounds agree, the value is known.",
     ),
-    "reconstruction_rmse": Meaning(
+    Declaration(
+        "reconstruction_rmse",
         _KEPT,
         "Reconstruction error",
+        "unit of x",
         "lower",
-        "How far data are from themselves after encoding and decoding without noise, typically, "
-        "in each of their numbers.",
+        "mean",
+        "root mean squared difference between x and its reconstruction, {reconstruction}, over "
+        "rows and dimensions",
+        "Typical error in each value after encoding and decoding without noise.",
     ),
-    "sampled_reconstruction_distance": Meaning(
+    Declaration(
+        "sampled_reconstruction_distance",
         _KEPT,
         "Reconstruction distance",
+        "unit of x",
         "lower",
-        "The same with the noise of encoder and decoder, as a distance over all numbers of a "
-        "datum at once.",
+        "sample",
+        "mean Euclidean distance between x and a sample of p(x|z), z ~ q(z|x); the paper's "
+        '"reconstruction error"',
+        "Error with the noise of encoder and decoder, as a distance over all values of a row.",
     ),
-    "reconstruction_r2": Meaning(
+    Declaration(
+        "reconstruction_r2",
         _KEPT,
-        "Variance kept (R²)",
-        "higher",
-        "Share of the variance of the data that their reconstructions have. At 0 the mean of the "
-        "data would do as well.",
-    ),
-    "reconstruction_r2_of_a_datum": Meaning(
-        _KEPT,
-        "Variance kept of a typical datum",
-        "higher",
-        "The same for each datum, of which half do better: far above the line before, a few data "
-        "are the trouble.",
-    ),
-    "pca_r2": Meaning(
-        _KEPT,
-        "Variance that PCA keeps",
+        "Explained variance (R²)",
         "",
-        "What a linear map to as many numbers would keep: an auto-encoder should do better.",
+        "higher",
+        "mean",
+        "1 minus the squared difference between x and its reconstruction over that between x and "
+        "the mean of all x, each summed over rows and dimensions",
+        "Share of the variance of the data that reconstructions keep. At 0 the mean of the data "
+        "does as well.",
     ),
-    "active_units": Meaning(
-        _WIDTH,
+    Declaration(
+        "reconstruction_r2_of_a_datum",
+        _KEPT,
+        "Explained variance of a typical row",
+        "",
+        "higher",
+        "mean",
+        "median over rows of 1 minus the squared difference between the row and its "
+        "reconstruction over that between the row and the mean of all",
+        "Explained variance row by row; half of the rows do better. Far above the line before, a "
+        "few rows cause most of the error.",
+    ),
+    Declaration(
+        "pca_r2",
+        _KEPT,
+        "Explained variance of PCA",
+        "",
+        "",
+        "mean",
+        "explained variance of the first {components} principal components, each half of the rows "
+        "projected on the components of the other half",
+        "What a linear map to the same number of dimensions keeps. An auto-encoder should do "
+        "better.",
+    ),
+    Declaration(
+        "active_units",
+        _CODES,
         "Active latents",
         "",
-        "Latent dimensions that answer to the data; the others could be left out.",
+        "",
+        "mean",
+        "latent dimensions in which the posterior means make up over 1 % of the variance of the "
+        "aggregate posterior",
+        "Latent dimensions that respond to the data; the others could be dropped.",
     ),
-    "relative_posterior_std": Meaning(
-        _WIDTH,
+    Declaration(
+        "varying_units",
+        _CODES,
+        "Varying latents",
+        "",
+        "",
+        "mean",
+        "latent dimensions in which the variance of the codes exceeds {share:g} of that of the "
+        "widest",
+        "The other latents could be dropped. Without the width of the codes it is unknown which "
+        "of these are more than noise.",
+    ),
+    Declaration(
+        "relative_posterior_std",
+        _CODES,
         "Relative width of a code",
         "",
-        "Uncertainty of one code against the spread of all. Near 1, codes say nothing; below "
+        "",
+        "mean",
+        "median ratio of the standard deviation of q(z|x) to that of the aggregate posterior",
+        "Uncertainty of one code relative to the spread of all. Near 1, codes say nothing; below "
         "0.01, they are nearly points.",
     ),
-    "varying_units": Meaning(
-        _WIDTH,
-        "Latents that vary",
-        "",
-        "The others could be left out. Without the width of the codes nobody can tell which of "
-        "these are more than noise.",
-    ),
-    "effective_dimensions": Meaning(
-        _WIDTH,
+    Declaration(
+        "effective_dimensions",
+        _CODES,
         "Effective dimensions",
         "",
-        "How many independent latents of equal weight would spread the codes as much. Far below "
-        "the active latents, these repeat one another.",
+        "",
+        "mean",
+        "participation ratio (Σλ)² / Σλ² of the eigenvalues λ of the covariance of the means, "
+        "each latent in units of its aggregate standard deviation; error by a jackknife over "
+        "{parts} random parts",
+        "Number of independent latents of equal weight that would spread the codes as much. Far "
+        "below the number of active latents, latents repeat one another.",
     ),
-    "repeated_units": Meaning(
-        _WIDTH,
+    Declaration(
+        "repeated_units",
+        _CODES,
         "Repeated latents",
+        "",
         "lower",
-        "Latents that say again what another one says.",
+        "mean",
+        "active latents whose means have a correlation above {correlation} with those of an "
+        "earlier one, up to the sign",
+        "Latents that repeat what another one says.",
     ),
-    "aggregate_energy_distance": Meaning(
+    Declaration(
+        "encoder_share_at_floor",
+        _CODES,
+        "Encoder scales at their floor",
+        "",
+        "",
+        "mean",
+        "share of the scales of q(z|x) within 1 % of their smallest possible value",
+        "Near 1, codes are as narrow as model.encoder_floor, or the clamp of an image model, "
+        "allows.",
+    ),
+    Declaration(
+        "encoder_first_share_at_floor",
+        _CODES,
+        "Scales of the first latent at their floor",
+        "",
+        "",
+        "sample",
+        "share of the scales of q(a|x) within 1 % of their smallest possible value; a is the part "
+        "of z = (a, b) that is drawn first",
+        "Encoder scales at their floor, for the latent of a hierarchy that is drawn first, "
+        "q(z2|x).",
+    ),
+    Declaration(
+        "encoder_second_share_at_floor",
+        _CODES,
+        "Scales of the second latent at their floor",
+        "",
+        "",
+        "sample",
+        "share of the scales of q(b|x, a) within 1 % of their smallest possible value; b is the "
+        "part of z = (a, b) given the other",
+        "Encoder scales at their floor, for the latent that is drawn given the first, q(z1|x, z2).",
+    ),
+    Declaration(
+        "prior_second_share_at_floor",
+        _CODES,
+        "Scales of the second latent's prior at their floor",
+        "",
+        "",
+        "sample",
+        "share of the scales of p(b|a) within 1 % of their smallest possible value; b is the part "
+        "of z = (a, b) given the other",
+        "If this and the encoder's share are near 1, the second latent adds little to the first.",
+    ),
+    Declaration(
+        "decoder_share_at_floor",
+        _CODES,
+        "Decoder scales at their floor",
+        "",
+        "",
+        "mean",
+        "share of the scales of p(x|z) within 1 % of their smallest possible value",
+        "Near 1, the decoder is as certain as its floor or clamp allows, and that bound decides "
+        "the likelihood.",
+    ),
+    Declaration(
+        "reencoding_offset",
+        _CODES,
+        "Codes of reconstructions",
+        "",
+        "lower",
+        "mean",
+        "distance between the means of q(z|x) and q(z|x'), x' the reconstruction of x, in "
+        "standard deviations of the aggregate posterior: root mean square over rows and latent "
+        "dimensions",
+        "Distance between a code and the code of its own reconstruction, in units of the spread "
+        "of all codes. Near 0, encoder and decoder agree.",
+    ),
+    Declaration(
+        "aggregate_energy_distance",
         _PRIOR,
         "Distance of the codes from the prior",
+        "",
         "lower",
-        "0 where codes as a whole lie like the prior, so that what is drawn from it decodes to "
-        "something like the data. Half the square of a shift of all latents, in standard "
-        "deviations, so 0.02 is a shift by 0.2; 0.1 is far.",
+        "sample",
+        "energy distance between the codes and {prior}, 2 E|z-ε| - E|z-z'| - E|ε-ε'|, in units of "
+        "the last; unbiased, so it is around 0 if the codes are distributed as the prior",
+        "0 if the codes as a whole are distributed as the prior, so that samples of it decode to "
+        "realistic data. A shift of all latents by s standard deviations gives about s²/2: 0.02 "
+        "is a shift by 0.2, and 0.1 is far.",
     ),
-    "aggregate_offset": Meaning(
+    Declaration(
+        "aggregate_offset",
         _PRIOR,
         "Offset of the codes",
+        "",
         "lower",
-        "How far the centre of the codes is from 0, typically, in each latent.",
+        "mean",
+        "root mean square over latents of the mean code; 0 for the prior",
+        "Typical distance of the centre of the codes from 0, in each latent.",
     ),
-    "aggregate_std": Meaning(
+    Declaration(
+        "aggregate_std",
         _PRIOR,
         "Spread of the codes",
         "",
-        "How wide the codes lie, typically, in each latent; the prior's is 1.",
-    ),
-    "linear_probe_accuracy": Meaning(
-        _CLASSES,
-        "Linear accuracy",
-        "higher",
-        "Share of further data whose class a linear classifier tells from the code.",
-    ),
-    "linear_probe_accuracy_of_x": Meaning(
-        _CLASSES,
-        "Linear accuracy of the data",
         "",
-        "The same from the data themselves, to compare with.",
+        "sample",
+        "root mean over latents of the variance of the aggregate posterior; 1 for the prior",
+        "Typical spread of the codes in each latent; 1 for the prior.",
     ),
-    "knn_5_accuracy_of_x": Meaning(
-        _CLASSES,
-        "5-nearest-neighbour accuracy of the data",
-        "",
-        "The same from the data themselves, to compare with.",
-    ),
-    "reencoding_offset": Meaning(
-        _WIDTH,
-        "Codes of reconstructions",
-        "lower",
-        "How far a code is from the code of its own reconstruction, in units of the spread of all. "
-        "Near 0, encoder and decoder agree.",
-    ),
-    "encoder_share_at_floor": Meaning(
-        _WIDTH,
-        "Encoder scales at their floor",
-        "",
-        "Near 1, codes are as narrow as model.encoder_floor, or the clamp of an image model, lets "
-        "them be.",
-    ),
-    "encoder_first_share_at_floor": Meaning(
-        _WIDTH,
-        "Scales of the first latent at their floor",
-        "",
-        "The same of the latent of a hierarchy that is drawn first, q(z2|x).",
-    ),
-    "encoder_second_share_at_floor": Meaning(
-        _WIDTH,
-        "Scales of the second latent at their floor",
-        "",
-        "The same of the latent that is drawn given the first, q(z1|x, z2).",
-    ),
-    "prior_second_share_at_floor": Meaning(
-        _WIDTH,
-        "Scales of the second latent's prior at their floor",
-        "",
-        "Near 1 beside an encoder near 1, the second latent is little more than a copy of what "
-        "the first one says.",
-    ),
-    "decoder_share_at_floor": Meaning(
-        _WIDTH,
-        "Decoder scales at their floor",
-        "",
-        "Near 1, the decoder is as sure as its floor or clamp lets it be, and the likelihood is a "
-        "matter of that bound.",
-    ),
-}
+    *(_nearest_neighbours(k) for k in (1, 3, 5, 10)),
+    *(_nearest_neighbours(k, noisy=True) for k in (1, 3, 5, 10)),
+    _of_the_data(_nearest_neighbours(5)),
+    _LINEAR_PROBE,
+    _of_the_data(_LINEAR_PROBE),
+]
+
+GLOSSARY = {each.name: each for each in _DECLARED}
 
 
-def meaning(metric: Metric) -> Meaning:
-    """The meaning of a metric; of one that is not in the table, its own definition."""
-    known = MEANINGS.get(metric.name)
+def measured(
+    name: str,
+    value: float | Estimate,
+    *,
+    unit: str | None = None,
+    latent: Latent | None = None,
+    notes: tuple[str, ...] = (),
+    flagged: bool = False,
+    reasons: tuple[Reason, ...] = (),
+    **fields: object,
+) -> Metric:
+    """A measured metric.
+
+    Args:
+        name: Its name in the glossary.
+        value: The number, or an estimate with its standard error.
+        unit: Unit, where it differs from the declared one.
+        latent: What it uses, where that differs from the declaration.
+        notes: What a reader needs to know to trust it or not.
+        flagged: Whether it is unreliable.
+        reasons: Why, as codes.
+        fields: Values of the fields of its definition.
+    """
+    declared = GLOSSARY[name]
+    estimate = value if isinstance(value, Estimate) else Estimate(value, math.nan)
+    return Metric.of(
+        name,
+        estimate,
+        declared.unit if unit is None else unit,
+        declared.definition.format(**fields),
+        declared.latent if latent is None else latent,
+        notes,
+        flagged,
+        reasons,
+    )
+
+
+def declaration(metric: Metric) -> Declaration:
+    """The declaration of a metric; one that is not in the glossary is described by itself."""
+    known = GLOSSARY.get(metric.name)
     if known is not None:
         return known
-    parts = metric.name.split("_")
-    if parts[0] == "knn" and parts[2:3] == ["accuracy"]:
-        near = "nearest training code" if parts[1] == "1" else f"{parts[1]} nearest training codes"
-        noisy = metric.latent == "sample"
-        return Meaning(
-            _CLASSES,
-            f"{parts[1]}-nearest-neighbour accuracy" + (", noisy codes" if noisy else ""),
-            "higher",
-            f"Share of test data whose class can be told from the {near}"
-            + (", with the encoder's noise." if noisy else "."),
-        )
-    # A metric that is newer than this table says what it is by its definition.
-    return Meaning("Other numbers", metric.name.replace("_", " "), "", metric.definition)
+    title = metric.name.replace("_", " ")
+    definition = metric.definition
+    return Declaration(
+        metric.name, "Other numbers", title, metric.unit, "", metric.latent, definition, definition
+    )
 
 
-def listed(names: Sequence[str]) -> str:
-    """Names as one speaks them: a, b and c."""
+def listed(names: list[str]) -> str:
+    """Names in a sentence: "a, b and c"."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -1,4 +1,4 @@
-"""Informativeness: metrics of how much codes tell of data, by every estimator there is."""
+"""How much do codes say about the data? Mutual information by KSG and between two bounds."""
 
 from __future__ import annotations
 
@@ -6,85 +6,146 @@ import math
 
 from torch import Tensor
 
+from mimachine.estimation.codes.moments import Codes
 from mimachine.estimation.estimate import Estimate
-from mimachine.estimation.information.bounds import InformationBounds
+from mimachine.estimation.information.bounds import (
+    InformationBounds,
+    bounds_from_conditionals,
+    information_bounds,
+)
 from mimachine.estimation.information.ksg import MutualInformation, mutual_information
 from mimachine.estimation.information.ksg_calibration import ksg_calibration
-from mimachine.evaluation.metric import Metric
+from mimachine.evaluation.arrays import Encodings
+from mimachine.evaluation.budgets import (
+    BOUND_PAIRS,
+    BOUND_QUERIES,
+    BOUND_ROWS,
+    comparable,
+    ksg_rows,
+    subset_note,
+)
+from mimachine.evaluation.glossary import measured
+from mimachine.evaluation.metric import Metric, Reason
+from mimachine.model.distributions import DiagNormal, StandardNormal
+from mimachine.model.joint import Joint
 
-__all__ = [
-    "bounds_metrics",
-    "ksg_metric",
-    "ksg_rows",
-]
+__all__ = ["information_of_arrays", "information_of_model"]
 
-
-# KSG compares all pairs above a few dimensions. In more than 40 it takes as many data as cost no
-# more than 10,000 in 40: its bias leaves nothing there that more data would tell.
-_MOST_DATA, _CHEAP_DIMENSIONS = 10_000, 40
 _TRUSTED_DIMENSIONS = 20
-# Nats below the lower bound that leave an estimate of use.
+# Nats below the lower bound at which an estimate is still useful.
 _SMALL_BIAS = 0.1
 _MANY_TIES = 0.05
 
 
-def ksg_rows(dimensions: int) -> int:
-    """How many data `ksg_metric` is to be given, of so many dimensions of x and z together."""
-    return int(_MOST_DATA * min(1.0, math.sqrt(_CHEAP_DIMENSIONS / dimensions)))
+def information_of_model(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
+    """Mutual information by KSG, and between two bounds from the known density q(z|x).
+
+    Args:
+        model: The model, in evaluation mode.
+        x: Data, shape (N, *X).
+        encoded: Codes of the data.
+    """
+    rows = x[:BOUND_ROWS]
+    product = isinstance(model.encoder(rows[:2]), DiagNormal)
+    queries = len(rows) if product else max(BOUND_QUERIES, BOUND_PAIRS // len(rows))
+    bounds = information_bounds(model, rows, num_queries=min(queries, len(rows)))
+    data, sample = x.flatten(1), encoded.sample.flatten(1)
+    some = slice(ksg_rows(data.shape[1] + sample.shape[1]))
+    by_ksg = _ksg(data[some], sample[some], bounds, "no rescaling")
+    return [by_ksg, *_bounds(bounds)]
 
 
-def ksg_metric(
+def information_of_arrays(data: Encodings) -> list[Metric]:
+    """Mutual information by KSG and, where the codes' width is known, between two bounds."""
+    rows = data.rows(ksg_rows(data.x.shape[1] + data.mean.shape[1]))
+    # A bijection changes no information, but the maximum norm needs both sides of one size.
+    x, z = (_of_unit_size(each[rows].double()) for each in (data.x, data.sample))
+    scaling = "x and z each divided by the root of its mean variance"
+    notes = subset_note(len(rows), len(data.x), random=True)
+    if data.std is None or not (data.std > 0).all():
+        note = "for the codes without noise, which identify their row up to float precision"
+        return [_ksg(x, z, None, scaling, (note, *notes))]
+    bounds = _bounds_of_normals(data, data.std)
+    return [_ksg(x, z, bounds, scaling, notes), *_bounds(bounds)]
+
+
+def _bounds_of_normals(data: Encodings, std: Tensor) -> InformationBounds:
+    rows = data.rows(min(BOUND_ROWS, comparable(data.mean)))
+    normals = DiagNormal(data.mean[rows], std[rows])
+    prior = StandardNormal(data.mean.new_zeros(data.mean.shape[1]))
+    return bounds_from_conditionals([normals], z=data.sample[rows], prior=prior)
+
+
+def _of_unit_size(values: Tensor) -> Tensor:
+    """Values divided by the root of the mean variance of their columns, if anything varies."""
+    return values / (math.sqrt(float(values.var(0, correction=0).mean())) or 1.0)
+
+
+def _ksg(
     x: Tensor,
     z: Tensor,
     bounds: InformationBounds | None,
     scaling: str,
     notes: tuple[str, ...] = (),
 ) -> Metric:
-    """KSG, and what it makes of a Gaussian of as many dimensions whose information is known.
+    """KSG, with its estimate for a Gaussian of the same dimensions and known information.
 
     Args:
         x: Data, shape (N, F).
-        z: A code of each, shape (N, D).
-        bounds: Bounds of the information, where there are any. The Gaussian has the lower one.
+        z: A code of each row, shape (N, D).
+        bounds: Bounds on the information, if known; the Gaussian has the lower one.
         scaling: How the data were scaled, for the definition.
-        notes: What else is to be said.
+        notes: Notes to add.
     """
     dimensions = x.shape[1] + z.shape[1]
     k = min(5, (len(x) - 1) // 2)
     found = mutual_information(x, z, k)
-    told = [f"ceiling {found.ceiling:.2f} nats at N = {found.num_data}"]
-    if found.saturated:
-        told.append("saturated: it tells of the number of data, the truth may be higher")
-    if dimensions > _TRUSTED_DIMENSIONS:
-        told.append(f"far too low in {dimensions} dimensions")
-    if found.tied > _MANY_TIES:
-        told.append(
-            f"{found.tied:.0%} of the data have ties at their neighbours' distance: data on a "
-            "grid, of which it sees no detail"
-        )
-    impossible = ""
-    if bounds is not None:
-        impossible = _impossible(found, bounds)
-        told += _beside(found, bounds, impossible, x.shape[1], z.shape[1])
-    return Metric.of(
+    limits = [*_limits(found, dimensions), *_outside(found, bounds)]
+    texts = [f"ceiling {found.ceiling:.2f} nats at N = {found.num_data}"]
+    texts += [text for _, text in limits]
+    texts += _calibration(found, bounds, x.shape[1], z.shape[1])
+    reasons = tuple(reason for reason, _ in limits)
+    return measured(
         "mutual_information_ksg",
         Estimate(found.value, found.standard_error),
-        "nats",
-        f"I(x; z) by the estimator of Kraskov et al. (KSG-1, k = {k}), {scaling}",
-        "sample",
-        (*told, *notes),
-        found.saturated or dimensions > _TRUSTED_DIMENSIONS or bool(impossible),
+        notes=(*texts, *notes),
+        # Ties alone can be harmless.
+        flagged=any(reason != "many-ties" for reason in reasons),
+        reasons=reasons,
+        k=k,
+        scaling=scaling,
     )
 
 
-def _impossible(found: MutualInformation, bounds: InformationBounds) -> str:
-    """Why an estimate cannot be true, by more than two standard errors; "" if it can."""
+def _limits(found: MutualInformation, dimensions: int) -> list[tuple[Reason, str]]:
+    """What limits an estimate, whatever the bounds are."""
+    limits: list[tuple[Reason, str]] = []
+    if found.saturated:
+        text = "saturated: limited by the number of rows, the true value may be higher"
+        limits.append(("saturated", text))
+    if dimensions > _TRUSTED_DIMENSIONS:
+        limits.append(("many-dimensions", f"far too low in {dimensions} dimensions"))
+    if found.tied > _MANY_TIES:
+        text = (
+            f"{found.tied:.0%} of the rows have ties at their neighbours' distance: data on a "
+            "grid, whose details KSG does not see"
+        )
+        limits.append(("many-ties", text))
+    return limits
+
+
+def _outside(
+    found: MutualInformation, bounds: InformationBounds | None
+) -> list[tuple[Reason, str]]:
+    """Why an estimate cannot be true, by more than two standard errors."""
+    if bounds is None:
+        return []
     least, most = bounds.lower, bounds.least_upper
     if found.value > most.value + 2 * _error(found, most):
-        return f"above the upper bound, {most.value:.3g} nats: bias"
+        return [("outside-bounds", f"above the upper bound, {most.value:.3g} nats: bias")]
     if found.value < least.value - _SMALL_BIAS - 2 * _error(found, least):
-        return f"below the lower bound, {least.value:.3g} nats: bias"
-    return ""
+        return [("outside-bounds", f"below the lower bound, {least.value:.3g} nats: bias")]
+    return []
 
 
 def _error(found: MutualInformation, bound: Estimate) -> float:
@@ -92,41 +153,28 @@ def _error(found: MutualInformation, bound: Estimate) -> float:
     return math.hypot(*(error for error in errors if math.isfinite(error)))
 
 
-def _beside(
-    found: MutualInformation, bounds: InformationBounds, impossible: str, x_dim: int, z_dim: int
+def _calibration(
+    found: MutualInformation, bounds: InformationBounds | None, x_dim: int, z_dim: int
 ) -> list[str]:
-    """What bounds say of an estimate, and what KSG makes of a Gaussian of the lower one."""
-    near, told = bounds.lower.value, []
-    if impossible:
-        told.append(impossible)
-    if near > 0:
-        gaussian = ksg_calibration(x_dim, z_dim, found.num_data, (near,), k=found.k)
-        told.append(
-            f"of a Gaussian of as many dimensions with {near:.2f} nats, the lower bound, it says "
-            f"{gaussian.estimates[0].value:.2f}"
-        )
-    return told
-
-
-def bounds_metrics(bounds: InformationBounds, notes: tuple[str, ...] = ()) -> list[Metric]:
-    """Mutual information from below and from above, by a known q(z|x)."""
+    """The estimate of KSG on a Gaussian that has the lower bound's information."""
+    if bounds is None or not bounds.lower.value > 0:
+        return []
+    near = bounds.lower.value
+    gaussian = ksg_calibration(x_dim, z_dim, found.num_data, (near,), k=found.k)
     return [
-        Metric.of(
+        f"on a Gaussian of the same dimensions and {near:.2f} nats (the lower bound) KSG gives "
+        f"{gaussian.estimates[0].value:.2f}"
+    ]
+
+
+def _bounds(bounds: InformationBounds) -> list[Metric]:
+    return [
+        measured(
             "mutual_information_lower",
             bounds.lower,
-            "nats",
-            f"lower bound of I(x; z), E log q(z|x) / q(z) with q(z) the mean over "
-            f"{bounds.num_data:,} data, which cannot pass log N = {bounds.ceiling:.2f}",
-            "sample",
-            (bounds.statement, *notes),
+            notes=(bounds.statement,),
+            num_data=bounds.num_data,
+            ceiling=bounds.ceiling,
         ),
-        Metric.of(
-            "mutual_information_upper",
-            bounds.least_upper,
-            "nats",
-            "upper bound of I(x; z): the same with q(z) the mean over all data but the code's own, "
-            "or the rate where that is smaller",
-            "sample",
-            notes,
-        ),
+        measured("mutual_information_upper", bounds.least_upper),
     ]

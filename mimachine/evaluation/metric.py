@@ -1,4 +1,4 @@
-"""Metrics: measured numbers that say what they are, and the report that they make."""
+"""Metric and Report: measured numbers with unit, definition, error and notes."""
 
 from __future__ import annotations
 
@@ -10,33 +10,10 @@ from typing import Any, Literal
 from mimachine.estimation.estimate import Estimate
 
 __all__ = [
-    "ADVICE",
-    "LEARN_PRIOR",
     "Metric",
     "Reason",
     "Report",
 ]
-
-
-ADVICE = {
-    "healthy": "The codes depend on the data and have a width of their own.",
-    "partly collapsed": (
-        "Most latent dimensions say nothing of the data. Try the objective mim, or fewer latents."
-    ),
-    "collapsed": (
-        "The codes say nothing of the data. Try the objective mim, a longer warm-up, or a weaker "
-        "decoder."
-    ),
-    "deterministic": (
-        "The codes are nearly points: they keep what the data say, but the encoder is no posterior "
-        "to speak of."
-    ),
-}
-# Of deterministic codes under a normal prior. Others were fitted to them, or learned with them.
-LEARN_PRIOR = (
-    "For better samples and likelihood fit a prior to the codes (mimachine refit RUN), or train "
-    "with a learned one (--model.prior learned-normal or vampprior)."
-)
 
 
 # Why a number is unreliable, for code; the notes say it to people.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args
 from mimachine._support.files import replacing
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
-from mimachine.evaluation.glossary import Meaning, listed, meaning
+from mimachine.evaluation.glossary import Declaration, declaration, listed
 from mimachine.experiment.settings import Experiment
 from mimachine.reporting import command_lines
 from mimachine.reporting.measured_run import Outcome, open_compared, open_outcome
@@ -170,7 +170,7 @@ class _Row:
     name: str
     unit: str
     latent: str
-    meaning: Meaning
+    declared: Declaration
     values: dict[str, str] = field(default_factory=dict)
     notes: list[tuple[str, str]] = field(default_factory=list)
 
@@ -181,13 +181,13 @@ def _groups(outcomes: Sequence[Outcome]) -> dict[str, list[_Row]]:
     for outcome in outcomes:
         for metric in outcome.report.metrics:
             row = rows.setdefault(
-                metric.name, _Row(metric.name, metric.unit, metric.latent, meaning(metric))
+                metric.name, _Row(metric.name, metric.unit, metric.latent, declaration(metric))
             )
             row.values[outcome.name] = metric.marked
             row.notes += [(outcome.name, note) for note in metric.notes]
     groups: dict[str, list[_Row]] = {}
     for row in rows.values():
-        groups.setdefault(row.meaning.group, []).append(row)
+        groups.setdefault(row.declared.question, []).append(row)
     return groups
 
 

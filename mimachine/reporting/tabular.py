@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from mimachine._support.messages import unknown
-from mimachine.evaluation.glossary import meaning
+from mimachine.evaluation.glossary import declaration
 from mimachine.evaluation.metric import Metric, Report
 
 __all__ = [
@@ -111,12 +111,12 @@ def _rows(
     for name in names or known:
         found = {column: r[name] for column, r in reports.items() if r.has(name)}
         first = next(iter(found.values()))
-        title = ", ".join(filter(None, [meaning(first).title, first.unit]))
+        title = ", ".join(filter(None, [declaration(first).title, first.unit]))
         cells = [written(found[column]) if column in found else "" for column in reports]
         rows.append(_Row(title, cells))
         for column, metric in found.items():
             if metric.flagged:
-                notes.append(f"{meaning(metric).title}, {column}: {'; '.join(metric.notes)}.")
+                notes.append(f"{declaration(metric).title}, {column}: {'; '.join(metric.notes)}.")
     return rows, notes
 
 

@@ -1,0 +1,176 @@
+"""How well does the model explain the data? Likelihood, ELBO and rate."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mimachine._support.memory import rows_at_once
+from mimachine._support.seeds import forked
+from mimachine.estimation.codes.aggregate import kl_terms
+from mimachine.estimation.estimate import CorrectedMean, Estimate
+from mimachine.estimation.likelihood.importance import (
+    FEWEST_EFFECTIVE,
+    log_likelihood,
+    mean_log_likelihood,
+)
+from mimachine.estimation.likelihood.quadrature import quadrature_log_likelihood
+from mimachine.evaluation.arrays import Encodings
+from mimachine.evaluation.glossary import measured
+from mimachine.evaluation.metric import Metric
+from mimachine.model.discrete import is_discrete
+from mimachine.model.joint import Joint
+
+__all__ = ["likelihood_of_model", "rate_of_arrays", "rate_of_model"]
+
+# Shares of the time for many samples of some rows, and for few samples of all.
+_MANY_SHARE, _FEW_SHARE = 0.6, 0.3
+_MOST_FEW, _FEWEST_ROWS = 50, 20
+# Rows to time at once, if one by one they would take no longer than these seconds.
+_TIMED_ROWS, _TIMED_SECONDS = 64, 2.0
+# Rows whose few latents are integrated over, where importance sampling fails.
+_INTEGRATED = 500
+_FLAGGED_SHARE = 0.05
+
+
+def likelihood_of_model(
+    model: Joint, x: Tensor, num_samples: int, end: float, log_volume: float
+) -> list[Metric]:
+    """Likelihood and ELBO, and the likelihood by quadrature where importance sampling fails.
+
+    Args:
+        model: The model, in evaluation mode.
+        x: Data as the model sees them, shape (N, *X).
+        num_samples: Importance samples per row.
+        end: Time by `time.monotonic` at which to be done.
+        log_volume: Nats to add for likelihoods in the units of the data's file.
+    """
+    metrics = _likelihood(model, x, num_samples, end)
+    return [replace(metric, value=metric.value + log_volume) for metric in metrics]
+
+
+def _likelihood(model: Joint, x: Tensor, num_samples: int, end: float) -> list[Metric]:
+    each, left = _seconds_per_row(model, x, num_samples), end - time.monotonic()
+    if len(x) * each > left and len(x) > _FEWEST_ROWS and num_samples > 1:
+        return _likelihood_of_some(model, x, num_samples, left / each)
+    result = log_likelihood(model, x, num_samples)
+    effective, flagged = result.effective_sample_sizes, float(result.flagged.double().mean())
+    note = (
+        f"median effective sample size {float(effective.median()):.3g} of {num_samples}, "
+        f"median Pareto-k {float(result.pareto_k.median()):.2f}"
+    )
+    metrics = [
+        _negative_log_likelihood(result.mean(), flagged, num_samples, (note,)),
+        _negative_elbo(result.evidence_lower_bounds, "from the same samples"),
+    ]
+    # With so few samples no estimate could be reliable: that is a choice, not a failure.
+    if metrics[0].flagged and num_samples >= FEWEST_EFFECTIVE and _can_be_integrated(model):
+        metrics.append(_by_quadrature(model, x, result.values))
+    return metrics
+
+
+def _seconds_per_row(model: Joint, x: Tensor, num_samples: int) -> float:
+    """Time that the likelihood of one row takes; the noise stays as it was.
+
+    A single row is mostly overhead where the model is small, so a block is timed if that is quick.
+    """
+    with forked(0, x.device):
+        each = min(_seconds(model, x[:1], num_samples) for _ in range(2))
+        block = x[:_TIMED_ROWS]
+        if each * len(block) > _TIMED_SECONDS:
+            return each
+        return min(each, _seconds(model, block, num_samples) / len(block))
+
+
+def _seconds(model: Joint, x: Tensor, num_samples: int) -> float:
+    start = time.monotonic()
+    float(log_likelihood(model, x, num_samples).values.sum())
+    return time.monotonic() - start
+
+
+def _likelihood_of_some(
+    model: Joint, x: Tensor, num_samples: int, affordable: float
+) -> list[Metric]:
+    """Many samples of as many rows as time allows, and few samples of the others."""
+    subset = max(_FEWEST_ROWS, int(_MANY_SHARE * affordable))
+    few = int(_FEW_SHARE * affordable * num_samples / len(x))
+    few = max(1, min(few, _MOST_FEW, num_samples - 1))
+    mean = mean_log_likelihood(model, x, num_samples, subset=subset, few_samples=few)
+    note = (
+        f"for the time limit, {num_samples} samples for {mean.subset:,} of {len(x):,} rows and "
+        f"{few} for the others, which contributes an error of {mean.subset_error:.2g}"
+    )
+    single = log_likelihood(model, x, 1)
+    return [
+        _negative_log_likelihood(mean, mean.flagged, num_samples, (note,)),
+        _negative_elbo(single.evidence_lower_bounds, "one sample per row"),
+    ]
+
+
+def _negative_log_likelihood(
+    mean: Estimate, flagged: float, num_samples: int, notes: tuple[str, ...]
+) -> Metric:
+    doubtful = flagged > _FLAGGED_SHARE
+    if doubtful:
+        note = (
+            f"{flagged:.0%} of the rows flagged: their estimates may be off by over 0.1 nat, an "
+            "upper bound that may be loose"
+        )
+        notes = (*notes, note)
+    return measured(
+        "negative_log_likelihood",
+        Estimate(-mean.value, mean.standard_error),
+        notes=notes,
+        flagged=doubtful,
+        reasons=("loose-bound",) if doubtful else (),
+        num_samples=num_samples,
+    )
+
+
+def _negative_elbo(bounds: Tensor, samples: str) -> Metric:
+    return measured("negative_elbo", Estimate.mean_of(-bounds), samples=samples)
+
+
+def _can_be_integrated(model: Joint) -> bool:
+    prior = model.prior()
+    return prior.event_shape.numel() <= 2 and not is_discrete(prior)
+
+
+def _by_quadrature(model: Joint, x: Tensor, sampled: Tensor) -> Metric:
+    """Likelihood by quadrature of some rows, which corrects `sampled` for the others."""
+    chosen = torch.randperm(len(x))[:_INTEGRATED].to(x.device)
+    integral = quadrature_log_likelihood(model, x[chosen])
+    mean = CorrectedMean.of(sampled, chosen, integral.values)
+    flagged = float(integral.flagged.double().mean())
+    notes = [f"{len(chosen)} of {len(x):,} rows integrated over"]
+    doubtful = flagged > _FLAGGED_SHARE
+    if doubtful:
+        notes.append(f"{flagged:.0%} of the integrals did not reach {integral.tolerance:g} nats")
+    return measured(
+        "negative_log_likelihood_quadrature",
+        Estimate(-mean.value, mean.standard_error),
+        notes=tuple(notes),
+        flagged=doubtful,
+        reasons=("unconverged",) if doubtful else (),
+    )
+
+
+def rate_of_model(model: Joint, x: Tensor) -> Metric:
+    """KL divergence of codes from the prior, from one sample per row."""
+    rates = []
+    for rows in x.split(rows_at_once(x.shape)):
+        log_probs = model.log_probs(model.encode(rows))
+        rates.append(log_probs.q_z_given_x - log_probs.p_z)
+    rate = Estimate.mean_of(torch.cat(rates))
+    return measured("rate", rate, prior="p(z)", how="from one sample of z per row")
+
+
+def rate_of_arrays(data: Encodings) -> list[Metric]:
+    """KL divergence of normal codes from N(0, I), in closed form; none without their width."""
+    if data.std is None or not (data.std > 0).all():
+        return []
+    rate = Estimate.mean_of(kl_terms(data.mean, data.std).sum(1))
+    return [measured("rate", rate, latent="mean", prior="N(0, I)", how="in closed form")]
