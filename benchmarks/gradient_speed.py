@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 import mimachine as mm
+from mimachine.training.step import normalise_gradients
 
 
 @torch.no_grad()
@@ -72,11 +73,11 @@ def main() -> None:
     fused = torch.optim.Adam(parameters, lr=5e-4, fused=True)
 
     def step() -> None:
-        mm.normalise_gradients(parameters)
+        normalise_gradients(parameters)
         fused.step()
 
     pairs = {
-        "division": (lambda: divide(parameters), lambda: mm.normalise_gradients(parameters)),
+        "division": (lambda: divide(parameters), lambda: normalise_gradients(parameters)),
         "step": (looping.step, step),
     }
     result: dict[str, object] = {

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal
 
 import mimachine as mm
+from mimachine.estimation.likelihood.annealed import AnnealedLogLikelihood
+from mimachine.estimation.likelihood.importance import LogLikelihood
 
 
 class Linear(nn.Module):
@@ -103,7 +105,7 @@ def main() -> None:
         print(f"\nannealed, D = {dim}: {gap}")
 
 
-def compared(result: mm.LogLikelihood | mm.AnnealedLogLikelihood, truth: Tensor) -> Tensor:
+def compared(result: LogLikelihood | AnnealedLogLikelihood, truth: Tensor) -> Tensor:
     """Whether each estimate is off, flagged, has the truth in its interval, and is inexact."""
     gap = (result.values - truth).abs()
     # Equal weights have no error but rounding, and an interval that holds in any case.

@@ -27,6 +27,7 @@ from torch import Tensor
 import mimachine as mm
 from mimachine import workflow
 from mimachine.data.image_sets import mnist
+from mimachine.data.sources import as_bytes
 from mimachine.model.joint import Sample
 from mimachine.model.loss import Loss
 from mimachine.model.objectives import OBJECTIVES
@@ -119,7 +120,7 @@ def cell(name: str, components: int, seed: int, options: argparse.Namespace) -> 
         seed=seed,
     )
     start = time.monotonic()
-    source = mm.Binarized(mm.TensorSource(mm.as_bytes(train), seed), seed)
+    source = mm.Binarized(mm.TensorSource(as_bytes(train), seed), seed)
     history = mm.fit(mm.Loss(model, OBJECTIVES[name]), source, data.val, recipe, progress=False)
     seconds = time.monotonic() - start
     # Codes of the training images are those of one draw of them.

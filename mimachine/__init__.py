@@ -5,8 +5,18 @@ a function of their four log-probabilities. The public names are listed in `__in
 imported on first use, so the command line starts without loading torch.
 """
 
+from typing import Any
+
 import lazy_loader
 
+from mimachine._support import moved as _moved
 from mimachine._support.version import __version__ as __version__
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_public, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_moved.install()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _moved.NAMES or name in _moved.MODULES:
+        return _moved.moved_name(name)
+    return _public(name)

@@ -8,43 +8,28 @@ from .data.sources import FreshDraws as FreshDraws
 from .data.sources import Source as Source
 from .data.sources import TensorSource as TensorSource
 from .data.sources import Versions as Versions
-from .data.sources import as_bytes as as_bytes
 from .estimation.codes.aggregate import energy_distance as energy_distance
 from .estimation.codes.aggregate import kl_per_dimension as kl_per_dimension
-from .estimation.codes.collapse import Health as Health
 from .estimation.codes.collapse import diagnose_codes as diagnose_codes
-from .estimation.codes.moments import Codes as Codes
 from .estimation.codes.moments import codes as codes
 from .estimation.codes.probes import knn_accuracy as knn_accuracy
 from .estimation.codes.probes import leave_one_out_accuracy as leave_one_out_accuracy
 from .estimation.codes.probes import linear_probe as linear_probe
-from .estimation.codes.reencoding import Reencoding as Reencoding
 from .estimation.codes.reencoding import reencode as reencode
-from .estimation.codes.reencoding import reencoding_offset as reencoding_offset
-from .estimation.decomposition import Decomposition as Decomposition
 from .estimation.decomposition import decompose as decompose
 from .estimation.decomposition import geometric_mean_log_normaliser as geometric_mean_log_normaliser
 from .estimation.estimate import Estimate as Estimate
-from .estimation.information.bounds import InformationBounds as InformationBounds
 from .estimation.information.bounds import bounds_from_conditionals as bounds_from_conditionals
 from .estimation.information.bounds import information_bounds as information_bounds
-from .estimation.information.ksg import MutualInformation as MutualInformation
 from .estimation.information.ksg import mutual_information as mutual_information
-from .estimation.information.ksg_calibration import KSGCalibration as KSGCalibration
 from .estimation.information.ksg_calibration import ksg_calibration as ksg_calibration
-from .estimation.likelihood.annealed import AnnealedLogLikelihood as AnnealedLogLikelihood
-from .estimation.likelihood.annealed import BidirectionalCheck as BidirectionalCheck
 from .estimation.likelihood.annealed import annealed_log_likelihood as annealed_log_likelihood
 from .estimation.likelihood.annealed import bidirectional_check as bidirectional_check
-from .estimation.likelihood.importance import LogLikelihood as LogLikelihood
-from .estimation.likelihood.importance import MeanLogLikelihood as MeanLogLikelihood
 from .estimation.likelihood.importance import log_likelihood as log_likelihood
 from .estimation.likelihood.importance import mean_log_likelihood as mean_log_likelihood
 from .estimation.likelihood.proposals import DefensiveProposal as DefensiveProposal
 from .estimation.likelihood.proposals import refit_proposal as refit_proposal
-from .estimation.likelihood.quadrature import QuadratureLogLikelihood as QuadratureLogLikelihood
 from .estimation.likelihood.quadrature import quadrature_log_likelihood as quadrature_log_likelihood
-from .estimation.refit_prior import PriorComparison as PriorComparison
 from .estimation.refit_prior import compare_priors as compare_priors
 from .estimation.refit_prior import refit_prior as refit_prior
 from .evaluation.diagnose_arrays import Diagnosis as Diagnosis
@@ -69,7 +54,6 @@ from .model.conditionals import Gaussian as Gaussian
 from .model.conditionals import MixtureDensity as MixtureDensity
 from .model.conditionals import OneHotCategorical as OneHotCategorical
 from .model.distributions import DiagNormal as DiagNormal
-from .model.distributions import Draw as Draw
 from .model.distributions import Mixture as Mixture
 from .model.distributions import draw as draw
 from .model.flattening import flattened as flattened
@@ -115,7 +99,6 @@ from .model.pixel_likelihoods import BinaryPixels as BinaryPixels
 from .model.pixel_likelihoods import GreyPixels as GreyPixels
 from .model.pixel_likelihoods import Pixels as Pixels
 from .model.pixel_likelihoods import RealPixels as RealPixels
-from .model.pixelcnn import AutoregressiveImage as AutoregressiveImage
 from .model.pixelcnn import PixelCNN as PixelCNN
 from .model.priors import Anchor as Anchor
 from .model.priors import Fixed as Fixed
@@ -128,7 +111,6 @@ from .model.priors import Prior as Prior
 from .model.priors import StandardNormal as StandardNormal
 from .model.priors import UniformOneHot as UniformOneHot
 from .model.priors import VampPrior as VampPrior
-from .model.priors import unit_interval as unit_interval
 from .reporting.tabular import latex_table as latex_table
 from .reporting.tabular import markdown_table as markdown_table
 from .training.ensemble import Ensemble as Ensemble
@@ -139,6 +121,5 @@ from .training.recipe import Training as Training
 from .training.recipe import Warmup as Warmup
 from .training.run import Run as Run
 from .training.state import Epoch as Epoch
-from .training.step import normalise_gradients as normalise_gradients
 
 __version__: str

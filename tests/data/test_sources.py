@@ -7,6 +7,7 @@ from torch.distributions import Independent, Normal, Uniform
 
 import mimachine as mm
 from mimachine._support.seeds import derived_seed, forked
+from mimachine.data.sources import as_bytes
 
 
 def numbered(num, width=2):
@@ -162,7 +163,7 @@ def test_binarisation_keeps_the_order_of_its_source():
 def test_bytes_give_the_batches_and_draws_of_the_values_they_stand_for(dtype):
     levels = torch.arange(256, dtype=torch.uint8).reshape(64, 4)
     values = levels.to(dtype).div_(255)
-    assert torch.equal(mm.as_bytes(values), levels)
+    assert torch.equal(as_bytes(values), levels)
     of_bytes, of_values = mm.TensorSource(levels, 3, dtype=dtype), mm.TensorSource(values, 3)
     for number in (1, 2):
         assert torch.equal(epoch(of_bytes, number), epoch(of_values, number))
@@ -177,7 +178,7 @@ def test_bytes_give_the_batches_and_draws_of_the_values_they_stand_for(dtype):
 @pytest.mark.parametrize("value", [0.5, -1 / 255, 256 / 255, float("nan"), float("inf")])
 def test_values_off_the_grid_are_no_bytes(value):
     with pytest.raises(ValueError, match=f"data must be k / 255 with k of 0 to 255, got {value:g}"):
-        mm.as_bytes(torch.tensor([0.0, 0.2, value]))
+        as_bytes(torch.tensor([0.0, 0.2, value]))
 
 
 @pytest.mark.parametrize(

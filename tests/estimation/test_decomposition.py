@@ -22,12 +22,13 @@ from oracles import (
 from torch import nn
 
 import mimachine as mm
+from mimachine.estimation.decomposition import Decomposition
 
 pytestmark = pytest.mark.usefixtures("double")
 
 TERMS = [
     field
-    for field in mm.Decomposition.__dataclass_fields__
+    for field in Decomposition.__dataclass_fields__
     if field not in ("num_data", "num_samples", "notes")
 ]
 

@@ -8,6 +8,7 @@ import torch
 
 import mimachine as mm
 from mimachine.data.catalogue import LOW_DIMENSIONAL
+from mimachine.data.sources import as_bytes
 from mimachine.experiment.presets import (
     default,
     paper_image_training,
@@ -212,7 +213,7 @@ def test_an_image_model_is_trained_by_the_published_recipe():
     recipe = replace(
         published_image_training(), epochs=4, batch_size=50, warmup=mm.Warmup(2, halves="sum")
     )
-    train = mm.Binarized(mm.TensorSource(mm.as_bytes((grey * 255).round() / 255)))
+    train = mm.Binarized(mm.TensorSource(as_bytes((grey * 255).round() / 255)))
     history = mm.fit(mm.Loss(model, mm.MIM), train, grey[:50].round(), recipe)
     losses = [epoch.val_loss for epoch in history.epochs]
     assert losses[-1] < losses[0]

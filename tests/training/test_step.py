@@ -16,7 +16,7 @@ from mimachine.data.sources import Shared
 from mimachine.model.annealing import Annealing
 from mimachine.training.cuda_graphs import Replayed
 from mimachine.training.recipe import Training
-from mimachine.training.step import Mean, Step, held_out
+from mimachine.training.step import Mean, Step, held_out, normalise_gradients
 
 BATCH = 4
 
@@ -217,7 +217,7 @@ def test_steps_of_image_models_neither_wait_for_a_device_nor_bring_it_anything(
 
     def step():
         loss(x, Annealing()).mean().backward()
-        mm.normalise_gradients(loss.parameters())
+        normalise_gradients(loss.parameters())
 
     step()  # The first brings what is kept, such as the order of pixels.
     assert crossings(step) == []

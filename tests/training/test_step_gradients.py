@@ -9,6 +9,7 @@ from torch import nn
 import mimachine as mm
 from mimachine.data.sources import Shared
 from mimachine.training.recipe import Training
+from mimachine.training.step import normalise_gradients
 
 
 def small_conv_hvae(dtype=torch.float64):
@@ -63,7 +64,7 @@ def trained(model, batches, epsilon_at=None):
         torch.manual_seed(seed)
         optimiser.zero_grad()
         loss(x).mean().backward()
-        mm.normalise_gradients(loss.parameters())
+        normalise_gradients(loss.parameters())
         optimiser.step()
     return list(loss.parameters())
 
@@ -98,7 +99,7 @@ def test_norms_are_one_whatever_the_scale():
     for scale, parameter in zip((1e-3, 1.0, 1e10, 1e-10), parameters, strict=True):
         parameter.grad = scale * torch.randn(parameter.shape)
     before = [p.grad.clone() for p in parameters]
-    mm.normalise_gradients(parameters)
+    normalise_gradients(parameters)
     for parameter, gradient in zip(parameters, before, strict=True):
         size = float(gradient.norm())
         assert float(parameter.grad.norm()) == pytest.approx(size / (size + 1e-7), rel=1e-5)
@@ -109,10 +110,10 @@ def test_norms_are_one_whatever_the_scale():
 def test_gradients_of_zeros_stay_zeros_and_missing_ones_missing(stacked):
     zero, none = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3))
     zero.grad = torch.zeros(3, 2)
-    mm.normalise_gradients([zero, none], stacked=stacked)
+    normalise_gradients([zero, none], stacked=stacked)
     assert torch.equal(zero.grad, torch.zeros(3, 2))
     assert none.grad is None
-    mm.normalise_gradients([none], stacked=stacked)
+    normalise_gradients([none], stacked=stacked)
 
 
 def test_of_stacked_models_each_has_a_norm_of_its_own():
@@ -120,7 +121,7 @@ def test_of_stacked_models_each_has_a_norm_of_its_own():
     for parameter in parameters:
         parameter.grad = torch.randn(parameter.shape, dtype=torch.float32)
     alone = [normalised_by_hand(p.grad[i] for p in parameters) for i in range(4)]
-    mm.normalise_gradients(parameters, stacked=True)
+    normalise_gradients(parameters, stacked=True)
     for i in range(4):
         for parameter, expected in zip(parameters, alone[i], strict=True):
             torch.testing.assert_close(parameter.grad[i], expected)

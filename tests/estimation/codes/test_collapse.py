@@ -4,6 +4,7 @@ from oracles import LinearGaussian
 from torch import nn
 
 import mimachine as mm
+from mimachine.estimation.codes.reencoding import reencoding_offset
 
 
 def test_verdicts_follow_their_definitions():
@@ -103,15 +104,15 @@ def test_codes_of_reconstructions_are_off_by_the_closed_form():
 def test_codes_that_come_back_are_at_no_distance():
     means, again = torch.randn(100, 3), torch.randn(100, 3)
     widths = torch.rand(100, 3)
-    assert not mm.reencoding_offset(means, widths, means).any()
+    assert not reencoding_offset(means, widths, means).any()
     constant = torch.zeros(100, 1)
-    assert not mm.reencoding_offset(constant, constant, constant).any()
+    assert not reencoding_offset(constant, constant, constant).any()
     # In units of the aggregate: the scale of a latent does not matter.
     torch.testing.assert_close(
-        mm.reencoding_offset(means, widths, again),
-        mm.reencoding_offset(1000 * means, 1000 * widths, 1000 * again),
+        reencoding_offset(means, widths, again),
+        reencoding_offset(1000 * means, 1000 * widths, 1000 * again),
     )
     # At random: the mean square of a difference of two is twice the variance.
     means, again = torch.randn(20_000, 1), torch.randn(20_000, 1)
-    offset = mm.reencoding_offset(means, 0 * means, again)
+    offset = reencoding_offset(means, 0 * means, again)
     assert float(offset) == pytest.approx(2**0.5, abs=0.03)

@@ -10,6 +10,7 @@ from torch.distributions import Normal as TorchNormal
 
 import mimachine as mm
 from mimachine.estimation.information import all_pairs
+from mimachine.estimation.information.bounds import InformationBounds
 from mimachine.model import discrete
 from mimachine.model.hierarchy import Chain
 
@@ -462,7 +463,7 @@ def test_threads_change_no_digit_and_leave_their_number(monkeypatch):
 def test_the_least_upper_bound_is_the_lower_one_with_its_error(upper, rate, least):
     parts = {"upper": mm.Estimate(*upper), "rate": mm.Estimate(*rate)}
     zero = mm.Estimate(0.0, 0.0)
-    bounds = mm.InformationBounds(zero, parts["upper"], parts["rate"], zero, 100, 100)
+    bounds = InformationBounds(zero, parts["upper"], parts["rate"], zero, 100, 100)
     assert bounds.least_upper is parts[least]
 
 

@@ -6,7 +6,7 @@ import torch
 from scipy.special import digamma
 
 import mimachine as mm
-from mimachine.estimation.information.ksg import _ksg2, _neighbours
+from mimachine.estimation.information.ksg import MutualInformation, _ksg2, _neighbours
 from mimachine.estimation.information.ksg_neighbours import (
     CoarsePairs,
     ExactRows,
@@ -318,8 +318,8 @@ def test_moderate_information_is_not_flagged():
 
 
 def test_a_value_that_moves_with_the_number_of_data_is_flagged():
-    moving = mm.MutualInformation(3.0, ceiling=7.7, k=5, num_data=10_000, value_of_half=2.6)
-    resting = mm.MutualInformation(3.0, ceiling=7.7, k=5, num_data=10_000, value_of_half=2.8)
+    moving = MutualInformation(3.0, ceiling=7.7, k=5, num_data=10_000, value_of_half=2.6)
+    resting = MutualInformation(3.0, ceiling=7.7, k=5, num_data=10_000, value_of_half=2.8)
     assert moving.saturated
     assert not resting.saturated
 

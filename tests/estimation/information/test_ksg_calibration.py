@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import mimachine as mm
-from mimachine.estimation.information.ksg_calibration import _correlated
+from mimachine.estimation.information.ksg_calibration import KSGCalibration, _correlated
 
 FEW = (0.0, 1.0, 2.0, 4.0)
 
@@ -64,7 +64,7 @@ def test_what_the_curve_does_not_reach_has_no_truth():
 
 def test_dips_of_noise_leave_the_curve_rising():
     estimates = tuple(mm.Estimate(value, 0.1) for value in (0.0, 1.0, 0.9, 2.0))
-    curve = mm.KSGCalibration(1, 1, 100, 5, "ksg1", FEW, estimates)
+    curve = KSGCalibration(1, 1, 100, 5, "ksg1", FEW, estimates)
     assert curve.truth_behind(1.0) == 1.0
     assert 2 <= curve.truth_behind(1.5) < 4
     assert curve.estimate_of(2.0) == 1.0

@@ -8,7 +8,11 @@ from torch import nn
 from torch.distributions import Distribution
 
 import mimachine as mm
-from mimachine.estimation.likelihood.annealed import _Ladder
+from mimachine.estimation.likelihood.annealed import (
+    AnnealedLogLikelihood,
+    BidirectionalCheck,
+    _Ladder,
+)
 from mimachine.estimation.likelihood.importance import log_mean
 
 
@@ -317,7 +321,7 @@ def test_what_tells_nothing_is_flagged():
     values = torch.zeros(5)
     errors = torch.tensor([0.05, 0.06, math.nan, 0.01, 0.0])
     rates = torch.tensor([0.8, 0.8, 0.8, 0.2, math.nan])
-    result = mm.AnnealedLogLikelihood(values, errors, values, rates, 16, 100)
+    result = AnnealedLogLikelihood(values, errors, values, rates, 16, 100)
     assert result.flagged.tolist() == [False, True, True, True, False]
     assert replace(result, num_chains=7).flagged.all()
     assert replace(result, values=values - math.inf).flagged.all()
@@ -325,11 +329,11 @@ def test_what_tells_nothing_is_flagged():
 
 def test_the_mean_has_the_error_of_the_scatter_over_data_or_that_of_one_datum():
     errors = torch.tensor([0.1, 0.2, 0.3])
-    result = mm.AnnealedLogLikelihood(torch.tensor([1.0, 2.0, 6.0]), errors, errors, errors, 16, 9)
+    result = AnnealedLogLikelihood(torch.tensor([1.0, 2.0, 6.0]), errors, errors, errors, 16, 9)
     assert result.mean() == mm.Estimate.mean_of(result.values)
     one = replace(result, values=torch.tensor([1.5]), standard_errors=torch.tensor([0.25]))
     assert one.mean() == mm.Estimate(1.5, 0.25)
-    check = mm.BidirectionalCheck(one, replace(one, values=torch.tensor([2.0])), torch.zeros(1, 1))
+    check = BidirectionalCheck(one, replace(one, values=torch.tensor([2.0])), torch.zeros(1, 1))
     assert check.mean_gap().value == 0.5
     assert check.mean_gap().standard_error == pytest.approx(0.25 * math.sqrt(2))
 

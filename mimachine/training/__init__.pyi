@@ -1,0 +1,5 @@
+# Where it was in 0.1; its home is `mimachine.model`.
+from .recipe import Annealing as Annealing  # type: ignore[attr-defined]
+from .recipe import Noam as Noam
+from .recipe import Training as Training
+from .recipe import Warmup as Warmup
