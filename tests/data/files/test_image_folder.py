@@ -70,7 +70,7 @@ def test_sixteen_bits_are_scaled_to_the_nearest_of_eight(tmp_path, name):
     values = read_one(tmp_path, all_values.astype(np.uint16), name)
     # Halves do not occur, 257 being odd.
     np.testing.assert_array_equal(values, (2 * all_values + 257) // (2 * 257))
-    assert "1 image of more than 8 bits: scaled to 8 bits" in read_images(tmp_path).notes
+    assert "1 image with more than 8 bits: scaled to 8 bits" in read_images(tmp_path).notes
 
 
 def test_real_numbers_are_levels_of_grey_up_to_one(tmp_path):
@@ -206,7 +206,7 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path, name):
     frames = [Image.fromarray(np.full((4, 4), level, np.uint8)) for level in (9, 99, 199)]
     values = read_one(tmp_path, frames[0], name, save_all=True, append_images=frames[1:])
     assert (values == 9).all()
-    assert "1 image of several frames: the first is read" in read_images(tmp_path).notes
+    assert "1 image with several frames: the first is read" in read_images(tmp_path).notes
 
 
 # --- grey and colour -----------------------------------------------------------------------------
@@ -281,26 +281,27 @@ def test_what_was_scaled_is_said(tmp_path):
     for name, size in {"a": (9, 9), "b": (4, 4), "c": (12, 8), "d": (6, 6), "e": (9, 9)}.items():
         save(tmp_path / f"{name}.png", np.zeros(size, np.uint8))
     note = read_images(tmp_path, resize=(6, 6)).notes[1]
-    assert note == "4 images of 3 other sizes: cut and scaled, 1 of them enlarged"
+    assert note == "4 images of 3 other sizes: cropped and scaled, 1 of them enlarged"
 
 
 @pytest.mark.parametrize(
     ("sizes", "advice"),
     [
-        ([(28, 28), (28, 28), (28, 29)], "28 28"),
-        ([(480, 640), (481, 640), (480, 640)], "48 64"),
-        ([(400, 300), (400, 300), (10, 20)], "64 48"),
-        ([(2, 4000), (2, 4000), (2, 3999)], "8 64"),
+        ([(28, 28), (28, 28), (28, 29)], (28, 28)),
+        ([(480, 640), (481, 640), (480, 640)], (48, 64)),
+        ([(400, 300), (400, 300), (10, 20)], (64, 48)),
+        ([(2, 4000), (2, 4000), (2, 3999)], (8, 64)),
     ],
 )
 def test_several_sizes_are_an_error_that_proposes_one(tmp_path, sizes, advice):
     for row, size in enumerate(sizes):
         save(tmp_path / f"{row}.png", np.zeros(size, np.uint8))
-    with pytest.raises(ValueError, match=rf"2 sizes among 3 images.*--resize {advice}$"):
+    height, width = advice
+    expected = rf"2 sizes among 3 images.*resize=\({height}, {width}\)$"
+    with pytest.raises(ValueError, match=expected):
         read_images(tmp_path)
     assert peek(tmp_path)[0] == 3
-    height, width = map(int, advice.split())
-    assert read_images(tmp_path, resize=(height, width)).values.shape == (3, height, width)
+    assert read_images(tmp_path, resize=advice).values.shape == (3, height, width)
 
 
 def test_the_one_image_of_another_size_is_named(tmp_path):
@@ -446,7 +447,7 @@ def test_a_file_is_not_a_folder(tmp_path):
 
 
 def test_a_folder_without_images_says_what_it_has(tmp_path):
-    with pytest.raises(ValueError, match=r"must hold images \(.*\.png .*\), it holds no files$"):
+    with pytest.raises(ValueError, match=r"must hold images \(.*\.png .*\), got no files$"):
         read_images(tmp_path)
     for name in ("a.heic", "b.heic", "c.csv"):
         (tmp_path / name).touch()
@@ -477,8 +478,8 @@ def damage(file, kind):
         ("truncated", "cannot be decoded: .*"),
         ("garbled", "cannot be decoded: .*"),
         ("empty", "is empty"),
-        ("a web page", "is damaged or no image: it begins with b'<!DOCTYPE html>.*'"),
-        ("a program", "is damaged or no image: it begins with b'%!PS.*'"),
+        ("a web page", "is damaged or not an image: it begins with b'<!DOCTYPE html>.*'"),
+        ("a program", "is damaged or not an image: it begins with b'%!PS.*'"),
         ("a dead link", "cannot be opened: No such file or directory"),
     ],
 )
