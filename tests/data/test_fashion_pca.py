@@ -68,7 +68,7 @@ def test_the_published_test_data_have_the_opposite_sign(images):
     assert torch.equal(data.val, data.test)
     assert torch.equal(data.val_labels, images.test_labels)
     assert data.train_labels.tolist() == [*range(30), *range(100, 110)]
-    assert "figure 3 alone" in data.notes[1]
+    assert "only for comparison with the paper's figure 3" in data.notes[1]
 
 
 @pytest.mark.parametrize("make", [in_subspace, each_in_its_own])

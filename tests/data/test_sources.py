@@ -176,7 +176,9 @@ def test_bytes_give_the_batches_and_draws_of_the_values_they_stand_for(dtype):
 
 @pytest.mark.parametrize("value", [0.5, -1 / 255, 256 / 255, float("nan"), float("inf")])
 def test_values_off_the_grid_are_no_bytes(value):
-    with pytest.raises(ValueError, match=f"data must be k / 255 with k of 0 to 255, got {value:g}"):
+    with pytest.raises(
+        ValueError, match=f"data must be k / 255 with k from 0 to 255, got {value:g}"
+    ):
         mm.as_bytes(torch.tensor([0.0, 0.2, value]))
 
 
