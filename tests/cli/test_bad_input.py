@@ -70,9 +70,9 @@ def npy_bytes():
     return Path("whole.npy").read_bytes()
 
 
-# Each is a file or folder to make, further arguments, and what the message has to say.
+# Each is a file or folder to make, and a pattern of the message.
 FILES = {
-    # Values that are no numbers.
+    # Values that are not numbers.
     "nan in npy": (lambda: write("x.npy", put(2, 1, np.nan)), "1 value.*column 2.*row 3"),
     "inf in npy": (lambda: write("x.npy", put(0, 3, np.inf)), "column 4.*row 1"),
     "minus inf in npy": (lambda: write("x.npy", put(39, 0, -np.inf)), "column 1.*row 40"),

@@ -60,7 +60,7 @@ def files_below(path):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache of the test's own, and nothing set that could lead elsewhere."""
+    """An empty cache for the test, and no other directory set."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("MIMACHINE_DATA", raising=False)
     monkeypatch.setenv("no_proxy", "*")
@@ -69,7 +69,7 @@ def cache(tmp_path, monkeypatch):
 
 @contextmanager
 def serving(answers):
-    """A server on this machine; each path has its status, parts of the body and their length."""
+    """A local server: status, parts of the body and their length for each path."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -262,7 +262,7 @@ def test_a_download_has_no_name_before_it_is_whole(cache):
 
     def body():
         yield CONTENT[:100]
-        # By now the other side writes, or will soon.
+        # Wait until the client has written the first part.
         for _ in range(500):
             if names:
                 break
@@ -278,7 +278,7 @@ def test_a_download_has_no_name_before_it_is_whole(cache):
 
 
 def test_a_failed_download_leaves_an_earlier_file_as_it_was(cache):
-    """Also one that came to be in the meantime, by another process."""
+    """Also a file that another process wrote in the meantime."""
     (cache / "things").mkdir(parents=True)
     (cache / "things" / "values").write_bytes(CONTENT)
     with serving({"/values": answer(b"something else")}) as (site, _):

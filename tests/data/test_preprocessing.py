@@ -67,7 +67,7 @@ def test_restore_undoes_apply_also_after_json(shape, seed, dtype):
     np.testing.assert_allclose(again.restore(rows), values, rtol=1e-5, atol=1e-4)
 
 
-def test_a_constant_column_is_left_out_said_aloud_and_put_back():
+def test_a_constant_column_is_left_out_with_a_warning_and_restored():
     values = np.column_stack([columns(), np.full(200, 42.0)])
     found, notes = learn(values, everything(values), columns=("a", "b", "c", "answer"))
     assert any("warning" in note and "'answer'" in note for note in notes)
@@ -196,7 +196,7 @@ def test_data_and_samples_come_back_on_their_grid():
 
 
 def test_the_log_volume_is_what_a_density_changes_by():
-    # log N(x; mean, std²) of a column at its own mean: -log std more than that of a row at 0.
+    # log N(x; mean, std²) of a column at its mean exceeds that of a row at 0 by -log std.
     values = columns()
     found = learned(values)
     rows_density = -0.5 * 3 * math.log(2 * math.pi)

@@ -11,7 +11,7 @@ from tablefiles import message, quick, same, tables, write, write_table
 
 from mimachine.data.files.read_table import peek, read_table
 
-# What is written is read.
+# Round trips.
 
 
 @quick
@@ -141,7 +141,7 @@ def test_columns_without_names_go_by_number(tmp_path):
     assert table.labels.tolist() == [0, 1]
 
 
-# What is no table.
+# Unusable files.
 
 
 @pytest.mark.parametrize(
@@ -211,9 +211,7 @@ lines = st.lists(cells, max_size=4).map(",".join) | st.lists(cells, max_size=3).
 
 @settings(quick, max_examples=100)
 @given(text=st.lists(lines, max_size=5).map("\n".join), labels=st.none() | cells)
-def test_whatever_text_is_read_is_as_was_peeked_and_all_else_is_refused_by_name(
-    tmp_path, text, labels
-):
+def test_text_is_read_in_the_shape_of_peek_or_the_error_names_the_file(tmp_path, text, labels):
     path = write(tmp_path / "data.csv", text, encoding="utf-8")
     try:
         table = read_table(path, labels=labels)

@@ -19,7 +19,7 @@ COLOUR = RNG.integers(0, 256, (5, 8, 3), dtype=np.uint8)
 
 
 def save(file, image, **options):
-    """Write an image or an array to a file, whose folders are made."""
+    """Write an image or an array to a file, and make its folders."""
     file.parent.mkdir(parents=True, exist_ok=True)
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image.save(file, **options)
@@ -51,7 +51,7 @@ LOSSLESS = ["png", "PNG", "bmp", "tif", "TIFF", "pnm", "webp"]
 )
 def test_lossless_formats_come_back_exact(tmp_path, suffix, pixels):
     options = {"lossless": True} if suffix == "webp" else {}
-    # What WebP holds is always in colour.
+    # WebP is always in colour.
     colour = pixels.ndim == 3 if suffix == "webp" else None
     values = read_one(tmp_path, pixels, f"a.{suffix}", {"colour": colour}, **options)
     assert values.dtype == np.uint8
@@ -178,7 +178,7 @@ def test_images_are_turned_before_they_are_cut(tmp_path):
     # Large enough that only an eighth of the JPEG's size is decoded.
     halves = np.repeat(np.uint8([[0, 255]]), 160, axis=1).repeat(200, axis=0)
     values = read_one(tmp_path, halves, "a.jpg", {"resize": (8, 4)}, exif=exif(6))
-    # The edge between is blurred.
+    # The edge between the halves is blurred.
     assert (values[:3] < 20).all()
     assert (values[5:] > 235).all()
 
@@ -270,7 +270,7 @@ def test_scaling_down_averages(tmp_path):
 
 @pytest.mark.parametrize("factor", [4, 8, 16])
 def test_large_jpegs_lose_nothing_by_being_decoded_smaller(tmp_path, factor):
-    # Bars of two new pixels each, which an image of less than the new size cannot hold.
+    # Bars of two new pixels each, which a smaller image cannot represent.
     bars = np.tile(np.repeat(np.uint8([20, 220]), 2 * factor), (32 * factor, 16))
     jpeg = read_one(tmp_path / "jpeg", bars, "a.jpg", {"resize": (32, 64)}, quality=95)
     exact = read_one(tmp_path / "png", bars, read={"resize": (32, 64)})
@@ -522,7 +522,7 @@ def test_a_file_that_nobody_may_read_is_named(tmp_path):
 
 @pytest.mark.parametrize("limit", [10, 30])
 def test_far_too_many_pixels_are_an_error(tmp_path, monkeypatch, limit):
-    # Pillow warns of more than its limit, and raises at twice that.
+    # Pillow warns above its limit, and raises above twice the limit.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     save(tmp_path / "a.png", GREY)
     for read in (read_images, peek):
@@ -542,5 +542,5 @@ def test_pictures_in_directories_of_runs_are_no_data(tmp_path, mark):
     images = read_images(tmp_path)
     assert images.files == ("a.png", "cats/b.png")
     assert images.notes[-1] == "files not used: 1 directory of a run or comparison"
-    # Where the folder itself is asked for, it is what is meant.
+    # A run directory given as the folder itself is read.
     assert read_images(tmp_path / "runs" / "one").files == ("deeper/plane.png", "samples.png")

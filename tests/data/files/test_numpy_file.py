@@ -12,7 +12,7 @@ from tablefiles import message, quick, same, tables
 from mimachine._support import memory
 from mimachine.data.files.read_table import peek, read_table
 
-# What is written is read.
+# Round trips.
 
 
 @settings(quick, max_examples=20)
@@ -95,7 +95,7 @@ def test_arrays_are_chosen_by_name(tmp_path):
     assert "did you mean 'kinds'?" in message(path, array="train", labels="kind")
 
 
-# What is no table.
+# Unusable files.
 
 
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
@@ -152,6 +152,6 @@ def test_damaged_arrays_are_read_or_refused(tmp_path, data, name):
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
         content[place] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
-    # OSError comes from a zip file's own table of where to read on.
+    # A damaged zip directory can cause an OSError.
     with contextlib.suppress(ValueError, OSError):
         assert read_table(path).values.shape[1:] == peek(path)[1]

@@ -1,4 +1,4 @@
-"""Parquet is compared with what pyarrow wrote, where it is installed."""
+"""Parquet files are compared with what pyarrow wrote, if it is installed."""
 
 import sys
 

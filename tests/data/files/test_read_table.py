@@ -1,4 +1,4 @@
-"""What holds of tables in every format: paths, choice of columns, labels and finite values."""
+"""Tables in every format: paths, choice of columns, labels and finite values."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_suffixes_may_be_in_capitals(tmp_path):
     assert read_table(tmp_path / "DATA.NPY").values.shape == (2, 2)
 
 
-def test_paths_that_lead_nowhere_are_told_apart(tmp_path):
+def test_missing_files_folders_and_other_formats_are_errors(tmp_path):
     np.save(tmp_path / "digits.npy", np.ones((2, 2)))
     with pytest.raises(FileNotFoundError, match=r"did you mean 'digits\.npy'"):
         read_table(tmp_path / "digit.npy")
@@ -43,7 +43,7 @@ def test_neither_torch_nor_pandas_nor_pyarrow_is_loaded_to_read_a_table(tmp_path
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# Columns that a model was trained with.
+# Columns that a model was trained on.
 
 
 def test_expected_columns_are_taken_by_name_in_their_order(tmp_path):
@@ -165,7 +165,7 @@ def test_labels_of_objects_or_of_several_columns_are_refused(tmp_path):
     assert "must be a .npy file, or a .csv or .txt file" in message(path, labels=str(labels))
 
 
-# Names that are not there.
+# Unknown names.
 
 
 def test_unknown_columns_are_answered_with_the_nearest(tmp_path):
@@ -218,7 +218,7 @@ def test_values_of_images_that_are_not_finite_have_a_row_and_a_position():
 @settings(max_examples=8, deadline=None)
 @given(place=st.integers(0, 199_999))
 def test_the_first_row_is_found_in_whichever_block_it_is(place):
-    # Blocks are of 4 million values, and these are 6.
+    # Blocks have 4 million values, and the array has 6 million.
     rows = np.zeros(200_000, dtype=np.float32)
     rows[place:] = np.nan
     with pytest.raises(ValueError, match=rf"first in row {place + 1}\).* 24 more") as caught:
