@@ -1,4 +1,4 @@
-"""Files of tables to read back: how they are written, and how what is read is compared."""
+"""Write tables to files, and compare what is read back."""
 
 import csv
 

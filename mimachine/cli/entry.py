@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from mimachine._support.messages import unknown
+from mimachine._support.messages import OptionError, unknown
 from mimachine._support.version import __version__
 from mimachine.cli.commands import COMMANDS
 from mimachine.cli.interruption import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_MISTAKE
@@ -71,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # An import fails where an extra is not installed.
         if debug:
             raise
-        print(f"mimachine: error: {' '.join(str(error).split())}", file=sys.stderr)
+        message = error.with_flags if isinstance(error, OptionError) else str(error)
+        print(f"mimachine: error: {' '.join(message.split())}", file=sys.stderr)
         return EXIT_MISTAKE
     except (MemoryError, RuntimeError) as error:
         if debug or not _is_out_of_memory(error):

@@ -1,1 +1,1 @@
-"""Data sets: named sets, people's own files, batch sources, preprocessing."""
+"""Data sets by name and from files, preprocessing, augmentation, and sources of batches."""

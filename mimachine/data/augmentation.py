@@ -1,4 +1,4 @@
-"""Augmentation: images moved, turned, scaled and sheared at random, many versions of each."""
+"""Random affine augmentation and dequantisation of images."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ __all__ = [
 ]
 
 
-# Images that are warped at once; the draws of `versions` depend on it.
+# Images warped at once; the draws of `versions` depend on it.
 _BATCH = 5_000
 
 
 class Affine(NamedTuple):
-    r"""Affine maps of the plane about an image's centre, one for each of N images.
+    r"""Affine maps about the centre of an image, one for each of N images.
 
-    A point at (x, y) from the centre, x to the right and y down, goes to
+    A point at (x, y) from the centre, x to the right and y down, is mapped to
 
     .. math:: s R(a) \begin{pmatrix} 1 & -\tan h \\ 0 & 1 \end{pmatrix} (x, y) + t
 
-    with R(a) the clockwise rotation by a: torchvision's convention.
+    where R(a) is the clockwise rotation by a, as in torchvision.
 
     Attributes:
         angle: Angles a in radians, shape (N,).
@@ -48,9 +48,9 @@ class Affine(NamedTuple):
     shift: Tensor
 
     def inverse(self) -> Tensor:
-        """Matrices (N, 2, 3) that take a point's image back to the point."""
+        """Matrices (N, 2, 3) of the inverse maps."""
         cos, sin, tan = self.angle.cos(), self.angle.sin(), self.shear.tan()
-        # The inverse of the shear, times that of the rotation.
+        # Inverse shear times inverse rotation.
         rows = (cos - tan * sin, sin + tan * cos, -sin, cos)
         linear = torch.stack(rows, dim=1).reshape(-1, 2, 2) / self.scale[:, None, None]
         return torch.cat([linear, -linear @ self.shift[:, :, None]], dim=2)
@@ -58,17 +58,17 @@ class Affine(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How images are changed at random. The defaults are those of the paper's released code.
+    """Parameters of random affine augmentation; defaults of the paper's released code.
 
-    The maps and their distribution are those of torchvision's RandomAffine: angle, shear and
-    scale are uniform, and so is each shift, rounded to whole pixels.
+    The distribution is that of torchvision's RandomAffine: angle, shear and scale are uniform, and
+    so is each shift, rounded to whole pixels.
 
     Attributes:
-        probability: Chance of an image to be changed at all.
+        probability: Probability that an image is changed.
         rotation: Largest angle of the rotation, in degrees.
         shear: Largest angle of the shear along x, in degrees.
         scale: Smallest and largest factor.
-        shift: Largest shift, as a share of the image's width or height.
+        shift: Largest shift, as a fraction of the image's width or height.
     """
 
     probability: float = 0.5
@@ -78,7 +78,7 @@ class Augmentation:
     shift: float = 0.1
 
     def draw(self, count: int, shape: tuple[int, int], generator: torch.Generator) -> Affine:
-        """Maps for so many images of a height and width."""
+        """Draw maps for `count` images of shape (H, W)."""
 
         def uniform(low: float, high: float) -> Tensor:
             return torch.empty(count).uniform_(low, high, generator=generator)
@@ -91,14 +91,13 @@ class Augmentation:
 
 
 def warp(images: Tensor, affine: Affine) -> Tensor:
-    """Images (N, H, W) after a map of the plane each; what comes from outside is 0.
+    """Warp images (N, H, W) by an affine map each; pixels from outside are 0.
 
-    A pixel takes the value of the pixel nearest to where it came from, torchvision's default, so
-    grey levels stay on their grid.
+    Interpolation is nearest-neighbour, torchvision's default, so grey levels stay on their grid.
     """
     _, height, width = images.shape
     matrix = affine.inverse()
-    # torch measures a place from the centre by half the image's width and height.
+    # torch's coordinates are in units of half the image's width and height.
     half = torch.tensor([width / 2, height / 2])
     matrix = matrix * torch.cat([half, torch.ones(1)]) / half[:, None]
     grid = affine_grid(matrix, [len(images), 1, height, width], align_corners=False)
@@ -109,7 +108,7 @@ def warp(images: Tensor, affine: Affine) -> Tensor:
 
 
 def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Images (N, H, W), of which some, chosen at random, are warped."""
+    """Warp a random subset of images (N, H, W)."""
     chosen = torch.rand(len(images), generator=generator) < augmentation.probability
     if not chosen.any():
         return images
@@ -121,12 +120,12 @@ def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Gener
 
 
 def dequantised(images: Tensor, generator: torch.Generator, margin: float = 1e-3) -> Tensor:
-    """Grey values x = 0, 1/255, ..., 1 as (255 x + u) / 256 with u uniform in [0, 1).
+    """Dequantise grey values x = 0, 1/255, ..., 1 to (255 x + u) / 256, u uniform in [0, 1).
 
     Args:
-        images: The grey values, of any shape.
-        generator: Where u is drawn from.
-        margin: How far from 0 and 1 values are kept.
+        images: Grey values, of any shape.
+        generator: Generator of u.
+        margin: Values are clamped to [margin, 1 - margin].
     """
     noise = torch.rand(images.shape, generator=generator)
     return ((255 * images + noise) / 256).clamp(margin, 1 - margin)
@@ -139,20 +138,20 @@ def versions(
     seed: int,
     project: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """Versions of images, each augmented and dequantised by draws of its own: (K, N, D).
+    """Independently augmented and dequantised versions of images, shape (K, N, D).
 
-    No version differs from the others: whether one of them is warped is decided for each image
-    and version, so one taken at random has the distribution of a new draw.
+    Each version decides for each image whether to warp it, so a version taken at random has the
+    distribution of a new draw.
 
     Args:
         images: Grey values on the grid of 256 levels, shape (N, H, W).
-        augmentation: How they are changed.
+        augmentation: Parameters of the augmentation.
         number: Number K of versions.
         seed: Seed of the draws.
-        project: Makes rows (n, D) of flat images (n, H W).
+        project: Maps flat images (n, H W) to rows (n, D).
 
     Raises:
-        ValueError: If there is to be no version.
+        ValueError: If `number` is less than 1.
     """
     if number < 1:
         raise ValueError(f"number must be 1 or more, got {number}")

@@ -1,4 +1,4 @@
-"""Bundled data sets: digits and the paper's Gaussian mixtures, which need no files."""
+"""Data sets that need no files: digits and the paper's Gaussian mixtures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 
 def digits() -> Dataset:
-    """Handwritten digits of 8 × 8 pixels in 17 grey levels that scikit-learn bundles.
+    """Handwritten digits of 8 × 8 pixels with 17 grey levels, from scikit-learn.
 
     1,257 training, 180 validation and 360 test images, each class split in the same proportions.
 
@@ -48,11 +48,11 @@ def digits() -> Dataset:
 
 
 def mixture_2d(num_data: int = 10_000) -> Dataset:
-    """The two-dimensional mixture of the paper's figures 1, 2, 7 and 8.
+    """Two-dimensional Gaussian mixture of the paper's figures 1, 2, 7 and 8.
 
     Five isotropic components of weight 1/5 and standard deviation 0.25, one at the origin and
-    four on the unit circle at 0, 72, 144 and 216 degrees. The means are not in the paper; they
-    are those of the authors' released code and can be seen in figure 1.
+    four on the unit circle at 0, 72, 144 and 216 degrees. The paper does not give the means; they
+    are from the authors' released code and match figure 1.
 
     Args:
         num_data: Number of draws in each split.
@@ -61,12 +61,13 @@ def mixture_2d(num_data: int = 10_000) -> Dataset:
 
 
 def mixture_20d(num_data: int = 10_000) -> Dataset:
-    """`mixture_2d` with 18 coordinates more that tell the components far apart.
+    """Gaussian mixture in 20 dimensions: `mixture_2d` and 18 more coordinates.
 
-    They are not in the paper, but in the authors' released code: of component i the entries
-    [i, 2:20] of 100 numbers from -50 to 50, evenly spaced and laid out as (5, 20). The standard
-    deviation is 0.25 in every coordinate, so that the components do not overlap, and the data are
-    not standardised: a test of badly scaled data more than of an objective.
+    These coordinates separate the components widely. The paper does not give their means; they
+    are from the authors' released code: component i has the entries [i, 2:20] of 100 numbers from
+    -50 to 50, evenly spaced, in shape (5, 20). The standard deviation is 0.25 in every coordinate,
+    so the components do not overlap. The data are not standardised: they test bad scaling more
+    than an objective.
 
     Args:
         num_data: Number of draws in each split.
@@ -77,13 +78,13 @@ def mixture_20d(num_data: int = 10_000) -> Dataset:
 
 
 def _planar_means() -> Tensor:
-    """The origin and four corners of a regular pentagon, shape (5, 2)."""
+    """The origin and four vertices of a regular pentagon, shape (5, 2)."""
     angles = [2 * math.pi * i / 5 for i in range(4)]
     return torch.tensor([(0.0, 0.0), *((math.cos(a), math.sin(a)) for a in angles)])
 
 
 def _mixture(name: str, means: Tensor, num_data: int) -> Dataset:
-    """Draws from equally likely components of standard deviation 0.25 at means (K, D)."""
+    """Draws from a mixture of K equal components with standard deviation 0.25 and means (K, D)."""
     components = DiagNormal(means, torch.full_like(means, 0.25))
     distribution = Mixture(torch.zeros(len(means)), components)
 

@@ -1,7 +1,7 @@
-"""Derived tensors: what takes long to make of data, kept in the user's cache.
+"""Cache of tensors that take long to compute from data.
 
-A file's name has a hash of all that its content depends on, so what has changed is never taken for
-what was. It holds a hash of its content too; what is damaged is made again.
+The name of a file contains a hash of everything its content depends on, so a stale file is never
+used. A file also contains a hash of its content; damaged files are computed again.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ __all__ = [
 def derived(
     name: str, origin: Sequence[str | Tensor], make: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """Tensors from the cache, or made and put there.
+    """Load tensors from the cache, or compute and store them.
 
-    Where the cache cannot be written they are made each time.
+    If the cache is not writable they are computed each time.
 
     Args:
-        name: What the file's name begins with.
-        origin: All that they depend on: data, and recipes in words.
-        make: Makes them.
+        name: Prefix of the file's name.
+        origin: Everything that they depend on: data, and descriptions of the computation.
+        make: Computes them.
     """
     file = cache() / "derived" / f"{name}-{_hash(origin)}.safetensors"
     tensors = _read(file)
     if tensors is None:
-        # As they will be read: another layout could make other bits of what is computed from them.
+        # In the layout they are read in: results computed from another layout could differ.
         tensors = {key: tensor.contiguous() for key, tensor in make().items()}
-        # A home that is read-only or full costs time, and no result.
+        # A read-only or full disk only costs time.
         with contextlib.suppress(OSError):
             _write(file, tensors)
     return tensors
 
 
 def _hash(parts: Sequence[str | Tensor]) -> str:
-    """Hash of texts, and of tensors with their types and shapes."""
+    """Hash of strings, and of tensors with their types and shapes."""
     digest = hashlib.blake2b(digest_size=16)
     for part in parts:
         text = part if isinstance(part, str) else repr((part.dtype, tuple(part.shape)))
-        # Its length first, or texts could be cut in two ways.
+        # The length comes first, otherwise ("ab", "c") and ("a", "bc") would be equal.
         digest.update(f"{len(text)} {text}".encode())
         if isinstance(part, Tensor):
             digest.update(part.reshape(-1).view(torch.uint8).numpy().data)
@@ -66,12 +66,12 @@ def _write(file: Path, tensors: dict[str, Tensor]) -> None:
 
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
-        # Written here and not there, for a disk that is full to be the system's OSError.
+        # Not safetensors' own writing, which raises no OSError if the disk is full.
         temporary.write_bytes(save(tensors, metadata={"content": _content(tensors)}))
 
 
 def _read(file: Path) -> dict[str, Tensor] | None:
-    """Tensors of a file; None if there is none, or it is damaged."""
+    """Tensors of a file; None if it is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -1,6 +1,6 @@
-"""Catalogue: the data sets that have a name, each declared once.
+"""Load data sets by name.
 
-This module does not import torch: `load` imports the module that reads a set when it is asked for.
+This module does not import torch: `load` imports the module that reads a data set when needed.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ __all__ = ["BINARISED", "CATALOGUE", "IMAGES", "LOW_DIMENSIONAL", "NAMES", "Name
 
 
 class NamedSet(NamedTuple):
-    """Where a data set comes from, and what default settings depend on.
+    """How to load a named data set, and what default settings depend on.
 
     Attributes:
         module: Module of `mimachine.data` that loads it.
-        function: Function there; it takes no arguments and returns a `Dataset`.
-        images: Whether rows are images. The other sets have few continuous dimensions.
+        function: Function of the module; it takes no arguments and returns a `Dataset`.
+        images: Whether rows are images. The other data sets have few continuous dimensions.
         binarised: Whether image models binarise it, as the paper does.
     """
 
@@ -57,8 +57,8 @@ def load(name: str) -> Dataset:
         name: One of `NAMES`.
 
     Raises:
-        ValueError: If there is no such data set; the error suggests the nearest name. Also if a
-            file of the data set has unexpected content.
+        ValueError: If the name is unknown (suggests the nearest one), or if a file of the data
+            set has unexpected content.
         FileNotFoundError: If a file of the data set is missing and cannot be downloaded.
     """
     if name not in CATALOGUE:

@@ -1,4 +1,4 @@
-"""Dataset: tensors in fixed splits, with what a model needs to know about them."""
+"""Data set: tensors split for training, validation and test, with metadata for models."""
 
 from __future__ import annotations
 
@@ -20,32 +20,31 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Dataset:
-    """Data in three splits, each of shape (N, D) with its own labels of shape (N,) or none.
+    """Data set in three splits, each of shape (N, D) with labels of shape (N,) or None.
 
     Attributes:
-        name: What it is called.
-        train: For the weights.
-        val: For early stopping and the choice of the best epoch.
-        test: For the numbers that are reported; nothing is chosen by it.
+        name: Name of the data set.
+        train: Training data.
+        val: Validation data, for early stopping and the choice of the best epoch.
+        test: Test data, for the reported numbers only.
         train_labels: Classes of the training data.
         val_labels: Classes of the validation data.
         test_labels: Classes of the test data.
-        image_shape: Channels, height and width where a row is an image, flattened in this order;
-            values are in [0, 1].
-        levels: Number of grid values 0, 1/(L-1), ..., 1 that the data take, if they do.
-        distribution: P(x) where it is known.
-        subspace: Where rows are coordinates of longer data in a subspace, that of the training
-            data.
-        versions: Versions of the training data, shape (K, N, D): training takes one of each
-            datum, at random, in every epoch. None where it takes `train` itself.
-        ink: Whether a grey value of 1 is ink, to be shown as black.
-        classes: Names of the classes, where labels are places in them.
-        preprocessing: How rows were made of a file's values, and are made values again; None where
-            rows are the data themselves.
-        fingerprint: Hash by which a file's values are known again.
-        notes: What was decided when the data were read, a sentence each.
-        grey: Where training data were drawn as zeros and ones, the grey values that they were
-            drawn from, of the same shape; of 256 levels as bytes.
+        image_shape: Channels, height and width if rows are images, flattened in this order with
+            values in [0, 1].
+        levels: Number L of levels 0, 1/(L-1), ..., 1, if all values are on this grid.
+        distribution: P(x), if known.
+        subspace: Principal subspace of the training data, if rows are coordinates in it.
+        versions: Versions of the training data, shape (K, N, D): in every epoch training uses a
+            random one for each row. None if it uses `train` itself.
+        ink: Whether a grey value of 1 is ink, shown as black.
+        classes: Names of the classes, if labels are indices of them.
+        preprocessing: Map between the values of a file and rows; None if rows are the data
+            themselves.
+        fingerprint: Hash of the values of a file, to detect changes.
+        notes: Decisions made in reading the data, one sentence each.
+        grey: Grey values that binary training data were drawn from, of the same shape; as bytes
+            if they have 256 levels.
     """
 
     name: str
@@ -69,15 +68,15 @@ class Dataset:
 
     @property
     def columns(self) -> tuple[str, ...] | None:
-        """Names of the columns of the file that the data come from, where it has them."""
+        """Names of the columns of the file that the data come from, or None."""
         return None if self.preprocessing is None else self.preprocessing.columns
 
     def restore(self, rows: Tensor, drawn: bool = False) -> NDArray[Any]:
-        """Rows (n, D) in the units and the shape that the data have in their file.
+        """Map rows (n, D) back to the units and the shape of the file.
 
         Args:
-            rows: Data, or what a model gives.
-            drawn: Whether they are samples of p(x|z), or data themselves, and no means.
+            rows: Data, or output of a model.
+            drawn: Whether they are data or samples of p(x|z), rather than means.
         """
         values = rows.cpu().numpy()
         if self.preprocessing is None:
@@ -87,7 +86,7 @@ class Dataset:
 
     @property
     def log_volume(self) -> float:
-        """What a log-density of rows exceeds that of the original values by, in nats."""
+        """Log-density of rows minus log-density of the original values, in nats."""
         return 0.0 if self.preprocessing is None else self.preprocessing.log_volume
 
     @property

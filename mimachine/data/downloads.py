@@ -1,18 +1,18 @@
-"""Files of known content: found on this machine, else downloaded from the first good mirror.
+"""Find files of data sets on this machine, otherwise download them, and verify their content.
 
 =====================================  ==================================================
 the argument `data_dir`                the files, or a folder named like the data set
-the environment's MIMACHINE_DATA       likewise
-/usr/share/datasets                    where Debian's packages put them
-$XDG_CACHE_HOME/mimachine, or the      what was downloaded before
-platform's own place for caches
+the variable MIMACHINE_DATA            the files, or a folder named like the data set
+/usr/share/datasets                    files of Debian's packages
+$XDG_CACHE_HOME/mimachine, or the      files downloaded before
+platform's cache directory
 =====================================  ==================================================
 
-They are looked up in this order, compressed or not, and their decompressed bytes are verified:
-the same data are distributed in compressed files that differ.
+Files are searched in this order, compressed or not. Hashes are those of the decompressed content,
+because the same data are distributed in different compressed files.
 
-The download is urllib's. pooch knows neither mirrors, nor local folders, nor hashes of
-decompressed content, which is all that there is to do here.
+Downloads use urllib: pooch supports neither mirrors, nor local folders, nor hashes of decompressed
+content.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ DEBIAN = Path("/usr/share/datasets")
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file of which the content is known.
+    """A file of a data set, with the hash of its content.
 
     Attributes:
-        folder: Where its data set lies within each place, and in the cache.
-        name: What it is called when it is not compressed.
+        folder: Folder of its data set, within each search location and in the cache.
+        name: Name of the uncompressed file.
         digest: Hash of the decompressed content: `sha256:` or `git:` (git's blob id), and hex
             digits.
-        mirrors: Addresses to download it from, in the order to try them; one that ends in .gz
-            sends it compressed.
+        mirrors: URLs to download it from, in the order to try them; compressed if a URL ends in
+            .gz.
     """
 
     folder: str
@@ -66,7 +66,7 @@ class DataFile:
 
 
 def _idx_files(folder: str, mirrors: Sequence[str], digests: dict[str, str]) -> list[DataFile]:
-    """Images and labels of training and test, in the format and under the names of MNIST."""
+    """Images and labels for training and test, in the format of MNIST."""
     return [
         DataFile(folder, name, f"sha256:{digest}", tuple(f"{at}/{name}.gz" for at in mirrors))
         for name, digest in digests.items()
@@ -98,7 +98,7 @@ FILES: dict[str, list[DataFile]] = {
     "fashion-mnist": _idx_files(
         "fashion-mnist",
         (
-            # Its own site has no https; what it sends is verified.
+            # The project's own site has no https; downloads are verified.
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
         ),
@@ -121,7 +121,7 @@ FILES: dict[str, list[DataFile]] = {
         DataFile(
             "omniglot",
             "chardata.mat",
-            # No sha256 of it was published; this is its name in the history of its repository.
+            # No sha256 was published; this is its blob id in the history of its repository.
             "git:016a3536ffe5e1d38e42563a18d7a78bfaf643ec",
             (
                 "https://github.com/yburda/iwae/raw/master/datasets/OMNIGLOT/chardata.mat",
@@ -156,7 +156,7 @@ FILES: dict[str, list[DataFile]] = {
 
 
 def cache() -> Path:
-    """The user's folder for what can be downloaded again."""
+    """The user's cache directory for downloads and derived tensors."""
     if base := os.environ.get("XDG_CACHE_HOME"):
         return Path(base) / "mimachine"
     if sys.platform == "darwin":
@@ -167,29 +167,31 @@ def cache() -> Path:
 
 
 def places(folder: str, data_dir: str | os.PathLike[str] | None = None) -> list[Path]:
-    """Where files of a data set may lie, in the order to look there.
+    """Directories to search for files of a data set, in order.
 
     Args:
-        folder: Name of the data set's own folder. It goes before the folder that holds it, since
-            data sets have files of equal names.
-        data_dir: A place to look in before all others.
+        folder: Name of the data set's folder. It is searched before its parent, since files of
+            different data sets share names.
+        data_dir: Directory to search first.
 
     Raises:
-        NotADirectoryError: If `data_dir` or MIMACHINE_DATA is given and is not a folder: a slip
-            in it is not to end in a download.
+        NotADirectoryError: If `data_dir` or MIMACHINE_DATA is given and is not a directory, so
+            that a typing mistake does not cause a download.
     """
     found = []
     for source, place in (("data_dir", data_dir), (VARIABLE, os.environ.get(VARIABLE) or None)):
         if place is not None:
             path = Path(place).expanduser()
             if not path.is_dir():
-                raise NotADirectoryError(f"{source} must be an existing folder; got {str(place)!r}")
+                raise NotADirectoryError(
+                    f"{source} must be an existing directory, got {str(place)!r}"
+                )
             found += [path / folder, path]
     return [*found, DEBIAN / folder, cache() / folder]
 
 
 def find(file: DataFile, data_dir: str | os.PathLike[str] | None = None) -> Path | None:
-    """The first file of that name, compressed or not, or none; its content is not looked at."""
+    """Path of the first file of that name, compressed or not, or None; it is not read."""
     for place in places(file.folder, data_dir):
         for path in (place / file.name, place / f"{file.name}.gz"):
             if path.is_file():
@@ -200,7 +202,7 @@ def find(file: DataFile, data_dir: str | os.PathLike[str] | None = None) -> Path
 def located(
     data_dir: str | os.PathLike[str] | None = None,
 ) -> list[tuple[str, str, Path | None]]:
-    """Data set, file, and where it was found, for all files; nothing is read or downloaded."""
+    """Name of data set, name of file, and path or None, for all files; none is read."""
     return [
         (name, file.name, find(file, data_dir)) for name, files in FILES.items() for file in files
     ]
@@ -211,22 +213,22 @@ def read_files(
     data_dir: str | os.PathLike[str] | None = None,
     timeout: float = 30.0,
 ) -> dict[str, bytes]:
-    """Decompressed and verified content of files, by their names.
+    """Decompressed and verified content of files, by name.
 
-    What is not on this machine is downloaded to the user's cache.
+    Files that are not on this machine are downloaded to the user's cache.
 
     Args:
-        files: The files, all needed.
-        data_dir: A place to look in before all others.
-        timeout: Seconds to wait for a mirror that is silent.
+        files: The files.
+        data_dir: Directory to search first.
+        timeout: Seconds to wait for a response of a mirror.
 
     Raises:
-        ValueError: If a file on this machine has other content. It is not passed over, or the
-            data that are used would not be those that the user put there.
-        FileNotFoundError: If a file is not on this machine and no mirror has it.
+        ValueError: If a file on this machine has unexpected content. It is not skipped, so that
+            the user's file is never silently replaced by another.
+        FileNotFoundError: If a file is not on this machine and cannot be downloaded.
     """
     files = tuple(files)
-    # All that is here is verified before anything is downloaded.
+    # Verify all local files before any download.
     found = {file: find(file, data_dir) for file in files}
     content = {file.name: _local(file, path) for file, path in found.items() if path is not None}
     missing = [file for file, path in found.items() if path is None]
@@ -254,12 +256,12 @@ def _local(file: DataFile, path: Path) -> bytes:
         if path.is_relative_to(cache()):
             hint = "remove it to have it downloaded again"
         elif path.parent.name != file.folder:
-            hint += f", or keep each data set in a folder of its own, here {file.folder}"
+            hint += f", or put each data set into its own folder, here {file.folder}"
         raise ValueError(f"{path} {error}; {hint}") from error
 
 
 def _download(file: DataFile, address: str, timeout: float) -> bytes:
-    """Put a file into the cache, if it is what it should be, and return its content."""
+    """Download a file to the cache, if its content is correct, and return the content."""
     compressed = address.endswith(".gz")
     target = cache() / file.folder / (f"{file.name}.gz" if compressed else file.name)
     request = urllib.request.Request(address, headers={"User-Agent": "mimachine"})
@@ -268,21 +270,21 @@ def _download(file: DataFile, address: str, timeout: float) -> bytes:
         with replacing(target) as temporary:
             with temporary.open("wb") as written:
                 shutil.copyfileobj(response, written)
-            # An error here, before the file takes its name, also removes it.
+            # An error here, before the file is renamed, also removes it.
             try:
                 return _verified(file, temporary, compressed)
             except ValueError as error:
-                raise ValueError(f"what it sent {error}") from error
+                raise ValueError(f"the download {error}") from error
 
 
 def _verified(file: DataFile, path: Path, compressed: bool) -> bytes:
-    """Decompressed content of a file; an error if it is not the one that it should be."""
+    """Decompressed content of a file; an error if its hash is wrong."""
     content = path.read_bytes()
     if compressed:
         try:
             content = gzip.decompress(content)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"is not a whole gzip file ({error})") from error
+            raise ValueError(f"is not a complete gzip file ({error})") from error
     kind, _, expected = file.digest.partition(":")
     found = _hash(content, kind)
     if found != expected:
@@ -295,13 +297,13 @@ def _verified(file: DataFile, path: Path, compressed: bool) -> bytes:
 
 def _hash(content: bytes, kind: str) -> str:
     if kind == "git":
-        # The id of a blob in git. It guards against damage, not against forgery.
+        # git's blob id detects damage, not forgery.
         blob = hashlib.sha1(b"blob %d\0" % len(content), usedforsecurity=False)
         blob.update(content)
         return blob.hexdigest()
     if kind == "sha256":
         return hashlib.sha256(content).hexdigest()
-    raise ValueError(f"the kind of a digest must be sha256 or git; got {kind!r}")
+    raise ValueError(f"the kind of a digest must be sha256 or git, got {kind!r}")
 
 
 def _how_to_get(
@@ -309,14 +311,14 @@ def _how_to_get(
     data_dir: str | os.PathLike[str] | None,
     failures: Sequence[str],
 ) -> str:
-    """What to do about missing files, of which the first could not be downloaded."""
+    """Explain how to get missing files, the first of which could not be downloaded."""
     folder = missing[0].folder
     still = [file.name for file in missing if find(file, data_dir) is None]
     looked = ", ".join(map(str, places(folder, data_dir)))
-    tried = "; ".join(failures) or "there is no mirror of them"
+    tried = "; ".join(failures) or "no mirror"
     return (
-        f"the data set {folder} lacks {', '.join(still)}: not in {looked}; "
-        f"and the download failed ({tried}). Put them, as they are or as .gz, into "
-        f"{cache() / folder}, or into any folder given as data_dir or by the environment "
+        f"data set {folder} lacks {', '.join(still)}: not found in {looked}, "
+        f"and the download failed ({tried}). Put the files, plain or as .gz, into "
+        f"{cache() / folder}, or into a directory given as data_dir or by the environment "
         f"variable {VARIABLE}"
     )

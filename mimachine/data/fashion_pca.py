@@ -1,14 +1,14 @@
-"""Clothing: Fashion-MNIST in the 20 dimensions that it varies most in, as in the paper's figure 3.
+"""Fashion-MNIST projected onto 20 principal components, as in the paper's figure 3.
 
-Pixels, in [0, 1], are projected to principal components that are not whitened; their standard
-deviations are 4.5, 3.5, 2.0 and so on down to 0.6. A row of a data set is such a projection.
+Pixels, in [0, 1], are projected onto principal components without whitening; their standard
+deviations are 4.5, 3.5, 2.0 and so on down to 0.6. Each row of a data set is such a projection.
 
-Training takes augmented and dequantised images, as the authors' released code does. To warp an
-image whenever it is asked for would take longer than all the rest of a training step, so 8
-versions of each are made once, in half a minute, and kept in the cache. New draws each time would
-teach little more: a fit of P weights to K versions of N images has a loss on them that is too low
-by about P/(K N) nats as if they were independent, 0.01 nats for the 4,660 weights of the published
-networks. That there are but N images costs more, however many versions of them there are.
+Training uses augmented and dequantised images, as the authors' released code does. Warping an
+image in each step would take longer than the rest of the step, so 8 versions of each image are
+made once, in half a minute, and cached. New draws each time would help little: if versions were
+independent, fitting P weights to K versions of N images would lower the training loss by about
+P/(K N) nats, 0.01 nats for the 4,660 weights of the published networks. The limited number N of
+images matters more, whatever the number of versions.
 """
 
 from __future__ import annotations
@@ -34,43 +34,42 @@ __all__ = [
 
 NUM_DIMENSIONS = 20
 NUM_VERSIONS = 8
-_NOTE = f"training takes one of {NUM_VERSIONS} augmented versions of each image in every epoch"
+_NOTE = f"training uses one of {NUM_VERSIONS} augmented versions of each image in every epoch"
 
 
 def pca_fashion_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Fashion-MNIST in the subspace of its training images, with 78.5 % of their variance.
+    """Fashion-MNIST projected onto 20 principal components, with 78.5 % of the variance.
 
-    50,000 training, 10,000 validation and 10,000 test data. Mean and components are those of the
-    50,000 clean training images, for all splits. Training takes augmented images, projected
-    alike; what is measured, on whichever split, are clean ones.
+    50,000 training, 10,000 validation and 10,000 test rows. Mean and components are those of the
+    50,000 clean training images, for all splits. Training uses augmented images with the same
+    projection; evaluation uses clean images, on every split.
 
     Args:
-        data_dir: A folder with the four files of Fashion-MNIST, or with a folder fashion-mnist.
+        data_dir: Directory with the four files of Fashion-MNIST, or with a folder fashion-mnist.
 
     Raises:
-        ValueError: If a file on this machine has other content.
-        FileNotFoundError: If a file is nowhere to be had.
+        ValueError: If a file on this machine has unexpected content.
+        FileNotFoundError: If a file is missing and cannot be downloaded.
     """
     return in_subspace("pca-fashion-mnist", fashion_mnist(data_dir), NUM_DIMENSIONS)
 
 
 def pca_fashion_mnist_published(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Fashion-MNIST as the paper's figure 3 has it, for comparison with that figure alone.
+    """Fashion-MNIST as in the paper's figure 3, only for comparison with that figure.
 
-    Two things are wrong with it, and kept. Test images are projected to components of their own,
-    not to those of the training images: several of the 20 have the opposite sign, and some are
-    turned, so a model is tested on data of another distribution than it was trained on. And the
-    test split is the validation split too: the number that is reported is the one by which the
-    epoch was chosen.
+    It reproduces two errors. First, test images are projected onto their own components, not those
+    of the training images: several of the 20 have the opposite sign, and some are rotated, so the
+    test data have a different distribution than the training data. Second, the test split is also
+    the validation split: the epoch is chosen by the number that is reported.
 
-    60,000 training data, all of the training file, augmented, and 10,000 clean test data.
+    60,000 augmented training rows, the whole training file, and 10,000 clean test rows.
 
     Args:
-        data_dir: A folder with the four files of Fashion-MNIST, or with a folder fashion-mnist.
+        data_dir: Directory with the four files of Fashion-MNIST, or with a folder fashion-mnist.
 
     Raises:
-        ValueError: If a file on this machine has other content.
-        FileNotFoundError: If a file is nowhere to be had.
+        ValueError: If a file on this machine has unexpected content.
+        FileNotFoundError: If a file is missing and cannot be downloaded.
     """
     return each_in_its_own("pca-fashion-mnist-published", fashion_mnist(data_dir), NUM_DIMENSIONS)
 
@@ -78,13 +77,13 @@ def pca_fashion_mnist_published(data_dir: str | os.PathLike[str] | None = None) 
 def in_subspace(
     name: str, images: Dataset, num_dimensions: int, augmentation: Augmentation = Augmentation()
 ) -> Dataset:
-    """Images as coordinates in the principal subspace of their training split.
+    """Project images onto the principal subspace of their training split.
 
     Args:
-        name: What to call the data set.
+        name: Name of the data set.
         images: A data set in memory, of grey images on the grid of 256 levels.
         num_dimensions: Dimensions of the subspace.
-        augmentation: How training images are changed.
+        augmentation: Augmentation of training images.
 
     Raises:
         ValueError: If the data are not grey images.
@@ -107,16 +106,16 @@ def in_subspace(
 def each_in_its_own(
     name: str, images: Dataset, num_dimensions: int, augmentation: Augmentation = Augmentation()
 ) -> Dataset:
-    """Images of the training file and of the test file, each in a principal subspace of its own.
+    """Project the images of the training file and of the test file onto separate subspaces.
 
-    Training and validation images are those of the training file; the test split of the result
-    is its validation split too. See `pca_fashion_mnist_published` for what is wrong with this.
+    The training file has the training and validation images. The test split of the result is also
+    its validation split. See `pca_fashion_mnist_published` for the errors of this procedure.
 
     Args:
-        name: What to call the data set.
+        name: Name of the data set.
         images: A data set in memory, of grey images on the grid of 256 levels.
         num_dimensions: Dimensions of the subspaces.
-        augmentation: How training images are changed.
+        augmentation: Augmentation of training images.
 
     Raises:
         ValueError: If the data are not grey images.
@@ -136,27 +135,27 @@ def each_in_its_own(
         versions=_versions(train, images.image_shape, augmentation, subspace),
         notes=(
             _NOTE,
-            "warning: for comparison with the paper's figure 3 alone: the test data are in "
-            "components of their own, and also choose the best epoch",
+            "warning: only for comparison with the paper's figure 3: the test data are projected "
+            "onto their own components, and also choose the best epoch",
         ),
     )
 
 
 def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    """Labels of two splits; none if either has none."""
+    """Labels of two splits; None if either has none."""
     return None if first is None or second is None else torch.cat([first, second])
 
 
 def _fitted(images: Tensor, num_dimensions: int) -> Subspace:
-    """The principal subspace of images, to the same bit whenever it is asked for."""
+    """The principal subspace of images, cached so that it is bitwise reproducible."""
 
     def make() -> dict[str, Tensor]:
         found = principal_subspace(images, num_dimensions)
         explained = torch.tensor(found.explained, dtype=torch.float64)
         return {"mean": found.mean, "basis": found.basis, "explained": explained}
 
-    kept = derived("subspace", (f"principal subspace 1, {num_dimensions}", images), make)
-    return Subspace(kept["mean"], kept["basis"], float(kept["explained"]))
+    found = derived("subspace", (f"principal subspace 1, {num_dimensions}", images), make)
+    return Subspace(found["mean"], found["basis"], float(found["explained"]))
 
 
 def _versions(

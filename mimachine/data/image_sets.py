@@ -1,7 +1,7 @@
-"""Image data sets that are not bundled: their files, their formats and their splits.
+"""Image data sets from downloaded files: MNIST, Fashion-MNIST and Omniglot.
 
-All have rows of 28 × 28 pixels in [0, 1] on the grid of 256 levels. Nothing is binarised: that is
-left to a source of batches, which can do so anew each time.
+Rows are images of 28 × 28 pixels in [0, 1] with 256 levels. They are not binarised: a source of
+batches does this anew in each epoch.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ LEVELS = 256
 
 
 def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Handwritten digits of 28 × 28 grey pixels, ten classes.
+    """MNIST: handwritten digits of 28 × 28 grey pixels, ten classes.
 
-    The first 50,000 images of the training file are for training, its last 10,000 for validation,
-    and the 10,000 of the test file for testing.
+    The first 50,000 images of the training file are for training, the last 10,000 for validation,
+    and the 10,000 images of the test file for testing.
 
     Args:
-        data_dir: A folder with the four files, or with a folder mnist of them.
+        data_dir: Directory with the four files, or with a folder mnist of them.
 
     Raises:
-        ValueError: If a file on this machine has other content.
-        FileNotFoundError: If a file is nowhere to be had.
+        ValueError: If a file on this machine has unexpected content.
+        FileNotFoundError: If a file is missing and cannot be downloaded.
 
     References:
         Gradient-Based Learning Applied to Document Recognition (LeCun et al., 1998)
@@ -59,14 +59,14 @@ def mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def fashion_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Pieces of clothing of 28 × 28 grey pixels, ten classes; sizes and splits of `mnist`.
+    """Fashion-MNIST: clothing of 28 × 28 grey pixels, ten classes; splits as for `mnist`.
 
     Args:
-        data_dir: A folder with the four files, or with a folder fashion-mnist of them.
+        data_dir: Directory with the four files, or with a folder fashion-mnist of them.
 
     Raises:
-        ValueError: If a file on this machine has other content.
-        FileNotFoundError: If a file is nowhere to be had.
+        ValueError: If a file on this machine has unexpected content.
+        FileNotFoundError: If a file is missing and cannot be downloaded.
 
     References:
         Fashion-MNIST: a Novel Image Dataset for Benchmarking (Xiao et al., 2017)
@@ -75,22 +75,21 @@ def fashion_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def omniglot(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Handwritten characters of 50 alphabets, as the paper uses them: 28 × 28 grey pixels.
+    """Omniglot: handwritten characters of 50 alphabets, 28 × 28 grey pixels, as in the paper.
 
-    23,000 training, 1,345 validation and 8,070 test images: the file's own test images, and of
-    the others the last 1,345 after the shuffle of the code that the file comes with, so that the
-    validation images are those of that code. A label is the class of the character,
-    1,623 in all, numbered by alphabet and by character within it, and stays with its image.
+    23,000 training, 1,345 validation and 8,070 test images. Test images are those of the file;
+    validation images are the last 1,345 of the others after the shuffle of the file's original
+    code. Labels are characters, 1,623 classes, numbered by alphabet and by character within it.
 
-    The values are grey, in [0, 1]: everyone who uses the file reads them as probabilities of
-    ink. They are rounded to 256 levels here, which moves none by more than 1/510.
+    Values are grey, in [0, 1], and usually read as probabilities of ink. They are rounded to 256
+    levels, which changes none by more than 1/510.
 
     Args:
-        data_dir: A folder with chardata.mat, or with a folder omniglot that has it.
+        data_dir: Directory with chardata.mat, or with a folder omniglot that has it.
 
     Raises:
-        ValueError: If the file on this machine has other content.
-        FileNotFoundError: If the file is nowhere to be had.
+        ValueError: If the file on this machine has unexpected content.
+        FileNotFoundError: If the file is missing and cannot be downloaded.
 
     References:
         Importance Weighted Autoencoders (Burda et al., 2016), whose file it is
@@ -100,25 +99,26 @@ def omniglot(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def omniglot_small(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Handwritten characters of eight alphabets, drawn from Omniglot's own small archives.
+    """Omniglot-small: handwritten characters of eight alphabets, from Omniglot's small archives.
 
-    For where the paper's file is not to be had; its numbers are not comparable with `omniglot`'s.
+    A substitute if the paper's file is not available; its numbers are not comparable with those
+    of `omniglot`.
 
-    The archives hold five alphabets each, Greek and Latin are in both: 242 characters, each drawn
-    once by each of 20 people. Of each character 14 drawings are for training, 2 for validation
-    and 4 for testing, at random but always the same: 3,388, 484 and 968 images. A person's
-    drawings of other characters can therefore be in other splits. A label is the class of the
-    character, numbered by alphabet and by character within it.
+    The archives hold five alphabets each, of which Greek and Latin are in both: 242 characters,
+    each drawn once by 20 people. For each character 14 drawings are for training, 2 for validation
+    and 4 for testing, random but always the same: 3,388, 484 and 968 images. A person's drawings
+    can be in different splits. Labels are characters, numbered by alphabet and by character within
+    it.
 
-    The drawings are 105 × 105 pixels of ink or paper. A pixel here is the share of ink, 1 being
-    all, in a square of 3.75 × 3.75 of these, rounded to 256 levels.
+    The drawings are 105 × 105 binary pixels. A pixel of the data set is the fraction of ink in a
+    square of 3.75 × 3.75 of these, rounded to 256 levels.
 
     Args:
-        data_dir: A folder with the two archives, or with a folder omniglot of them.
+        data_dir: Directory with the two archives, or with a folder omniglot of them.
 
     Raises:
-        ValueError: If a file on this machine has other content.
-        FileNotFoundError: If a file is nowhere to be had.
+        ValueError: If a file on this machine has unexpected content.
+        FileNotFoundError: If a file is missing and cannot be downloaded.
 
     References:
         Human-level concept learning through probabilistic program induction (Lake et al., 2015)
@@ -127,23 +127,23 @@ def omniglot_small(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def published_binarisation(data: Dataset) -> Dataset:
-    """Validation and test images as zeros and ones, drawn once as the released code draws them.
+    """Binarise validation and test images once, with the draws of the paper's released code.
 
-    The code seeds numpy with 777 and draws the validation images first, the test images after
-    them. Training images stay grey, to be drawn anew in every epoch: see `sources.Binarized`. For
-    MNIST and Fashion-MNIST the draws are those of the code. Its validation images of Omniglot are
-    others in every run.
+    The code seeds numpy with 777 and draws validation images first, then test images. Training
+    images stay grey, to be binarised anew in every epoch: see `sources.Binarized`. For MNIST and
+    Fashion-MNIST the draws are those of the code. For Omniglot the code chooses different
+    validation images in every run.
 
     Args:
         data: Images with values in [0, 1], such as those of `mnist`.
 
     Returns:
-        The same data with other validation and test images.
+        The data set with binary validation and test images.
 
     Raises:
         ValueError: If a value is not in [0, 1].
     """
-    # numpy keeps what this generator draws the same for ever.
+    # The draws of this generator never change between versions of numpy.
     generator = np.random.RandomState(777)
 
     def drawn(split: str) -> Tensor:
@@ -159,34 +159,34 @@ def published_binarisation(data: Dataset) -> Dataset:
 
 
 def read_idx(content: bytes, shape: tuple[int, ...], source: str) -> NDArray[np.uint8]:
-    """Bytes in the IDX format as an array.
+    """Parse a file in IDX format, the format of MNIST.
 
     The format: two zero bytes, the type of the values (8 for unsigned bytes), the number of
-    dimensions; the length of each, in four bytes, the highest first; the values in C order.
+    dimensions; the length of each, in four bytes, big-endian; the values in C order.
 
     Args:
         content: The decompressed file.
-        shape: What the header should say.
-        source: What to call the file in errors.
+        shape: Expected shape.
+        source: Name of the file in errors.
 
     Raises:
-        ValueError: If it is in another format, has another shape, or is cut off or too long.
+        ValueError: If the format, the shape or the length differs.
     """
     magic = bytes((0, 0, 8, len(shape)))
     if content[:4] != magic:
         raise ValueError(
             f"{source} must be an IDX file of unsigned bytes in {len(shape)} dimensions, "
-            f"which begins with {magic.hex()}; it begins with {content[:4].hex() or 'nothing'}"
+            f"which begins with {magic.hex()}, got {content[:4].hex() or 'an empty file'}"
         )
     header = struct.Struct(f">4x{len(shape)}I")
     if len(content) < header.size:
-        raise ValueError(f"{source} is cut off within its header of {header.size} bytes")
+        raise ValueError(f"{source} is truncated within its header of {header.size} bytes")
     found = header.unpack_from(content)
     if found != shape:
-        raise ValueError(f"{source} must be of shape {shape}; its header says {found}")
+        raise ValueError(f"{source} must have shape {shape}, got {found}")
     values = np.frombuffer(content, np.uint8, offset=header.size)
     if values.size != np.prod(shape):
-        raise ValueError(f"{source} must hold {np.prod(shape)} values; it has {values.size}")
+        raise ValueError(f"{source} must hold {np.prod(shape)} values, got {values.size}")
     return values.reshape(shape)
 
 
@@ -197,14 +197,14 @@ def _from_idx(
     sizes: tuple[int, int, int] = (50_000, 10_000, 10_000),
     image_shape: tuple[int, int] = SHAPE,
 ) -> Dataset:
-    """A data set in four files: images and labels of training and test.
+    """A data set in four files: images and labels for training and test.
 
     Args:
-        name: What to call it.
+        name: Name of the data set.
         files: The files, in this order.
-        data_dir: Where to look first.
-        sizes: Numbers of training, validation and test images; of the first file's images the
-            last are for validation.
+        data_dir: Directory to search first.
+        sizes: Numbers of training, validation and test images; validation images are the last of
+            the first file.
         image_shape: Height and width.
     """
     content = read_files(files, data_dir)
@@ -244,9 +244,9 @@ def _from_mat(
     num_train, num_val, num_test = sizes
     rest, rest_pairs = _columns(variables, "", num_train + num_val, file.name)
     test, test_pairs = _columns(variables, "test", num_test, file.name)
-    # Classes of all splits are numbered together, or a character would have two numbers.
+    # Classes of all splits are numbered together, so that a character has one number.
     _, labels = np.unique(np.concatenate([rest_pairs, test_pairs]), axis=0, return_inverse=True)
-    # The authors' own shuffle. numpy keeps what this generator draws the same for ever.
+    # The authors' shuffle. numpy keeps what this generator draws the same for ever.
     order = np.random.RandomState(123).permutation(len(rest))
     splits = (order[:num_train], order[num_train:], len(rest) + np.arange(num_test))
     return _dataset(name, np.concatenate([rest, test]), labels.reshape(-1), splits, SHAPE)
@@ -258,28 +258,28 @@ def _columns(
     """Images (N, 28, 28) of one part of chardata.mat, and pairs (N, 2) of alphabet and character.
 
     Raises:
-        ValueError: If a variable is missing, or is not what it should be.
+        ValueError: If a variable is missing, or its shape or range is wrong.
     """
     names = [f"{prefix}{variable}" for variable in ("data", "target", "targetchar")]
     if lacking := [variable for variable in names if variable not in variables]:
-        raise ValueError(f"{source} must have the variables {', '.join(names)}; lacks {lacking}")
+        raise ValueError(f"{source} must have the variables {', '.join(names)}, lacks {lacking}")
     images, alphabets, characters = (np.asarray(variables[variable]) for variable in names)
     height, width = SHAPE
     if images.shape != (height * width, num_images):
         expected = (height * width, num_images)
-        raise ValueError(f"{names[0]} of {source} must be {expected}; got {images.shape}")
+        raise ValueError(f"{names[0]} of {source} must be {expected}, got {images.shape}")
     if alphabets.shape[1:] != (num_images,) or not ((alphabets > 0.5).sum(axis=0) == 1).all():
         raise ValueError(f"{names[1]} of {source} must have one 1 in each of {num_images} columns")
     if characters.size != num_images:
         raise ValueError(
-            f"{names[2]} of {source} must have {num_images} values; got {characters.size}"
+            f"{names[2]} of {source} must have {num_images} values, got {characters.size}"
         )
-    # The tolerance is for rounding errors alone; values of 0 to 255 must not get through.
+    # The tolerance covers only rounding errors, not values from 0 to 255.
     if not (images.min() >= -1e-6 and images.max() <= 1 + 1e-6):
         raise ValueError(
-            f"{names[0]} of {source} must be in [0, 1]; got [{images.min()}, {images.max()}]"
+            f"{names[0]} of {source} must be in [0, 1], got [{images.min()}, {images.max()}]"
         )
-    # A column lists an image's columns one after the other: the width comes first.
+    # Images are stored column by column, so the width is the first axis.
     upright = images.T.reshape(num_images, width, height).transpose(0, 2, 1)
     pairs = np.stack([alphabets.argmax(axis=0), characters.reshape(-1)], axis=1)
     return _quantised(upright), pairs.astype(np.int64)
@@ -294,13 +294,13 @@ def _from_archives(
     """A data set in zip archives of drawings, ARCHIVE/ALPHABET/CHARACTER/DRAWING.png.
 
     Args:
-        name: What to call it.
-        files: The archives. A drawing that several have counts once.
-        data_dir: Where to look first.
+        name: Name of the data set.
+        files: The archives. A drawing in several archives is used once.
+        data_dir: Directory to search first.
         per_character: Numbers of training, validation and test drawings of each character.
 
     Raises:
-        ValueError: If a character has another number of drawings.
+        ValueError: If the number of drawings of a character differs.
     """
     drawings: dict[tuple[str, ...], NDArray[np.uint8]] = {}
     for content in read_files(files, data_dir).values():
@@ -316,11 +316,11 @@ def _from_archives(
     end_train, end_val, _ = np.cumsum(per_character)
     if (wrong := counts != sum(per_character)).any():
         raise ValueError(
-            f"{name} must have {sum(per_character)} drawings of each character; "
+            f"{name} must have {sum(per_character)} drawings of each character, "
             f"got {counts[wrong][0]} of {characters[wrong][0]}"
         )
-    # Shuffled as a whole, so that the characters are mixed; of each, the first are for training.
-    # numpy keeps what this generator draws the same for ever.
+    # Shuffled as a whole to mix the characters; the first of each character are for training.
+    # The draws of this generator never change between versions of numpy.
     order = np.random.RandomState(0).permutation(len(keys))
     rank = np.empty(len(keys), dtype=np.int64)
     rank[np.argsort(labels[order], kind="stable")] = np.tile(
@@ -335,7 +335,7 @@ def _from_archives(
 
 
 def _ink(png: bytes) -> NDArray[np.float64]:
-    """A drawing (H, W) of black on white, as 1 where there is ink and 0 elsewhere."""
+    """A black-on-white drawing (H, W) as 1 for ink and 0 for paper."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as image:
@@ -343,18 +343,18 @@ def _ink(png: bytes) -> NDArray[np.float64]:
 
 
 def area_average(image: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.float64]:
-    """An image made smaller: each pixel is the mean of the rectangle that it covers.
+    """Downsample an image: each new pixel is the mean of the rectangle that it covers.
 
-    Pixels at the rectangle's edge count by the part of them that is inside; torch's adaptive
-    pooling counts them whole, and so twice.
+    Pixels at the rectangle's edge are weighted by the part inside; torch's adaptive pooling gives
+    them full weight in both rectangles.
 
     Args:
-        image: Of shape (H, W).
+        image: Shape (H, W).
         shape: The new height and width.
     """
 
     def weights(size: int, pixels: int) -> NDArray[np.float64]:
-        """Shares (size, pixels) of old pixels in new ones; rows sum to one."""
+        """Weights (size, pixels) of old pixels in new ones; rows sum to one."""
         edges = np.arange(size + 1)[:, None] * (pixels / size)
         start = np.arange(pixels)
         overlap = np.minimum(edges[1:], start + 1) - np.maximum(edges[:-1], start)
@@ -367,7 +367,7 @@ def area_average(image: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[
 
 
 def _quantised(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Values in [0, 1] as the number of the nearest level."""
+    """Values in [0, 1] as indices of the nearest level."""
     levels: NDArray[np.uint8] = np.rint(np.clip(values, 0, 1) * (LEVELS - 1)).astype(np.uint8)
     return levels
 
@@ -379,7 +379,7 @@ def _dataset(
     splits: tuple[NDArray[Any], NDArray[Any], NDArray[Any]],
     image_shape: tuple[int, int],
 ) -> Dataset:
-    """Images (N, H, W) with their labels (N,), taken apart by index."""
+    """A data set from images (N, H, W) and labels (N,), split by indices."""
 
     def rows(split: NDArray[Any]) -> Tensor:
         return torch.as_tensor(pixels[split]).flatten(1).float().div_(LEVELS - 1)

@@ -1,7 +1,7 @@
-"""Preprocessing: how the values of a file become the rows that a model sees, and back.
+"""Preprocessing: map values of a file to the rows that a model sees, and back.
 
-What was learned of the training data is kept as a value that is stored with the run, so that every
-later command treats data in the same way and gives them back in their own units.
+The parameters are learned from the training data and stored with the run, so that every later
+command applies the same preprocessing and returns results in the original units.
 """
 
 from __future__ import annotations
@@ -29,35 +29,37 @@ __all__ = [
 
 Likelihood = Literal["gaussian", "bernoulli", "discretized-logistic"]
 Array = NDArray[Any]
-# Grids of the unit interval that images come in: 2^k levels, and the 17 of scikit-learn's digits.
+# Usual grids of images in [0, 1]: 2^k levels, and the 17 levels of scikit-learn's digits.
 _GRIDS = (2, 4, 8, 16, 17, 32, 64, 128, 256)
 _MOST_SAMPLED = 20_000
 _BLOCK_VALUES = 1 << 22
-# The floor of a standard deviation, as a share of the column's.
+# Least floor of a standard deviation, as a fraction of the column's.
 _FLOOR_SHARE = 1e-3
-# A column's grid may be as coarse as the column, such as a rare flag's; its floor must not be.
+# Largest floor, for columns with a grid as coarse as their spread, such as rare flags.
 _MOST_FLOOR_SHARE = 0.5
 _LARGEST_WHOLE = 2.0**53
+# Beyond these, squares under- or overflow in float64.
+_SMALLEST_STD, _LARGEST_STD = 1e-150, 1e150
 
 
 @dataclass(frozen=True, eq=False)
 class Preprocessing:
-    """Row of a datum: (values[kept] - shift) / scale, flattened; images as (C, H, W).
+    """Parameters of preprocessing: a row is (values[kept] - shift) / scale, images as (C, H, W).
 
     Attributes:
-        likelihood: The p(x|z) that the values call for, or that was asked for.
-        shape: Shape (*S) of one datum in the file.
-        columns: Names of the file's columns, where it has them.
-        kept: Places, in a flat datum, of the D values that the model sees; None: all.
-        constants: A flat datum with the values of the places that are not kept.
-        shift: Of shape (D,) or ().
-        scale: Of shape (D,) or (), positive.
+        likelihood: The p(x|z), given by the user or chosen by the values.
+        shape: Shape (*S) of one example in the file.
+        columns: Names of the file's columns, if it has them.
+        kept: Indices, in a flat example, of the D values that the model sees; None for all.
+        constants: A flat example with the values that are not kept.
+        shift: Shape (D,) or ().
+        scale: Shape (D,) or (), positive.
         floor: Smallest standard deviation of a Gaussian p(x|z) in units of the row, (D,) or (): the
-            grid that the values lie on / √12, where they do, and 1/1000 of the standard deviation
-            at least.
-        levels: Number of grid values in [0, 1], where the rows have them.
-        image_shape: Channels, height and width, where a datum is an image.
-        channels_last: Whether the file has the channels of an image last.
+            step of the values' grid / √12, if there is one, and at least 1/1000 of the standard
+            deviation.
+        levels: Number of levels of the grid in [0, 1], if values are on a grid.
+        image_shape: Channels, height and width, if examples are images.
+        channels_last: Whether images in the file have their channels last.
     """
 
     likelihood: Likelihood
@@ -79,29 +81,29 @@ class Preprocessing:
 
     @property
     def log_volume(self) -> float:
-        r"""Sum of the logarithms of the scales: what a density of rows has too much, in nats.
+        r"""Log-density of rows minus log-density of values, in nats: the sum of the log scales.
 
         .. math:: \log p(\text{values}) = \log p(\text{row}) - \sum_i \log \text{scale}_i
         """
         if self.likelihood != "gaussian":
-            return 0.0  # The likelihood is a probability, which knows no units.
+            return 0.0  # The likelihood is a probability, which has no units.
         scale = np.broadcast_to(self.scale, (self.num_features,))
         return float(np.log(scale).sum())
 
     @property
     def standardized(self) -> bool:
-        """Whether every value of a row is in units of its own standard deviation."""
+        """Whether each value of a row is in units of its standard deviation."""
         return self.scale.ndim > 0
 
     def apply(self, values: Array) -> NDArray[np.float32]:
-        """Values (n, *S) of a file as rows (n, D).
+        """Map values (n, *S) of a file to rows (n, D).
 
         Raises:
-            ValueError: If a datum has another shape than the training data had.
+            ValueError: If the shape differs from the training data, or a value exceeds float32.
         """
         if values.shape[1:] != self.shape:
             raise ValueError(
-                f"data must have rows of shape {self.shape}, as the training data had, "
+                f"data must have rows of shape {self.shape}, as the training data, "
                 f"got {values.shape[1:]}"
             )
         flat = self._channels_first(values).reshape(len(values), math.prod(self.shape))
@@ -112,18 +114,18 @@ class Preprocessing:
         if not np.isfinite(rows).all():
             place = tuple((np.argwhere(~np.isfinite(rows))[0] + 1).tolist())
             raise ValueError(
-                f"data must be numbers that single precision can hold; at row {place[0]} and value "
-                f"{place[1]} of a block it cannot"
+                f"data must be within the range of float32; value {place[1]} in row {place[0]} of "
+                "a block is not"
             )
         return rows
 
     def restore(self, rows: Array, on_grid: bool = False) -> Array:
-        """Rows (n, D) as values (n, *S) in the file's units and shape.
+        """Map rows (n, D) to values (n, *S) in the file's units and shape.
 
         Args:
-            rows: What the model sees, or gives.
-            on_grid: Whether they are data or samples, which lie on the grid of the levels, where
-                there is one, up to rounding.
+            rows: Input or output of the model.
+            on_grid: Whether to round to the grid of levels, if there is one, as for data and
+                samples.
         """
         rows = rows.astype(np.float64)
         if on_grid and self.levels is not None:
@@ -141,7 +143,7 @@ class Preprocessing:
         return flat.reshape(len(rows), *self.shape)
 
     def _channels_first(self, values: Array) -> Array:
-        """Images (n, H, W, C) as (n, C, H, W), in which rows are flattened."""
+        """Images (n, H, W, C) as (n, C, H, W), the order in which rows are flattened."""
         if self.image_shape is not None and self.channels_last and values.ndim == 4:
             return np.moveaxis(values, -1, 1)
         return values
@@ -153,10 +155,10 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Preprocessing:
-        """What `to_json` gave.
+        """Inverse of `to_json`.
 
         Raises:
-            ValueError: If something is missing or unknown.
+            ValueError: If an entry is missing or unknown.
         """
         read = dict(value)
         try:
@@ -180,25 +182,25 @@ def learn(
     standardize: bool = True,
     source: str = "data",
 ) -> tuple[Preprocessing, tuple[str, ...]]:
-    """Learn from the training rows of a file how to preprocess it.
+    """Learn the preprocessing of a file from its training rows.
 
     Args:
         values: Finite values, shape (N, *S).
-        train: Which rows are for training, shape (N,). Only they are looked at, but for the range.
-        likelihood: The likelihood, or "auto" for the one that the values call for: Bernoulli for
-            zeros and ones, the discretised logistic for grey levels, else the Gaussian.
+        train: Mask of training rows, shape (N,). Other rows are used only for the range.
+        likelihood: The likelihood, or "auto" to choose it by the values: Bernoulli for zeros and
+            ones, discretised logistic for grey levels, otherwise Gaussian.
         columns: Names of the D columns of tables.
-        standardize: Bring columns to mean 0 and standard deviation 1, where the likelihood is
-            Gaussian and data are no images.
-        source: What to call the data in messages.
+        standardize: Scale columns to mean 0 and standard deviation 1, if the likelihood is
+            Gaussian and examples are not images.
+        source: Name of the data in messages.
 
     Returns:
-        The preprocessing, and what was decided in words, one sentence each.
+        The preprocessing, and notes on its decisions, one sentence each.
 
     Raises:
-        ValueError: If the values do not fit the likelihood, or none of them varies.
+        ValueError: If the values do not fit the likelihood, or no column varies.
     """
-    seen = _look_at(values, train, source)
+    seen = _summary(values, train, source)
     image = _image_layout(values.shape[1:], seen.high - seen.low)
     pixels = seen.whole and seen.low >= 0 and 1 < seen.high <= 255
     is_pixels = pixels and (values.dtype == np.uint8 or image is not None)
@@ -211,8 +213,8 @@ def learn(
     notes = [f"likelihood: {chosen}, {reason}"]
     if chosen == "gaussian" and pixels and not is_pixels and values.shape[1:] > (63,):
         notes.append(
-            "values are integers of 0 to 255; if they are pixels, "
-            "--model.likelihood discretized-logistic fits them better"
+            "values are integers from 0 to 255; if they are pixels, "
+            "the likelihood discretized-logistic fits them better"
         )
     common: dict[str, Any] = {
         "likelihood": chosen,
@@ -231,11 +233,11 @@ def learn(
     return Preprocessing(**common, **columns_learned), (*notes, *more)
 
 
-class _Seen(NamedTuple):
-    """What one pass over the values saw.
+class _Summary(NamedTuple):
+    """Statistics of values from one pass.
 
-    Range of all values and whether they are whole numbers; of the columns of the training rows the
-    mean, the standard deviation, and whether they vary.
+    Range of all values and whether they are integers; mean and standard deviation of each column
+    in the training rows, and whether it varies.
     """
 
     low: float
@@ -253,7 +255,7 @@ def _blocks(values: Array) -> Iterator[slice]:
         memory.release(values)
 
 
-def _look_at(values: Array, train: NDArray[np.bool_], source: str) -> _Seen:
+def _summary(values: Array, train: NDArray[np.bool_], source: str) -> _Summary:
     low, high, whole = math.inf, -math.inf, True
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
     first, varies = np.zeros(0), np.zeros(1, dtype=bool)
@@ -264,24 +266,24 @@ def _look_at(values: Array, train: NDArray[np.bool_], source: str) -> _Seen:
         now = now[train[block]].astype(np.float64)
         if not len(now):
             continue
-        # Less one of them, or a large offset would take the digits.
+        # Subtract the first row, otherwise a large offset would cost precision.
         first = first if count else now[0].copy()
         now -= first
         varies = varies | (now != 0).any(0)
-        # Means and squared deviations of two groups of rows put together (Chan et al., 1979).
+        # Combine means and squared deviations of two groups of rows (Chan et al., 1979).
         new_mean = now.mean(0)
         delta, total = new_mean - mean, count + len(now)
-        # Squares of the very small and the very large are refused below.
+        # Columns with very small or very large squares are rejected later.
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             squares = squares + ((now - new_mean) ** 2).sum(0)
             squares = squares + delta**2 * (count * len(now) / total)
         mean, count = mean + delta * (len(now) / total), total
     if values.dtype.kind in "iu" and max(-low, high) > _LARGEST_WHOLE:
         raise ValueError(
-            f"{source} has whole numbers up to {max(-low, high):.4g}, too large for floating-point "
-            "numbers to tell apart; leave out such columns, or take an offset from them"
+            f"{source} has integers up to {max(-low, high):.4g}, too large to distinguish as "
+            "floating-point numbers; leave out such columns, or subtract an offset"
         )
-    return _Seen(low, high, whole, first + mean, np.sqrt(squares / count), varies)
+    return _Summary(low, high, whole, first + mean, np.sqrt(squares / count), varies)
 
 
 class _Layout(NamedTuple):
@@ -290,12 +292,12 @@ class _Layout(NamedTuple):
 
 
 def _image_layout(shape: tuple[int, ...], spread: float) -> _Layout | None:
-    """How data of a shape are images: (H, W), (H, W, C) or (C, H, W); None if they are not."""
+    """Layout of images of shape (H, W), (H, W, C) or (C, H, W); None for other shapes."""
     if len(shape) == 2 and min(shape) > 1 and spread > 0:
         return _Layout((1, *shape), channels_last=True)
     if len(shape) != 3:
         return None
-    # Grey and colour before colour with transparency, which a small side may look like.
+    # Try 1 and 3 channels first: a short side of an image may be mistaken for 4 channels.
     for channels in ((1, 3), (4,)):
         if shape[-1] in channels:
             return _Layout((shape[2], shape[0], shape[1]), channels_last=True)
@@ -305,9 +307,9 @@ def _image_layout(shape: tuple[int, ...], spread: float) -> _Layout | None:
 
 
 def _sampled(values: Array, train: NDArray[np.bool_]) -> Array:
-    """Some 20,000 training rows, flat: all there are, or runs of rows spread over the file."""
+    """About 20,000 flat training rows: all, or runs of rows spread over a large file."""
     runs = 100 if len(values) > 2 * _MOST_SAMPLED else 1
-    # Single rows from all over a mapped file would bring all of it into memory.
+    # Scattered single rows of a mapped file would load all of it into memory.
     starts = np.linspace(0, len(values), runs, endpoint=False).astype(np.int64)
     length = len(values) if runs == 1 else _MOST_SAMPLED // runs
     parts = [values[start : start + length][train[start : start + length]] for start in starts]
@@ -317,8 +319,8 @@ def _sampled(values: Array, train: NDArray[np.bool_]) -> Array:
     return flat
 
 
-def _grid(values: Array, train: NDArray[np.bool_], seen: _Seen) -> int | None:
-    """Number of levels of the coarsest usual grid of [0, 1] that all values lie on."""
+def _grid(values: Array, train: NDArray[np.bool_], seen: _Summary) -> int | None:
+    """Number of levels of the coarsest usual grid in [0, 1] with all values on it."""
     if seen.low < 0 or seen.high > 1 or seen.low == seen.high:
         return None
     if seen.whole:
@@ -331,33 +333,35 @@ def _grid(values: Array, train: NDArray[np.bool_], seen: _Seen) -> int | None:
     return None
 
 
-def _likelihood(asked: str, levels: int | None, seen: _Seen, source: str) -> tuple[Likelihood, str]:
-    """The likelihood and why; an error if the values do not fit the one that was asked for."""
+def _likelihood(
+    given: str, levels: int | None, seen: _Summary, source: str
+) -> tuple[Likelihood, str]:
+    """The likelihood and the reason for it; an error if the values do not fit a given one."""
     span = f"values are in [{seen.low:g}, {seen.high:g}]"
-    if asked == "gaussian":
-        return "gaussian", "as asked for"
-    if asked == "bernoulli":
+    if given == "gaussian":
+        return "gaussian", "as given"
+    if given == "bernoulli":
         if levels is None and not (seen.low >= 0 and seen.high <= 1):
             raise ValueError(
                 f'model.likelihood "bernoulli" needs values in [0, 1]; in {source} {span}'
             )
-        return "bernoulli", "as asked for"
-    if asked == "discretized-logistic":
+        return "bernoulli", "as given"
+    if given == "discretized-logistic":
         if levels is None:
             raise ValueError(
-                'model.likelihood "discretized-logistic" needs grey levels: integers of 0 to 255, '
-                f"or multiples of 1/(L - 1) in [0, 1]; in {source} {span}, and they are not"
+                'model.likelihood "discretized-logistic" needs grey levels: integers from 0 to '
+                f"255, or multiples of 1/(L - 1) in [0, 1]; in {source} {span}, not on such a grid"
             )
-        return "discretized-logistic", "as asked for"
+        return "discretized-logistic", "as given"
     if levels == 2:
-        return "bernoulli", "for all values are 0 or 1"
+        return "bernoulli", "because all values are 0 or 1"
     if levels is not None:
-        return "discretized-logistic", f"for values are grey levels, {levels} of them"
-    return "gaussian", f"for {span} and on no grid of grey levels"
+        return "discretized-logistic", f"because values are on {levels} grey levels"
+    return "gaussian", f"because {span} and not on a grid of grey levels"
 
 
-def _image_floor(seen: _Seen, scale: float, levels: int | None) -> float:
-    """One floor for all pixels: some of them may never vary."""
+def _image_floor(seen: _Summary, scale: float, levels: int | None) -> float:
+    """One floor for all pixels, since single pixels may be constant."""
     if levels is not None:
         return 1 / (levels - 1) / math.sqrt(12)
     spread = math.sqrt(float(np.square(seen.std).mean()) + float(np.var(seen.mean)))
@@ -367,12 +371,12 @@ def _image_floor(seen: _Seen, scale: float, levels: int | None) -> float:
 def _learn_columns(
     values: Array,
     train: NDArray[np.bool_],
-    seen: _Seen,
+    seen: _Summary,
     columns: tuple[str, ...] | None,
     standardize: bool,
     source: str,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Which columns vary, their mean, standard deviation and grid."""
+    """Learn the columns that vary, and their means, standard deviations and floors."""
     varies = seen.varies
     if not varies.any():
         raise ValueError(f"{source} has no column that varies in its training rows")
@@ -388,33 +392,35 @@ def _learn_columns(
     learned: dict[str, Any] = {"kept": kept, "constants": constants}
     if standardize:
         learned |= {"shift": seen.mean[varies], "scale": std, "floor": floor / std}
-        notes.append("columns are brought to mean 0 and standard deviation 1")
+        notes.append("columns are scaled to mean 0 and standard deviation 1")
     else:
         learned |= {"shift": np.asarray(0.0), "scale": np.asarray(1.0), "floor": floor}
     return learned, notes
 
 
 def _check_range(
-    seen: _Seen,
+    seen: _Summary,
     std: Array,
     places: Array,
     columns: tuple[str, ...] | None,
     standardize: bool,
     source: str,
 ) -> None:
-    """Refuse columns that floating-point numbers cannot hold the variation of."""
+    """Reject columns whose variation floating-point numbers cannot represent."""
     with np.errstate(invalid="ignore"):
-        bad = ~((std > 1e-150) & (std < 1e150))
+        bad = ~((std > _SMALLEST_STD) & (std < _LARGEST_STD))
         if not standardize:
-            # What is not standardised goes to single precision as it is.
+            # Columns that are not standardised are converted to float32 unscaled.
             bad |= std < 100 * np.spacing(np.abs(seen.mean[places]).astype(np.float32))
     if bad.any():
         place = int(places[bad.argmax()])
+        spread = std[bad.argmax()]
         name = repr(columns[place]) if columns else str(place + 1)
+        amount = "little" if spread < _LARGEST_STD else "much"
+        precision = "float32" if _SMALLEST_STD < spread < _LARGEST_STD else "float64"
         raise ValueError(
-            f"column {name} of {source} varies by {std[bad.argmax()]:.3g} around "
-            f"{seen.mean[place]:.3g}, which single precision cannot tell; rescale it"
-            + ("" if standardize else ", or have it standardised")
+            f"column {name} of {source} varies too {amount} for {precision} ({spread:.3g} around "
+            f"{seen.mean[place]:.3g}); rescale it" + ("" if standardize else ", or standardise it")
         )
 
 
@@ -422,11 +428,11 @@ def _left_out(places: Array, columns: tuple[str, ...] | None) -> str:
     names = [repr(columns[i]) if columns else str(i + 1) for i in places]
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     what = f"column {shown} is" if len(names) == 1 else f"columns {shown} are"
-    return f"warning: {what} constant in the training rows, and left out"
+    return f"warning: {what} constant in the training rows; not used"
 
 
 def column_grids(sample: Array) -> NDArray[np.float64]:
-    """The step of the grid on which each column of (n, D) lies; 0 where there is none."""
+    """Step of the grid of each column of (n, D); 0 for a column that is not on a grid."""
     grids = np.zeros(sample.shape[1])
     for column in range(sample.shape[1]):
         values = sample[:, column] - sample[:, column].min()
@@ -436,7 +442,7 @@ def column_grids(sample: Array) -> NDArray[np.float64]:
         # 0.3 and 3 * 0.1 are the same number here.
         distinct = np.unique(np.round(values / span, 9))
         step = np.diff(distinct).min()
-        # With more steps than this, rounding makes everything look like a grid or like none.
+        # On finer grids, rounding errors hide whether there is a grid.
         if step < 1e-6:
             continue
         steps = distinct / step
@@ -446,7 +452,7 @@ def column_grids(sample: Array) -> NDArray[np.float64]:
 
 
 def fingerprint(values: Array, labels: Array | None = None) -> str:
-    """A hash of all values and labels, to see whether they changed; the same on every machine."""
+    """Hash of all values and labels, to detect changes; the same on every machine."""
     digest = hashlib.blake2b(f"{values.shape} {values.dtype.str[1:]}".encode(), digest_size=16)
     native = values.dtype.newbyteorder("<")
     for block in _blocks(values):

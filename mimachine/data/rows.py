@@ -1,4 +1,4 @@
-"""Rows: data that stay in their file, and become tensors a batch at a time."""
+"""Rows of a memory-mapped file, converted to tensors batch by batch."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = [
 ]
 
 
-# Mapped pages are given back each time so many bytes were read. A row read at random costs more
-# than itself: systems map what is around it too, 64 KiB and more.
+# Mapped pages are released after this many bytes were read. A random row costs more than its size:
+# systems map its surroundings too, 64 KiB or more.
 _HELD_BYTES = 64 << 20
 _LEAST_BYTES_A_ROW = 64 << 10
 
 
 class Rows:
-    """Chosen rows of an array as a model sees them; the part of a tensor's interface that needs.
+    """Preprocessed rows of an array, with the interface of a tensor but not held in memory.
 
-    It has what is used of a tensor of shape (N, D) without holding it: `len`, `shape`, `dtype`,
-    indexing and slicing of the first axis, `split` and `to`.
+    It supports what a tensor of shape (N, D) is used for: `len`, `shape`, `dtype`, indexing and
+    slicing of the first axis, `split` and `to`.
 
     Args:
-        values: The file's values, (M, *S), usually mapped.
-        places: Which of them, and in which order, shape (N,).
-        preprocessing: How they become rows.
-        device: Where the tensors are to be.
+        values: Values of the file, shape (M, *S), usually memory-mapped.
+        places: Indices of the rows, in order, shape (N,).
+        preprocessing: Map from values to rows.
+        device: Device of the tensors.
     """
 
     dtype = torch.float32
@@ -52,12 +52,12 @@ class Rows:
 
     @property
     def shape(self) -> torch.Size:
-        """Shape (N, D) of the tensor that this stands for."""
+        """Shape (N, D) of all rows as a tensor."""
         return torch.Size((len(self.places), self.preprocessing.num_features))
 
     @property
     def num_bytes(self) -> int:
-        """Size of that tensor."""
+        """Size of all rows as a tensor, in bytes."""
         return self.shape.numel() * 4
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class Rows:
         return self.preprocessing.apply(block)
 
     def split(self, size: int) -> Iterator[Tensor]:
-        """Blocks of at most so many rows, in order."""
+        """Blocks of at most `size` rows, in order."""
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
@@ -91,5 +91,5 @@ class Rows:
         return torch.cat(list(self.split(1000)))
 
     def to(self, device: torch.device | str) -> Rows:
-        """The same rows, with their tensors elsewhere."""
+        """The same rows, with tensors on another device."""
         return Rows(self.values, self.places, self.preprocessing, device)

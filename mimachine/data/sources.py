@@ -1,7 +1,7 @@
-"""Data sources: what training takes its batches from.
+"""Data sources: batches for training.
 
-A source gives the batches of an epoch as a function of the epoch's number and its own seed, so an
-epoch can be done again to the same bit.
+The batches of an epoch are a function of the source's seed and the epoch's number, so an epoch can
+be repeated exactly.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ __all__ = [
 ]
 
 
-# The largest byte, which stands for 1.
+# The largest byte, which represents 1.
 _LARGEST = 255
 
 
 class Source(Protocol):
-    """What training data have to be, a plain tensor apart."""
+    """Protocol of data sources for training."""
 
     def __len__(self) -> int:
-        """Number of data in an epoch."""
+        """Number of examples in an epoch."""
         ...
 
     def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
@@ -45,15 +45,15 @@ class Source(Protocol):
 
 
 def as_bytes(data: Tensor) -> Tensor:
-    """Grey values k / 255 as bytes k, which take a quarter of the memory: see `TensorSource`.
+    """Convert grey values k / 255 to bytes k, a quarter of the memory: see `TensorSource`.
 
-    The 50,000 training images of MNIST take 39 MB instead of 157 MB, which any GPU has to spare.
+    The 50,000 training images of MNIST take 39 MB instead of 157 MB, little for any GPU.
 
     Args:
         data: Values in [0, 1] on the grid of 256 levels, of any shape.
 
     Returns:
-        Of the same shape, of type uint8.
+        Bytes of the same shape, type uint8.
 
     Raises:
         ValueError: If a value is not on the grid.
@@ -64,24 +64,24 @@ def as_bytes(data: Tensor) -> Tensor:
     """
     levels = data * _LARGEST
     rounded = levels.round()
-    # Of k / 255 in float32 no multiple is off by more than a few units in the seventh place.
+    # 255 times k / 255 in float32 is off by a few units in the seventh digit at most.
     off = ~((levels - rounded).abs() <= 1e-3) | (rounded < 0) | (rounded > _LARGEST)
     if off.any():
-        raise ValueError(f"data must be k / 255 with k of 0 to 255, got {float(data[off][0]):g}")
+        raise ValueError(f"data must be k / 255 with k from 0 to 255, got {float(data[off][0]):g}")
     return rounded.to(torch.uint8)
 
 
 class TensorSource:
-    """The rows of a tensor, in a new order each epoch unless `shuffle` is off.
+    """Batches of the rows of a tensor, shuffled anew in each epoch.
 
-    Bytes are levels of grey: batches have k / 255 for a byte k, made where the bytes are. So a
-    GPU can hold images as bytes, and `Binarized` draws from them there.
+    Bytes k are grey levels: batches contain k / 255, computed on the device of the bytes. So a GPU
+    can hold images as bytes, and `Binarized` draws from them there.
 
     Args:
-        data: Shape (N, *X), floating-point numbers or bytes; or rows that stay in their file.
+        data: Shape (N, *X), floating-point numbers or bytes; or `Rows` of a file.
         seed: Seed of the order.
-        shuffle: Whether to change the order.
-        dtype: Type of the numbers that bytes become; by default torch's default.
+        shuffle: Whether to shuffle.
+        dtype: Type that bytes are converted to; by default torch's default.
 
     Example:
         >>> grey = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
@@ -122,7 +122,7 @@ class TensorSource:
         return batch.to(self.dtype or torch.get_default_dtype()).div_(_LARGEST)
 
     def order(self, epoch: int) -> Tensor:
-        """Places of the rows in the order of an epoch, shape (N,)."""
+        """Indices of the rows in the order of an epoch, shape (N,)."""
         if not self.shuffle:
             return torch.arange(len(self.data))
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
@@ -130,17 +130,17 @@ class TensorSource:
 
 
 class Stacked:
-    """Sources of M models side by side: batches of shape (M, B, *X), see `ensemble.Ensemble`.
+    """Sources of M models, stacked: batches of shape (M, B, *X), see `ensemble.Ensemble`.
 
     Args:
-        sources: A source for each model, all with as many data.
+        sources: One source for each model, all of the same length.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         sizes = {len(source) for source in sources}
         if len(sizes) != 1:
             raise ValueError(
-                f"sources must be one or more, all with as many data, got {sorted(sizes)}"
+                f"sources must be one or more of the same length, got lengths {sorted(sizes)}"
             )
         self.sources = list(sources)
 
@@ -155,10 +155,10 @@ class Stacked:
 
 
 class Shared:
-    """One source for M models: batches of shape (M, B, *X) without a copy for each.
+    """One source shared by M models: batches of shape (M, B, *X) without copies.
 
     Args:
-        source: Where the data come from.
+        source: Source of the data.
         num_models: Number M of models.
     """
 
@@ -175,10 +175,10 @@ class Shared:
 
 
 class Versions:
-    """One of K versions of each datum, chosen anew in each epoch; the data in a new order too.
+    """Batches of a random version of each example, chosen and shuffled anew in each epoch.
 
     Args:
-        versions: Shape (K, N, *X).
+        versions: K versions of N examples, shape (K, N, *X).
         seed: Seed of the order and of the choices.
     """
 
@@ -206,10 +206,10 @@ class Versions:
 
 
 class FreshDraws:
-    """New draws from a distribution in every epoch: data without end.
+    """Batches of new draws from a distribution in every epoch.
 
     Args:
-        distribution: What to draw from, of batch shape ().
+        distribution: Distribution to draw from, of batch shape ().
         num_data: Number of draws in an epoch.
         seed: Seed of the draws.
     """
@@ -230,10 +230,10 @@ class FreshDraws:
 
 
 class Binarized:
-    """Dynamic binarisation: values in [0, 1] become Bernoulli draws, new ones each epoch.
+    """Dynamic binarisation: Bernoulli draws of values in [0, 1], anew in each epoch.
 
     Args:
-        source: Where the values come from.
+        source: Source of the values.
         seed: Seed of the draws.
 
     References:

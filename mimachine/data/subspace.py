@@ -1,4 +1,4 @@
-"""Subspace: the directions in which data vary most, and data as coordinates in them."""
+"""Principal component analysis: projection onto principal subspaces, and residuals."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Subspace:
-    """A linear subspace of D dimensions through the mean of data of P values.
+    """A D-dimensional affine subspace through the mean of data with P values.
 
     Attributes:
         mean: Shape (P,).
-        basis: Orthonormal directions, shape (D, P), that of the largest variance first.
-        explained: Share of the data's variance that lies in it.
+        basis: Orthonormal directions, shape (D, P), by decreasing variance.
+        explained: Fraction of the variance in the subspace.
     """
 
     mean: Tensor
@@ -34,36 +34,36 @@ class Subspace:
     explained: float
 
     def project(self, data: Tensor) -> Tensor:
-        """Data (N, P) as coordinates (N, D), in the data's units: they are not whitened."""
+        """Project data (N, P) to coordinates (N, D), in the data's units, not whitened."""
         return (data - self.mean) @ self.basis.T
 
     def reconstruct(self, coordinates: Tensor) -> Tensor:
-        """The data (N, P) of the subspace that have these coordinates (N, D)."""
+        """Map coordinates (N, D) to points (N, P) of the subspace."""
         return coordinates @ self.basis + self.mean
 
 
 def principal_subspace(data: Tensor, num_dimensions: int) -> Subspace:
-    """The subspace of principal components of data (N, P).
+    """Fit the principal subspace of data (N, P).
 
-    A component is known but for its sign. Here the entry of the largest absolute value is
-    positive, which does not depend on which data there are more of on which side.
+    The sign of a component is arbitrary. Here the entry of largest absolute value is positive,
+    which does not depend on the skewness of the data.
 
     Args:
-        data: What to fit it to.
+        data: Data, shape (N, P).
         num_dimensions: Number D of components.
 
     Raises:
-        ValueError: If there are fewer data, or values in a datum, than components.
+        ValueError: If N or P is less than D.
     """
     from sklearn.decomposition import PCA
 
     if len(data.shape) != 2 or not 1 <= num_dimensions <= min(data.shape):
         raise ValueError(
-            f"data must have shape (N, P) with N and P of num_dimensions, {num_dimensions}, or "
-            f"more, which must be 1 or more; got {tuple(data.shape)}"
+            "data must have shape (N, P) with N and P at least num_dimensions, and num_dimensions "
+            f"must be 1 or more; got num_dimensions {num_dimensions} and shape {tuple(data.shape)}"
         )
-    # The others are slower, or draw random numbers. In double precision, for it takes the mean's
-    # square from the second moments.
+    # Other solvers are slower or random. Double precision, since this one subtracts the squared
+    # mean from the second moments.
     pca = PCA(num_dimensions, svd_solver="covariance_eigh").fit(data.double().numpy())
     basis = pca.components_
     largest = np.abs(basis).argmax(axis=1)
@@ -76,31 +76,31 @@ def principal_subspace(data: Tensor, num_dimensions: int) -> Subspace:
 
 
 def principal_residuals(x: Tensor, components: int) -> tuple[Tensor, Tensor]:
-    """Mean square of what principal components leave of each datum, and of the datum itself.
+    """Mean squared residual of PCA for each row, cross-fitted, and mean square about the mean.
 
-    The rows are split in two, every second one; those of one half are judged by the mean and the
-    components of the other, so the components have no advantage over a model of other data.
+    Odd and even rows form two halves. Residuals of one half use the mean and the components of the
+    other, so PCA has no advantage over a model trained on other data.
 
     Args:
         x: Data in random order, shape (N, F), float64.
-        components: How many; fewer where half of the data have no more.
+        components: Number of components; fewer if half of the data have fewer.
 
     Returns:
-        What is left, and the squares of the data about the mean of all, each of shape (N,).
+        Mean squared residuals, and mean squares about the mean of all rows, each of shape (N,).
     """
     values = x.numpy()
-    left = np.empty(len(values))
-    for fitted, judged in ((0, 1), (1, 0)):
+    residuals = np.empty(len(values))
+    for fitted, held_out in ((0, 1), (1, 0)):
         centre = values[fitted::2].mean(0)
         axes = _axes(values[fitted::2] - centre, components)
-        offset = values[judged::2] - centre
-        left[judged::2] = np.square(offset - offset @ axes.T @ axes).mean(1)
+        offset = values[held_out::2] - centre
+        residuals[held_out::2] = np.square(offset - offset @ axes.T @ axes).mean(1)
     about = np.square(values - values.mean(0)).mean(1)
-    return torch.from_numpy(left), torch.from_numpy(about)
+    return torch.from_numpy(residuals), torch.from_numpy(about)
 
 
 def _axes(rows: Floats, components: int) -> Floats:
-    """Orthonormal axes of the largest variance, shape (K, F), by the smaller of two products."""
+    """Orthonormal axes of largest variance, shape (K, F), from the smaller Gram matrix."""
     from scipy.linalg import eigh
 
     small = min(rows.shape)
@@ -109,7 +109,7 @@ def _axes(rows: Floats, components: int) -> Floats:
         axes: Floats = eigh(rows.T @ rows, subset_by_index=chosen)[1].T
         return axes
     squares, vectors = eigh(rows @ rows.T, subset_by_index=chosen)
-    # Centred rows have one axis fewer than there are rows, and the others no length.
-    some = squares > 1e-12 * squares.max()
-    axes = (rows.T @ vectors[:, some] / np.sqrt(squares[some])).T
+    # n centred rows span n - 1 axes; drop those of no variance.
+    spanned = squares > 1e-12 * squares.max()
+    axes = (rows.T @ vectors[:, spanned] / np.sqrt(squares[spanned])).T
     return axes

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mimachine._support.messages import Option, OptionError
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.data.image_sets import LEVELS
@@ -153,10 +154,11 @@ def _check_components(model: Model, data: Dataset) -> None:
 def _of_images(model: Model, data: Dataset) -> Joint:
     shape = data.image_shape
     if shape is None:
-        raise ValueError(
-            f"model.architecture {model.architecture} needs images, with values in [0, 1] or of "
+        raise OptionError(
+            f"model.architecture {model.architecture} needs images, with values in [0, 1] or from "
             f"0 to 255, and {data.name} has none: give a folder of images, an array (N, H, W) or "
-            "(N, H, W, C), or --image-shape H W [C] for a file whose rows are images"
+            "(N, H, W, C), or for a file whose rows are images their shape, such as ",
+            Option("image_shape", (28, 28)),
         )
     hierarchy = model.architecture in HIERARCHIES
     if hierarchy and model.prior not in ("standard-normal", "vampprior"):

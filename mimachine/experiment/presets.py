@@ -9,6 +9,7 @@ import dataclasses
 import math
 import os
 
+from mimachine._support.messages import Option, OptionError
 from mimachine.data.catalogue import BINARISED, IMAGES, LOW_DIMENSIONAL, NAMES
 from mimachine.data.files.options import File, check_there
 from mimachine.experiment.settings import Architecture, Data, Experiment, Model
@@ -53,7 +54,9 @@ def default(
     if objective is None:
         objective = "mim" if data in LOW_DIMENSIONAL else "a-mim"
     if data in NAMES and file != File():
-        raise ValueError(f"options of files, such as --labels, have no meaning for {data}")
+        raise OptionError(
+            "options for files, such as ", Option("labels"), f", do not apply to {data}"
+        )
     if data not in NAMES:
         return _default_for_file(data, objective, file, architecture)
     num_samples = 1000

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from mimachine.cli.entry import main
+from mimachine.data.files.load import load_file
 
 ROWS = np.random.default_rng(0).normal(size=(40, 4))
 NAMES = ("age", "height", "weight", "dose")
@@ -69,9 +70,9 @@ def npy_bytes():
     return Path("whole.npy").read_bytes()
 
 
-# Each is a file or folder to make, further arguments, and what the message has to say.
+# Each is a file or folder to make, and a pattern of the message.
 FILES = {
-    # Values that are no numbers.
+    # Values that are not numbers.
     "nan in npy": (lambda: write("x.npy", put(2, 1, np.nan)), "1 value.*column 2.*row 3"),
     "inf in npy": (lambda: write("x.npy", put(0, 3, np.inf)), "column 4.*row 1"),
     "minus inf in npy": (lambda: write("x.npy", put(39, 0, -np.inf)), "column 1.*row 40"),
@@ -150,7 +151,7 @@ FILES = {
     "a missing file": (lambda: "nowhere.csv", "no file or folder nowhere.csv"),
     "a missing folder": (lambda: "no/where", "no file or folder"),
     "a misspelt name": (lambda: "mnits", "did you mean 'mnist'"),
-    "an unknown name": (lambda: "cifar", "data must be one of digits"),
+    "an unknown name": (lambda: "cifar", "no data set or file called 'cifar'.*'digits'"),
     "npz of two arrays": (
         lambda: write("x.npz", {"a": ROWS, "b": ROWS}),
         r"a.*\(40, 4\).*b.*--array",
@@ -222,9 +223,13 @@ OPTIONS = {
         "41.*40|40.*41",
     ),
     "labels nowhere": (npy_file, ["--labels", "z.npy"], r"z\.npy"),
-    "an unknown array": (npz_file, ["--array", "xx"], "'xx'.*x"),
+    "an unknown array": (npz_file, ["--array", "xx"], "--array xx is not an array of x.npz.*'x'"),
     "columns to drop of an array": (npy_file, ["--drop", "a"], "drop|column"),
-    "pixels that are not as many": (npy_file, ["--image-shape", 3, 3], r"image_shape.*4.*\(3, 3\)"),
+    "pixels that are not as many": (
+        npy_file,
+        ["--image-shape", 3, 3],
+        r"--image-shape.*4.*\(3, 3\)",
+    ),
     "bernoulli on measurements": (csv_file, ["--model.likelihood", "bernoulli"], r"\[0, 1\]"),
     "grey levels of measurements": (
         npy_file,
@@ -262,14 +267,14 @@ OPTIONS = {
     "a file where the run should be": (csv_file, ["--out", "x.csv"], "there already"),
     "a place that cannot be written": (csv_file, ["--out", "/proc/run"], "/proc"),
     "no data directory": (csv_file, ["--data-dir", "nowhere"], "--data-dir.*'nowhere'"),
-    "labels of a folder": (folder, ["--labels", "a"], "--labels is for files"),
+    "labels of a folder": (folder, ["--labels", "a"], "--labels applies to files"),
     "labels of a named data set": (
         lambda: "digits",
         ["--labels", "y"],
-        "no meaning for digits",
+        "--labels, do not apply to digits",
     ),
-    "a size for a table": (csv_file, ["--resize", 8, 8], "--resize is for folders"),
-    "an image of no height": (npy_file, ["--image-shape", -2, -2], "image_shape must be"),
+    "a size for a table": (csv_file, ["--resize", 8, 8], "--resize applies to folders"),
+    "an image of no height": (npy_file, ["--image-shape", -2, -2], "--image-shape must be"),
     "images of no height": (
         folder,
         ["--resize", 0, 4],
@@ -305,7 +310,11 @@ def test_a_bad_file_is_refused_by_name(case, capsys):
     data = make()
     message = message_of(capsys, "train", data, *QUICK, "--out", "run")
     assert re.search(expected, message), message
+    assert not re.search(r"\b(labels|drop|array|image_shape|resize)=", message)
     assert_no_run()
+    with pytest.raises((ValueError, OSError)) as caught:
+        load_file(data)
+    assert "--" not in str(caught.value)
 
 
 @pytest.mark.parametrize("case", OPTIONS)

@@ -1,4 +1,4 @@
-"""Warps of images against a loop over pixels, and the distribution of the augmentation."""
+"""Warps are compared with a loop over pixels, draws with their distribution."""
 
 import math
 
@@ -15,7 +15,7 @@ def generator(seed=0):
 
 
 def by_pixels(image, angle, shear, scale, shift):
-    """One image, warped pixel by pixel: the map forward as a product, solved for where from."""
+    """Warp one image pixel by pixel, by solving the forward map for the source of each pixel."""
     height, width = image.shape
     turn = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     matrix = scale * np.array(turn) @ np.array([[1, -math.tan(shear)], [0, 1]])
@@ -90,7 +90,7 @@ def test_values_are_dequantised_uniformly_within_their_level_but_for_the_ends():
 
 
 def levels(count, seed=0):
-    """Noise on the grid of 256 levels: a warp of it is seen."""
+    """Noise on the grid of 256 levels, which every warp changes."""
     return torch.randint(256, (count, 8, 8), generator=generator(seed)) / 255
 
 
@@ -102,7 +102,7 @@ def is_clean(rows, images):
 
 def test_half_of_the_images_of_every_version_are_warped_and_none_is_apart():
     images = levels(4_000)
-    # The least map moves the corners of 8 × 8 pixels, so that none is the identity.
+    # Every scale moves the corners of 8 × 8 pixels, so no map is the identity.
     moving = Augmentation(scale=(0.7, 0.8))
     made = versions(images, moving, 4, seed=1, project=lambda flat: flat)
     assert made.shape == (4, 4_000, 64)
@@ -132,7 +132,7 @@ def test_versions_are_functions_of_the_seed_and_projected():
     first = made(3, 0)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(made(3, 0), first)
-    # More versions are the same ones, and further ones.
+    # The first versions do not depend on their number.
     assert torch.equal(made(2, 0), first[:2])
     assert not torch.equal(made(3, 1), first)
     flat = versions(images, Augmentation(), 3, 0, lambda flat: flat)

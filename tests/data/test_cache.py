@@ -1,4 +1,4 @@
-"""Derived tensors: kept under all that they depend on, and never taken from a damaged file."""
+"""The cache: files depend on the whole origin, and damaged files are never used."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def folder(monkeypatch, tmp_path):
 
 
 def made(origin, value=1.0):
-    """What comes back, and whether it was made for it."""
+    """The result, and whether it was computed."""
     calls = []
 
     def make():

@@ -60,7 +60,7 @@ def files_below(path):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """An empty cache of the test's own, and nothing set that could lead elsewhere."""
+    """An empty cache for the test, and no other directory set."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("MIMACHINE_DATA", raising=False)
     monkeypatch.setenv("no_proxy", "*")
@@ -69,7 +69,7 @@ def cache(tmp_path, monkeypatch):
 
 @contextmanager
 def serving(answers):
-    """A server on this machine; each path has its status, parts of the body and their length."""
+    """A local server: status, parts of the body and their length for each path."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -164,7 +164,9 @@ def test_places_are_searched_in_order(tmp_path, monkeypatch, cache):
 
 
 def test_a_folder_that_is_not_there_is_an_error_and_not_passed_over(tmp_path, monkeypatch):
-    with pytest.raises(NotADirectoryError, match=r"data_dir must be an existing folder.*'.*none'"):
+    with pytest.raises(
+        NotADirectoryError, match=r"data_dir must be an existing directory.*'.*none'"
+    ):
         read_files([data_file()], tmp_path / "none")
     monkeypatch.setenv("MIMACHINE_DATA", str(tmp_path / "gone"))
     with pytest.raises(NotADirectoryError, match=r"MIMACHINE_DATA must be an existing .*gone'"):
@@ -260,7 +262,7 @@ def test_a_download_has_no_name_before_it_is_whole(cache):
 
     def body():
         yield CONTENT[:100]
-        # By now the other side writes, or will soon.
+        # Wait until the client has written the first part.
         for _ in range(500):
             if names:
                 break
@@ -276,12 +278,12 @@ def test_a_download_has_no_name_before_it_is_whole(cache):
 
 
 def test_a_failed_download_leaves_an_earlier_file_as_it_was(cache):
-    """Also one that came to be in the meantime, by another process."""
+    """Also a file that another process wrote in the meantime."""
     (cache / "things").mkdir(parents=True)
     (cache / "things" / "values").write_bytes(CONTENT)
     with serving({"/values": answer(b"something else")}) as (site, _):
         file = data_file(f"{site}/values")
-        with pytest.raises(ValueError, match="what it sent is not values of things"):
+        with pytest.raises(ValueError, match="the download is not values of things"):
             downloads._download(file, f"{site}/values", 5.0)
     assert files_below(cache) == [cache / "things" / "values"]
     assert read_files([file]) == {"values": CONTENT}
@@ -302,12 +304,12 @@ def test_without_network_it_says_what_is_missing_and_where_it_should_go(tmp_path
         data_file(f"{NOBODY}/one.gz", name="one"),
         data_file(f"{NOBODY}/two.gz", name="two"),
     ]
-    with pytest.raises(FileNotFoundError, match=r"things lacks one, two: not in") as caught:
+    with pytest.raises(FileNotFoundError, match=r"things lacks one, two: not found in") as caught:
         read_files(files, tmp_path)
     message = str(caught.value)
     for place in (*places("things", tmp_path), f"{NOBODY}/one.gz", "data_dir", "MIMACHINE_DATA"):
         assert str(place) in message
-    assert str(cache / "things") in message.partition("Put them")[2]
+    assert str(cache / "things") in message.partition("Put the files")[2]
     with pytest.raises(FileNotFoundError, match="no mirror"):
         read_files([data_file()])
 

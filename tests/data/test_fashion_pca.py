@@ -1,4 +1,4 @@
-"""Images in subspaces: one for all splits, or each in its own as published."""
+"""Images in one subspace for all splits, or in separate ones as published."""
 
 from dataclasses import replace
 
@@ -50,7 +50,7 @@ def test_all_splits_lie_in_the_subspace_of_the_training_images(images):
     for split in ("train", "val", "test"):
         pixels, rows = getattr(images, split), getattr(data, split)
         torch.testing.assert_close(rows, (pixels - images.train.mean(0)) @ expected.basis.T)
-        # The subspace is all that there is here.
+        # The subspace is the whole space here.
         torch.testing.assert_close(data.subspace.reconstruct(rows), pixels, rtol=0, atol=1e-6)
         assert torch.equal(getattr(data, f"{split}_labels"), getattr(images, f"{split}_labels"))
     assert data.image_shape is None
@@ -68,7 +68,7 @@ def test_the_published_test_data_have_the_opposite_sign(images):
     assert torch.equal(data.val, data.test)
     assert torch.equal(data.val_labels, images.test_labels)
     assert data.train_labels.tolist() == [*range(30), *range(100, 110)]
-    assert "figure 3 alone" in data.notes[1]
+    assert "only for comparison with the paper's figure 3" in data.notes[1]
 
 
 @pytest.mark.parametrize("make", [in_subspace, each_in_its_own])
@@ -78,7 +78,7 @@ def test_training_takes_versions_of_the_training_images_in_their_subspace(make, 
     pixels = data.subspace.reconstruct(data.versions)
     clean = data.subspace.reconstruct(data.train).clamp(0.01, 0.99)
     assert pixels.shape == (fashion_pca.NUM_VERSIONS, *data.train.shape)
-    # Where nothing is warped, grey value x is u / 256 + 255 x / 256.
+    # Without a warp, grey value x is u / 256 + 255 x / 256.
     noise = 256 * pixels.clamp(0.01, 0.99) - 255 * clean
     inside = (clean > 0.02) & (clean < 0.98)
     noise = noise[:, inside].flatten().double()
@@ -134,7 +134,7 @@ def test_twenty_components_hold_the_published_share_of_the_variance(real):
     subspace = principal_subspace(real.train, fashion_pca.NUM_DIMENSIONS)
     # The paper says 78.5 %.
     assert subspace.explained == pytest.approx(0.785, abs=1e-3)
-    # Other images of the same kind lie as much in the subspace, to the scatter of 10,000.
+    # Other images of the same kind have the same share, up to the sampling error of 10,000.
     lost = (real.test - subspace.reconstruct(subspace.project(real.test))).square().sum(1)
     total = (real.test - subspace.mean).square().sum(1)
     assert 1 - float(lost.sum() / total.sum()) == pytest.approx(0.785, abs=5e-3)

@@ -29,7 +29,7 @@ def idx(array):
 
 
 def written(folder, contents, compressed=()):
-    """Files with these contents in a folder, and their register."""
+    """Write files to a folder; returns their registry entries."""
     files = []
     for name, content in contents.items():
         if name in compressed:
@@ -68,14 +68,14 @@ def test_what_is_written_as_idx_is_read_again(shape, values):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "begins with nothing"),
-        (b"\x1f\x8b\x08\x00" + bytes(40), "begins with 00000803; it begins with 1f8b0800"),
-        (idx(noise(2)), "begins with 00000803; it begins with 00000801"),
-        (b"\0\0\x0d" + idx(noise(2, 3, 4))[3:], "unsigned bytes.*it begins with 00000d03"),
-        (idx(noise(2, 3, 4))[:15], "cut off within its header of 16 bytes"),
-        (idx(noise(2, 4, 3)), r"values must be of shape \(2, 3, 4\); its header says \(2, 4, 3\)"),
-        (idx(noise(2, 3, 4))[:-1], "must hold 24 values; it has 23"),
-        (idx(noise(2, 3, 4)) + b"\0", "must hold 24 values; it has 25"),
+        (b"", "got an empty file"),
+        (b"\x1f\x8b\x08\x00" + bytes(40), "begins with 00000803, got 1f8b0800"),
+        (idx(noise(2)), "begins with 00000803, got 00000801"),
+        (b"\0\0\x0d" + idx(noise(2, 3, 4))[3:], "unsigned bytes.*got 00000d03"),
+        (idx(noise(2, 3, 4))[:15], "truncated within its header of 16 bytes"),
+        (idx(noise(2, 4, 3)), r"values must have shape \(2, 3, 4\), got \(2, 4, 3\)"),
+        (idx(noise(2, 3, 4))[:-1], "must hold 24 values, got 23"),
+        (idx(noise(2, 3, 4)) + b"\0", "must hold 24 values, got 25"),
     ],
 )
 def test_idx_of_another_kind_shape_or_length_is_refused(content, message):
@@ -115,7 +115,7 @@ def test_files_that_do_not_fit_together_are_refused(tmp_path):
     contents = {name: idx(array) for name, array in idx_contents().items()}
     contents["labels"] = idx(np.zeros(4, dtype=np.uint8))
     files = written(tmp_path, contents)
-    with pytest.raises(ValueError, match=r"labels must be of shape \(5,\); its header says \(4,\)"):
+    with pytest.raises(ValueError, match=r"labels must have shape \(5,\), got \(4,\)"):
         from_idx(tmp_path, files)
 
 
@@ -151,7 +151,7 @@ def test_characters_keep_their_labels_and_stand_upright(tmp_path):
     data = from_mat(tmp_path, variables)
     assert (data.image_shape, data.levels) == ((1, 28, 28), 256)
 
-    # What the authors' loader does to the pixels, and to their order.
+    # What the authors' loader does with the pixels and their order.
     def upright(columns):
         flat = columns.T.reshape((-1, 28, 28)).reshape((-1, 784), order="F")
         return torch.tensor(np.rint(flat * 255)).float() / 255
@@ -182,13 +182,13 @@ def test_a_stroke_down_the_page_is_one_in_the_rows(tmp_path):
     ("name", "change", "message"),
     [
         ("testtarget", lambda _: None, r"must have the variables .*lacks \['testtarget'\]"),
-        ("data", lambda v: v[:, :-1], r"data of chardata.mat must be \(784, 7\); got \(784, 6\)"),
-        ("data", lambda v: v.T, r"data .* must be \(784, 7\); got \(7, 784\)"),
-        ("testdata", lambda v: v * 255, r"testdata .* must be in \[0, 1\]; got \[0"),
-        ("data", lambda v: v * np.nan, r"must be in \[0, 1\]; got \[nan"),
+        ("data", lambda v: v[:, :-1], r"data of chardata.mat must be \(784, 7\), got \(784, 6\)"),
+        ("data", lambda v: v.T, r"data .* must be \(784, 7\), got \(7, 784\)"),
+        ("testdata", lambda v: v * 255, r"testdata .* must be in \[0, 1\], got \[0"),
+        ("data", lambda v: v * np.nan, r"must be in \[0, 1\], got \[nan"),
         ("target", lambda v: v * 0, "target .* must have one 1 in each of 7 columns"),
         ("testtarget", lambda v: v[:, 1:], "testtarget .* must have one 1 in each of 3 columns"),
-        ("targetchar", lambda v: v[:, 1:], "targetchar .* must have 7 values; got 6"),
+        ("targetchar", lambda v: v[:, 1:], "targetchar .* must have 7 values, got 6"),
     ],
 )
 def test_a_mat_file_of_another_layout_is_refused(tmp_path, name, change, message):
@@ -213,7 +213,7 @@ def test_values_off_the_grid_move_to_the_nearest_level(tmp_path):
 @pytest.mark.parametrize(("pixels", "size"), [(105, 28), (6, 4), (5, 5), (7, 1), (28, 28)])
 def test_a_smaller_pixel_is_the_mean_of_what_it_covers(pixels, size):
     image = np.random.default_rng(0).random((pixels, pixels))
-    # Each pixel cut into as many parts as there are new ones, every new one is whole parts.
+    # Cut each pixel into parts such that every new pixel is made of whole parts.
     parts = np.kron(image, np.ones((size, size)))
     expected = parts.reshape(size, pixels, size, pixels).mean(axis=(1, 3))
     np.testing.assert_allclose(area_average(image, (size, size)), expected, rtol=1e-12)
@@ -234,7 +234,7 @@ def png(ink, mode="1"):
 
 
 def drawing(character, number):
-    """A drawing that tells which it is: a bar for the character and one for the number."""
+    """A distinct drawing: a bar for the character and one for the number."""
     ink = np.zeros((105, 105), dtype=bool)
     ink[: 10 * (character + 1), :15] = True
     ink[: 10 * (number + 1), 60:75] = True
@@ -292,11 +292,11 @@ def test_ink_is_one_in_whatever_way_the_drawing_is_stored(tmp_path, mode):
 
 
 def test_the_split_is_the_same_each_time_and_leaves_global_generators_alone(tmp_path):
-    # The state of the legacy generator is what is asked for here.
+    # The state of the legacy generator is tested here.
     ours, numpys = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
     arguments = archive("first", (0, 1)), archive("second", (2,))
     assert_equal(from_archives(tmp_path, *arguments), from_archives(tmp_path, *arguments))
-    # Which archive holds what does not matter.
+    # The order of the archives does not matter.
     assert_equal(from_archives(tmp_path, *arguments), from_archives(tmp_path, *arguments[::-1]))
     assert_equal(from_mat(tmp_path, mat_variables()), from_mat(tmp_path, mat_variables()))
     assert torch.equal(ours, torch.get_rng_state())
@@ -305,11 +305,11 @@ def test_the_split_is_the_same_each_time_and_leaves_global_generators_alone(tmp_
 
 def test_another_number_of_drawings_is_refused(tmp_path):
     first, second = archive("first", (0, 1)), archive("second", (2,), num_drawings=4)
-    with pytest.raises(ValueError, match="5 drawings of each character; got 4 of Latin/char"):
+    with pytest.raises(ValueError, match="5 drawings of each character, got 4 of Latin/char"):
         from_archives(tmp_path, first, second)
 
 
-# Below, the real files, where they are on this machine.
+# Real files, if they are on this machine.
 
 
 @pytest.fixture(scope="module", params=["mnist", "fashion-mnist", "omniglot", "omniglot-small"])
@@ -317,7 +317,7 @@ def real(request):
     name = request.param
     if any(path is None for data, _, path in located() if data == name):
         pytest.skip(f"{name} is not on this machine")
-    # Without mirrors, so that a damaged file does not set off a download here either.
+    # Without mirrors, so that a damaged file causes no download.
     read_files([replace(file, mirrors=()) for file in FILES[name]])
     return getattr(image_sets, name.replace("-", "_"))()
 
@@ -360,7 +360,7 @@ def test_real_labels_have_their_counts(real):
 
 
 def test_real_images_are_near_their_own_class(real):
-    """Labels that went astray from their images would leave chance."""
+    """If labels were separated from their images, accuracy would be at chance level."""
     num_classes = int(real.train_labels.max()) + 1
     means = torch.zeros(num_classes, 784).index_add_(0, real.train_labels, real.train)
     means /= torch.bincount(real.train_labels, minlength=num_classes)[:, None]
@@ -385,8 +385,8 @@ def grey_images(count_val=7, count_test=5):
 def test_the_published_binarisation_draws_validation_images_first_and_test_images_after_them():
     grey = grey_images()
     binary = image_sets.published_binarisation(grey)
-    # Both splits as one sequence, each value by inversion of one uniform number, which is what
-    # numpy's binomial distribution comes to for one trial.
+    # Both splits in one sequence, each value by inversion of one uniform number, as numpy's
+    # binomial distribution does for one trial.
     generator, expected = np.random.RandomState(777), []
     for p in torch.cat([grey.val, grey.test]).double().flatten().tolist():
         uniform = generator.random_sample()

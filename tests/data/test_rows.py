@@ -19,7 +19,7 @@ def both(tmp_path):
     return Rows(mapped, places, learned), torch.from_numpy(learned.apply(values[places]))
 
 
-def test_rows_are_a_tensor_to_all_who_ask_for_parts(both):
+def test_rows_behave_like_a_tensor(both):
     rows, tensor = both
     assert len(rows) == len(tensor)
     assert rows.shape == tensor.shape

@@ -1,4 +1,4 @@
-"""Data sources: each epoch a function of the seed and its number, and of nothing else."""
+"""Data sources: each epoch is a function of the seed and its number alone."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def grey(seed=0, data_seed=0):
 
 
 def varied(seed=0, num=50, number=3):
-    """Versions of rows: rows tell the datum in the first value and the version in the second."""
+    """Versions of rows: the first value is the example, the second the version."""
     data = torch.arange(num, dtype=torch.float32).expand(number, num)
     version = torch.arange(number, dtype=torch.float32)[:, None].expand(number, num)
     return mm.Versions(torch.stack([data, version], dim=2), seed)
@@ -115,7 +115,7 @@ def test_versions_are_chosen_with_equal_chance_for_each_datum_and_epoch():
     for version in range(3):
         within_standard_errors((first == version).double(), 1 / 3)
     within_standard_errors((first == second).double(), 1 / 3)
-    # The choice tells nothing of the place in the epoch.
+    # The choice is independent of the position in the epoch.
     order = epoch(source, 1)
     within_standard_errors((order[:-1, 1] == order[1:, 1]).double(), 1 / 3)
 
@@ -177,7 +177,9 @@ def test_bytes_give_the_batches_and_draws_of_the_values_they_stand_for(dtype):
 
 @pytest.mark.parametrize("value", [0.5, -1 / 255, 256 / 255, float("nan"), float("inf")])
 def test_values_off_the_grid_are_no_bytes(value):
-    with pytest.raises(ValueError, match=f"data must be k / 255 with k of 0 to 255, got {value:g}"):
+    with pytest.raises(
+        ValueError, match=f"data must be k / 255 with k from 0 to 255, got {value:g}"
+    ):
         as_bytes(torch.tensor([0.0, 0.2, value]))
 
 

@@ -600,17 +600,17 @@ MISTAKES = {
     "no codes": (
         without_codes,
         [],
-        "a.npz has no array 'z_mean'; did you mean 'z_means'\\?; say which it is by --z-mean NAME",
+        "a.npz has no array 'z_mean'; did you mean 'z_means'\\?; choose one with --z-mean NAME",
     ),
     "an unknown name": (
         archive,
         ["--z-std", "sigma"],
-        "no array 'sigma'; there are 'x', 'z_mean'; say which it is by --z-std NAME",
+        "no array 'sigma'; there are 'x', 'z_mean'; choose one with --z-std NAME",
     ),
     "objects": (
         lambda: archive(labels=np.array(["a", None] * 20)),
         [],
-        "array 'labels' of a.npz must be of numbers or text, got the type object",
+        "array 'labels' of a.npz must hold numbers or text, got the type object",
     ),
     "shapes that differ": (
         lambda: archive(z_std=np.ones((39, 2))),

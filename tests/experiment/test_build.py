@@ -206,7 +206,10 @@ def test_published_settings_draw_held_out_images_as_the_released_code_does():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (small("hvae", "mixture-2d"), "model.architecture hvae needs images.*--image-shape H W"),
+        (
+            small("hvae", "mixture-2d"),
+            r"model.architecture hvae needs images.*such as image_shape=\(28, 28\)",
+        ),
         (small("conv-hvae", prior="flow"), "model.prior must be standard-normal or vampprior"),
         (small("hvae", prior="learned-normal"), "for model.architecture hvae, got learned-normal"),
         (small("hvae", prior="vampprior", components=1258), "components must be at most 1257"),

@@ -1,1 +1,1 @@
-"""Tables, arrays and images from people's own files."""
+"""Read tables, arrays and images from files."""

@@ -1,4 +1,4 @@
-"""Text: numbers between commas, semicolons, tabs or bars, and the cells that are none."""
+"""Read text tables delimited by commas, semicolons, tabs or bars."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mimachine.data.files.columns import (
     Layout,
     check_unique,
     choose,
-    missing_found,
-    no_numbers,
+    missing_values,
+    not_numeric,
 )
 from mimachine.data.files.table import MISSING, Table, are_numbers, suffix, typed
 
@@ -38,7 +38,7 @@ _INDEX = "Unnamed: 0"
 
 
 def opened(file: Path) -> IO[str]:
-    """Lines of a text file, whichever way they end."""
+    """Open a text file, which may be compressed, with any line ends."""
     if suffix(file) == ".gz":
         return gzip.open(file, "rt", encoding="utf-8-sig")
     return file.open(encoding="utf-8-sig")
@@ -54,7 +54,7 @@ def peek_text(file: Path, labels: str | None, drop: Sequence[str]) -> tuple[int,
 def read_text(
     file: Path, labels: str | None, drop: Sequence[str], columns: Sequence[str] | None
 ) -> Table:
-    """Columns of a text file; an error says which cell is in the way, in which row."""
+    """Read columns of a text file; an error names the column and the row of a bad cell."""
     layout = _layout(file)
     choice = choose(layout, file.name, labels, drop, columns)
     try:
@@ -67,27 +67,27 @@ def read_text(
 
 
 def _sample(file: Path) -> tuple[str, list[list[str]]]:
-    """What is between cells, and the first rows."""
+    """Delimiter and first rows of a text file."""
     lines: list[str] = []
     with opened(file) as stream:
         for line in stream:
             lines.append(line)
-            # The limit by size is for very long lines.
+            # The limit on the size is for very long lines.
             if len(lines) == _SAMPLE or (len(lines) > 2 and sum(map(len, lines)) > 1 << 20):
                 break
     first = next((line for line in lines if line != "\n"), "")
-    # One that does not occur would make a cell of a line, and csv limits the size of cells.
+    # Others would read a whole line as one cell, and csv limits the size of a cell.
     delimiters = [d for d in _DELIMITERS if d in first] or [","]
     found = {d: [row for row in csv.reader(lines, delimiter=d) if row] for d in delimiters}
     for delimiter, rows in found.items():
         if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
             return delimiter, rows
-    # Some row is broken, which will be told, or there is one column.
+    # A row is malformed, which is reported later, or there is only one column.
     return max(found.items(), key=lambda item: len(item[1][0]) if item[1] else 0)
 
 
 def _is_header(cells: list[str]) -> bool:
-    """Whether a first row is one of names; pandas' own names for columns are 0, 1, 2, ..."""
+    """Whether a first row holds column names; pandas' default names are 0, 1, 2, ..."""
     numbers = [str(k) for k in range(len(cells))]
     if cells == numbers and len(cells) > 3:
         return True
@@ -97,34 +97,34 @@ def _is_header(cells: list[str]) -> bool:
 
 
 def _layout(file: Path) -> Layout:
-    """Columns of a text file, by its first rows."""
+    """Columns of a text file, from its first rows."""
     delimiter, rows = _sample(file)
     if not rows:
-        raise ValueError(f"{file.name} is empty; rows of numbers are expected")
+        raise ValueError(f"{file.name} is empty; expected rows of numbers")
     first = [cell.strip() for cell in rows[0]]
     if not _is_header(first):
         names = tuple(str(k + 1) for k in range(len(first)))
-        note = "the first line is taken as a row, not as names of columns: it has only numbers"
+        note = "the first line has only numbers and is read as a row, not as column names"
         return Layout(names, False, (), delimiter, (note,))
     if len(rows) == 1:
-        raise ValueError(f"{file.name} has names of columns and no rows")
+        raise ValueError(f"{file.name} has column names but no rows")
     names = tuple(name or f"Unnamed: {k}" for k, name in enumerate(first))
     check_unique(names, file.name)
     notes: tuple[str, ...] = ()
     if numbers := [name for name in names if are_numbers([name])]:
-        notes += (f"the first line is taken as names of columns, {some(numbers, 3)} too",)
+        notes += (f"the first line is read as column names, including {some(numbers, 3)}",)
     if names[0] != _INDEX or len(names) == 1:
         return Layout(names, True, (), delimiter, notes)
     counts = [row[0].strip() for row in rows[1:]]
-    # pandas writes it from 0 and R from 1.
+    # pandas counts from 0, R from 1.
     if any(counts == [str(k + start) for k in range(len(counts))] for start in (0, 1)):
         return Layout(names, True, (0,), delimiter, notes)
-    notes += (f"the first column has no name and is used as {_INDEX!r}; --drop it if it is none",)
+    notes += (f"the first column has no name and is used as {_INDEX!r}; drop it if it is an index",)
     return Layout(names, True, (), delimiter, notes)
 
 
 def _rows(file: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
-    """Number of the last line and cells of each row."""
+    """Line number (of the last line) and cells of each row."""
     with opened(file) as lines:
         reader = csv.reader(lines, delimiter=layout.delimiter)
         rows = ((reader.line_num, row) for row in reader if row)
@@ -137,7 +137,7 @@ def _count_rows(file: Path, layout: Layout) -> int:
     with opened(file) as lines:
         for line in lines:
             if line.count('"') % 2:
-                # A cell of several lines.
+                # A cell spans several lines.
                 return sum(1 for _ in _rows(file, layout))
             count += line != "\n"
     return count - layout.named
@@ -149,8 +149,8 @@ def _parse(file: Path, layout: Layout, choice: Choice) -> tuple[NDArray[Any], ND
     kinds = [
         "f8" if k in used else "O" if k == choice.label else "U1" for k in range(len(layout.names))
     ]
-    # Neighbours of a kind are one field, so that most tables are one array as they come. All
-    # columns are parsed, or rows that are too long would pass.
+    # Adjacent columns of the same type share a field, so that most tables need no copy. All
+    # columns are parsed, otherwise rows that are too long would pass.
     runs = [(kind, len(list(run))) for kind, run in itertools.groupby(kinds)]
     with opened(file) as lines:
         if layout.named:
@@ -173,7 +173,7 @@ def _parse(file: Path, layout: Layout, choice: Choice) -> tuple[NDArray[Any], ND
 
 
 def _explained(file: Path, layout: Layout, choice: Choice, reason: str) -> ValueError:
-    """What is wrong with a text file that was not parsed, found in reading it again."""
+    """The error for a text file that cannot be parsed, found by reading it again."""
     places = choice.values
     text: dict[int, tuple[str, str]] = {}
     missing: dict[tuple[int, str], tuple[int, str]] = {}
@@ -196,7 +196,7 @@ def _explained(file: Path, layout: Layout, choice: Choice, reason: str) -> Value
         # One example is enough.
         places = [k for k in places if k not in text]
     if text:
-        return _text_found(text, layout, file.name)
+        return _text_cells(text, layout, file.name)
     if missing:
         found = [
             (
@@ -206,17 +206,17 @@ def _explained(file: Path, layout: Layout, choice: Choice, reason: str) -> Value
             )
             for (k, cell), (count, at) in missing.items()
         ]
-        return missing_found(found, layout, file.name)
+        return missing_values(found, layout, file.name)
     return ValueError(f"{file.name} cannot be read as rows of numbers: {reason}")
 
 
-def _text_found(text: dict[int, tuple[str, str]], layout: Layout, source: str) -> ValueError:
-    """The error for cells of text, or for numbers in another notation."""
+def _text_cells(text: dict[int, tuple[str, str]], layout: Layout, source: str) -> ValueError:
+    """The error for cells of text, or for numbers with decimal commas."""
     for k, (cell, where) in text.items():
         if _COMMA.fullmatch(cell):
             return ValueError(
-                f"{source} must have numbers with a decimal point and no other separators, got "
+                f"{source} must have numbers with decimal points and no other separators, got "
                 f"{cell!r} in {layout.called(k)}, {where}; replace the commas within numbers"
             )
     found = {k: f"has {cell[:40]!r} in {where}" for k, (cell, where) in text.items()}
-    return no_numbers(found, layout, source)
+    return not_numeric(found, layout, source)

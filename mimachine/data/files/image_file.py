@@ -1,7 +1,7 @@
-"""Pixels: what the file of an image says of it, and the image as it is seen.
+"""Read the header and the pixels of an image file.
 
-It is read as viewers show it: turned upright as its file says, on white where it is transparent,
-and of an animation the first frame. Colour profiles are not applied.
+Images are read as viewers show them: rotated as EXIF says, transparency on white, and the first
+frame of an animation. Colour profiles are not applied.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
     *(".tif", ".tiff", ".webp"),
 )
-# What a header may say of an image, and what is done about it.
+# Traits of an image in its header, and how they are handled.
 TRAITS = {
-    "turned": "on a side or mirrored: turned upright, as the files say",
+    "turned": "rotated or mirrored: turned upright according to EXIF",
     "transparent": "with transparency: shown on white",
-    "deep": "of more than 8 bits: scaled to 8 bits",
-    "animated": "of several frames: the first is read",
+    "deep": "with more than 8 bits: scaled to 8 bits",
+    "animated": "with several frames: the first is read",
 }
-# Whatever a file is called: of other formats some start programs, as PostScript does.
+# Accepted formats, whatever the suffix. Some others, such as PostScript, start programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 _ORIENTATION = 0x0112
-# What Pillow calls the transpositions that bring EXIF's orientations upright.
+# Pillow's transpositions that undo EXIF's orientations.
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 _BLOCK, _THREADS = 32, 8
 Read = TypeVar("Read")
@@ -53,7 +53,7 @@ Item = TypeVar("Item")
 
 
 class Header(NamedTuple):
-    """What a file says of its image before it is decoded; height and width are those upright."""
+    """Header of an image file; height and width are those of the upright image."""
 
     height: int
     width: int
@@ -62,30 +62,30 @@ class Header(NamedTuple):
 
 
 def read_header(file: Path) -> Header | str:
-    """What a file says of its image, or why it cannot be read."""
+    """Header of an image file, or the reason why it cannot be read."""
     return _attempt(_described, file)
 
 
 def read_pixels(
     file: Path, resize: tuple[int, int] | None, in_colour: bool
 ) -> NDArray[np.uint8] | str:
-    """An image as it is seen, (H, W) or (H, W, 3), or why it cannot be read.
+    """Pixels of an upright image, (H, W) or (H, W, 3), or the reason why it cannot be read.
 
     Args:
-        file: Where it is.
-        resize: Height and width to cut and scale it to, if any.
-        in_colour: Whether to read it in colour, whatever it is.
+        file: The image file.
+        resize: Height and width to crop and scale it to; None for its own size.
+        in_colour: Whether to convert it to colour, otherwise to grey.
     """
     return _attempt(lambda image: _pixels(image, resize, in_colour), file)
 
 
 def in_threads(work: Callable[[Item], Read], items: Sequence[Item]) -> list[Read]:
-    """Results of the work on each file, in the order of the files."""
+    """Apply a function to each item in threads; results are in the order of the items."""
     from PIL import Image
 
-    Image.init()  # The formats are registered by one thread.
+    Image.init()  # Register the formats before any thread starts.
 
-    # In blocks: a task takes memory, and there may be millions of images.
+    # In blocks: each task takes memory, and there may be millions of images.
     def block(start: int) -> list[Read]:
         return [work(item) for item in items[start : start + _BLOCK]]
 
@@ -96,7 +96,7 @@ def in_threads(work: Callable[[Item], Read], items: Sequence[Item]) -> list[Read
 
 @contextmanager
 def no_bombs() -> Iterator[None]:
-    """Far too large images are errors; other warnings, of odd metadata, do not name the file."""
+    """Turn Pillow's warning of decompression bombs into an error, and ignore its others."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -106,13 +106,13 @@ def no_bombs() -> Iterator[None]:
 
 
 def _attempt(read: Callable[[Image.Image], Read], file: Path) -> Read | str:
-    """What is read of an image, or why it cannot be read."""
+    """Result of reading an open image, or the reason why it cannot be read."""
     from PIL import Image
 
     try:
         with Image.open(file, formats=_FORMATS) as image:
             return read(image)
-    except Exception as error:  # Pillow raises whatever a damaged file leads it to.
+    except Exception as error:  # Damaged files make Pillow raise any exception.
         return _reason(file, error)
 
 
@@ -124,7 +124,7 @@ def _reason(file: Path, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         with file.open("rb") as opened:
             start = opened.read(24)
-        return f"is damaged or no image: it begins with {start!r}" if start else "is empty"
+        return f"is damaged or not an image: it begins with {start!r}" if start else "is empty"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be opened: {error.strerror}"
     return f"cannot be decoded: {error or type(error).__name__}"
@@ -137,7 +137,7 @@ def _described(image: Image.Image) -> Header:
         "turned": orientation > 1,
         "transparent": _is_transparent(image),
         "deep": _is_deep(image),
-        # Last, since a GIF goes on to its second frame to know.
+        # Last, since a GIF moves on to its second frame to find out.
         "animated": getattr(image, "is_animated", False),
     }
     traits = tuple(trait for trait, is_so in found.items() if is_so)
@@ -145,11 +145,11 @@ def _described(image: Image.Image) -> Header:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    """Whether an image cannot but be grey, by its mode or its palette."""
+    """Whether the mode or the palette of an image allows only grey."""
     if image.mode == "P" and image.palette is not None:
         order, entries = image.palette.getdata()
         colours = np.frombuffer(bytes(entries), np.uint8)
-        # TIFF's are all red, all green and all blue, others' one colour after the other.
+        # TIFF stores all red, all green, then all blue values; others store colour by colour.
         planes = order.endswith(";L")
         colours = colours.reshape(3, -1).T if planes else colours.reshape(-1, len(order))
         return bool((colours[:, :1] == colours[:, 1:3]).all())
@@ -165,15 +165,15 @@ def _is_transparent(image: Image.Image) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    """How an image lies, as EXIF numbers it: 1 is upright, and 5 to 8 are on a side."""
+    """EXIF orientation of an image: 1 is upright, 5 to 8 swap height and width."""
     from PIL import Image
 
-    if image.format == "TIFF":  # Pillow turns it when it loads it, and says its size upright.
+    if image.format == "TIFF":  # Pillow turns it on loading, and reports the upright size.
         return 1
     try:
-        # The method of a PNG itself would decode it.
+        # A PNG's own method would decode the image.
         number = Image.Image.getexif(image).get(_ORIENTATION)
-    except Exception:  # Viewers show an image whose EXIF is damaged, in whatever way it is.
+    except Exception:  # Viewers show images with damaged EXIF, whatever the damage.
         return 1
     return number if number in _TURNS else 1
 
@@ -181,11 +181,11 @@ def _orientation(image: Image.Image) -> int:
 def _pixels(
     image: Image.Image, resize: tuple[int, int] | None, in_colour: bool
 ) -> NDArray[np.uint8]:
-    """An image as it is seen, (H, W) or (H, W, 3)."""
+    """Pixels of an upright image, (H, W) or (H, W, 3)."""
     from PIL import Image, ImageOps
 
     if resize is not None:
-        # A JPEG that is far larger is decoded at a half, a quarter or an eighth of its size.
+        # Decodes a much larger JPEG at a half, a quarter or an eighth of its size.
         image.draft(None, (2 * max(resize), 2 * max(resize)))
     image.load()
     orientation = _orientation(image)
@@ -200,10 +200,10 @@ def _pixels(
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Whole numbers up to 65,535, or real ones up to 1, on 256 levels.
+    """Integers up to 65,535, or floats up to 1, scaled to 256 levels.
 
     Raises:
-        ValueError: If some are not in that range: it is not known then which is white.
+        ValueError: If values are out of that range, so that the value of white is unknown.
     """
     from PIL import Image
 
@@ -213,7 +213,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         found = f"[{values.min():g}, {values.max():g}]"
         raise ValueError(f"grey values must be in [0, {white}], got {found}, save it with 8 bits")
     levels = np.rint(values * np.float32(255 / white)).astype(np.uint8)
-    # A grey value of a PNG that stands for transparent.
+    # A grey value that a PNG declares transparent.
     if (key := image.info.get("transparency")) is not None:
         levels[values == key] = 255
     return Image.fromarray(levels)

@@ -1,4 +1,4 @@
-"""Image folders: a user's folder of images as one array of bytes."""
+"""Read a folder of images as one array of bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mimachine._support import memory
-from mimachine._support.messages import counted, nearest
+from mimachine._support.messages import Option, OptionError, counted, nearest
 from mimachine.data.files.image_file import (
     SUFFIXES,
     TRAITS,
@@ -36,13 +36,13 @@ __all__ = [
 
 
 _FEW, _LISTED = 5, 5
-# Files that tell a directory that mimachine made.
-_MADE = {"experiment.json", "comparison.json"}
-# Stands for all files of one; no file has such a name.
+# Files that mark a directory of a run or comparison.
+_RUN_FILES = {"experiment.json", "comparison.json"}
+# Replaces all files of such a directory; no file can have this name.
 _RUN = "/run"
-# Mapped bytes that are written before their memory is given back.
+# Mapped bytes that are written before their memory is released.
 _HELD_BYTES = 64 << 20
-# Longer side of a size that is suggested: what a small network learns in minutes.
+# Longer side of a suggested size: small enough to train a small network in minutes.
 _SUGGESTED = 64
 
 
@@ -51,13 +51,13 @@ class Images:
     """Images of one size, sorted by the paths of their files.
 
     Attributes:
-        values: Grey levels (N, H, W), or red, green and blue (N, H, W, 3). Large ones are mapped
-            from a temporary file, which goes away with them.
-        labels: The sub-folder that each lies in, shape (N,), "." being the folder itself; none
-            if all lie there.
+        values: Grey levels (N, H, W), or red, green and blue (N, H, W, 3). Large arrays are
+            mapped from a temporary file, which is deleted with them.
+        labels: Sub-folder of each image, shape (N,), "." for the folder itself; None if there
+            are no sub-folders.
         files: Paths relative to the folder, with slashes.
         source: The folder.
-        notes: What was decided.
+        notes: Decisions made in reading the images.
     """
 
     values: NDArray[np.uint8]
@@ -76,18 +76,18 @@ def read_images(
     """Read all images of a folder and of its sub-folders.
 
     Args:
-        folder: Where they are. Hidden files and files of other kinds are not used, nor is what
-            lies in directories of runs and comparisons.
-        resize: Height and width to bring them to: the largest central part of that shape is cut
-            out and scaled, with antialiasing. Without it all must be of one size.
-        colour: Whether to read them in colour; without it, if one of them is.
+        folder: The folder. Hidden files, other kinds of files, and directories of runs and
+            comparisons are not used.
+        resize: Height and width of the result: the largest central crop of that aspect ratio is
+            scaled, with antialiasing. By default all images must have the same size.
+        colour: Whether to read images in colour; by default if any of them is in colour.
 
     Raises:
-        FileNotFoundError: If there is no such folder; the nearest name is suggested.
+        FileNotFoundError: If the folder does not exist; suggests the nearest name.
         NotADirectoryError: If it is a file.
-        ValueError: If there are no images in it, if some cannot be read, which are named, or if
-            they are of several sizes.
-        OSError: If they fit neither into memory nor on the disk.
+        ValueError: If it has no images, if images cannot be read (lists them), or if their sizes
+            differ.
+        OSError: If the images fit neither into memory nor on the disk.
     """
     _check_resize(resize)
     root, files, others = _find(folder)
@@ -96,7 +96,7 @@ def read_images(
         sound = [header for header in headers if isinstance(header, Header)]
         in_colour = not all(header.grey for header in sound) if colour is None else colour
         values = None
-        # If a header is damaged the others are decoded all the same, to name all damaged files.
+        # If a header is damaged the others are still decoded, to list all damaged files.
         if len(sound) == len(files):
             values = _allocated((len(files), *_shape(root, files, sound, resize, in_colour)))
         _decode(root, files, headers, values, resize, in_colour)
@@ -110,10 +110,10 @@ def read_images(
 def peek(
     folder: str | os.PathLike[str], *, resize: tuple[int, int] | None = None
 ) -> tuple[int, tuple[int, ...]]:
-    """Number of images and the shape of one, by the headers of a few.
+    """Number of images and shape of one, from the headers of a few.
 
     Args:
-        folder: Where they are.
+        folder: The folder.
         resize: As for `read_images`.
 
     Returns:
@@ -121,7 +121,7 @@ def peek(
 
     Raises:
         OSError: As `read_images`.
-        ValueError: As `read_images` of damaged files, as far as the few show it.
+        ValueError: As `read_images`, if one of the few is damaged.
     """
     _check_resize(resize)
     root, files, _ = _find(folder)
@@ -130,7 +130,7 @@ def peek(
         headers = {file: read_header(root / file) for file in few}
     _check_read(root, headers)
     sound = [header for header in headers.values() if isinstance(header, Header)]
-    # Of different sizes among these few reading will say more, which looks at all.
+    # Different sizes are reported by `read_images`, which reads all headers.
     size = resize or sound[0][:2]
     return len(files), size if all(header.grey for header in sound) else (*size, 3)
 
@@ -139,7 +139,7 @@ def peek(
 
 
 def _find(folder: str | os.PathLike[str]) -> tuple[Path, list[str], Counter[str]]:
-    """The folder, sorted paths of its images relative to it, and numbers of other files by kind."""
+    """The folder, sorted relative paths of its images, and counts of other files by kind."""
     root = Path(folder).expanduser()
     _check_folder(root)
     files: list[str] = []
@@ -156,7 +156,7 @@ def _find(folder: str | os.PathLike[str]) -> tuple[Path, list[str], Counter[str]
             else:
                 others[suffix or "without a suffix"] += 1
     if not files:
-        found = f"got {_kinds(others)}" if others else "it holds no files"
+        found = f"got {_kinds(others)}" if others else "got no files"
         raise ValueError(f"{root} must hold images ({' '.join(SUFFIXES)}), {found}")
     return root, sorted(files), others
 
@@ -170,11 +170,11 @@ def _check_folder(root: Path) -> None:
     while not missing.parent.is_dir() and missing != missing.parent:
         missing = missing.parent
     hint = nearest(missing.name, sorted(p.name for p in missing.parent.iterdir() if p.is_dir()))
-    raise FileNotFoundError(f"there is no folder {root}{hint}")
+    raise FileNotFoundError(f"no folder {root}{hint}")
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Folders, and the names of their files and of what is hidden; links are followed."""
+    """Folders with names of their files and hidden sub-folders; links are followed."""
 
     def stop(error: OSError) -> None:
         raise OSError(f"the folder {error.filename} cannot be listed: {error.strerror}") from error
@@ -182,15 +182,15 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     seen = set()
     for here, folders, names in os.walk(root, onerror=stop, followlinks=True):
         status = os.stat(here)
-        # A link to a folder above would lead round for ever.
+        # A link to a parent folder would loop for ever.
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
         hidden = [name for name in folders if name.startswith(".")]
         folders[:] = sorted(set(folders).difference(hidden))
-        if Path(here) != root and not _MADE.isdisjoint(names):
-            # Its pictures are no data, when it lies in the folder that it learned from.
+        if Path(here) != root and not _RUN_FILES.isdisjoint(names):
+            # Pictures of a run are not data, if the run lies in the folder of its images.
             folders.clear()
             names, hidden = [_RUN], []
         yield Path(here), names + hidden
@@ -206,26 +206,27 @@ def _shape(
     resize: tuple[int, int] | None,
     in_colour: bool,
 ) -> tuple[int, ...]:
-    """Shape of each image; an error if there are several, with a size to bring them to."""
+    """Common shape of the images; an error suggests a size if their sizes differ."""
     sizes = Counter(header[:2] for header in headers)
     usual = resize or sizes.most_common(1)[0][0]
     if resize is None and len(sizes) > 1:
-        # One of the usual size, and one that is not, which may be the only one.
+        # An image of the most frequent size, and one of another size, perhaps the only one.
         rows = {header[:2] == usual: row for row, header in enumerate(headers)}
         found = " and ".join(
             f"{_size(headers[i])} of {files[i]}" for i in (rows[True], rows[False])
         )
         height, width = _suggested(headers)
-        raise ValueError(
-            f"the images in {root} must be of one size, got {found}, {len(sizes):,} sizes among "
-            f"{len(headers):,} images (height × width); to cut and scale them to one, give it, "
-            f"for example --resize {height} {width}"
+        raise OptionError(
+            f"the images in {root} must have the same size, got {found}, {len(sizes):,} sizes "
+            f"among {len(headers):,} images (height × width); crop and scale them, for example "
+            "with ",
+            Option("resize", (height, width)),
         )
     return (*usual, 3) if in_colour else usual
 
 
 def _suggested(headers: Sequence[Header]) -> tuple[int, int]:
-    """The middle height and width; if they are large, about that shape in multiples of eight."""
+    """Median height and width; large sizes are reduced to multiples of eight."""
     height, width = (int(side) for side in np.median([header[:2] for header in headers], axis=0))
     scale = _SUGGESTED / max(height, width)
     if scale >= 1:
@@ -244,7 +245,7 @@ def _decode(
     resize: tuple[int, int] | None,
     in_colour: bool,
 ) -> None:
-    """Write each image to its row, if there are rows; an error if some cannot be read."""
+    """Decode each image into its row, if `values` is given; an error lists unreadable images."""
 
     def decode(row: int) -> str | None:
         header = headers[row]
@@ -257,7 +258,7 @@ def _decode(
             return None
         if pixels.shape != values.shape[1:]:
             found = f"{_size(pixels.shape)} when decoded and {_size(header)} by its header"
-            return f"is {found}, which only --resize can bring together"
+            return f"is {found}, resize the images to one size"
         values[row] = pixels
         if row % max(1, _HELD_BYTES // pixels.nbytes) == 0:
             memory.release(values)
@@ -267,22 +268,22 @@ def _decode(
 
 
 def _allocated(shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Bytes to write to: in memory, or if they are many in a file that goes away with them."""
+    """An array of bytes, in memory or, if large, in a temporary file deleted with it."""
     size = math.prod(shape)
     if not memory.stays_on_disk(size):
         return np.empty(shape, np.uint8)
-    # On many systems /tmp is itself in memory.
+    # On many systems /tmp is in memory.
     in_var = "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK)
     place = "/var/tmp" if in_var else tempfile.gettempdir()
     with tempfile.TemporaryFile(dir=place) as file:
-        # Reserved at once: writing to mapped bytes that the disk has no room for is fatal.
+        # Reserved now: writing to mapped bytes on a full disk would crash.
         if hasattr(os, "posix_fallocate"):
             try:
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
                 raise OSError(
-                    f"{size:,} bytes of images do not fit into {place}: {error.strerror}; give a "
-                    "smaller size with --resize HEIGHT WIDTH, or set TMPDIR to a larger folder"
+                    f"{size:,} bytes of images do not fit into {place}: {error.strerror}; resize "
+                    "them to a smaller size, or set TMPDIR to a larger folder"
                 ) from error
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
@@ -292,18 +293,20 @@ def _allocated(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 def _check_resize(resize: tuple[int, int] | None) -> None:
     if resize is not None and (len(resize) != 2 or min(resize) < 1):
-        raise ValueError(f"resize must be a height and a width of at least 1, got {resize}")
+        raise OptionError(
+            Option("resize"), f" must be a height and a width of at least 1, got {resize}"
+        )
 
 
 def _check_read(root: Path, results: Mapping[str, object]) -> None:
-    """An error if there are reasons among the results, by file, why one cannot be read."""
+    """Raise a ValueError if any result, by file, is the reason why it cannot be read."""
     failures = [f"{file} {why}" for file, why in results.items() if isinstance(why, str)]
     if not failures:
         return
     more = f"; and {len(failures) - _LISTED:,} more" if len(failures) > _LISTED else ""
     raise ValueError(
         f"{len(failures):,} of {counted(len(results), 'image')} in {root} cannot be read: "
-        f"{'; '.join(failures[:_LISTED])}{more}. Replace them, or take them out of the folder"
+        f"{'; '.join(failures[:_LISTED])}{more}. Replace them, or remove them from the folder"
     )
 
 
@@ -326,7 +329,7 @@ def _notes(
         small = sum(h < values.shape[1] or w < values.shape[2] for h, w in sizes)
         enlarged = f", {small:,} of them enlarged" if small else ""
         of_sizes = counted(len(set(sizes)), "other size")
-        notes.append(f"{counted(len(sizes), 'image')} of {of_sizes}: cut and scaled{enlarged}")
+        notes.append(f"{counted(len(sizes), 'image')} of {of_sizes}: cropped and scaled{enlarged}")
     if labels is not None:
         notes.append(f"labels: {counted(len(np.unique(labels)), 'sub-folder')}")
     if others:

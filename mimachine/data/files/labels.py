@@ -1,4 +1,4 @@
-"""Labels: those of a table, from its own file or from one beside it."""
+"""Labels of a table, from the same file or from a separate one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine._support.messages import counted
+from mimachine._support.messages import Option, OptionError
 from mimachine.data.files.csv_file import opened
 from mimachine.data.files.numpy_file import check_labels, header
 from mimachine.data.files.table import MISSING, Table, readable, suffix, typed
@@ -21,19 +21,19 @@ __all__ = [
 ]
 
 
-# A class may well be called so.
+# "none" and "?" are plausible names of classes.
 _MISSING_LABELS = MISSING - {"none", "?"}
 
 
 def labelled(table: Table, labels: str | None) -> Table:
-    """A table with its labels checked, which are read if they are in a file of their own."""
-    found, notes, what = table.labels, table.notes, f"--labels of {table.source}"
+    """A table with checked labels, read first if they are in a separate file."""
+    found, notes, what = table.labels, table.notes, f"labels of {table.source}"
     if found is None and labels is not None and (file := Path(labels).expanduser()).is_file():
         what = file.name
         with readable(file):
             found = _read_labels(file)
         if suffix(file) != ".npy" and len(found) == len(table.values) + 1:
-            notes += (f"the first line of {file.name}, {str(found[0])!r}, is taken as a header",)
+            notes += (f"the first line of {file.name}, {str(found[0])!r}, is read as a header",)
             found = found[1:]
         found = typed(found)
         notes += (f"labels: file {labels}",)
@@ -41,13 +41,13 @@ def labelled(table: Table, labels: str | None) -> Table:
         return table
     if found.shape != (len(table.values),):
         raise ValueError(
-            f"{what} must have a label for each of the {len(table.values):,} rows of "
+            f"{what} must have one label for each of the {len(table.values):,} rows of "
             f"{table.source}, got shape {found.shape}"
         )
     if (missing := _missing_labels(found)).any():
         raise ValueError(
-            f"{what} has {counted(int(missing.sum()), 'missing label')}, first in row "
-            f"{missing.argmax() + 1} (counted from 1); fill them in, or leave out these rows"
+            f"{what} must have no missing values, got {missing.sum():,}, first in row "
+            f"{missing.argmax() + 1} (counted from 1); fill them in, or remove these rows"
         )
     return replace(table, labels=found, notes=notes)
 
@@ -59,14 +59,15 @@ def _missing_labels(labels: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _read_labels(file: Path) -> NDArray[Any]:
-    """Labels of a file of their own: an array, or a label a line."""
+    """Labels from a separate file: an array, or one label per line."""
     if suffix(file) == ".npy":
         with file.open("rb") as stream:
             check_labels(header(stream, file.name)[1], file.name)
         return np.asarray(np.load(file, allow_pickle=False))
     if suffix(file) not in (".csv", ".txt"):
-        raise ValueError(
-            f"--labels {file} must be a .npy file, or .csv or .txt with a label a line"
+        raise OptionError(
+            Option("labels"),
+            f" must be a .npy file, or a .csv or .txt file with one label per line, got {file}",
         )
     with opened(file) as lines:
         if suffix(file) == ".txt":
@@ -81,7 +82,7 @@ def _read_labels(file: Path) -> NDArray[Any]:
 
 
 def _stripped(cells: Iterable[str]) -> NDArray[Any]:
-    """Texts without the white space around them, and without empty ones at the end."""
+    """Cells without surrounding white space, and without empty cells at the end."""
     texts = [cell.strip() for cell in cells]
     while texts and not texts[-1]:
         texts.pop()

@@ -1,4 +1,4 @@
-"""Arrays: files as numpy writes them, of one array or an archive of several."""
+"""Read .npy and .npz files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support.memory import stays_on_disk
-from mimachine._support.messages import hint, some
-from mimachine.data.files.columns import elsewhere, in_order
+from mimachine._support.messages import Option, OptionError, hint, some
+from mimachine.data.files.columns import check_label_file, in_order
 from mimachine.data.files.table import Table
 
 __all__ = [
@@ -34,7 +34,7 @@ Header = tuple[tuple[int, ...], np.dtype[Any]]
 
 
 def header(stream: IO[bytes], what: str) -> Header:
-    """Shape and type of an array in numpy's format; the stream then stands at its values."""
+    """Shape and type of an array in numpy's format; leaves the stream at the values."""
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_2_0
@@ -44,31 +44,31 @@ def header(stream: IO[bytes], what: str) -> Header:
     except (OSError, zipfile.BadZipFile):
         raise
     except Exception as error:
-        # The header is a Python expression, and a damaged one fails in any way that these do.
-        raise ValueError(f"{what} is not an array as numpy.save writes it: {error}") from error
+        # The header is a Python expression; a damaged one can raise any exception.
+        raise ValueError(f"{what} is not an array saved by numpy.save: {error}") from error
     return shape, dtype
 
 
 def check_labels(dtype: np.dtype[Any], what: str) -> None:
-    """An error if labels are of a type that neither numbers nor text are of."""
+    """Raise a ValueError if labels are neither numbers nor text."""
     if dtype.kind not in "biufU":
         raise ValueError(
-            f"{what} must have labels that are numbers or text, got the type {dtype}; save them "
-            "with .astype(str)"
+            f"{what} must hold numbers or text as labels, got the type {dtype}; save them with "
+            ".astype(str)"
         )
 
 
 def _check_array(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> tuple[int, ...]:
-    """The shape of values that can be used."""
+    """The shape of an array of values, after checks of shape and type."""
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise ValueError(
-            f"{what} must have booleans, integers or floats of up to 64 bits, got the type "
-            f"{dtype}; convert it, as by .astype(numpy.float32)"
+            f"{what} must hold booleans, integers or floats of up to 64 bits, got the type "
+            f"{dtype}; convert it, for example with .astype(numpy.float32)"
         )
     if len(shape) == 1:
         raise ValueError(
-            f"{what} has one axis {shape}, and rows and columns are expected; reshape(-1, 1) if "
-            "it is one column"
+            f"{what} must have rows and columns, got one axis, {shape}; for a single column use "
+            "reshape(-1, 1)"
         )
     if 0 in shape or not shape:
         raise ValueError(f"{what} must have rows of values, got the shape {shape}")
@@ -76,22 +76,22 @@ def _check_array(shape: tuple[int, ...], dtype: np.dtype[Any], what: str) -> tup
 
 
 def peek_npy(file: Path) -> tuple[int, ...]:
-    """Shape of an array that is there to its end."""
+    """Shape of an array, after a check that the file is complete."""
     with file.open("rb") as stream:
         shape, dtype = header(stream, file.name)
         size = stream.tell() + math.prod(shape) * dtype.itemsize
     _check_array(shape, dtype, file.name)
     if (found := file.stat().st_size) < size:
-        raise ValueError(f"{file.name} is cut off: it must have {size:,} bytes, got {found:,}")
+        raise ValueError(f"{file.name} is truncated: it must have {size:,} bytes, got {found:,}")
     return shape
 
 
 def read_npy(file: Path, labels: str | None, columns: Sequence[str] | None) -> Table:
-    """The values of a file of one array."""
+    """Read a .npy file."""
     peek_npy(file)
     notes: tuple[str, ...] = ()
     if labels is not None:
-        notes = elsewhere(labels, "column", (), file.name, columns is not None)
+        notes = check_label_file(labels, "column", (), file.name, columns is not None)
     mapped = stays_on_disk(file.stat().st_size)
     values = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
     values = values if mapped else _native(values)
@@ -108,7 +108,7 @@ def peek_npz(file: Path, labels: str | None, array: str | None) -> tuple[int, ..
 def read_npz(
     file: Path, labels: str | None, array: str | None, columns: Sequence[str] | None
 ) -> Table:
-    """The arrays of values and of labels of an archive."""
+    """Read the arrays of values and of labels of an .npz file."""
     headers = _headers(file)
     name, label, notes = _pick(headers, file.name, labels, array, columns is not None)
     _check_array(*headers[name], f"array {name!r} of {file.name}")
@@ -125,36 +125,35 @@ def read_npz(
 def read_arrays(
     file: Path, wanted: Mapping[str, str | None], required: Collection[str]
 ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
-    """Arrays of an archive by what they are for.
+    """Arrays of an .npz file by purpose.
 
     Args:
-        file: The archive.
-        wanted: For each purpose the array's name that was asked for; by default the purpose's own.
-        required: Purposes that an array must be there for.
+        file: The file.
+        wanted: Name of the array for each purpose; None for the name of the purpose itself.
+        required: Purposes that must have an array.
 
     Returns:
-        The arrays that are there, and the names of those that nothing was taken of.
+        The arrays found, by purpose, and the names of unused arrays.
 
     Raises:
-        ValueError: If an array that was asked for or is required is not there, or if one holds
-            objects, which only running code of the file's could read.
+        ValueError: If a named or required array is missing, or if an array holds objects:
+            unpickling them could run code.
     """
     headers = _headers(file)
     names = {}
-    for purpose, asked in wanted.items():
-        name = purpose if asked is None else asked
+    for purpose, given in wanted.items():
+        name = purpose if given is None else given
         if name in headers:
             names[purpose] = name
-        elif asked is not None or purpose in required:
-            option = f"--{purpose.replace('_', '-')}"
-            raise ValueError(
-                f"{file.name} has no array {name!r}{hint(name, headers)}; say which it is by "
-                f"{option} NAME"
+        elif given is not None or purpose in required:
+            raise OptionError(
+                f"{file.name} has no array {name!r}{hint(name, headers)}; choose one with ",
+                Option(purpose, "NAME"),
             )
     for name in names.values():
         if headers[name][1].hasobject:
             raise ValueError(
-                f"array {name!r} of {file.name} must be of numbers or text, got the type "
+                f"array {name!r} of {file.name} must hold numbers or text, got the type "
                 f"{headers[name][1]}; save it with .astype(float) or .astype(str)"
             )
     with np.load(file, allow_pickle=False) as arrays:
@@ -163,7 +162,7 @@ def read_arrays(
 
 
 def _expecting(table: Table, columns: Sequence[str] | None) -> Table:
-    """An array as the columns that a trained model expects."""
+    """Match the columns of an array to those that a trained model expects."""
     if columns is None:
         return table
     note = in_order(table.values.shape[1:], columns, table.source)
@@ -171,7 +170,7 @@ def _expecting(table: Table, columns: Sequence[str] | None) -> Table:
 
 
 def _native(values: NDArray[Any]) -> NDArray[Any]:
-    """Values in C order, their bytes in this machine's."""
+    """Values in C order and native byte order."""
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
 
 
@@ -194,13 +193,15 @@ def _pick(
     array: str | None,
     optional: bool,
 ) -> tuple[str, str | None, tuple[str, ...]]:
-    """Names of the arrays of values and of labels, and notes."""
+    """Choose the arrays of values and of labels; returns their names and notes."""
     if array is not None and array not in headers:
-        raise ValueError(f"--array {array!r} is no array of {source}{hint(array, headers)}")
+        raise OptionError(
+            Option("array", array), f" is not an array of {source}{hint(array, headers)}"
+        )
     label = labels if labels in headers else None
     notes: tuple[str, ...] = ()
     if labels is not None and label is None:
-        notes = elsewhere(labels, "array", headers, source, optional)
+        notes = check_label_file(labels, "array", headers, source, optional)
     if array is None:
         array = _only(headers, source, label)
     if labels is None:
@@ -209,13 +210,13 @@ def _pick(
         label = next((n for n in fitting if headers[n][0] in (rows, (*rows, 1))), None)
         if fitting and label is None:
             shape = headers[fitting[0]][0]
-            notes += (f"array {fitting[0]!r} of shape {shape} has no label for each row; not used",)
+            notes += (f"array {fitting[0]!r} of shape {shape} is not one label per row; not used",)
     notes = (f"values: array {array!r}", *notes)
     return array, label, notes if label is None else (*notes, f"labels: array {label!r}")
 
 
 def _only(headers: dict[str, Header], source: str, label: str | None) -> str:
-    """The array of values: the one so called, else the one with rows and columns."""
+    """Name of the array of values: by its usual names, otherwise the only one with two axes."""
     usual = [name for name in _VALUES if name in headers and name != label]
     tables = [name for name, (shape, _) in headers.items() if len(shape) > 1 and name != label]
     for found in (usual, tables, [name for name in headers if name != label]):
@@ -224,7 +225,8 @@ def _only(headers: dict[str, Header], source: str, label: str | None) -> str:
         if found:
             break
     arrays = [f"{name} {shape}" for name, (shape, _) in headers.items()]
-    raise ValueError(
-        f"{source} must have one array of values, got {some(arrays, 12) or 'none'}; say which by "
-        "--array NAME"
+    raise OptionError(
+        f"{source} must have one array of values, got {some(arrays, 12) or 'none'}; choose one "
+        "with ",
+        Option("array", "NAME"),
     )

@@ -1,4 +1,4 @@
-"""Options for reading a file or folder of your own.
+"""Options for reading a file or folder.
 
 This module does not import torch.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from mimachine._support.messages import unknown
+from mimachine._support.messages import hint
 from mimachine.data.catalogue import NAMES
 
 __all__ = [
@@ -19,18 +19,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class File:
-    """How to read a file or a folder of one's own.
+    """How to read a file or folder.
 
     Attributes:
-        labels: Column of a .csv or .parquet file, or array of an .npz file, with the classes of
-            the rows; or a file of one class a line. The model does not see them. Images have the
-            names of their folders.
+        labels: Class labels: a column of a .csv or .parquet file, an array of an .npz file, or a
+            file with one label per line. The model does not see them. Images are labelled by
+            their folders.
         drop: Columns to leave out.
         array: Array of an .npz file to read; by default x, or the only one.
-        image_shape: Height and width, or height, width and channels, of the images that rows are.
-        resize: Height and width to bring the images of a folder to.
-        standardize: Bring columns to mean 0 and standard deviation 1 where p(x|z) is Gaussian.
-            Likelihoods are those of the original values all the same.
+        image_shape: Height and width, or height, width and channels, if each row is an image.
+        resize: Height and width to which the images of a folder are scaled.
+        standardize: Scale columns to mean 0 and standard deviation 1 if p(x|z) is Gaussian.
+            Likelihoods are still those of the original values.
     """
 
     labels: str | None = None
@@ -42,14 +42,14 @@ class File:
 
 
 def check_there(path: str) -> None:
-    """See that there is a file or folder; a word may be the misspelt name of a data set.
+    """Check that a file or folder exists, or suggest the name of a data set.
 
     Raises:
-        FileNotFoundError: If there is none at what looks like a path.
-        ValueError: If it looks like a name; the nearest name is suggested.
+        FileNotFoundError: If a path does not exist.
+        ValueError: If it looks like a misspelt name of a data set; suggests the nearest one.
     """
     if os.path.exists(path):
         return
     if os.path.basename(path) == path and "." not in path:
-        raise ValueError(f"{unknown('data', path, NAMES)}; nor is there a file or folder of it")
-    raise FileNotFoundError(f"there is no file or folder {path}")
+        raise ValueError(f"no data set or file called {path!r}{hint(path, NAMES)}")
+    raise FileNotFoundError(f"no file or folder {path}")

@@ -1,4 +1,4 @@
-"""Parquet: columns of numbers, read by pyarrow, which is loaded for nothing else."""
+"""Read parquet files with pyarrow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support.messages import counted
-from mimachine.data.files.columns import Layout, check_unique, choose, missing_found, no_numbers
+from mimachine.data.files.columns import Layout, check_unique, choose, missing_values, not_numeric
 from mimachine.data.files.table import Table
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
 
 
 def peek_parquet(file: Path, labels: str | None, drop: Sequence[str]) -> tuple[int, int]:
-    """Shape of the values of a parquet file, by its own account."""
+    """Shape of the values of a parquet file, from its metadata."""
     with _open(file) as opened:
         layout, rows = _layout(opened, file.name), opened.metadata.num_rows
     return rows, len(choose(layout, file.name, labels, drop, None).values)
@@ -31,7 +31,7 @@ def peek_parquet(file: Path, labels: str | None, drop: Sequence[str]) -> tuple[i
 def read_parquet(
     file: Path, labels: str | None, drop: Sequence[str], columns: Sequence[str] | None
 ) -> Table:
-    """Columns of a parquet file; an error names those that hold no numbers or nulls."""
+    """Read columns of a parquet file; an error names columns with text or nulls."""
     with _open(file) as opened:
         layout = _layout(opened, file.name)
         choice = choose(layout, file.name, labels, drop, columns)
@@ -49,15 +49,15 @@ def _open(file: Path) -> Iterator[Any]:
         import pyarrow  # type: ignore[import-not-found, import-untyped, unused-ignore]
         import pyarrow.parquet  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as error:
-        raise ValueError(f"{file.name} needs pyarrow to be read; `pip install pyarrow`") from error
+        raise ValueError(f"{file.name} requires pyarrow; `pip install pyarrow`") from error
     try:
         with pyarrow.parquet.ParquetFile(file) as opened:
             yield opened
     except (pyarrow.ArrowException, OSError) as error:
-        # The system's own errors have a number; pyarrow's about the content have none.
+        # System errors have an errno; pyarrow's errors about the content have none.
         if getattr(error, "errno", None) is not None:
             raise
-        raise ValueError(f"{file.name} is damaged, or no parquet file: {error}") from error
+        raise ValueError(f"{file.name} is damaged or not a parquet file: {error}") from error
 
 
 def _layout(opened: Any, source: str) -> Layout:
@@ -65,16 +65,16 @@ def _layout(opened: Any, source: str) -> Layout:
     check_unique(names, source)
     if not opened.metadata.num_rows:
         raise ValueError(f"{source} has no rows")
-    # As pandas calls an index that has no name.
+    # Name that pandas gives to an index without a name.
     counters = [k for k, name in enumerate(names) if re.fullmatch(r"__index_level_\d+__", name)]
     return Layout(names, counters=tuple(counters))
 
 
 def _values(opened: Any, layout: Layout, places: list[int], source: str) -> NDArray[Any]:
-    """Values (N, D), read column by column so that they are in memory once."""
+    """Values (N, D), read column by column to hold them in memory only once."""
     kinds = {k: opened.schema_arrow.field(k).type for k in places}
-    if other := {k: f"is of type {kind}" for k, kind in kinds.items() if not _numeric(kind)}:
-        raise no_numbers(other, layout, source)
+    if other := {k: f"has type {kind}" for k, kind in kinds.items() if not _numeric(kind)}:
+        raise not_numeric(other, layout, source)
     dtype = np.result_type(*{np.dtype(kind.to_pandas_dtype()) for kind in kinds.values()})
     values = np.empty((opened.metadata.num_rows, len(places)), dtype)
     missing = []
@@ -86,12 +86,12 @@ def _values(opened: Any, layout: Layout, places: list[int], source: str) -> NDAr
         else:
             values[:, column] = stored.to_numpy()
     if missing:
-        raise missing_found(missing, layout, source)
+        raise missing_values(missing, layout, source)
     return values
 
 
 def _labels(opened: Any, name: str) -> NDArray[Any]:
-    """Labels of a column of any type; what is no number becomes text, and a null empty."""
+    """Labels from a column of any type; other than numbers they become text, and nulls empty."""
     stored = opened.read(columns=[name]).column(name)
     if _numeric(stored.type) and not stored.null_count:
         return np.asarray(stored.to_numpy())

@@ -1,14 +1,14 @@
-"""Tables: a user's own file as an array with a row for each datum, or the reason why not.
+"""Read tables from .csv, .tsv, .npy, .npz and .parquet files.
 
 =====================  ====================================================================
-.npy                   one array, memory-mapped where it is large
-.npz                   one of its arrays, and another one for the labels
-.csv, .tsv             numbers between commas, semicolons, tabs or bars; also compressed, .gz
-.parquet               columns of numbers; needs pyarrow
+.npy                   one array, memory-mapped if large
+.npz                   one array of values, and optionally one of labels
+.csv, .tsv             delimited by commas, semicolons, tabs or bars; also compressed, .gz
+.parquet               columns of numbers; requires pyarrow
 =====================  ====================================================================
 
-Rows are counted from 1, without a header, and so are columns that have no names. A table is
-parsed in C; only one that cannot be is read a second time, to say which cell is in the way.
+Rows are counted from 1, without a header, and so are columns without names. Text is parsed in C;
+only if that fails is the file read again, to find the cell to report.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ def read_table(
     array: str | None = None,
     columns: Sequence[str] | None = None,
 ) -> Table:
-    """Read values and labels of a file.
+    """Read values and labels from a file.
 
     Args:
-        path: The file; its suffix tells the format.
-        labels: Column or array of labels, else a file with one label for each row. Columns
-            without names go by their number, from 1, here and in `drop`.
+        path: The file; its suffix determines the format.
+        labels: Column or array of labels, otherwise a file with one label for each row. Columns
+            without names are given by their number, from 1, here and in `drop`.
         drop: Columns to leave out.
         array: Array of an .npz file.
-        columns: Columns that a trained model expects, taken by name and in this order. Labels
+        columns: Columns that a trained model expects, matched by name and in this order. Labels
             may then be absent.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not what it should be: damaged, with a value that is missing or no
-            number, or without a column or array that is asked for.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, a value is missing or not a number, or a column or
+            array does not exist.
     """
     file = checked(path, drop, array)
     with readable(file):
@@ -86,8 +86,8 @@ def peek(
         array: As for `read_table`.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If that much is clear already: it cannot be read.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is already clear that the file cannot be read.
     """
     file = checked(path, drop, array)
     shape: tuple[int, ...]
@@ -108,23 +108,23 @@ def read_archive(
     wanted: Mapping[str, str | None],
     required: Collection[str] = (),
 ) -> tuple[dict[str, NDArray[Any]], tuple[str, ...]]:
-    """Read arrays of an .npz file by what they are for.
+    """Read arrays of an .npz file by purpose.
 
     Args:
         path: The file.
-        wanted: For each purpose the array's name that was asked for; None is the purpose's own.
-        required: Purposes that an array must be there for.
+        wanted: Name of the array for each purpose; None for the name of the purpose itself.
+        required: Purposes that must have an array.
 
     Returns:
-        The arrays that are there by their purposes, and the names of the other ones.
+        The arrays found, by purpose, and the names of unused arrays.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no archive, is damaged, has not what is asked for, or what is asked
-            for holds objects.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is not an .npz file or damaged, or if an array is missing or holds
+            objects.
     """
     if suffix(Path(path)) != ".npz":
-        raise ValueError(f"{path} must be an .npz file, as numpy.savez writes it")
+        raise ValueError(f"{path} must be an .npz file, as written by numpy.savez")
     file = checked(path, (), None)
     with readable(file):
         return read_arrays(file, wanted, required)

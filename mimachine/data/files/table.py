@@ -1,4 +1,4 @@
-"""A table: the values of a file, and whether all of them are finite."""
+"""A table read from a file; checks of its path and its values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support import memory
-from mimachine._support.messages import counted, nearest, some
+from mimachine._support.messages import Option, OptionError, counted, nearest, some
 
 __all__ = [
     "MISSING",
@@ -34,15 +34,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Table:
-    """Values of a file, a row for each datum.
+    """Values of a file, one row for each example.
 
     Attributes:
         values: Shape (N, *S); booleans, integers or floats as stored, float64 from text. In C
-            order, or memory-mapped as they lie on disk.
-        columns: Names of the columns, where the file has them and the values are (N, D).
-        labels: Shape (N,); integers, strings, ..., or none.
-        source: What to call the file in messages.
-        notes: What was decided about the file and should be said aloud.
+            order, or memory-mapped as stored.
+        columns: Names of the columns, if the file has them and the values are (N, D).
+        labels: Shape (N,); integers, floats or strings. None without labels.
+        source: Name of the file in messages.
+        notes: Decisions made in reading the file, to show to the user.
     """
 
     values: NDArray[Any]
@@ -53,15 +53,15 @@ class Table:
 
 
 def check_finite(values: NDArray[Any], columns: Sequence[str] | None, source: str) -> None:
-    """See that there is neither infinity nor NaN, block by block.
+    """Check for infinite values and NaN, block by block.
 
     Args:
         values: Shape (N, *S).
-        columns: Names of the columns of (N, D).
-        source: What to call the values in the error.
+        columns: Names of the D columns of values (N, D).
+        source: Name of the values in the error.
 
     Raises:
-        ValueError: If there is one: how many there are, where, and in which row first.
+        ValueError: If a value is not finite. Reports the number, the columns and the first row.
     """
     if values.dtype.kind != "f":
         return
@@ -83,11 +83,11 @@ def check_finite(values: NDArray[Any], columns: Sequence[str] | None, source: st
 def _not_finite(
     counts: NDArray[np.int64], first: NDArray[np.int64], columns: Sequence[str] | None
 ) -> str:
-    """How many values of each place in a row are not finite, and the first row of each."""
+    """Describe non-finite values by their counts and first rows, for each position in a row."""
     places = [tuple(place) for place in np.argwhere(counts).tolist()]
     total = int(counts.sum())
     what = f"{counted(total, 'value')} that {'is' if total == 1 else 'are'} not finite"
-    advice = "fill them in, or leave out their rows; rows are counted from 1"
+    advice = "fill them in, or remove these rows; rows are counted from 1"
     if counts.ndim == 1:
         names = [f"column {k + 1}" if columns is None else repr(columns[k]) for (k,) in places]
         where = [
@@ -97,14 +97,14 @@ def _not_finite(
         return f"{what} in {counted(len(places), 'column')}: {some(where)}; {advice}"
     place = min(places, key=lambda place: int(first[place]))
     position = tuple(k + 1 for k in place)
-    return f"{what}, first in row {first[place]} at position {position}; {advice}, as positions are"
+    return f"{what}, first in row {first[place]} at position {position}; {advice}, like positions"
 
 
 MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "?"))
 
 
 def are_numbers(cells: Sequence[str]) -> bool:
-    """Whether numpy's parser takes all of the cells as numbers, which NaN is not."""
+    """Whether numpy's parser reads all cells as numbers other than NaN."""
     text = "".join(cells)
     try:
         return not any(map(math.isnan, map(float, cells))) and "_" not in text and text.isascii()
@@ -113,7 +113,7 @@ def are_numbers(cells: Sequence[str]) -> bool:
 
 
 def typed(labels: NDArray[Any]) -> NDArray[Any]:
-    """Texts as integers or floats where all of them are; 007 is none, but a name."""
+    """Convert text labels to integers or floats if all are numbers; 007 counts as a name."""
     if labels.dtype.kind != "U":
         return labels
     try:
@@ -127,40 +127,42 @@ _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npy", ".npz", ".parquet")
 
 
 def suffix(file: Path) -> str:
-    """The end of a file's name that tells its format, in small letters."""
+    """Last suffix of a file's name, in lower case."""
     return file.suffix.lower()
 
 
 def checked(path: str | os.PathLike[str], drop: Sequence[str], array: str | None) -> Path:
-    """A file that is there, of a format that is read and takes the given options."""
+    """The path of a file, after checks that it exists and that its format and options fit."""
     file = Path(path).expanduser()
     suffixes = ", ".join(_SUFFIXES)
     if file.is_dir():
-        raise ValueError(f"{file} is a folder; a file is expected, one of {suffixes}")
+        raise ValueError(f"{file} is a folder; expected a file, one of {suffixes}")
     if not file.name.lower().endswith(_SUFFIXES):
-        raise ValueError(f"{file} must be one of {suffixes}, by its suffix")
+        raise ValueError(f"{file} must have one of the suffixes {suffixes}")
     if not file.exists():
         folder = file.parent
         others = [other.name for other in folder.iterdir()] if folder.is_dir() else []
-        raise FileNotFoundError(f"there is no file {file}{nearest(file.name, others)}")
+        raise FileNotFoundError(f"no file {file}{nearest(file.name, others)}")
     if array is not None and suffix(file) != ".npz":
-        raise ValueError(f"--array {array!r} is for .npz files, which hold several; got {file}")
+        raise OptionError(Option("array", array), f" applies to .npz files only, got {file}")
     if drop and suffix(file) in (".npy", ".npz"):
-        raise ValueError(f"--drop is for columns with names, and those of {file} have none")
+        raise OptionError(
+            Option("drop"), f" needs columns with names, and those of {file} have none"
+        )
     return file
 
 
 @contextmanager
 def readable(file: Path) -> Iterator[None]:
-    """Say of what is damaged that it is."""
+    """Report a damaged file by its name, as a ValueError."""
     try:
         yield
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{file.name} must be text in UTF-8, and has the byte 0x{error.object[error.start]:02x}"
-            " that is none; save it as UTF-8"
+            f"{file.name} must be text in UTF-8, got the byte 0x{error.object[error.start]:02x}; "
+            "save it as UTF-8"
         ) from error
-    # RuntimeError is zipfile's for what it cannot decompress or decrypt.
+    # zipfile raises RuntimeError for members it cannot decompress or decrypt.
     except (
         EOFError,
         zlib.error,
@@ -170,5 +172,5 @@ def readable(file: Path) -> Iterator[None]:
         csv.Error,
     ) as error:
         raise ValueError(
-            f"{file.name} is damaged, or of another format than its name says ({error})"
+            f"{file.name} is damaged, or its suffix does not match its format ({error})"
         ) from error

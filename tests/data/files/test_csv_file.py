@@ -11,7 +11,7 @@ from tablefiles import message, quick, same, tables, write, write_table
 
 from mimachine.data.files.read_table import peek, read_table
 
-# What is written is read.
+# Round trips.
 
 
 @quick
@@ -104,7 +104,7 @@ def test_a_first_line_of_numbers_is_a_row_and_a_note_says_so(tmp_path, line):
     table = read_table(write(tmp_path / "data.csv", f"{line}\n"))
     assert table.values.tolist() == [[float(cell) for cell in line.split(",")]]
     assert table.columns is None
-    assert any("the first line is taken as a row" in note for note in table.notes)
+    assert any("is read as a row" in note for note in table.notes)
 
 
 @pytest.mark.parametrize("start", [0, 1])
@@ -114,7 +114,7 @@ def test_a_nameless_first_column_that_counts_the_rows_is_left_out(tmp_path, star
     table = read_table(path)
     assert table.columns == ("a",)
     assert table.values[:, 0].tolist() == [k * k for k in range(60)]
-    assert table.notes == ("column 'Unnamed: 0' counts the rows and is left out",)
+    assert table.notes == ("column 'Unnamed: 0' only counts the rows; not used",)
     assert peek(path) == (60, (1,))
 
 
@@ -141,7 +141,7 @@ def test_columns_without_names_go_by_number(tmp_path):
     assert table.labels.tolist() == [0, 1]
 
 
-# What is no table.
+# Unusable files.
 
 
 @pytest.mark.parametrize(
@@ -149,16 +149,22 @@ def test_columns_without_names_go_by_number(tmp_path):
     [
         ("", "data.csv is empty"),
         ("\n\n", "data.csv is empty"),
-        ("a,b\n", "has names of columns and no rows"),
+        ("a,b\n", "has column names but no rows"),
         ("a,b\n1,2\n3\n", "must have 2 cells in each row, as in its first line, got 1 in row 2"),
         ("a,b\n1,2\n\n3,4,5\n", "got 3 in row 2 (line 4)"),
         ("1,2\n3,4,5\n", "must have 2 cells in each row, as in its first line, got 3 in row 2"),
         ("a;b\n1;2\n1,5;2\n", "got '1,5' in column 'a', row 2 (line 3)"),
-        ("a,b\n1,x_1\n", "column 'b' has 'x_1' in row 1 (line 2). Leave out by --drop b"),
+        (
+            "a,b\n1,x_1\n",
+            "column 'b' has 'x_1' in row 1 (line 2). Leave them out with drop=[\"b\"]",
+        ),
         ("a,b\n1,True\n", "column 'b' has 'True' in row 1 (line 2)"),
         ("a,b\n1,1_000\n", "column 'b' has '1_000' in row 1 (line 2)"),
-        ("5.1,3.5,Iris-setosa\n4.9,3,Iris-setosa\n", "Its first line is taken as names"),
-        ("1,2\n3,x\n", "column 2 has 'x' in row 2 (line 2). Leave out by --drop 2"),
+        ("5.1,3.5,Iris-setosa\n4.9,3,Iris-setosa\n", "Its first line is read as column names"),
+        (
+            "1,2\n3,x\n",
+            "column 2 has 'x' in row 2 (line 2). Leave them out with drop=[\"2\"]",
+        ),
         ("a b\n1 2\n", "column 'a b' has '1 2' in row 1"),
         ("a,b\n1,2\x00\n", "column 'b' has '2\\x00' in row 1"),
     ],
@@ -171,8 +177,8 @@ def test_all_columns_of_text_are_named_at_once(tmp_path):
     path = write(tmp_path / "data.csv", 'a,home town,kind\n1,Rome,x\n"\n2",Oslo,y\n')
     text = message(path)
     assert "column 'home town' has 'Rome' in row 1 (line 2), column 'kind' has 'x'" in text
-    assert "--drop 'home town' kind" in text
-    assert "--labels 'home town'" in text
+    assert 'drop=["home town", "kind"]' in text
+    assert 'labels="home town"' in text
 
 
 def test_missing_values_are_counted_by_column_and_kind(tmp_path):
@@ -182,7 +188,7 @@ def test_missing_values_are_counted_by_column_and_kind(tmp_path):
     assert "column 'age' has 2 empty cells, first in row 2 (line 3)" in text
     assert "column 'weight' has 'NA' in 2 cells, first in row 2 (line 3)" in text
     assert "column 'weight' has 'nan' in 1 cell, first in row 3 (line 4)" in text
-    assert "--drop age weight" in text
+    assert 'drop=["age", "weight"]' in text
     nothing_but_nan = write(tmp_path / "nan.csv", "a,b\n1,2\n3,nan\n")
     assert "column 'b' has 'nan' in 1 cell, first in row 2 (line 3)" in message(nothing_but_nan)
 
@@ -190,7 +196,7 @@ def test_missing_values_are_counted_by_column_and_kind(tmp_path):
 def test_other_encodings_are_refused(tmp_path):
     for encoding, byte in (("latin-1", "0xf6"), ("utf-16", "0xff")):
         path = write(tmp_path / "data.csv", "größe,b\n1,2\n", encoding=encoding)
-        assert f"must be text in UTF-8, and has the byte {byte}" in message(path)
+        assert f"must be text in UTF-8, got the byte {byte}" in message(path)
         with pytest.raises(ValueError, match="UTF-8"):
             peek(path)
     path = write(tmp_path / "data.csv", "a,b\n" + "1,2\n" * 9999 + "1,ö\n", encoding="latin-1")
@@ -205,9 +211,7 @@ lines = st.lists(cells, max_size=4).map(",".join) | st.lists(cells, max_size=3).
 
 @settings(quick, max_examples=100)
 @given(text=st.lists(lines, max_size=5).map("\n".join), labels=st.none() | cells)
-def test_whatever_text_is_read_is_as_was_peeked_and_all_else_is_refused_by_name(
-    tmp_path, text, labels
-):
+def test_text_is_read_in_the_shape_of_peek_or_the_error_names_the_file(tmp_path, text, labels):
     path = write(tmp_path / "data.csv", text, encoding="utf-8")
     try:
         table = read_table(path, labels=labels)

@@ -19,7 +19,7 @@ COLOUR = RNG.integers(0, 256, (5, 8, 3), dtype=np.uint8)
 
 
 def save(file, image, **options):
-    """Write an image or an array to a file, whose folders are made."""
+    """Write an image or an array to a file, and make its folders."""
     file.parent.mkdir(parents=True, exist_ok=True)
     image = image if isinstance(image, Image.Image) else Image.fromarray(image)
     image.save(file, **options)
@@ -51,7 +51,7 @@ LOSSLESS = ["png", "PNG", "bmp", "tif", "TIFF", "pnm", "webp"]
 )
 def test_lossless_formats_come_back_exact(tmp_path, suffix, pixels):
     options = {"lossless": True} if suffix == "webp" else {}
-    # What WebP holds is always in colour.
+    # WebP is always in colour.
     colour = pixels.ndim == 3 if suffix == "webp" else None
     values = read_one(tmp_path, pixels, f"a.{suffix}", {"colour": colour}, **options)
     assert values.dtype == np.uint8
@@ -70,7 +70,7 @@ def test_sixteen_bits_are_scaled_to_the_nearest_of_eight(tmp_path, name):
     values = read_one(tmp_path, all_values.astype(np.uint16), name)
     # Halves do not occur, 257 being odd.
     np.testing.assert_array_equal(values, (2 * all_values + 257) // (2 * 257))
-    assert "1 image of more than 8 bits: scaled to 8 bits" in read_images(tmp_path).notes
+    assert "1 image with more than 8 bits: scaled to 8 bits" in read_images(tmp_path).notes
 
 
 def test_real_numbers_are_levels_of_grey_up_to_one(tmp_path):
@@ -178,7 +178,7 @@ def test_images_are_turned_before_they_are_cut(tmp_path):
     # Large enough that only an eighth of the JPEG's size is decoded.
     halves = np.repeat(np.uint8([[0, 255]]), 160, axis=1).repeat(200, axis=0)
     values = read_one(tmp_path, halves, "a.jpg", {"resize": (8, 4)}, exif=exif(6))
-    # The edge between is blurred.
+    # The edge between the halves is blurred.
     assert (values[:3] < 20).all()
     assert (values[5:] > 235).all()
 
@@ -206,7 +206,7 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path, name):
     frames = [Image.fromarray(np.full((4, 4), level, np.uint8)) for level in (9, 99, 199)]
     values = read_one(tmp_path, frames[0], name, save_all=True, append_images=frames[1:])
     assert (values == 9).all()
-    assert "1 image of several frames: the first is read" in read_images(tmp_path).notes
+    assert "1 image with several frames: the first is read" in read_images(tmp_path).notes
 
 
 # --- grey and colour -----------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_scaling_down_averages(tmp_path):
 
 @pytest.mark.parametrize("factor", [4, 8, 16])
 def test_large_jpegs_lose_nothing_by_being_decoded_smaller(tmp_path, factor):
-    # Bars of two new pixels each, which an image of less than the new size cannot hold.
+    # Bars of two new pixels each, which a smaller image cannot represent.
     bars = np.tile(np.repeat(np.uint8([20, 220]), 2 * factor), (32 * factor, 16))
     jpeg = read_one(tmp_path / "jpeg", bars, "a.jpg", {"resize": (32, 64)}, quality=95)
     exact = read_one(tmp_path / "png", bars, read={"resize": (32, 64)})
@@ -281,26 +281,27 @@ def test_what_was_scaled_is_said(tmp_path):
     for name, size in {"a": (9, 9), "b": (4, 4), "c": (12, 8), "d": (6, 6), "e": (9, 9)}.items():
         save(tmp_path / f"{name}.png", np.zeros(size, np.uint8))
     note = read_images(tmp_path, resize=(6, 6)).notes[1]
-    assert note == "4 images of 3 other sizes: cut and scaled, 1 of them enlarged"
+    assert note == "4 images of 3 other sizes: cropped and scaled, 1 of them enlarged"
 
 
 @pytest.mark.parametrize(
     ("sizes", "advice"),
     [
-        ([(28, 28), (28, 28), (28, 29)], "28 28"),
-        ([(480, 640), (481, 640), (480, 640)], "48 64"),
-        ([(400, 300), (400, 300), (10, 20)], "64 48"),
-        ([(2, 4000), (2, 4000), (2, 3999)], "8 64"),
+        ([(28, 28), (28, 28), (28, 29)], (28, 28)),
+        ([(480, 640), (481, 640), (480, 640)], (48, 64)),
+        ([(400, 300), (400, 300), (10, 20)], (64, 48)),
+        ([(2, 4000), (2, 4000), (2, 3999)], (8, 64)),
     ],
 )
 def test_several_sizes_are_an_error_that_proposes_one(tmp_path, sizes, advice):
     for row, size in enumerate(sizes):
         save(tmp_path / f"{row}.png", np.zeros(size, np.uint8))
-    with pytest.raises(ValueError, match=rf"2 sizes among 3 images.*--resize {advice}$"):
+    height, width = advice
+    expected = rf"2 sizes among 3 images.*resize=\({height}, {width}\)$"
+    with pytest.raises(ValueError, match=expected):
         read_images(tmp_path)
     assert peek(tmp_path)[0] == 3
-    height, width = map(int, advice.split())
-    assert read_images(tmp_path, resize=(height, width)).values.shape == (3, height, width)
+    assert read_images(tmp_path, resize=advice).values.shape == (3, height, width)
 
 
 def test_the_one_image_of_another_size_is_named(tmp_path):
@@ -446,7 +447,7 @@ def test_a_file_is_not_a_folder(tmp_path):
 
 
 def test_a_folder_without_images_says_what_it_has(tmp_path):
-    with pytest.raises(ValueError, match=r"must hold images \(.*\.png .*\), it holds no files$"):
+    with pytest.raises(ValueError, match=r"must hold images \(.*\.png .*\), got no files$"):
         read_images(tmp_path)
     for name in ("a.heic", "b.heic", "c.csv"):
         (tmp_path / name).touch()
@@ -477,8 +478,8 @@ def damage(file, kind):
         ("truncated", "cannot be decoded: .*"),
         ("garbled", "cannot be decoded: .*"),
         ("empty", "is empty"),
-        ("a web page", "is damaged or no image: it begins with b'<!DOCTYPE html>.*'"),
-        ("a program", "is damaged or no image: it begins with b'%!PS.*'"),
+        ("a web page", "is damaged or not an image: it begins with b'<!DOCTYPE html>.*'"),
+        ("a program", "is damaged or not an image: it begins with b'%!PS.*'"),
         ("a dead link", "cannot be opened: No such file or directory"),
     ],
 )
@@ -521,7 +522,7 @@ def test_a_file_that_nobody_may_read_is_named(tmp_path):
 
 @pytest.mark.parametrize("limit", [10, 30])
 def test_far_too_many_pixels_are_an_error(tmp_path, monkeypatch, limit):
-    # Pillow warns of more than its limit, and raises at twice that.
+    # Pillow warns above its limit, and raises above twice the limit.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     save(tmp_path / "a.png", GREY)
     for read in (read_images, peek):
@@ -541,5 +542,5 @@ def test_pictures_in_directories_of_runs_are_no_data(tmp_path, mark):
     images = read_images(tmp_path)
     assert images.files == ("a.png", "cats/b.png")
     assert images.notes[-1] == "files not used: 1 directory of a run or comparison"
-    # Where the folder itself is asked for, it is what is meant.
+    # A run directory given as the folder itself is read.
     assert read_images(tmp_path / "runs" / "one").files == ("deeper/plane.png", "samples.png")

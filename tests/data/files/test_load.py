@@ -120,8 +120,8 @@ def report_of(run_directory):
 
 
 def test_likelihoods_are_in_nats_of_the_original_units():
-    # Metres in place of millimetres: the same standardised rows and the same model, but a density
-    # that is 1000 times as large for each of the columns.
+    # Metres instead of millimetres: the same standardised rows and the same model, but a density
+    # that is 1024 times as large for each column.
     values, labels = measurements(100)
     write_csv("mm.csv", values * 1024, labels)
     write_csv("m.csv", values, labels)
@@ -144,7 +144,7 @@ def test_columns_in_another_order_give_the_same_codes(capsys):
     assert run("embed", "run", "--out", "x.npz") == 0
     capsys.readouterr()
     assert run("embed", "run", "y.csv", "--out", "y.npz") == 0
-    assert "another order" in capsys.readouterr().err
+    assert "in a different order than in training" in capsys.readouterr().err
     first, second = np.load("x.npz"), np.load("y.npz")
     np.testing.assert_array_equal(first["mean"], second["mean"])
     np.testing.assert_array_equal(first["labels"], labels)
@@ -179,7 +179,7 @@ def test_samples_and_reconstructions_are_in_the_columns_and_units_of_the_file():
     assert tuple(rows[0]) == names
     drawn = np.array(rows[1:], dtype=float)
     assert (drawn[:, 3] == 7.5).all()
-    # A model trained this little is rough, but not by the orders of magnitude of the units.
+    # A briefly trained model is rough, but not by the orders of magnitude of the units.
     assert (np.abs(drawn.mean(0) - values.mean(0)) < 2 * values.std(0) + 1e-9).all()
     assert run("reconstruct", "run", "--out", "r.npz") == 0
     done = np.load("r.npz")
@@ -222,7 +222,7 @@ def test_new_images_are_brought_to_the_size_and_colours_of_the_run():
     assert np.load("run/codes.npz")["mean"].shape == (24, 2)
 
 
-def test_flat_pixels_become_images_when_told_their_shape():
+def test_flat_pixels_become_images_of_a_given_shape():
     from sklearn.datasets import load_digits
 
     np.save("x.npy", load_digits().data.astype(np.uint8))
@@ -309,7 +309,7 @@ def test_a_link_is_read_by_its_own_name():
     assert run("train", "x.csv", "--labels", "tree", *QUICK, "--out", "run") == 0
 
 
-def test_one_class_is_nothing_to_be_told_apart():
+def test_one_class_gives_no_classification_metric():
     values, _ = measurements(40)
     write_csv("x.csv", values, ["ash"] * 40)
     assert run("train", "x.csv", "--labels", "tree", *QUICK, "--out", "run") == 0
@@ -335,19 +335,19 @@ def test_a_run_is_used_from_another_directory(monkeypatch):
     assert run("evaluate", "../run", "--num-samples", 2) == 0
 
 
-def test_what_a_run_keeps_of_its_data_is_enough_to_treat_others_alike():
+def test_the_record_in_a_run_restores_the_preprocessing():
     values, _ = measurements(50)
     np.save("x.npy", values)
     data = load_file("x.npy")
-    kept = json.loads(json.dumps(data_record(data)))
-    again = load_file("x.npy", stored=kept)
+    stored = json.loads(json.dumps(data_record(data)))
+    again = load_file("x.npy", stored=stored)
     assert torch.equal(again.train, data.train)
-    learned = Preprocessing.from_json(kept["preprocessing"])
+    learned = Preprocessing.from_json(stored["preprocessing"])
     every = read_rows("x.npy", File(), learned)
     np.testing.assert_allclose(learned.restore(every.rows.numpy()), values, atol=1e-5)
 
 
-def test_inspect_tells_how_data_are_treated(capsys):
+def test_inspect_shows_the_preprocessing(capsys):
     values, labels = measurements(40)
     write_csv("x.csv", values, labels)
     assert run("train", "x.csv", "--labels", "tree", *QUICK, "--out", "run") == 0

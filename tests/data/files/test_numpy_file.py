@@ -12,7 +12,7 @@ from tablefiles import message, quick, same, tables
 from mimachine._support import memory
 from mimachine.data.files.read_table import peek, read_table
 
-# What is written is read.
+# Round trips.
 
 
 @settings(quick, max_examples=20)
@@ -78,7 +78,7 @@ def test_labels_that_do_not_go_with_the_rows_are_named_and_not_used(tmp_path):
     np.savez(tmp_path / "data.npz", data=np.ones((3, 2)), y=np.arange(2))
     table = read_table(tmp_path / "data.npz")
     assert table.labels is None
-    assert "array 'y' of shape (2,) has no label for each row" in table.notes[-1]
+    assert "array 'y' of shape (2,) is not one label per row" in table.notes[-1]
 
 
 def test_arrays_are_chosen_by_name(tmp_path):
@@ -86,7 +86,7 @@ def test_arrays_are_chosen_by_name(tmp_path):
     np.savez(path, train=np.ones((3, 2)), test=np.zeros((2, 2)), kinds=np.arange(3))
     text = message(path)
     assert "train (3, 2), test (2, 2), kinds (3,)" in text
-    assert "--array NAME" in text
+    assert 'choose one with array="NAME"' in text
     table = read_table(path, array="train", labels="kinds")
     assert table.values.sum() == 6
     assert table.labels.tolist() == [0, 1, 2]
@@ -95,7 +95,7 @@ def test_arrays_are_chosen_by_name(tmp_path):
     assert "did you mean 'kinds'?" in message(path, array="train", labels="kind")
 
 
-# What is no table.
+# Unusable files.
 
 
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
@@ -107,7 +107,7 @@ def test_arrays_are_chosen_by_name(tmp_path):
         (np.ones((2, 2), dtype=complex), "got the type complex128"),
         (np.ones((2, 2), dtype=[("a", "f8")]), "got the type [('a', '<f8')]"),
         (np.ones((2, 2), dtype="M8[s]"), "got the type datetime64"),
-        (np.ones(150), "has one axis (150,)"),
+        (np.ones(150), "must have rows and columns, got one axis, (150,)"),
         (np.array(1.0), "must have rows of values, got the shape ()"),
         (np.ones((0, 4)), "must have rows of values, got the shape (0, 4)"),
         (np.ones((4, 0)), "must have rows of values, got the shape (4, 0)"),
@@ -135,9 +135,11 @@ def test_an_array_that_is_cut_off_is_refused_wherever_it_is_cut(tmp_path, cut):
 
 def test_a_pickle_is_not_loaded(tmp_path):
     (tmp_path / "data.npy").write_bytes(b"cos\nsystem\n(S'touch evil'\ntR.")
-    assert "data.npy is not an array as numpy.save writes it" in message(tmp_path / "data.npy")
+    assert "data.npy is not an array saved by numpy.save" in message(tmp_path / "data.npy")
     (tmp_path / "data.npz").write_bytes(b"cos\nsystem\n(S'touch evil'\ntR.")
-    assert "data.npz is damaged, or of another format" in message(tmp_path / "data.npz")
+    assert "data.npz is damaged, or its suffix does not match its format" in message(
+        tmp_path / "data.npz"
+    )
 
 
 @settings(quick, max_examples=60)
@@ -150,6 +152,6 @@ def test_damaged_arrays_are_read_or_refused(tmp_path, data, name):
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
         content[place] = data.draw(st.integers(0, 255))
     path.write_bytes(content)
-    # OSError comes from a zip file's own table of where to read on.
+    # A damaged zip directory can cause an OSError.
     with contextlib.suppress(ValueError, OSError):
         assert read_table(path).values.shape[1:] == peek(path)[1]

@@ -1,4 +1,4 @@
-"""Parquet is compared with what pyarrow wrote, where it is installed."""
+"""Parquet files are compared with what pyarrow wrote, if it is installed."""
 
 import sys
 
@@ -45,23 +45,23 @@ def test_parquet_columns_of_several_types_become_one_array(tmp_path):
     same(table.values, np.array([[1, 0.5, 1], [2, 1.5, 0]]))
     assert table.columns == ("a", "b", "c")
     assert table.labels.tolist() == ["x", "y"]
-    assert table.notes == ("column '__index_level_0__' counts the rows and is left out",)
+    assert table.notes == ("column '__index_level_0__' only counts the rows; not used",)
     assert peek(path, labels="kind", drop=["b"]) == (2, (2,))
     same(read_table(path, columns=["c", "a"]).values, np.array([[1, 1], [0, 2]]))
 
 
 def test_parquet_without_numbers_or_with_nulls_is_refused(tmp_path):
     path = write_parquet(tmp_path / "data.parquet", a=[1, None, None], city=["x", None, "y"])
-    assert "column 'city' is of type string. Leave out by --drop city" in message(path)
+    assert "column 'city' has type string. Leave them out with drop=[\"city\"]" in message(path)
     assert "column 'a' has 2 nulls, first in row 2" in message(path, drop=["city"])
-    assert "has 1 missing label, first in row 2" in message(
+    assert "must have no missing values, got 1, first in row 2" in message(
         write_parquet(tmp_path / "data.parquet", a=[1, 2, 3], city=["x", None, "y"]), labels="city"
     )
     assert "has no rows" in message(write_parquet(tmp_path / "data.parquet", a=[]))
     path.write_bytes(b"PAR1 and so on PAR1")
-    assert "data.parquet is damaged, or no parquet file" in message(path)
+    assert "data.parquet is damaged or not a parquet file" in message(path)
     path.write_bytes(b"a,b\n1,2\n")
-    assert "data.parquet is damaged, or no parquet file" in message(path)
+    assert "data.parquet is damaged or not a parquet file" in message(path)
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""What holds of tables in every format: paths, choice of columns, labels and finite values."""
+"""Tables in every format: paths, choice of columns, labels and finite values."""
 
 import subprocess
 import sys
@@ -21,11 +21,11 @@ def test_suffixes_may_be_in_capitals(tmp_path):
     assert read_table(tmp_path / "DATA.NPY").values.shape == (2, 2)
 
 
-def test_paths_that_lead_nowhere_are_told_apart(tmp_path):
+def test_missing_files_folders_and_other_formats_are_errors(tmp_path):
     np.save(tmp_path / "digits.npy", np.ones((2, 2)))
     with pytest.raises(FileNotFoundError, match=r"did you mean 'digits\.npy'"):
         read_table(tmp_path / "digit.npy")
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="no file "):
         peek(tmp_path / "no" / "digit.npy")
     assert "is a folder" in message(tmp_path)
     (tmp_path / "data.xlsx").touch()
@@ -43,7 +43,7 @@ def test_neither_torch_nor_pandas_nor_pyarrow_is_loaded_to_read_a_table(tmp_path
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-# Columns that a model was trained with.
+# Columns that a model was trained on.
 
 
 def test_expected_columns_are_taken_by_name_in_their_order(tmp_path):
@@ -57,8 +57,8 @@ def test_expected_columns_are_taken_by_name_in_their_order(tmp_path):
     assert table.columns == ("c2", "c0", "c3")
     assert table.labels is None
     assert table.notes == (
-        "there are no labels: no column 'kind', nor a file of that name",
-        "columns are in another order than in training; taken by name",
+        "no labels: no column or file called 'kind'",
+        "columns are in a different order than in training; matched by name",
         "not used: column 'c1'",
     )
 
@@ -78,9 +78,9 @@ def test_columns_without_names_are_taken_in_their_order(tmp_path):
         table = read_table(tmp_path / name, columns=["a", "b"], labels="kind")
         assert table.values.tolist() == [[0, 1], [2, 3], [4, 5]]
         assert table.columns == ("a", "b")
-        assert "columns have no names and are taken in order as 'a', 'b'" in table.notes
-        assert any("there are no labels" in note for note in table.notes)
-        assert "the 3 columns that the model was trained with" in message(
+        assert "columns have no names; matched by order to 'a', 'b'" in table.notes
+        assert any("no labels: " in note for note in table.notes)
+        assert "the 3 columns that the model was trained on" in message(
             tmp_path / name, columns=["a", "b", "c"]
         )
 
@@ -88,11 +88,12 @@ def test_columns_without_names_are_taken_in_their_order(tmp_path):
 def test_a_column_that_the_model_needs_must_be_there(tmp_path):
     path = write(tmp_path / "data.csv", "age,height\n1,2\n")
     text = message(path, columns=("height", "Age", "weight"))
-    assert "lacks 2 columns that the model was trained with: 'Age', 'weight'" in text
+    assert "lacks 2 columns that the model was trained on: 'Age', 'weight'" in text
     assert "did you mean 'age'?" in text
-    assert "--drop age" in message(path, columns=("age", "height"), drop=["age"])
+    text = message(path, columns=("age", "height"), drop=["age"])
+    assert 'drop=["age"] is needed as labels or values' in text
     text = message(path, columns=("age", "height"), labels="age")
-    assert "--labels 'age' is one of the columns that the model was trained on" in text
+    assert "labels must not be a column that the model was trained on, got 'age'" in text
 
 
 # Labels.
@@ -125,7 +126,7 @@ def test_labels_may_be_in_a_file_of_their_own(tmp_path, name, data):
     table = read_table(tmp_path / data, labels=str(tmp_path / name))
     assert table.labels.tolist() == ["a", "b c", "d"]
     assert any("labels: file" in note for note in table.notes)
-    assert any("'kind', is taken as a header" in note for note in table.notes) == (
+    assert any("'kind', is read as a header" in note for note in table.notes) == (
         name == "classes.csv"
     )
     assert peek(tmp_path / data, labels=str(tmp_path / name)) == (3, (2,))
@@ -135,8 +136,9 @@ def test_labels_of_another_length_are_refused_with_both_numbers(tmp_path):
     np.save(tmp_path / "data.npy", np.ones((1500, 2)))
     np.save(tmp_path / "y.npy", np.ones(1200))
     text = message(tmp_path / "data.npy", labels=str(tmp_path / "y.npy"))
-    assert "y.npy must have a label for each of the 1,500 rows of data.npy, got shape (1200,)" in (
-        text
+    assert (
+        "y.npy must have one label for each of the 1,500 rows of data.npy, got shape (1200,)"
+        in (text)
     )
     np.savez(tmp_path / "data.npz", x=np.ones((3, 2)), kinds=np.ones((3, 4)))
     assert "got shape (3, 4)" in message(tmp_path / "data.npz", labels="kinds")
@@ -145,41 +147,43 @@ def test_labels_of_another_length_are_refused_with_both_numbers(tmp_path):
 def test_missing_labels_are_refused(tmp_path):
     path = write(tmp_path / "data.csv", "a,y\n1,u\n2,\n3,NaN\n")
     text = message(path, labels="y")
-    assert "--labels of data.csv has 2 missing labels, first in row 2" in text
+    assert "labels of data.csv must have no missing values, got 2, first in row 2" in text
     np.savez(tmp_path / "data.npz", x=np.ones((3, 2)), y=[0, 1, np.nan])
-    assert "has 1 missing label, first in row 3" in message(tmp_path / "data.npz")
+    assert "must have no missing values, got 1, first in row 3" in message(tmp_path / "data.npz")
 
 
 def test_labels_of_objects_or_of_several_columns_are_refused(tmp_path):
     np.savez(tmp_path / "data.npz", x=np.ones((2, 2)), y=np.array(["a", 1], dtype=object))
-    assert "array 'y' of data.npz must have labels" in message(tmp_path / "data.npz")
+    assert "array 'y' of data.npz must hold numbers or text as labels" in message(
+        tmp_path / "data.npz"
+    )
     assert ".astype(str)" in message(tmp_path / "data.npz")
     labels = write(tmp_path / "y.csv", "1,2\n3,4\n")
     path = write(tmp_path / "data.csv", "a\n1\n2\n")
     assert "y.csv must have one label in each row; row 1 has 2" in message(path, labels=str(labels))
     labels = write(tmp_path / "y.json", "[1, 2]")
-    assert "must be a .npy file, or .csv or .txt" in message(path, labels=str(labels))
+    assert "must be a .npy file, or a .csv or .txt file" in message(path, labels=str(labels))
 
 
-# Names that are not there.
+# Unknown names.
 
 
 def test_unknown_columns_are_answered_with_the_nearest(tmp_path):
     path = write(tmp_path / "data.csv", "age,species\n1,2\n")
     np.save(tmp_path / "data.npy", np.ones((2, 2)))
-    for text in (
-        message(path, labels="specie"),
-        message(path, drop=["speces"]),
+    for text, part in (
+        (message(path, labels="specie"), "columns of data.csv, got 'specie'"),
+        (message(path, drop=["speces"]), 'drop=["speces"] is not a column of data.csv'),
     ):
-        assert "column of data.csv" in text
+        assert part in text
         assert "did you mean 'species'?" in text
     with pytest.raises(ValueError, match="did you mean 'age'"):
         peek(path, drop=["aeg"])
     assert "there are 'age', 'species'" in message(path, labels="zzz")
-    assert "--drop is for columns with names" in message(tmp_path / "data.npy", drop=["a"])
-    assert "--array 'x' is for .npz files" in message(path, array="x")
+    assert "drop needs columns with names" in message(tmp_path / "data.npy", drop=["a"])
+    assert 'array="x" applies to .npz files only' in message(path, array="x")
     assert "no columns left for values" in message(path, drop=["age"], labels="species")
-    assert "--drop age is needed as labels" in message(path, drop=["age"], labels="age")
+    assert 'drop=["age"] is needed as labels' in message(path, drop=["age"], labels="age")
 
 
 def test_several_columns_of_a_name_are_refused(tmp_path):
@@ -214,7 +218,7 @@ def test_values_of_images_that_are_not_finite_have_a_row_and_a_position():
 @settings(max_examples=8, deadline=None)
 @given(place=st.integers(0, 199_999))
 def test_the_first_row_is_found_in_whichever_block_it_is(place):
-    # Blocks are of 4 million values, and these are 6.
+    # Blocks have 4 million values, and the array has 6 million.
     rows = np.zeros(200_000, dtype=np.float32)
     rows[place:] = np.nan
     with pytest.raises(ValueError, match=rf"first in row {place + 1}\).* 24 more") as caught:
