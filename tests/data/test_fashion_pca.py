@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from localdata import HERE
 from oracles import generator, normals, within_standard_errors
 
 from mimachine import workflow
 from mimachine.data import fashion_pca
 from mimachine.data.augmentation import Augmentation
 from mimachine.data.dataset import Dataset
-from mimachine.data.downloads import located
 from mimachine.data.fashion_pca import (
     each_in_its_own,
     in_subspace,
@@ -101,10 +101,8 @@ def test_what_is_no_grey_image_is_refused(make, shape, images):
         make("some", replace(images, image_shape=shape), 2)
 
 
-@pytest.fixture(scope="module")
-def real():
-    if any(path is None for name, _, path in located() if name == "fashion-mnist"):
-        pytest.skip("fashion-mnist is not on this machine")
+@pytest.fixture(scope="module", params={"fashion-mnist"} & {*HERE})
+def real(request):
     return fashion_mnist()
 
 

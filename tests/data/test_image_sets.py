@@ -13,11 +13,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from localdata import HERE
 from scipy.io import savemat
 
 from mimachine.data import image_sets
 from mimachine.data.dataset import Dataset
-from mimachine.data.downloads import FILES, DataFile, located, read_files
+from mimachine.data.downloads import FILES, DataFile, read_files
 from mimachine.data.image_sets import area_average, read_idx
 
 SPLITS = ("train", "val", "test")
@@ -312,11 +313,9 @@ def test_another_number_of_drawings_is_refused(tmp_path):
 # Real files, if they are on this machine.
 
 
-@pytest.fixture(scope="module", params=["mnist", "fashion-mnist", "omniglot", "omniglot-small"])
+@pytest.fixture(scope="module", params=HERE)
 def real(request):
     name = request.param
-    if any(path is None for data, _, path in located() if data == name):
-        pytest.skip(f"{name} is not on this machine")
     # Without mirrors, so that a damaged file causes no download.
     read_files([replace(file, mirrors=()) for file in FILES[name]])
     return getattr(image_sets, name.replace("-", "_"))()
@@ -368,11 +367,11 @@ def test_real_images_are_near_their_own_class(real):
     assert float(accuracy) > {"mnist": 0.8, "fashion-mnist": 0.6}.get(real.name, 20 / num_classes)
 
 
-def test_no_real_drawing_is_in_two_splits(real):
-    if real.name != "omniglot-small":
-        pytest.skip("the others' splits are those of their files")
-    train, val, test = ({row.numpy().tobytes() for row in split} for split in splits(real))
-    assert len(train | val | test) == len(train) + len(val) + len(test) == 4_840
+def test_real_splits_of_one_file_share_no_drawing(real):
+    # The splits of the other sets are those of their files.
+    if real.name == "omniglot-small":
+        train, val, test = ({row.numpy().tobytes() for row in split} for split in splits(real))
+        assert len(train | val | test) == len(train) + len(val) + len(test) == 4_840
 
 
 def grey_images(count_val=7, count_test=5):

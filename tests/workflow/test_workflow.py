@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from localdata import HERE
 
 import mimachine as mm
 from mimachine import workflow
-from mimachine.data.downloads import located
 from mimachine.data.image_sets import fashion_mnist
 from mimachine.experiment.build import build
 from mimachine.experiment.presets import default, published
@@ -82,10 +82,9 @@ def test_the_bernoulli_likelihood_binarises_test_data_once_and_training_data_ane
     assert not torch.equal(first.sum(0), second.sum(0))
 
 
-def test_images_of_256_levels_are_kept_as_bytes_and_drawn_as_before():
-    if any(path is None for name, _, path in located() if name == "fashion-mnist"):
-        pytest.skip("fashion-mnist is not on this machine")
-    settings, grey = quick("fashion-mnist", likelihood="bernoulli"), fashion_mnist().train
+@pytest.mark.parametrize("name", {"fashion-mnist"} & {*HERE})
+def test_images_of_256_levels_are_kept_as_bytes_and_drawn_as_before(name):
+    settings, grey = quick(name, likelihood="bernoulli"), fashion_mnist().train
     train, _ = workflow.sources(settings, workflow.prepare(settings))
     seed = settings.training.seed
     before = mm.Binarized(mm.TensorSource(grey, seed), seed)

@@ -1,9 +1,12 @@
 """Pixels are compared with numpy; Pillow only writes the files."""
 
+import contextlib
 import errno
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -511,13 +514,31 @@ def test_all_damaged_files_are_found_at_once_and_five_are_listed(tmp_path):
     assert named == ["10.png", "11.png", "12.png", "13.png", "14.png"]
 
 
-def test_a_file_that_nobody_may_read_is_named(tmp_path):
-    save(tmp_path / "a.png", GREY)
-    (tmp_path / "a.png").chmod(0)
-    if os.access(tmp_path / "a.png", os.R_OK):
-        pytest.skip("the superuser reads everything")
-    with pytest.raises(ValueError, match=r"a\.png cannot be opened: Permission denied"):
-        read_images(tmp_path)
+@contextlib.contextmanager
+def unprivileged():
+    """Act as nobody if this is the superuser, who may read everything."""
+    superuser = os.geteuid() == 0
+    if superuser:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if superuser:
+            os.seteuid(0)
+
+
+def test_a_file_that_nobody_may_read_is_named():
+    # Not in tmp_path, which nobody but its owner may enter.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        save(Path(folder, "a.png"), GREY)
+        assert len(read_images(folder).values) == 1
+        os.chmod(Path(folder, "a.png"), 0)
+        with (
+            unprivileged(),
+            pytest.raises(ValueError, match=r"a\.png cannot be opened: Permission denied"),
+        ):
+            read_images(folder)
 
 
 @pytest.mark.parametrize("limit", [10, 30])
