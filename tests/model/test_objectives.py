@@ -474,7 +474,7 @@ def test_objectives_sample_where_the_paper_says():
         ),
         (
             lambda: mm.Objective(mm.mim, "mixture", q_x="decoder", priors="anchors"),
-            'q_x must be "model" where the anchors',
+            'q_x must be "model" if the anchors',
         ),
         (lambda: mm.SYMMETRIC_KL(random_log_probs()), "at_anchors must be given"),
     ],
