@@ -104,8 +104,8 @@ class MaskedAutoregressive:
 class RealNVP:
     """Coupling layers of shifts and scales, one half of the features given the other.
 
-    They are masked autoregressive layers with two passes. zuko's own coupling layers select features
-    by masks, which `torch.vmap` cannot do for an ensemble.
+    They are masked autoregressive layers with two passes. zuko's own coupling layers select
+    features by masks, which `torch.vmap` cannot do for an ensemble.
 
     References:
         Density estimation using Real NVP (Dinh et al., 2016), https://arxiv.org/abs/1605.08803

@@ -1,1 +1,1 @@
-"""Training: recipe, loop, resumable state, run directory."""
+"""Training: recipe, training loop, resumable state and run directory."""

@@ -197,7 +197,7 @@ def test_an_ensemble_follows_to_other_types_of_numbers():
 
 
 def test_what_is_not_alike_is_refused():
-    with pytest.raises(ValueError, match="one or more, got none"):
+    with pytest.raises(ValueError, match="at least one loss, got none"):
         mm.Ensemble([])
     with pytest.raises(ValueError, match="number 1 differs from the first"):
         mm.Ensemble([mm.Loss(gaussian(), mm.MIM), mm.Loss(binary(), mm.MIM)])

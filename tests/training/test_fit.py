@@ -429,7 +429,7 @@ def test_a_precision_that_contradicts_the_weights_or_the_fabric_is_refused():
     with pytest.raises(ValueError, match="needs weights of float32, got float64"):
         mm.fit(double, some_data(dtype=torch.float64), None, recipe)
     fabric = Fabric(accelerator="cpu", devices=1)
-    with pytest.raises(ValueError, match="beside a fabric, which has its own, got 'bf16-mixed'"):
+    with pytest.raises(ValueError, match="is given, which sets the precision; got 'bf16-mixed'"):
         mm.fit(mm.Loss(gaussian_model(), mm.VAE), some_data(), None, recipe, fabric=fabric)
 
 

@@ -286,7 +286,7 @@ def test_a_loss_that_looks_at_values_cannot_be_captured():
     """In a process of its own: what a failed capture leaves of CUDA's state is torch's affair."""
     done = subprocess.run([sys.executable, "-c", DECIDING], capture_output=True, text=True)
     assert done.returncode
-    assert "training.cuda_graphs needs a loss that a CUDA graph can hold" in done.stderr
+    assert "training.cuda_graphs needs a loss that a CUDA graph can capture" in done.stderr
 
 
 @gpu

@@ -211,5 +211,5 @@ def test_gradients_under_a_scaler_are_refused():
         plugins=MixedPrecision("16-mixed", device="cpu", scaler=scaler),
     )
     recipe = Training(epochs=1, warmup=0, gradient="normalised")
-    with pytest.raises(ValueError, match="16-mixed are scaled: take bf16-mixed"):
+    with pytest.raises(ValueError, match="16-mixed scales them: use bf16-mixed"):
         mm.fit(dense_loss(), some_data(), None, recipe, fabric=fabric)
