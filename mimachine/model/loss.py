@@ -74,7 +74,7 @@ class Loss(nn.Module):
             )
         if not (anchor is None or callable(anchor)):
             raise TypeError(
-                "anchor must be callable and return something with a method sample, "
+                "anchor must be callable and return an object with a method sample, "
                 f"got {type(anchor).__name__}"
             )
         if components not in ("draw", "sum"):

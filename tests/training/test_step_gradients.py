@@ -1,4 +1,4 @@
-"""Gradients of norm 1 for each tensor, against the loop over tensors that the released code has."""
+"""Normalised gradients, against the released code's loop over tensors."""
 
 import math
 
@@ -22,7 +22,7 @@ def normalised_by_hand(gradients):
 
 
 class AdamByHand:
-    """Adam on each tensor by itself, ε added before or after the bias is corrected."""
+    """Adam per tensor, with ε added before or after the bias correction."""
 
     def __init__(self, parameters, rate, before, betas=(0.9, 0.999), epsilon=1e-8):
         self.parameters, self.rate, self.betas = list(parameters), rate, betas
@@ -38,7 +38,7 @@ class AdamByHand:
             m.mul_(a).add_((1 - a) * g)
             v.mul_(b).add_((1 - b) * g**2)
             correction = math.sqrt(1 - b**self.count)
-            # Added before the correction, ε counts for 1 / √(1 - b^t) as much.
+            # Added before the correction, ε counts 1 / √(1 - b^t) times as much.
             scale = v.sqrt() + self.epsilon * (1 if self.before else correction)
             p.sub_(self.rate * correction / (1 - a**self.count) * m / scale)
 
@@ -168,7 +168,7 @@ def test_under_the_recipe_the_scale_of_the_loss_does_not_count():
 
 def test_members_of_an_ensemble_are_normalised_as_if_alone():
     class Noiseless(mm.Loss):
-        """The loss at the encoder's mean, so that members have no noise to differ by."""
+        """The loss at the encoder's mean, without noise in which members could differ."""
 
         def forward(self, x, annealing=1.0):
             z = self.model.encoder(x).mean
