@@ -25,6 +25,7 @@ __all__ = [
     "Gaussian",
     "MixtureDensity",
     "OneHotCategorical",
+    "checked_floor",
     "full_precision",
 ]
 
@@ -81,7 +82,7 @@ class Gaussian(_NetworkConditional):
     ) -> None:
         super().__init__(network, event_dims)
         # A buffer, so that it is saved with the weights: likelihoods depend on it.
-        self.register_buffer("floor", _checked_floor(floor))
+        self.register_buffer("floor", checked_floor(floor))
 
     def forward(self, condition: Tensor) -> distributions.DiagNormal:
         """Distribution of batch shape (B,) given (B, ...)."""
@@ -147,7 +148,7 @@ class MixtureDensity(_NetworkConditional):
         if components < 1:
             raise ValueError(f"components must be 1 or more, got {components}")
         self.components = components
-        self.register_buffer("floor", _checked_floor(floor))
+        self.register_buffer("floor", checked_floor(floor))
 
     def forward(self, condition: Tensor) -> distributions.Mixture:
         """Distribution of batch shape (B,) given (B, ...)."""
@@ -290,7 +291,12 @@ def full_precision(output: Tensor) -> Tensor:
     return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
 
 
-def _checked_floor(floor: float | Tensor) -> Tensor:
+def checked_floor(floor: float | Tensor) -> Tensor:
+    """Convert a smallest standard deviation to a tensor.
+
+    Raises:
+        ValueError: If it is negative or NaN.
+    """
     if not torch.as_tensor(floor >= 0).all():
         raise ValueError(f"floor must be 0 or more, got {floor}")
     return torch.as_tensor(floor, dtype=torch.get_default_dtype()).clone()

@@ -21,6 +21,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import AffineTransform, Distribution, Transform
 
+from mimachine.model.conditionals import checked_floor
 from mimachine.model.distributions import DiagNormal, StandardNormal, draw
 
 __all__ = [
@@ -363,13 +364,10 @@ class InvertibleGaussian(nn.Module):
         self, mean: InvertibleMap, inverse: bool = False, floor: float | Tensor = 1e-3
     ) -> None:
         super().__init__()
-        if not torch.as_tensor(floor >= 0).all():
-            raise ValueError(f"floor must be 0 or more, got {floor}")
         self.mean, self.inverse = mean, inverse
         self.log_scale = nn.Parameter(torch.zeros(mean.features))
-        floor = torch.as_tensor(floor, dtype=torch.get_default_dtype()).clone()
         # A buffer, so that it is saved with the weights: likelihoods depend on it.
-        self.register_buffer("floor", floor)
+        self.register_buffer("floor", checked_floor(floor))
 
     def forward(self, condition: Tensor) -> DiagNormal:
         """Distribution of batch shape (B,) given (B, D)."""

@@ -215,7 +215,7 @@ class _Trainer:
         fabric, training, device = self.fabric, self.training, self.fabric.device
         # Processes have different noise and different batches, the same number each.
         seed = derived_seed(training.seed, "train", fabric.global_rank, number)
-        batches = _share(fabric, self.train.batches(training.batch_size, number))
+        batches = _batches_of_process(fabric, self.train.batches(training.batch_size, number))
         # Checking every loss would make the CPU wait for the GPU.
         stride = 1 if device.type == "cpu" else 50
         losses, counts = [], []
@@ -368,7 +368,7 @@ def as_source(data: Data, like: Tensor, order_seed: int | None) -> Source:
     )
 
 
-def _share(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+def _batches_of_process(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:
     """Batches of this process; all processes do the same number of steps."""
     if fabric.world_size == 1:
         return batches
