@@ -1,4 +1,4 @@
-"""Data sets by name: `mm.datasets.digits()`, `mm.datasets.load("mnist")`."""
+"""Load data sets by name: `mm.datasets.digits()`, `mm.datasets.load("mnist")`."""
 
 from mimachine.data.bundled import digits, mixture_2d, mixture_20d
 from mimachine.data.catalogue import NAMES, load

@@ -15,11 +15,11 @@ __all__ = ["replacing", "write_json"]
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """A new file that takes the name of the old one only once it is complete on disk."""
+    """Yield a temporary file that replaces the old one only once it is complete on disk."""
     try:
         descriptor, temporary_name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     except OSError as error:
-        # Nobody asked for the file that it names.
+        # Name the file that was asked for, not the temporary one.
         raise OSError(error.errno, error.strerror, str(file)) from error
     os.close(descriptor)
     temporary = Path(temporary_name)
@@ -31,7 +31,7 @@ def replacing(file: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~mask)
         temporary.replace(file)
     except OSError as error:
-        # A write that finds the disk full does not say what it was to write.
+        # A full disk raises an error without a file name.
         if error.errno is None or error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror, str(file)) from error
@@ -40,7 +40,7 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 def write_json(file: Path, value: Any) -> None:
-    """Write a value as JSON; a reader sees the old file or the new one, never a part."""
+    """Write a value as JSON, atomically: readers see the old file or the new one, never a part."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     with replacing(file) as temporary:
         temporary.write_text(text)

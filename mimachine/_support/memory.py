@@ -1,4 +1,4 @@
-"""Memory: how much this machine has, and from what size on data stay on disk."""
+"""Memory limits: how much is available, and which arrays are too large to load."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _VALUES_AT_ONCE = 1 << 22
 
 
 def available() -> int:
-    """Bytes of memory that this process may use: the machine's, or its container's if less."""
+    """Bytes of memory that this process may use: the machine's or, if less, its container's."""
     try:
         sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf.
@@ -26,26 +26,26 @@ def available() -> int:
     for file in _LIMITS:
         try:
             sizes.append(int(Path(file).read_text()))
-        except (OSError, ValueError):  # No such limit, or it says "max".
+        except (OSError, ValueError):  # No limit, or "max".
             continue
     return min(sizes)
 
 
 def stays_on_disk(num_bytes: int) -> bool:
-    """Whether an array is so large that it is better read from disk as it is needed."""
+    """Whether an array is too large to load and should be read from disk when needed."""
     return num_bytes > MAPPED_SHARE * available()
 
 
 def rows_at_once(shape: tuple[int, ...], most: int = 4096) -> int:
-    """How many rows of data (N, *X) to work on at once: fewer where they are long."""
+    """Number of rows of data (N, *X) to process at once: fewer if rows are long."""
     return max(1, min(most, _VALUES_AT_ONCE // max(1, math.prod(shape[1:]))))
 
 
 def release(array: Any) -> None:
-    """Give back the memory of an array that is mapped from a file; it is read again when needed.
+    """Release the memory of an array mapped from a file; its pages are read again when needed.
 
-    Pages that were read stay with a process until memory is short, which looks like a process that
-    holds its whole file.
+    Otherwise pages count as memory of the process until memory is short, and the process seems to
+    hold the whole file.
     """
     while array is not None and not isinstance(array, mmap.mmap):
         array = getattr(array, "base", None)

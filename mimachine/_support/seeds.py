@@ -1,7 +1,7 @@
-"""Random numbers: seeds derived from a run's seed, and a place to use them in.
+"""Random seeds: derive seeds from a run's seed, and seed the generators for one block.
 
-torch's distributions draw from the global generator. A run that is to own its noise therefore
-puts its own state there for a while and leaves the generator as it found it.
+torch's distributions draw from the global generators. A run with its own noise therefore seeds
+them for a block and restores their state afterwards.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ __all__ = ["derived_seed", "forked"]
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
-    """A seed of its own for each purpose, the same on every machine.
+    """Derive a separate seed for each purpose, the same on every machine.
 
-    Noise that is seeded for each epoch needs no state to be stored: an epoch can be done again.
+    Noise that is seeded per epoch needs no stored state: an epoch can be repeated.
     """
     digest = hashlib.blake2b(repr((seed, *purpose)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -26,10 +26,10 @@ def derived_seed(seed: int, *purpose: str | int) -> int:
 
 @contextmanager
 def forked(seed: int, device: torch.device | str | None = None) -> Iterator[None]:
-    """Seed the generators of the processor and of one device here, and restore them after.
+    """Seed the generators of the CPU and of one device; restore their state afterwards.
 
     Args:
-        seed: The seed of both.
+        seed: Seed of both generators.
         device: The device; by default the current GPU, if one is in use.
     """
     if device is None:

@@ -1,1 +1,1 @@
-"""The mathematics: distributions, priors, encoders and decoders, objectives and their loss."""
+"""Models: distributions, priors, encoders and decoders, objectives and the training loss."""

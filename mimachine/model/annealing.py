@@ -1,4 +1,4 @@
-"""State of the warm-up at one step: the weight β and what it multiplies, Eq. 12.
+"""Warm-up state at one step: the weight β of Eq. (12) and the terms that it multiplies.
 
 This module does not import torch.
 """
@@ -11,14 +11,14 @@ Term = Literal["q_z_given_x", "q_x", "p_x_given_z", "p_z"]
 
 
 class Annealing(NamedTuple):
-    """State of a warm-up at one step; the default is the objective fully warmed up.
+    """Warm-up state at one step; by default the warm-up is complete (β = 1).
 
     Attributes:
         beta: Weight that rises from 0 to 1.
-        terms: Log-probabilities that β multiplies; None leaves it to the objective.
-        decoding: Whether the decoding half of the sample distribution (Eq. 4) takes part.
-        halves: How the two halves are put together.
-        first_latent: Whether β multiplies log p(z2) too, wherever it stands, see `Warmup`.
+        terms: Log-probabilities that β multiplies; None for those of the objective.
+        decoding: Whether to use the decoding half of the sample distribution M_S, Eq. (4).
+        halves: Whether to average or to sum the two halves.
+        first_latent: Whether β multiplies log p(z2) too wherever it occurs, see `Warmup`.
     """
 
     beta: float = 1.0

@@ -1,8 +1,8 @@
-"""Architectures: the image models of the paper, layer by layer, for images of any shape.
+"""Image models of the paper: VAE, HVAE, ConvHVAE and PixelHVAE, for images of any shape.
 
-They are those of the VampPrior paper, of which the MIM paper took them. With the default sizes
-they have its numbers of parameters. The latents of a hierarchy are one event z = (z2, z1), drawn
-in this order: p(z2) p(z1|z2) p(x|z1, z2) and q(z2|x) q(z1|x, z2).
+The MIM paper took these architectures from the VampPrior paper. With the default sizes they have
+its numbers of parameters. The latents of a hierarchy are one event z = (z2, z1), drawn in this
+order: p(z2) p(z1|z2) p(x|z1, z2) and q(z2|x) q(z1|x, z2).
 
 References:
     VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
@@ -50,23 +50,23 @@ def dense_vae(
     log_variance: tuple[float, float] = (-6.0, 2.0),
     constraint: Callable[[Tensor], Tensor] | None = unit_interval,
 ) -> Joint:
-    """Gated dense layers and one level of latents: 1,116,864 parameters for 28 x 28 binary pixels.
+    """VAE with gated dense layers: 1,116,864 parameters for 28 x 28 binary pixels.
 
     Args:
         shape: An image's channels, height and width.
-        pseudo_inputs: First pseudo-inputs (K, C, H, W) of a VampPrior, such as training images;
+        pseudo_inputs: Initial pseudo-inputs (K, C, H, W) of a VampPrior, such as training images;
             by default the prior is N(0, I).
         latents: Number of latents.
-        pixels: What pixels are: `BinaryPixels`, `GreyPixels` or `RealPixels`.
+        pixels: Pixel likelihood: `BinaryPixels`, `GreyPixels` or `RealPixels`.
         hidden: Size of the hidden layers.
         log_variance: Bounds of the encoder's log-variances.
-        constraint: Applied to the pseudo-inputs, which the default keeps in [0, 1].
+        constraint: Applied to the pseudo-inputs; the default keeps them in [0, 1].
 
     Returns:
         The model, with data of shape (C, H, W).
 
     Raises:
-        ValueError: If a size is not positive or the pseudo-inputs are of another shape.
+        ValueError: If a size is not positive or the pseudo-inputs have another shape.
 
     Example:
         >>> model = mm.dense_vae((1, 8, 8), torch.rand(5, 1, 8, 8), latents=3, hidden=10)
@@ -78,7 +78,7 @@ def dense_vae(
     trunk = nn.Sequential(GatedLinear(latents, hidden), GatedLinear(hidden, hidden))
     decoder = _Decoder(trunk, _dense_layer(hidden, shape), shape, pixels)
     prior = _prior(latents, encoder, pseudo_inputs, constraint)
-    return _finished(encoder, _OfLatents(decoder, (latents,)), prior)
+    return _initialised(encoder, _CheckedDecoder(decoder, (latents,)), prior)
 
 
 def hvae(
@@ -91,23 +91,23 @@ def hvae(
     log_variance: tuple[float, float] = (-6.0, 2.0),
     constraint: Callable[[Tensor], Tensor] | None = unit_interval,
 ) -> Joint:
-    """Gated dense layers and two levels: 2,431,024 parameters for 28 x 28 binary pixels.
+    """HVAE, two levels, gated dense layers: 2,431,024 parameters for 28 x 28 binary pixels.
 
     Args:
         shape: An image's channels, height and width.
-        pseudo_inputs: First pseudo-inputs (K, C, H, W) of a VampPrior on z2, such as training
-            images; by default p(z2) is N(0, I). Under both p(z1|z2) is learned.
-        latents: Numbers of latents z2 and z1, in the order in which they are in z.
-        pixels: What pixels are: `BinaryPixels`, `GreyPixels` or `RealPixels`.
+        pseudo_inputs: Initial pseudo-inputs (K, C, H, W) of a VampPrior on z2, such as training
+            images; by default p(z2) is N(0, I). In both cases p(z1|z2) is learned.
+        latents: Numbers of latents z2 and z1, in their order in z.
+        pixels: Pixel likelihood: `BinaryPixels`, `GreyPixels` or `RealPixels`.
         hidden: Size of the hidden layers.
         log_variance: Bounds of the log-variances of q(z2|x), q(z1|x, z2) and p(z1|z2).
-        constraint: Applied to the pseudo-inputs, which the default keeps in [0, 1].
+        constraint: Applied to the pseudo-inputs; the default keeps them in [0, 1].
 
     Returns:
         The model, with data of shape (C, H, W) and latents of the sum of `latents`.
 
     Raises:
-        ValueError: If a size is not positive or the pseudo-inputs are of another shape.
+        ValueError: If a size is not positive or the pseudo-inputs have another shape.
 
     Example:
         >>> model = mm.hvae((1, 8, 8), latents=(3, 2), hidden=10)
@@ -116,14 +116,14 @@ def hvae(
     """
     _check(shape, pseudo_inputs, *latents, hidden=hidden)
     top = ClampedGaussian(_dense_trunk(shape, hidden, 2), hidden, latents[0], log_variance)
-    bottom = _GivenBoth(
+    bottom = _SecondEncoder(
         _dense_trunk(shape, hidden, 1), hidden, latents, hidden, hidden, log_variance
     )
-    trunk = _Merged(latents, hidden, hidden)
+    trunk = _MergedLatents(latents, hidden, hidden)
     decoder = _Decoder(trunk, _dense_layer(hidden, shape), shape, pixels)
     prior = _hierarchical_prior(latents, hidden, log_variance, top, pseudo_inputs, constraint)
     encoder = ChainConditional(top, bottom, latents[1])
-    return _finished(encoder, _OfLatents(decoder, latents), prior)
+    return _initialised(encoder, _CheckedDecoder(decoder, latents), prior)
 
 
 def conv_hvae(
@@ -137,7 +137,7 @@ def conv_hvae(
     log_variance: tuple[float, float] = (-6.0, 2.0),
     constraint: Callable[[Tensor], Tensor] | None = unit_interval,
 ) -> Joint:
-    """Gated convolutions and two levels: 2,210,861 parameters for 28 x 28 binary pixels.
+    """ConvHVAE, two levels, gated convolutions: 2,210,861 parameters for 28 x 28 binary pixels.
 
     Args:
         shape: An image's channels, height and width.
@@ -154,7 +154,7 @@ def conv_hvae(
         The model, with data of shape (C, H, W) and latents of the sum of `latents`.
 
     Raises:
-        ValueError: If a size is not positive or the pseudo-inputs are of another shape.
+        ValueError: If a size is not positive or the pseudo-inputs have another shape.
 
     Example:
         >>> model = mm.conv_hvae((3, 8, 8), latents=(3, 2), hidden=10, channels=4)
@@ -164,7 +164,7 @@ def conv_hvae(
     _check(shape, pseudo_inputs, *latents, hidden=hidden, channels=channels)
     wide, size = 2 * channels, math.prod(shape)
     trunk = nn.Sequential(
-        _Merged(latents, hidden, size),
+        _MergedLatents(latents, hidden, size),
         nn.Unflatten(-1, shape),
         GatedConv2d(shape[0], wide),
         *(GatedConv2d(wide, wide) for _ in range(3)),
@@ -173,11 +173,11 @@ def conv_hvae(
     def layer() -> nn.Module:
         return nn.Conv2d(wide, shape[0], 1)
 
-    decoder = _OfLatents(_Decoder(trunk, layer, shape, pixels), latents)
+    decoder = _CheckedDecoder(_Decoder(trunk, layer, shape, pixels), latents)
     encoder = _conv_encoder(shape, latents, hidden, channels, log_variance)
     top = cast(ClampedGaussian, encoder.first)
     prior = _hierarchical_prior(latents, hidden, log_variance, top, pseudo_inputs, constraint)
-    return _finished(encoder, decoder, prior)
+    return _initialised(encoder, decoder, prior)
 
 
 def pixel_hvae(
@@ -193,9 +193,10 @@ def pixel_hvae(
     log_variance: tuple[float, float] = (-6.0, 2.0),
     constraint: Callable[[Tensor], Tensor] | None = unit_interval,
 ) -> Joint:
-    """The encoder of `conv_hvae` and a PixelCNN: 1,385,821 parameters for 28 x 28 binary pixels.
+    """PixelHVAE, two levels, PixelCNN decoder: 1,385,821 parameters for 28 x 28 binary pixels.
 
-    The decoder has no closed form of its mean: reconstructions are draws, or means of draws.
+    The encoder is that of `conv_hvae`. The decoder's mean has no closed form: reconstructions
+    are draws, or means of draws.
 
     Args:
         shape: An image's channels, height and width.
@@ -205,10 +206,10 @@ def pixel_hvae(
         hidden: Size of the hidden dense layers.
         channels: Channels of the encoders' first convolutions; the later ones and the decoder's
             have twice as many.
-        layers: Masked layers of the decoder.
-        latent_maps: Where a pixel sees the maps that the latents are made into: at "earlier"
-            pixels, as in the released code, whose first pixel does not depend on the latents; or
-            "everywhere" within a kernel around it.
+        layers: Number of masked layers of the decoder.
+        latent_maps: Positions at which a pixel sees the maps computed from the latents: at
+            "earlier" pixels, as in the released code, whose first pixel does not depend on the
+            latents; or "everywhere" within a kernel around it.
         log_variance: As for `hvae`.
         constraint: As for `hvae`.
 
@@ -216,7 +217,7 @@ def pixel_hvae(
         The model, with data of shape (C, H, W) and latents of the sum of `latents`.
 
     Raises:
-        ValueError: If a size is not positive or the pseudo-inputs are of another shape.
+        ValueError: If a size is not positive or the pseudo-inputs have another shape.
 
     Example:
         >>> model = mm.pixel_hvae((1, 6, 5), latents=(3, 2), hidden=10, channels=4, layers=2)
@@ -227,25 +228,25 @@ def pixel_hvae(
     network = PixelCNN(
         shape[0], 2 * shape[0], pixels, width=2 * channels, layers=layers, condition=latent_maps
     )
-    decoder = _OfLatents(_PixelDecoder(latents, shape, network), latents)
+    decoder = _CheckedDecoder(_PixelDecoder(latents, shape, network), latents)
     encoder = _conv_encoder(shape, latents, hidden, channels, log_variance)
     top = cast(ClampedGaussian, encoder.first)
     prior = _hierarchical_prior(latents, hidden, log_variance, top, pseudo_inputs, constraint)
-    return _finished(encoder, decoder, prior)
+    return _initialised(encoder, decoder, prior)
 
 
-class _Images(nn.Module):
-    """Images (B, C, H, W) of one shape."""
+class _CheckedImages(nn.Module):
+    """Identity that checks the shape of images (B, C, H, W)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same images.
+        """Return the images.
 
         Raises:
-            ValueError: If they are of another shape.
+            ValueError: If they have another shape.
         """
         if x.shape[1:] != self.shape:
             raise ValueError(
@@ -254,16 +255,16 @@ class _Images(nn.Module):
         return x
 
 
-class _GivenBoth(nn.Module):
-    """q(z1|x, z2): what depends on x alone is worked out once for each x.
+class _SecondEncoder(nn.Module):
+    """q(z1|x, z2), with the features of x computed once per x.
 
     Args:
         of_x: Maps (B, C, H, W) to features (B, features).
         features: Number of features of x.
         latents: Numbers of latents z2 and z1.
         of_z2: Number of features of z2.
-        hidden: Size of the layer that both go through.
-        log_variance: Bounds.
+        hidden: Size of the layer on the features of both.
+        log_variance: Bounds of the log-variance.
     """
 
     def __init__(
@@ -278,41 +279,41 @@ class _GivenBoth(nn.Module):
         super().__init__()
         self.of_x = of_x
         both = GatedLinear(features + of_z2, hidden)
-        self.of_both = _OfBoth(
+        self.of_both = _SecondEncoderHead(
             GatedLinear(latents[0], of_z2),
             both,
             ClampedGaussian(nn.Identity(), hidden, latents[1], log_variance),
         )
 
     def forward(self, x: Tensor) -> Callable[[Tensor], DiagNormal]:
-        """What maps latents z2 of shape (*sample, B, F) to q(z1|x, z2)."""
-        begun, of_both = self.of_both.begin(self.of_x(x)), Bound(self.of_both)
+        """Return a function from latents z2 of shape (*sample, B, F) to q(z1|x, z2)."""
+        partial_sums, of_both = self.of_both.begin(self.of_x(x)), Bound(self.of_both)
 
         def given(z2: Tensor) -> DiagNormal:
-            return cast(DiagNormal, of_both(begun, z2))
+            return cast(DiagNormal, of_both(partial_sums, z2))
 
         return given
 
 
-class _OfBoth(nn.Module):
-    """What z2 goes through in q(z1|x, z2), together with what was made of x."""
+class _SecondEncoderHead(nn.Module):
+    """Layers of q(z1|x, z2) that depend on z2."""
 
     def __init__(self, of_z2: GatedLinear, both: GatedLinear, head: ClampedGaussian) -> None:
         super().__init__()
         self.of_z2, self.both, self.head = of_z2, both, head
 
     def begin(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What features of x add to the layer that both go through."""
+        """Contribution of the features of x to the shared layer, see `GatedLinear.begin`."""
         return self.both.begin(features)
 
-    def forward(self, begun: tuple[Tensor, Tensor], z2: Tensor) -> DiagNormal:
+    def forward(self, partial_sums: tuple[Tensor, Tensor], z2: Tensor) -> DiagNormal:
         """q(z1|x, z2) for latents z2 of shape (*sample, B, F)."""
-        given = self.head(self.both.finish(begun, self.of_z2(z2)))
+        given = self.head(self.both.finish(partial_sums, self.of_z2(z2)))
         return cast(DiagNormal, given)
 
 
-class _Merged(nn.Module):
-    """A layer for each of z1 and z2, and one for both: (B, z2 + z1) to (B, outputs)."""
+class _MergedLatents(nn.Module):
+    """A layer for each of z1 and z2, then one for both: (B, z2 + z1) to (B, outputs)."""
 
     def __init__(self, latents: tuple[int, int], hidden: int, outputs: int) -> None:
         super().__init__()
@@ -327,14 +328,14 @@ class _Merged(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """p(x|z) of pixels that are independent given z."""
+    """Decoder p(x|z) of pixels that are independent given z."""
 
     def __init__(
         self, trunk: nn.Module, layer: Callable[[], nn.Module], shape: Shape, pixels: Pixels
     ) -> None:
         super().__init__()
         self.trunk, self.shape, self.pixels = trunk, tuple(shape), pixels
-        # A layer for each map: with gradients scaled tensor by tensor, one for all would differ.
+        # Separate layers per map: with gradients normalised per tensor, one layer would differ.
         self.heads = nn.ModuleList([layer() for _ in range(pixels.maps)])
 
     def forward(self, z: Tensor) -> Distribution:
@@ -345,7 +346,7 @@ class _Decoder(nn.Module):
 
 
 class _PixelDecoder(nn.Module):
-    """p(x|z1, z2) by a PixelCNN, which sees each latent as a map of an image's shape."""
+    """PixelCNN decoder p(x|z1, z2); z1 and z2 become maps of an image's shape."""
 
     def __init__(self, latents: tuple[int, int], shape: Shape, network: PixelCNN) -> None:
         super().__init__()
@@ -363,8 +364,8 @@ class _PixelDecoder(nn.Module):
         return image
 
 
-class _OfLatents(nn.Module):
-    """A decoder that says so where latents are of another shape."""
+class _CheckedDecoder(nn.Module):
+    """Decoder that checks the shape of latents."""
 
     def __init__(self, decoder: nn.Module, latents: tuple[int, ...]) -> None:
         super().__init__()
@@ -381,7 +382,7 @@ class _OfLatents(nn.Module):
 def _dense_trunk(shape: Shape, hidden: int, layers: int) -> nn.Sequential:
     gates = [GatedLinear(hidden, hidden) for _ in range(layers - 1)]
     first = GatedLinear(math.prod(shape), hidden)
-    return nn.Sequential(_Images(shape), nn.Flatten(), first, *gates)
+    return nn.Sequential(_CheckedImages(shape), nn.Flatten(), first, *gates)
 
 
 def _dense_layer(hidden: int, shape: Shape) -> Callable[[], nn.Module]:
@@ -389,10 +390,10 @@ def _dense_layer(hidden: int, shape: Shape) -> Callable[[], nn.Module]:
 
 
 def _conv_trunk(shape: Shape, channels: int, kernels: tuple[int, int]) -> nn.Sequential:
-    """Five gated convolutions; the two kernels are those that see the most of an image."""
+    """Five gated convolutions; `kernels` are the sizes of the first and the third."""
     wide = 2 * channels
     return nn.Sequential(
-        _Images(shape),
+        _CheckedImages(shape),
         GatedConv2d(shape[0], channels, kernels[0]),
         GatedConv2d(channels, channels, stride=2),
         GatedConv2d(channels, wide, kernels[1]),
@@ -413,7 +414,7 @@ def _conv_encoder(
     features = _NARROW * math.prod(-(-side // 4) for side in shape[1:])
     top = ClampedGaussian(_conv_trunk(shape, channels, (7, 5)), features, latents[0], log_variance)
     of_x = _conv_trunk(shape, channels, (3, 3))
-    bottom = _GivenBoth(of_x, features, latents, features, hidden, log_variance)
+    bottom = _SecondEncoder(of_x, features, latents, features, hidden, log_variance)
     return ChainConditional(top, bottom, latents[1])
 
 
@@ -441,7 +442,7 @@ def _hierarchical_prior(
     return ChainPrior(_prior(latents[0], top, pseudo_inputs, constraint), given, latents[1])
 
 
-def _finished(encoder: nn.Module, decoder: nn.Module, prior: Prior) -> Joint:
+def _initialised(encoder: nn.Module, decoder: nn.Module, prior: Prior) -> Joint:
     model = Joint(encoder, decoder, prior)
     he_initialise(model)
     return model

@@ -1,7 +1,7 @@
 """Conditional distributions q(z|x) and p(x|z): modules that map a tensor to a distribution.
 
-Anything that does so can be an encoder or a decoder, a normalising flow or a module of your own
-included. The classes here put a likelihood on top of a network.
+Any module that does so can be an encoder or a decoder, including normalising flows and your own
+modules. The classes here put a likelihood on top of a network.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ __all__ = [
     "Gaussian",
     "MixtureDensity",
     "OneHotCategorical",
+    "checked_floor",
     "full_precision",
 ]
 
 
 class Conditional(Protocol):
-    """What an encoder or a decoder has to be: callable on a batch, giving a distribution."""
+    """Interface of an encoder or a decoder: maps a batch to a distribution."""
 
     def __call__(self, condition: Tensor, /) -> Distribution:
         """Distribution of batch shape (B,) given conditions of shape (B, ...)."""
         ...
 
 
-class _OverNetwork(nn.Module):
+class _NetworkConditional(nn.Module):
     """A network whose output parameterises a distribution of events with `event_dims` axes."""
 
     def __init__(self, network: nn.Module, event_dims: int) -> None:
@@ -47,7 +48,7 @@ class _OverNetwork(nn.Module):
         self.network, self.event_dims = network, event_dims
 
     def _output(self, condition: Tensor) -> Tensor:
-        """The network's output, in single precision at least: densities need the digits."""
+        """Output of the network, in float32 at least, see `full_precision`."""
         return full_precision(self.network(condition))
 
     def _location_and_scale(
@@ -63,15 +64,15 @@ class _OverNetwork(nn.Module):
         return location, log_scale.exp() + floor
 
 
-class Gaussian(_OverNetwork):
-    """Diagonal Gaussian: the network's output is (mean, log-scale), halved along one axis.
+class Gaussian(_NetworkConditional):
+    """Diagonal Gaussian; the network's output is (mean, log-scale), split along one axis.
 
     Args:
         network: Maps (B, ...) to (B, 2F) or, for events of more axes, (B, 2C, H, W).
         floor: Smallest standard deviation, a number or a tensor of the event's shape; the scale
-            is exp(log-scale) + floor. The MIM loss of continuous data has no lower bound
-            without it.
-        event_dims: How many trailing axes form the event.
+            is exp(log-scale) + floor. Without it the MIM loss of continuous data has no lower
+            bound.
+        event_dims: Number of trailing axes that form the event.
     """
 
     floor: Tensor
@@ -81,7 +82,7 @@ class Gaussian(_OverNetwork):
     ) -> None:
         super().__init__(network, event_dims)
         # A buffer, so that it is saved with the weights: likelihoods depend on it.
-        self.register_buffer("floor", _checked_floor(floor))
+        self.register_buffer("floor", checked_floor(floor))
 
     def forward(self, condition: Tensor) -> distributions.DiagNormal:
         """Distribution of batch shape (B,) given (B, ...)."""
@@ -90,17 +91,17 @@ class Gaussian(_OverNetwork):
 
 
 class ClampedGaussian(nn.Module):
-    """Diagonal Gaussian whose log-variance is clamped: a layer for it and one for the mean.
+    """Diagonal Gaussian with a clamped log-variance; separate layers for mean and log-variance.
 
-    Between the bounds the log-variance is linear in the features; beyond them it stays at the
-    bound, and no gradient reaches it.
+    Between the bounds the log-variance is linear in the features. Beyond them it stays at the
+    bound and has no gradient.
 
     Args:
         network: Maps (..., *condition) to features (..., features).
         features: Number of features.
         size: Size of an event.
-        log_variance: Bounds of the log-variance. A-MIM, which does not pay for narrow posteriors,
-            ends at the lower one, so it is part of the model.
+        log_variance: Bounds of the log-variance. A-MIM does not penalise narrow posteriors and
+            ends at the lower bound, which is therefore part of the model.
     """
 
     def __init__(
@@ -125,12 +126,11 @@ class ClampedGaussian(nn.Module):
         return distributions.DiagNormal(mean, torch.exp(0.5 * log_variance), floor=floor)
 
 
-class MixtureDensity(_OverNetwork):
+class MixtureDensity(_NetworkConditional):
     """Mixture of K diagonal Gaussians of F features; the network gives weights and components.
 
-    Each component takes 1 + 2F outputs: log-weight, means, log-scales. Used as an encoder or a
-    decoder under `Loss`, `components` there says how the gradient goes through the choice of a
-    component.
+    Each component takes 1 + 2F outputs: log-weight, means, log-scales. As an encoder or a decoder,
+    see `components` of `Loss` for the gradient to the choice of a component.
 
     Args:
         network: Maps (B, ...) to (B, K (1 + 2F)).
@@ -148,7 +148,7 @@ class MixtureDensity(_OverNetwork):
         if components < 1:
             raise ValueError(f"components must be 1 or more, got {components}")
         self.components = components
-        self.register_buffer("floor", _checked_floor(floor))
+        self.register_buffer("floor", checked_floor(floor))
 
     def forward(self, condition: Tensor) -> distributions.Mixture:
         """Distribution of batch shape (B,) given (B, ...)."""
@@ -167,12 +167,12 @@ class MixtureDensity(_OverNetwork):
         return distributions.Mixture(logits.squeeze(-1), normals)
 
 
-class Bernoulli(_OverNetwork):
+class Bernoulli(_NetworkConditional):
     """Independent binary values; the network's output is their logits.
 
     Args:
         network: Maps (B, ...) to (B, *event).
-        event_dims: How many trailing axes form the event.
+        event_dims: Number of trailing axes that form the event.
     """
 
     def __init__(self, network: nn.Module, event_dims: int = 1) -> None:
@@ -183,7 +183,7 @@ class Bernoulli(_OverNetwork):
         return discrete.Bernoulli(self._output(condition), self.event_dims)
 
 
-class _OverLogits(_OverNetwork):
+class _LogitsConditional(_NetworkConditional):
     """A network whose output holds the logits of variables with K categories each."""
 
     def __init__(self, network: nn.Module, categories: int, event_dims: int) -> None:
@@ -193,7 +193,7 @@ class _OverLogits(_OverNetwork):
         self.categories = categories
 
     def _logits(self, condition: Tensor, axis: int) -> Tensor:
-        """Logits with the categories last, which the network gives beside one axis' variables."""
+        """Logits (..., K): split an axis of the output into variables and categories."""
         output = self._output(condition)
         if output.shape[axis] % self.categories:
             raise ValueError(
@@ -201,21 +201,21 @@ class _OverLogits(_OverNetwork):
                 f"variable, so its output axis {axis} must have a size that "
                 f"{self.categories} divides, got {tuple(output.shape)}"
             )
-        # The categories land one place after the variables, which is `axis` from the end again.
+        # Unflattening puts the categories after the variables, at the same `axis` from the end.
         logits: Tensor = output.unflatten(axis, (-1, self.categories)).movedim(axis, -1)
         return logits
 
 
-class Categorical(_OverLogits):
-    """Independent categorical values as numbers of their categories; the output is their logits.
+class Categorical(_LogitsConditional):
+    """Independent categorical values as category numbers; the network's output is their logits.
 
-    The numbers are floating-point numbers, like all data of the library.
+    The numbers are in floating point, like all data of the library.
 
     Args:
         network: Maps (B, ...) to (B, V K) for V values or, for events of more axes,
             (B, C K, H, W).
         categories: Number K of categories.
-        event_dims: How many trailing axes form the event.
+        event_dims: Number of trailing axes that form the event.
     """
 
     def __init__(self, network: nn.Module, categories: int, event_dims: int = 1) -> None:
@@ -227,15 +227,15 @@ class Categorical(_OverLogits):
         return discrete.Categorical(logits, self.event_dims)
 
 
-class OneHotCategorical(_OverLogits):
-    """Independent categorical values, each one-hot on the last axis; the output is their logits.
+class OneHotCategorical(_LogitsConditional):
+    """Independent categorical values, one-hot on the last axis; the network's output is logits.
 
     Args:
-        network: Maps (B, ...) to (B, K) for one value, or to (B, V K) for V of them and
+        network: Maps (B, ...) to (B, K) for one value, or to (B, V K) for V values with
             `event_dims` 2.
         categories: Number K of categories.
-        event_dims: How many trailing axes form the event: 1 for (K,), 2 for (V, K), more for more
-            axes of variables.
+        event_dims: Number of trailing axes that form the event: 1 for (K,), 2 for (V, K), more for
+            more axes of variables.
     """
 
     def __init__(self, network: nn.Module, categories: int, event_dims: int = 1) -> None:
@@ -252,20 +252,20 @@ class OneHotCategorical(_OverLogits):
         if logits.shape[-2] != 1:
             raise ValueError(
                 f"{type(self).__name__}: network must give {self.categories} logits, one for each "
-                f"category, got {logits.shape[-2]} times as many; event_dims=2 makes them values "
-                "of their own"
+                f"category, got {logits.shape[-2]} times as many; event_dims=2 makes them "
+                "separate values"
             )
         return logits.squeeze(-2)
 
 
-class DiscretizedLogistic(_OverNetwork):
-    """Grid values in [0, 1], such as grey levels; the network's output is (location, log-scale).
+class DiscretizedLogistic(_NetworkConditional):
+    """Grid values in [0, 1], such as grey levels; the network gives (location, log-scale).
 
     Args:
         network: Maps (B, ...) to (B, 2F) or, for events of more axes, (B, 2C, H, W).
         levels: Number L of grid values 0, 1/(L-1), ..., 1.
-        floor: Smallest scale as a share of a grid step.
-        event_dims: How many trailing axes form the event.
+        floor: Smallest scale as a fraction of a grid step.
+        event_dims: Number of trailing axes that form the event.
     """
 
     def __init__(
@@ -287,11 +287,16 @@ class DiscretizedLogistic(_OverNetwork):
 
 
 def full_precision(output: Tensor) -> Tensor:
-    """A network's output, in single precision at least: densities need the digits."""
+    """Convert a network's half-precision output to float32, since densities need the precision."""
     return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
 
 
-def _checked_floor(floor: float | Tensor) -> Tensor:
+def checked_floor(floor: float | Tensor) -> Tensor:
+    """Convert a smallest standard deviation to a tensor.
+
+    Raises:
+        ValueError: If it is negative or NaN.
+    """
     if not torch.as_tensor(floor >= 0).all():
         raise ValueError(f"floor must be 0 or more, got {floor}")
     return torch.as_tensor(floor, dtype=torch.get_default_dtype()).clone()

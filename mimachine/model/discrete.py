@@ -1,4 +1,4 @@
-"""Discrete distributions: bits, classes, grey levels."""
+"""Discrete distributions: Bernoulli, categorical, one-hot and discretised logistic."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = [
 
 
 def is_discrete(distribution: Distribution) -> bool:
-    """Whether values have probabilities and no densities, as far as their distribution tells.
+    """Whether values have probabilities instead of densities, as far as this can be determined.
 
-    A distribution of several parts has no density of its values where one of them has none. One
-    that knows says so by an attribute `is_discrete`.
+    A distribution of several parts is discrete if one of its parts is. A distribution can declare
+    it by an attribute `is_discrete`.
     """
     if isinstance(distribution, Mixture):
         return is_discrete(distribution.components)
@@ -45,7 +45,7 @@ class Bernoulli(Distribution):
 
     Args:
         logits: log p / (1 - p), shape (*batch, *event).
-        event_dims: How many trailing axes form the event.
+        event_dims: Number of trailing axes that form the event.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
@@ -57,28 +57,28 @@ class Bernoulli(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Probabilities of a one, shape (*batch, *event)."""
+        """Probabilities p of 1, shape (*batch, *event)."""
         return self.logits.sigmoid()
 
     @property
     def variance(self) -> Tensor:
-        """P (1 - p), shape (*batch, *event)."""
+        """Variances p (1 - p), shape (*batch, *event)."""
         return self.mean * (1 - self.mean)
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:
         """Zeros and ones without gradient, shape (*sample_shape, *batch, *event).
 
-        Logits that are not numbers give zeros here and show in the log-probability, where training
-        looks for them; torch's own sampling stops the program, on a GPU for good.
+        Logits of NaN give zeros here and a log-probability of NaN, which training detects. torch's
+        own sampling would abort the program, on a GPU without recovery.
         """
         with torch.no_grad():
             probability = self.mean.expand(self._extended_shape(sample_shape))
             return (torch.rand_like(probability) < probability).to(self.logits.dtype)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Quantiles of each coordinate at probabilities in [0, 1): one above 1 - p, or zero.
+        """Quantiles of each coordinate at probabilities in [0, 1): 1 above 1 - p, otherwise 0.
 
-        Its shape is (*sample, *batch, *event).
+        The shape is (*sample, *batch, *event).
         """
         return (1 - value < self.mean).to(self.logits.dtype)
 
@@ -89,15 +89,15 @@ class Bernoulli(Distribution):
 
 
 class Categorical(Distribution):
-    """Independent categorical values as one event, each the number of its category, 0 to K-1.
+    """Independent categorical values as one event, each a category number from 0 to K-1.
 
-    Numbers are names here, so there is no mean. They are floating-point numbers like all data of
-    the library, so a network that looks them up has to take `.long()` of them; `log_prob` takes
-    whole numbers of any type.
+    The numbers are labels, so there is no mean. They are in floating point like all data of the
+    library, so a network with an embedding needs `.long()`; `log_prob` takes whole numbers of any
+    dtype.
 
     Args:
         logits: Unnormalised log-probabilities, shape (*batch, *event, K).
-        event_dims: How many trailing axes of a value form the event.
+        event_dims: Number of trailing axes of a value that form the event.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
@@ -108,14 +108,14 @@ class Categorical(Distribution):
         super().__init__(shape[:split], shape[split:], validate_args=False)
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:
-        """Numbers of categories without gradient, shape (*sample_shape, *batch, *event)."""
+        """Category numbers without gradient, shape (*sample_shape, *batch, *event)."""
         index = indices_of(self.log_probabilities, Size(sample_shape))
         return index.to(self.log_probabilities.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability in nats, shape (*sample, *batch); -inf for what is no category."""
+        """Log-probability in nats, shape (*sample, *batch); -inf for an unknown category."""
         index = value.long()
-        # A look-up outside of the table would stop the program, on a GPU for good.
+        # An index out of range would abort the program, on a GPU without recovery.
         last = self.log_probabilities.shape[-1] - 1
         known = (index == value) & (index >= 0) & (index <= last)
         places = index.clamp(0, last).unsqueeze(-1)
@@ -125,12 +125,12 @@ class Categorical(Distribution):
 
 
 class OneHotCategorical(Distribution):
-    """Independent categorical values as one event, each a one among zeros on the last axis.
+    """Independent categorical values as one event, one-hot on the last axis.
 
     Args:
-        logits: Unnormalised log-probabilities, shape (*batch, *event), the event's last axis that
-            of the K categories.
-        event_dims: How many trailing axes form the event, 1 or more.
+        logits: Unnormalised log-probabilities, shape (*batch, *event); the last axis of the event
+            has size K.
+        event_dims: Number of trailing axes that form the event, 1 or more.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
@@ -147,18 +147,18 @@ class OneHotCategorical(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """P (1 - p), shape (*batch, *event)."""
+        """Variances p (1 - p), shape (*batch, *event)."""
         return self.mean * (1 - self.mean)
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:
-        """Ones among zeros without gradient, shape (*sample_shape, *batch, *event)."""
+        """One-hot values without gradient, shape (*sample_shape, *batch, *event)."""
         index = indices_of(self.log_probabilities, Size(sample_shape))
         numbers = torch.arange(self.event_shape[-1], device=index.device)
         return (index.unsqueeze(-1) == numbers).to(self.log_probabilities.dtype)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability in nats, shape (*sample, *batch)."""
-        # A category that cannot be has a log-probability of -inf, which times 0 is no number.
+        # A category of probability 0 has a log-probability of -inf, and 0 times -inf is NaN.
         each = value * torch.where(value == 0, 0.0, self.log_probabilities)
         return sum_last(each, len(self.event_shape))
 
@@ -166,15 +166,15 @@ class OneHotCategorical(Distribution):
 class DiscretizedLogistic(Distribution):
     """Logistic distribution on the grid {0, 1/(L-1), ..., 1}, one event of independent pixels.
 
-    Each grid value takes the mass of its cell; the outermost cells reach to infinity, so that the
+    Each grid value has the mass of its cell. The outermost cells extend to infinity, so the
     probabilities sum to one (Kingma et al. 2016, Salimans et al. 2017).
 
     Args:
         loc: Locations, shape (*batch, *event).
         scale: Scales, the same shape.
         levels: Number L of grid values, 2 or more.
-        event_dims: How many trailing axes form the event.
-        floor: The smallest that the scale can be, as in `DiagNormal`.
+        event_dims: Number of trailing axes that form the event.
+        floor: Smallest possible scale, as in `DiagNormal`.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
@@ -211,7 +211,7 @@ class DiscretizedLogistic(Distribution):
     def icdf(self, value: Tensor) -> Tensor:
         """Quantiles of each coordinate at probabilities in [0, 1).
 
-        Its shape is (*sample, *batch, *event).
+        The shape is (*sample, *batch, *event).
         """
         tiny = torch.finfo(value.dtype).tiny
         noise = value.clamp_min(tiny).log() - torch.log1p(-value).clamp_min(-1e3)

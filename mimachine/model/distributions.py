@@ -1,8 +1,8 @@
-"""Probability distributions that torch lacks, and `draw`, the one way this library samples.
+"""Continuous distributions and mixtures, and `draw`, by which the library samples.
 
-All are ordinary `torch.distributions.Distribution`s. They switch torch's argument validation off
-for themselves, since it costs a synchronisation per call and cannot run under `torch.vmap`, and
-they draw noise out of place, which `torch.vmap(randomness="different")` needs.
+All are `torch.distributions.Distribution`s. They switch off torch's argument validation for
+themselves, which costs a synchronisation per call and cannot run under `torch.vmap`. They draw
+noise out of place, as `torch.vmap(randomness="different")` requires.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ __all__ = [
 
 
 _LOG_2PI = math.log(2 * math.pi)
-# Differences of values and components from which on a mixture is faster by matrix products.
+# Number of value-component differences above which matrix products are faster.
 _MANY_DIFFERENCES = 1 << 16
 
 
 class Draw(NamedTuple):
-    """A value with what its drawing knows of it.
+    """A drawn value with its log-probability and its score.
 
-    Gradients flow through `value` where the distribution is reparameterised. `score` is the
-    log-probability of what was drawn without, whose gradient REINFORCE needs,
-    ∇ E[f] = E[∇f + f ∇score] (C.2 of the paper): all of the value, or the index of a mixture's
-    component alone. It is None where all is reparameterised.
+    Gradients flow through `value` if the distribution is reparameterised. `score` is the
+    log-probability of what is not reparameterised: the whole value, or only the index of a
+    mixture's component. REINFORCE needs its gradient, ∇ E[f] = E[∇f + f ∇score] (C.2 of the paper).
+    It is None if everything is reparameterised.
     """
 
     value: Tensor
@@ -45,10 +45,10 @@ class Draw(NamedTuple):
 
 
 def draw(distribution: Distribution, shape: Size | tuple[int, ...] = ()) -> Draw:
-    """Draw a value together with its log-probability, in nats, reparameterised where possible.
+    """Draw a value with its log-probability, in nats, reparameterised if possible.
 
-    Distributions that can do this in one go (ours through `draw`, zuko's flows through
-    `rsample_and_log_prob`) are asked to; a flow is then not inverted at its own sample.
+    Uses the methods `draw` (distributions of this library) or `rsample_and_log_prob` (flows of
+    zuko) if there is one, so that a flow is not inverted at its own sample.
     """
     shape = Size(shape)
     if hasattr(distribution, "draw"):
@@ -66,10 +66,10 @@ def draw(distribution: Distribution, shape: Size | tuple[int, ...] = ()) -> Draw
 
 
 def log_prob_of_drawn(distribution: Distribution, value: Tensor) -> Tensor:
-    """Log-probability in nats of values that a model has drawn itself, in place of data.
+    """Log-probability in nats of values drawn by the model itself rather than data.
 
-    A network that is being trained may score data by statistics of their batch, which are not those
-    that it draws by; its distribution then has a method of this name.
+    A network in training may score data by statistics of their batch, but draw by running
+    statistics; its distribution then has a method of this name.
     """
     own = getattr(distribution, "log_prob_of_drawn", distribution.log_prob)
     log_prob: Tensor = own(value)
@@ -88,9 +88,9 @@ class DiagNormal(Distribution):
     Args:
         loc: Means, shape (*batch, *event).
         scale: Standard deviations, of a shape that broadcasts to that of `loc`.
-        event_dims: How many trailing axes form the event.
-        floor: The smallest that the scale can be, a number or (*event), where it was bounded; it
-            changes nothing here, and tells who looks at the scale what to compare it with.
+        event_dims: Number of trailing axes that form the event.
+        floor: Smallest possible scale, a number or (*event), if it is bounded. Not used here;
+            diagnostics compare the scale with it.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch declares it so)
@@ -109,7 +109,7 @@ class DiagNormal(Distribution):
         super().__init__(loc.shape[:split], loc.shape[split:], validate_args=False)
 
     def __getitem__(self, index: Any) -> DiagNormal:
-        """The distributions at some places of the batch."""
+        """Index the batch."""
         loc, scale = self.loc[index], self.stddev[index]
         return DiagNormal(loc, scale, len(self.event_shape), floor=self.floor)
 
@@ -140,9 +140,9 @@ class DiagNormal(Distribution):
         return self.stddev.square()
 
     def draw(self, shape: Size = Size()) -> Draw:
-        """A reparameterised value and its log-probability from the very noise that made it.
+        """Draw a reparameterised value with its log-probability, computed from the noise.
 
-        The usual (x - loc) / scale would lose that noise to rounding where the scale is small.
+        The usual (x - loc) / scale would lose the noise to rounding if the scale is small.
         """
         noise = self._noise(shape)
         value = torch.addcmul(self.loc, self.scale, noise)
@@ -164,14 +164,14 @@ class DiagNormal(Distribution):
     def log_prob_of_each(self, value: Tensor) -> Tensor:
         """Log-densities of all values under each of K distributions, for a batch shape (K,).
 
-        Two matrix products take the place of an array of all differences. They expand the square,
-        which cancels: in float64 to an absolute error of about 1e-16 (value / scale)².
+        Two matrix products replace an array of all differences. Expanding the square causes
+        cancellation: in float64 an absolute error of about 1e-16 (value / scale)².
 
         Args:
             value: N values, shape (N, *event).
 
         Returns:
-            Log-densities in nats, shape (N, K), in the values' type of numbers.
+            Log-densities in nats, shape (N, K), in the dtype of the values.
         """
         centre = self.loc.detach().mean(0)
         offset = (value - centre).double().flatten(1)
@@ -185,7 +185,7 @@ class DiagNormal(Distribution):
     def icdf(self, value: Tensor) -> Tensor:
         """Quantiles of each coordinate at probabilities in (0, 1).
 
-        Its shape is (*sample, *batch, *event).
+        The shape is (*sample, *batch, *event).
         """
         return torch.addcmul(self.loc, self.scale, torch.special.ndtri(value))
 
@@ -199,7 +199,7 @@ class DiagNormal(Distribution):
         return torch.randn_like(self.loc.expand(shape + self.loc.shape) if shape else self.loc)
 
     def _log_density(self, noise: Tensor) -> Tensor:
-        # Small models spend their time on the number of operations, so as few as there can be.
+        # Small models spend their time on starting operations, so use as few as possible.
         exponent = torch.addcmul(self.scale.log(), noise, noise, value=0.5)
         return _log_normaliser(self.event_shape) - sum_last(exponent, len(self.event_shape))
 
@@ -207,9 +207,9 @@ class DiagNormal(Distribution):
 class FullNormal(MultivariateNormal):
     """Normal distribution with a full covariance matrix, as one event.
 
-    torch's own, but for its log-density: that is by matrix products with the inverses of the
-    Cholesky factors, in float64, which for the components of a mixture takes a small part of the
-    time of solving with them for each value.
+    As torch's, except for the log-density: it uses matrix products with the inverse Cholesky
+    factors, in float64. For the components of a mixture this is much faster than solving a linear
+    system for each value.
 
     Args:
         loc: Means, shape (*batch, D).
@@ -217,7 +217,7 @@ class FullNormal(MultivariateNormal):
     """
 
     def __init__(self, loc: Tensor, scale_tril: Tensor) -> None:
-        # torch's checks would factorise every matrix again.
+        # torch's validation would factorise every matrix again.
         super().__init__(loc, scale_tril=scale_tril, validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -234,10 +234,10 @@ class FullNormal(MultivariateNormal):
 
 
 class StandardNormal(Distribution):
-    """N(0, I) as one event, without the arithmetic of a mean and a scale.
+    """Standard normal distribution N(0, I) as one event, without arithmetic for mean and scale.
 
     Args:
-        loc: Zeros in the event's shape; they give the device and the type of numbers.
+        loc: Zeros in the event's shape; they set the device and the dtype.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
@@ -296,9 +296,9 @@ def _log_normaliser(event_shape: Size) -> float:
 class Mixture(Distribution):
     """Mixture of K components of one family: p(x) = Σ_k w_k p_k(x).
 
-    The index of the component is discrete and has no reparameterisation; the rest of a draw has
-    one where the components have. So `draw` scores the index alone, and `draw_each` does without
-    a score, by a draw of every component.
+    The component's index is discrete and has no reparameterisation; the rest of a draw has one if
+    the components have one. `draw` therefore gives a score of the index. `draw_each` draws every
+    component and needs no score of the index.
 
     Args:
         logits: Unnormalised log-weights, shape (*batch, K) or (K,).
@@ -322,8 +322,8 @@ class Mixture(Distribution):
     def variance(self) -> Tensor:
         """Variance of each coordinate, shape (*batch, *event)."""
         axis = -len(self.event_shape) - 1
-        # Within and between the components: E[x²] - E[x]² would cancel to nothing, or less, where
-        # narrow components lie far from the origin.
+        # Variance within plus variance between components. E[x²] - E[x]² would cancel to zero or
+        # below if narrow components lie far from the origin.
         offset = self.components.mean - self.mean.unsqueeze(axis)
         return (self._weights() * (self.components.variance + offset.square())).sum(axis)
 
@@ -339,18 +339,18 @@ class Mixture(Distribution):
         if many and not self.batch_shape and isinstance(self.components, DiagNormal):
             rows = value.reshape(-1, *self.event_shape)
             return self.components.log_prob_of_each(rows).reshape(*value.shape[:axis], size)
-        # A flow as component inverts its value, which has to have the batch's shape for that.
+        # A component that is a flow inverts its value, which must have the batch's shape.
         each = value.unsqueeze(axis).expand(*value.shape[:axis], size, *self.event_shape)
         log_prob: Tensor = self.components.log_prob(each)
         return log_prob
 
     def draw(self, shape: Size = Size()) -> Draw:
-        """A value of a random component, reparameterised where the components are.
+        """Draw a value of a random component, reparameterised if the components are.
 
-        Its score is log w_k of the component k it came from, with the component's own score
-        where that has one; where nothing is reparameterised it is the log-probability of the
-        mixture, which is the mean of the other over k given the value and varies less. The
-        log-probability is that of the mixture, and gradients reach it through the value too.
+        The score is log w_k of the drawn component k, plus the component's own score if there is
+        one. If nothing is reparameterised, it is the log-probability of the mixture, whose gradient
+        is the mean of the former's over k given the value and so varies less. The log-probability
+        is that of the mixture; gradients reach it through the value too.
         """
         index = indices_of(self.log_weights, shape)
         log_weights = self.log_weights.expand(shape + self.log_weights.shape)
@@ -368,12 +368,12 @@ class Mixture(Distribution):
         return Draw(value, log_prob, score)
 
     def draw_each(self) -> tuple[Draw, Tensor]:
-        """A value of every component, and the weights, (K, *batch), that they go with.
+        """Draw a value v_k of every component k, with the weights w_k of shape (K, *batch).
 
-        Σ_k w_k f(v_k) has the mean of f(v) at a draw v, with less variance, and its gradient
-        flows through the weights (Rao-Blackwell). All parts have the components as first axis:
-        values (K, *batch, *event), log-probabilities of the mixture (K, *batch), and scores, where
-        the components are not reparameterised, of the component's value alone.
+        Σ_k w_k f(v_k) has the same mean as f(v) at a draw v, with less variance, and a gradient
+        through the weights (Rao-Blackwell). The first axis of all parts is that of the components:
+        values (K, *batch, *event); log-probabilities of the mixture (K, *batch); and, if the
+        components are not reparameterised, scores of the component's value alone.
         """
         each = draw(self.components)
         value = each.value.movedim(len(self.batch_shape), 0)
@@ -385,7 +385,7 @@ class Mixture(Distribution):
         return self.sample_with_component(sample_shape)[0]
 
     def sample_with_component(self, sample_shape: Any = Size()) -> tuple[Tensor, Tensor]:
-        """Values and the indices of the components they came from, (*sample_shape, *batch)."""
+        """Draw values and the indices of their components, shape (*sample_shape, *batch)."""
         shape = Size(sample_shape)
         with torch.no_grad():
             index = indices_of(self.log_weights, shape)
@@ -394,7 +394,7 @@ class Mixture(Distribution):
             return _at(self.components.sample(shape), index), index
 
     def _chosen(self, components: DiagNormal, index: Tensor) -> DiagNormal:
-        """One component for each place of the batch, so that no noise is drawn for the others."""
+        """Select a component per batch entry, so that no noise is drawn for the others."""
         shape = index.shape[: index.dim() - len(self.batch_shape)] + components.loc.shape
         loc, scale = components.loc.expand(shape), components.stddev.expand(shape)
         return DiagNormal(_at(loc, index), _at(scale, index), len(self.event_shape))
@@ -405,10 +405,10 @@ class Mixture(Distribution):
 
 
 def indices_of(log_weights: Tensor, shape: Size) -> Tensor:
-    """Random places in the last axis of normalised log-weights, (*shape, *batch), no gradient."""
+    """Draw indices by normalised log-weights (*batch, K): (*shape, *batch), without gradient."""
     with torch.no_grad():
-        # Weights that are not numbers show in the log-probability, where training looks for them;
-        # torch's multinomial stops the program, on a GPU for good.
+        # Weights of NaN give a log-probability of NaN, which training detects; torch's multinomial
+        # would abort the program, on a GPU without recovery.
         weights = log_weights.exp().nan_to_num(1.0)
         flat = weights.reshape(-1, weights.shape[-1])
         if shape.numel():
@@ -419,7 +419,7 @@ def indices_of(log_weights: Tensor, shape: Size) -> Tensor:
 
 
 def _at(values: Tensor, index: Tensor) -> Tensor:
-    """Values (*batch, K, *event) at one of the K for each place of the batch, (*batch, *event)."""
+    """Select one of K values (*batch, K, *event) per batch entry: (*batch, *event)."""
     axis = index.dim()
     event = values.shape[axis + 1 :]
     where = index.reshape(index.shape + (1,) * (1 + len(event)))

@@ -1,4 +1,4 @@
-"""Flattened images: an image model as a model of rows, which is what data sets consist of."""
+"""Flattened images: convert a model of images to a model of rows, the form of data sets."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ __all__ = [
 def flattened(
     model: Joint, shape: tuple[int, int, int], data_prior: Prior | Marginal | None = None
 ) -> Joint:
-    """The same model for images as rows, channel by channel and row by row.
+    """Convert a model of images to a model of rows, flattened channel by channel and row by row.
 
     Args:
-        model: A model of images (C, H, W); the new one shares its parts, and so its weights.
+        model: Model of images (C, H, W); the new model shares its parts and weights.
         shape: C, H and W.
-        data_prior: q(x) of rows, as for `Joint`; that of images cannot be taken over.
+        data_prior: q(x) of rows, as for `Joint`; required if the model has one of images.
 
     Returns:
         The model, with data of shape (C · H · W,).
 
     Raises:
-        ValueError: If the model has a data prior with parameters and no other is given.
+        ValueError: If the model has a data prior other than `Marginal` and none is given.
 
     Example:
         >>> model = mm.hvae((1, 8, 8), latents=(3, 2), hidden=10)
@@ -46,7 +46,7 @@ def flattened(
     if data_prior is None:
         if not isinstance(model.data_prior, Marginal):
             raise ValueError(
-                "data_prior must be given, for that of the model is of images, got None"
+                "data_prior must be given, since the model has a data prior of images, got None"
             )
         data_prior = model.data_prior
     encoder, decoder = _EncoderOfRows(model.encoder, shape), _DecoderOfRows(model.decoder)
@@ -54,7 +54,7 @@ def flattened(
 
 
 class _EncoderOfRows(nn.Module):
-    """q(z|x) of rows, by that of images."""
+    """q(z|x) of rows, by an encoder of images."""
 
     def __init__(self, encoder: Conditional, shape: tuple[int, int, int]) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class _EncoderOfRows(nn.Module):
         """Distribution of latents given rows (B, C · H · W).
 
         Raises:
-            ValueError: If rows are of another length.
+            ValueError: If rows do not have length C · H · W.
         """
         size = math.prod(self.shape)
         if x.dim() != 2 or x.shape[1] != size:
@@ -74,7 +74,7 @@ class _EncoderOfRows(nn.Module):
 
 
 class _DecoderOfRows(nn.Module):
-    """p(x|z) of rows, by that of images."""
+    """p(x|z) of rows, by a decoder of images."""
 
     def __init__(self, decoder: Conditional) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class _DecoderOfRows(nn.Module):
 
 
 class FlatImage(Distribution):
-    """A distribution of images as one of rows.
+    """Distribution of flattened images, as rows.
 
     Args:
         image: Distribution of any event shape (*E,).
@@ -106,12 +106,12 @@ class FlatImage(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether images can be reparameterised."""
+        """Whether the distribution of images has reparameterised samples."""
         return self.image.has_rsample
 
     @property
     def is_discrete(self) -> bool:
-        """Whether images have probabilities and no density."""
+        """Whether images have probabilities instead of a density."""
         return is_discrete(self.image)
 
     @property
@@ -119,7 +119,7 @@ class FlatImage(Distribution):
         """Means, shape (*batch, D).
 
         Raises:
-            NotImplementedError: If there is no closed form, as of an `AutoregressiveImage`.
+            NotImplementedError: If there is no closed form, as for `AutoregressiveImage`.
         """
         return self._rows(self.image.mean)
 
@@ -133,7 +133,7 @@ class FlatImage(Distribution):
         return self._rows(self.image.variance)
 
     def draw(self, shape: Size = Size()) -> Draw:
-        """A value with its log-probability and its score, as images are drawn."""
+        """Draw rows with their log-probability and score, see `distributions.draw`."""
         drawn = draw(self.image, shape)
         return drawn._replace(value=self._rows(drawn.value))
 
@@ -152,11 +152,11 @@ class FlatImage(Distribution):
         return log_prob
 
     def log_prob_of_drawn(self, value: Tensor) -> Tensor:
-        """The same of rows that were drawn, see `distributions.log_prob_of_drawn`."""
+        """Log-probability of rows that a model drew, see `distributions.log_prob_of_drawn`."""
         return log_prob_of_drawn(self.image, self.as_images(value))
 
     def as_images(self, rows: Tensor) -> Tensor:
-        """Rows (*sample, *batch, D) as images, shape (*sample, *batch, *E)."""
+        """Unflatten rows (*sample, *batch, D) to images (*sample, *batch, *E)."""
         images: Tensor = rows.unflatten(-1, self.image.event_shape)
         return images
 

@@ -1,12 +1,12 @@
-"""Normalising flows as priors and conditionals, and Gaussians whose means invert each other.
+"""Normalising flows as priors, encoders and decoders, and Gaussian pairs with inverse means.
 
-The transformations are zuko's (the extra `flow`), which this file alone imports, when the first
-flow is made. The distribution is our own: its noise is drawn out of place, which
-`torch.vmap(randomness="different")` needs.
+The transformations are zuko's (the extra `flow`), imported only here when the first flow is made.
+The distribution is our own: it draws noise out of place, as `torch.vmap(randomness="different")`
+requires.
 
-Flows expect values of order one, as standardised data are: the splines are the identity outside
-[-bound, bound]. Nothing but the transformations' smallest slope, 1/1000 each, keeps a flow from
-being arbitrarily narrow; it has no floor as `Gaussian` has.
+Flows expect values of order one, such as standardised data: the splines are the identity outside
+[-bound, bound]. Only the smallest slope of the transformations, 1/1000 each, limits how narrow a
+flow becomes; it has no floor as `Gaussian` has.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import AffineTransform, Distribution, Transform
 
+from mimachine.model.conditionals import checked_floor
 from mimachine.model.distributions import DiagNormal, StandardNormal, draw
 
 __all__ = [
@@ -37,9 +38,9 @@ __all__ = [
 
 
 def _zuko() -> ModuleType:
-    """The package, imported without its side effect on torch.
+    """Import zuko without its side effect on torch.
 
-    Importing it switches the validation of arguments off for all distributions of the process.
+    The import switches off argument validation for all distributions of the process.
     """
     validation = Distribution._validate_args
     try:
@@ -54,10 +55,10 @@ def _zuko() -> ModuleType:
 
 
 class FlowKind(Protocol):
-    """How the layers of a flow transform."""
+    """Interface of the kind of layers of a flow."""
 
     def layer(self, features: int, **options: Any) -> nn.Module:
-        """One layer, a lazy transformation of zuko's."""
+        """Create one layer, a lazy transformation of zuko."""
         ...
 
 
@@ -68,8 +69,8 @@ class NeuralSpline:
     Attributes:
         bins: Number of bins of each spline.
         bound: The splines act on [-bound, bound].
-        passes: Passes that sampling takes; None: one for each feature, fully autoregressive. With
-            2 the second half of the features depends on the first half alone.
+        passes: Number of passes for sampling; None for one per feature, fully autoregressive. With
+            2 the second half of the features depends only on the first half.
 
     References:
         Neural Spline Flows (Durkan et al., 2019), https://arxiv.org/abs/1906.04032
@@ -80,7 +81,7 @@ class NeuralSpline:
     passes: int | None = None
 
     def layer(self, features: int, **options: Any) -> nn.Module:
-        """One layer."""
+        """Create one layer."""
         spline = partial(_zuko().transforms.MonotonicRQSTransform, bound=self.bound)
         shapes = [(self.bins,), (self.bins,), (self.bins - 1,)]
         return _autoregressive(features, self.passes, univariate=spline, shapes=shapes, **options)
@@ -88,7 +89,7 @@ class NeuralSpline:
 
 @dataclass(frozen=True)
 class MaskedAutoregressive:
-    """Autoregressive layers of shifts and scales; sampling takes a pass for each feature.
+    """Autoregressive layers of shifts and scales; sampling takes one pass per feature.
 
     References:
         Masked Autoregressive Flow for Density Estimation (Papamakarios et al., 2017),
@@ -96,7 +97,7 @@ class MaskedAutoregressive:
     """
 
     def layer(self, features: int, **options: Any) -> nn.Module:
-        """One layer."""
+        """Create one layer."""
         return _autoregressive(features, None, **options)
 
 
@@ -104,15 +105,15 @@ class MaskedAutoregressive:
 class RealNVP:
     """Coupling layers of shifts and scales, one half of the features given the other.
 
-    They are masked autoregressive layers of two passes: zuko's own coupling layers pick features
-    by masks, which `torch.vmap` cannot do for an ensemble.
+    They are masked autoregressive layers with two passes. zuko's own coupling layers select
+    features by masks, which `torch.vmap` cannot do for an ensemble.
 
     References:
         Density estimation using Real NVP (Dinh et al., 2016), https://arxiv.org/abs/1605.08803
     """
 
     def layer(self, features: int, **options: Any) -> nn.Module:
-        """One layer."""
+        """Create one layer."""
         return _autoregressive(features, 2, **options)
 
 
@@ -124,7 +125,7 @@ def _autoregressive(features: int, passes: int | None, **options: Any) -> nn.Mod
 
 
 class _Layers(nn.Module):
-    """Layers of a flow, the order of the features reversed from each to the next."""
+    """Layers of a flow; the order of the features is reversed from layer to layer."""
 
     def __init__(
         self, features: int, context: int, transforms: int, hidden: Sequence[int], kind: FlowKind
@@ -134,7 +135,7 @@ class _Layers(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
         forwards = torch.arange(features)
-        # Smooth where zuko's default, ReLU, has corners, which the density would show.
+        # Smooth, unlike zuko's default ReLU, whose corners would show in the density.
         options = {"context": context, "hidden_features": tuple(hidden), "activation": nn.SiLU}
         self.layers = nn.ModuleList(
             kind.layer(features, order=forwards.flip(0) if i % 2 else forwards, **options)
@@ -146,30 +147,30 @@ class _Layers(nn.Module):
         )
 
     def forward(self, context: Tensor | None = None) -> Transform:
-        """The map from values to noise."""
+        """Map from values to noise."""
         transform: Transform = _zuko().transforms.ComposedTransform(
             *(layer(context) for layer in self.layers)
         )
         return transform
 
     def __repr__(self) -> str:
-        # The layers' own would draw from the global generator.
+        # The repr of the layers would draw from the global generator.
         return f"layers({self._described})"
 
 
 class Flow(Distribution):
-    """Distribution of x where f(x) is standard normal.
+    """Distribution of a normalising flow: x such that f(x) is standard normal.
 
     Args:
         transform: The map f, from values to noise.
-        base: Distribution of the noise, with the batch's shape.
+        base: Distribution of the noise, with the batch shape.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
     has_rsample = True
 
     def __init__(self, transform: Transform, base: StandardNormal | DiagNormal) -> None:
-        # zuko gives every transformation a method `call_and_ladj`, which type checkers do not see.
+        # zuko adds a method `call_and_ladj` to every transformation, unknown to type checkers.
         self.transform: Any = transform
         self.base = base
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
@@ -185,7 +186,7 @@ class Flow(Distribution):
         return self.base.log_prob(noise) + log_det  # type: ignore[no-any-return]
 
     def rsample_and_log_prob(self, sample_shape: Any = Size()) -> tuple[Tensor, Tensor]:
-        """Reparameterised values with their log-densities, without inverting them again."""
+        """Draw reparameterised values with their log-densities, without inverting them again."""
         noise, log_prob, _ = draw(self.base, Size(sample_shape))
         value, log_det = self.transform.inv.call_and_ladj(noise)
         return value, log_prob - log_det
@@ -209,12 +210,13 @@ class FlowPrior(nn.Module):
         transforms: Number of layers.
         hidden: Sizes of the hidden layers of each layer's network.
         kind: `NeuralSpline`, `MaskedAutoregressive` or `RealNVP`.
-        mean: Mean that the flow takes its values to have, shape (D,); by default 0.
-        std: Standard deviation, likewise; by default 1. The layers see (value - mean) / std.
+        mean: Mean by which values are standardised, shape (D,); by default 0.
+        std: Standard deviation by which values are standardised, shape (D,); by default 1. The
+            layers see (value - mean) / std.
 
     Raises:
         ImportError: If zuko is not installed.
-        ValueError: If `mean` or `std` has another shape, or a standard deviation is not positive.
+        ValueError: If `mean` or `std` has the wrong shape, or a standard deviation is not positive.
 
     Example:
         >>> mm.FlowPrior(2, kind=mm.RealNVP())().sample((5,)).shape
@@ -237,7 +239,7 @@ class FlowPrior(nn.Module):
     ) -> None:
         super().__init__()
         self.layers = _Layers(features, 0, transforms, hidden, kind)
-        # Not saved with the weights: a constant, kept as a buffer to follow `.to()`.
+        # Not saved with the weights: a constant, and a buffer only to follow `.to()`.
         self.register_buffer("loc", torch.zeros(features), persistent=False)
         mean = torch.zeros(features) if mean is None else mean
         std = torch.ones(features) if std is None else std
@@ -260,12 +262,12 @@ class FlowConditional(nn.Module):
     """Normalising flow given a context, as an encoder q(z|x) or a decoder p(x|z).
 
     Args:
-        features: Number of features D of what is generated.
+        features: Number of features D of the values.
         context: Number of features of the context.
         transforms: Number of layers.
         hidden: Sizes of the hidden layers of each layer's network.
         kind: `NeuralSpline`, `MaskedAutoregressive` or `RealNVP`.
-        network: Makes the context, (B, context), of a condition; by default the condition is it.
+        network: Maps a condition to the context, (B, context); by default the identity.
 
     Raises:
         ImportError: If zuko is not installed.
@@ -306,7 +308,7 @@ class FlowConditional(nn.Module):
 
 
 class InvertibleMap(nn.Module):
-    """Invertible map of D features to D features.
+    """Invertible map from D features to D features, by the layers of a flow.
 
     Args:
         features: Number of features D.
@@ -347,13 +349,13 @@ class InvertibleMap(nn.Module):
 class InvertibleGaussian(nn.Module):
     """Diagonal Gaussian whose mean is an invertible map of its condition.
 
-    The standard deviations are learned, one for each feature and the same at every condition.
+    The standard deviations are learned, one per feature, and do not depend on the condition.
 
     Args:
         mean: The map.
         inverse: Whether the mean is the inverse of the map.
-        floor: Smallest standard deviation. The MIM loss of continuous data has no lower bound
-            without it.
+        floor: Smallest standard deviation. Without it the MIM loss of continuous data has no lower
+            bound.
     """
 
     floor: Tensor
@@ -362,13 +364,10 @@ class InvertibleGaussian(nn.Module):
         self, mean: InvertibleMap, inverse: bool = False, floor: float | Tensor = 1e-3
     ) -> None:
         super().__init__()
-        if not torch.as_tensor(floor >= 0).all():
-            raise ValueError(f"floor must be 0 or more, got {floor}")
         self.mean, self.inverse = mean, inverse
         self.log_scale = nn.Parameter(torch.zeros(mean.features))
-        floor = torch.as_tensor(floor, dtype=torch.get_default_dtype()).clone()
         # A buffer, so that it is saved with the weights: likelihoods depend on it.
-        self.register_buffer("floor", floor)
+        self.register_buffer("floor", checked_floor(floor))
 
     def forward(self, condition: Tensor) -> DiagNormal:
         """Distribution of batch shape (B,) given (B, D)."""
@@ -385,14 +384,14 @@ def invertible_pair(
 ) -> tuple[InvertibleGaussian, InvertibleGaussian]:
     """Encoder N(f(x), σ²) and decoder N(f⁻¹(z), s²) that share one invertible map f.
 
-    Their means are each other's inverse, so a code's mean decodes to the datum itself; what is
-    left to learn is where the codes lie, and how wide the two are.
+    Their means are each other's inverse, so the mean code of an example decodes to the example
+    itself. Training learns only where the codes lie and how wide the two distributions are.
 
     Args:
         features: Number of features of x and of z.
         transforms: Number of layers of f.
         hidden: Sizes of the hidden layers of each layer's network.
-        kind: What the layers are, see `InvertibleMap`.
+        kind: Kind of the layers, see `InvertibleMap`.
         floor: Smallest standard deviation of both.
 
     Raises:

@@ -1,8 +1,7 @@
-"""Chain: two latents of which the second depends on the first, as one event.
+"""Hierarchical latents: p(a) p(b|a) as one event, for encoders and priors of two levels.
 
-A hierarchy of latents needs nothing else of the library: q(z2|x) q(z1|x, z2) is an encoder and
-p(z2) p(z1|z2) a prior of the one latent z = (z2, z1), side by side on the last axis in the order in
-which they are drawn.
+To the rest of the library a hierarchy is one latent z = (z2, z1), concatenated on the last axis in
+the order in which they are drawn, with encoder q(z2|x) q(z1|x, z2) and prior p(z2) p(z1|z2).
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ __all__ = [
 
 
 class Chain(Distribution):
-    """p(a) p(b|a) as one event (a, b), side by side.
+    """Distribution p(a) p(b|a) of one event (a, b), concatenated on the last axis.
 
     Args:
-        first: p(a), of an event of shape (F,).
+        first: p(a), with an event of shape (F,).
         second: p(b|a): maps values (*sample, *batch, F) to a distribution of that batch shape
-            (*sample, *batch) and an event of shape (G,).
+            (*sample, *batch) with an event of shape (G,).
         second_size: G.
 
     Example:
@@ -62,12 +61,12 @@ class Chain(Distribution):
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]
-        """Whether the first part can be reparameterised; what the second can, a draw tells."""
+        """Whether p(a) has reparameterised samples; for p(b|a) only a draw can show it."""
         return self.first.has_rsample
 
     @property
     def is_discrete(self) -> bool:
-        """Whether a part has probabilities and no density."""
+        """Whether a part has probabilities instead of a density."""
         if is_discrete(self.first):
             return True
         try:
@@ -77,10 +76,10 @@ class Chain(Distribution):
         return is_discrete(self._given(a))
 
     def draw(self, shape: Size = Size()) -> Draw:
-        """A value and its log-probability, each part drawn as `distributions.draw` does it.
+        """Draw a value with its log-probability, each part by `distributions.draw`.
 
-        Gradients flow through what is reparameterised; the score is that of the parts which are
-        not, such as the component of a mixture.
+        Gradients flow through the parts that are reparameterised. The score is that of the other
+        parts, such as the component of a mixture.
         """
         a, log_prob_of_a, score_of_a = draw(self.first, shape)
         b, log_prob_of_b, score_of_b = draw(self._given(a))
@@ -92,11 +91,11 @@ class Chain(Distribution):
         """Reparameterised values, shape (*sample_shape, *batch, F + G).
 
         Raises:
-            NotImplementedError: If a part has none.
+            NotImplementedError: If a part has no reparameterised samples.
         """
         value, _, score = self.draw(Size(sample_shape))
         if score is not None:
-            raise NotImplementedError("a part of the chain has no reparameterised sample")
+            raise NotImplementedError("a part of the chain has no reparameterised samples")
         return value
 
     def sample(self, sample_shape: Any = Size()) -> Tensor:
@@ -112,16 +111,16 @@ class Chain(Distribution):
         return log_prob
 
     def parts(self, value: Tensor) -> list[tuple[Distribution, Tensor]]:
-        """P(a) and p(b|a), each with its part of values (*sample, *batch, F + G)."""
+        """Split values (*sample, *batch, F + G): p(a) and p(b|a), each with its part."""
         a, b = value.split(self.sizes, -1)
         return [(self.first, a), (self._given(a), b)]
 
     @property
     def mean(self) -> Tensor:
-        """Means, shape (*batch, F + G), those of b by the cubature of `variance`.
+        """Means, shape (*batch, F + G); those of b by the cubature of `variance`.
 
         Raises:
-            NotImplementedError: If a has no normal distribution.
+            NotImplementedError: If p(a) is not a diagonal normal distribution.
         """
         return self._moments[0]
 
@@ -130,12 +129,12 @@ class Chain(Distribution):
         """Variances, shape (*batch, F + G).
 
         Those of a are exact. E[b] = E[E(b|a)] and Var[b] = E[Var(b|a)] + Var[E(b|a)] are averages
-        over a normal a, taken over 2F points that have its mean and covariance. That is exact
-        where what is averaged is a polynomial of degree 3 or less in a, and has no noise, which
-        would pass for activity in dimensions that carry nothing.
+        over a normal a, computed from 2F points with its mean and covariance. This is exact for
+        polynomials of degree 3 or less in a. It has no noise, which would look like activity in
+        dimensions without information.
 
         Raises:
-            NotImplementedError: If a has no normal distribution.
+            NotImplementedError: If p(a) is not a diagonal normal distribution.
 
         References:
             Cubature Kalman Filters (Arasaratnam and Haykin, 2009),
@@ -156,9 +155,12 @@ class Chain(Distribution):
     @cached_property
     def _moments(self) -> tuple[Tensor, Tensor]:
         if not isinstance(self.first, DiagNormal | StandardNormal):
-            raise NotImplementedError("the moments are known of chains that begin with a normal")
+            raise NotImplementedError(
+                "the moments of a chain need a first part that is a diagonal normal distribution, "
+                f"got {type(self.first).__name__}"
+            )
         a, std = self.first.mean, self.first.stddev
-        # Two opposite points at a time, so that memory is that of a few draws.
+        # Two opposite points at a time, to use no more memory than a few draws.
         steps = [offset * std for offset in _offsets(self.sizes[0]).to(a)]
         parts = [self._given(torch.stack([a + step, a - step])) for step in steps]
         means = torch.cat([part.mean for part in parts])
@@ -168,10 +170,10 @@ class Chain(Distribution):
 
 
 def _offsets(size: int) -> Tensor:
-    """Orthogonal points of squared length F, shape (F, F), in standard deviations.
+    """Cubature points: orthogonal, of squared length F, shape (F, F), in standard deviations.
 
-    They are the basis of a cosine transform: all coordinates of a point are of about one standard
-    deviation, as those of a draw are. Points on the axes would have one coordinate of √F.
+    They are the basis of a cosine transform, so all coordinates of a point are about one standard
+    deviation, like those of a draw. Points on the axes would have one coordinate of √F.
     """
     steps = torch.arange(size, dtype=torch.float64)
     waves = torch.cos(math.pi / size * steps[:, None] * (steps + 0.5))
@@ -180,19 +182,19 @@ def _offsets(size: int) -> Tensor:
 
 
 class Given(Protocol):
-    """q(b|x, a) in two steps, so that what depends on x alone is worked out once for each x."""
+    """Interface of q(b|x, a) in two steps, so that features of x are computed once per x."""
 
     def __call__(self, x: Tensor, /) -> Callable[[Tensor], Distribution]:
-        """Given data (B, *X), what maps values (*sample, B, F) to q(b|x, a)."""
+        """Given data (B, *X), return a function of values (*sample, B, F) that gives q(b|x, a)."""
         ...
 
 
 class ChainConditional(nn.Module):
-    """q(a|x) q(b|x, a), such as the encoder q(z2|x) q(z1|x, z2) of a hierarchy.
+    """Hierarchical encoder q(a|x) q(b|x, a), such as q(z2|x) q(z1|x, z2).
 
     Args:
         first: q(a|x).
-        second: q(b|x, a), as a module that gives a distribution of b given a when called with x.
+        second: q(b|x, a), a module that maps x to a function from a to a distribution of b.
         second_size: Size of b.
     """
 
@@ -207,10 +209,10 @@ class ChainConditional(nn.Module):
 
 
 class ChainPrior(nn.Module):
-    """p(a) p(b|a), such as the prior p(z2) p(z1|z2) of a hierarchy.
+    """Hierarchical prior p(a) p(b|a), such as p(z2) p(z1|z2).
 
     Args:
-        first: p(a), of which a `VampPrior` of the encoder's first part is one.
+        first: p(a), such as a `VampPrior` of the encoder's first part.
         second: p(b|a).
         second_size: Size of b.
     """
@@ -226,10 +228,10 @@ class ChainPrior(nn.Module):
 
 
 def weigh_first(prior: Distribution, weight: float) -> Distribution:
-    """A prior whose log-density of the first latent is multiplied by a weight.
+    """Multiply a prior's log-density of the first latent by a weight.
 
-    Of a chain p(a) p(b|a) that is log p(a), of any other prior all of it. What comes has densities,
-    which need not be normalised, and no samples.
+    For a chain p(a) p(b|a) this is log p(a), for any other prior the whole log-density. The result
+    has densities, which may not be normalised, and no samples.
     """
     if isinstance(prior, Chain):
         return Chain(_Weighed(prior.first, weight), prior.second, prior.sizes[1])
@@ -237,7 +239,7 @@ def weigh_first(prior: Distribution, weight: float) -> Distribution:
 
 
 class _Weighed(Distribution):
-    """A log-density times a weight."""
+    """Log-density multiplied by a weight."""
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
 

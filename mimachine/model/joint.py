@@ -1,4 +1,4 @@
-"""The model: one joint distribution over data x and latents z, factorised in two ways.
+"""Joint model of data x and latents z: encoder, decoder and priors, in two factorisations.
 
 q(x, z) = q(z|x) q(x) encodes, p(x, z) = p(x|z) p(z) decodes.
 """
@@ -25,22 +25,22 @@ __all__ = [
 
 
 class Sample(NamedTuple):
-    """A fair draw from one half of the sample distribution M_S, Eq. (4).
+    """Sample (x, z) from one half of the sample distribution M_S, Eq. (4).
 
     Attributes:
         x: Data, shape (B, *X).
         z: Latents, shape (B, *Z).
         source: "encoding" for x ~ P(x), z ~ q(z|x); "decoding" for z ~ P(z), x ~ p(x|z).
         log_prob: Log-probability of the drawn part given the other, shape (B,), in nats; None
-            where it is not known and has to be evaluated.
+            if unknown, and then evaluated.
         score: Log-probability of what was drawn without reparameterisation, shape (B,); None
-            where gradients flow through the sample itself.
-        second_z: A second latent, drawn from q(z|x), where `Marginal("importance")` needs one.
+            if gradients flow through the sample itself.
+        second_z: Second latent, drawn from q(z|x), if `Marginal("importance")` needs one.
         second_log_prob: Its log-probability, shape (B,), or None as above.
-        weight: Where each component of a mixture was drawn: weights of its K components, shape
-            (K, N). The B = K N rows of the other fields are the N of the first component, then
-            those of the second, and so on; the average over k of what a row gives, by these
-            weights, is what a draw of one component gives on average. None for one row a datum.
+        weight: Weights of the K components, shape (K, N), if each component of a mixture was drawn
+            for N examples. The B = K N rows of the other fields are the N rows of the first
+            component, then those of the second, and so on. A weighted average over components has
+            the expectation of drawing one of them. None for one row per example.
     """
 
     x: Tensor
@@ -62,7 +62,7 @@ class LogProbs(NamedTuple):
     p_z: Tensor
 
     def scaled(self, factor: float, terms: tuple[Term, ...]) -> LogProbs:
-        """The same with some of the terms multiplied by a factor."""
+        """Multiply some of the log-probabilities by a factor."""
         return self._replace(**{term: factor * getattr(self, term) for term in terms})
 
 
@@ -72,8 +72,9 @@ class Joint(nn.Module):
     Args:
         encoder: q(z|x), any module that maps (B, *X) to a distribution of batch shape (B,).
         decoder: p(x|z), any module that maps (B, *Z) to a distribution of batch shape (B,).
-        prior: p(z), any module that gives a distribution when called.
-        data_prior: q(x), likewise; by default the marginal of the decoder, Eq. (23).
+        prior: p(z), any module that returns a distribution when called.
+        data_prior: q(x), any module that returns a distribution when called; by default the
+            marginal of the decoder, Eq. (23).
 
     Example:
         >>> model = Joint(
@@ -100,7 +101,7 @@ class Joint(nn.Module):
             if not callable(part):
                 raise TypeError(
                     f"{name} must be callable and return a distribution, "
-                    f"got {type(part).__name__}; a module that returns it will do"
+                    f"got {type(part).__name__}; pass a module that returns one"
                 )
         self.encoder = cast(nn.Module, encoder)
         self.decoder = cast(nn.Module, decoder)
@@ -112,11 +113,11 @@ class Joint(nn.Module):
 
         Args:
             x: Data.
-            each_component: Draw every component of a `Mixture`, where the encoder gives one, in
-                place of one at random; the sample has a `weight` then.
+            each_component: If the encoder gives a `Mixture`, draw every component in place of one
+                at random; the sample then has a `weight`.
         """
         encoder = checked("encoder", self.encoder(x), len(x))
-        (z, log_prob, score), weight = _rows(encoder, each_component)
+        (z, log_prob, score), weight = _drawn_rows(encoder, each_component)
         return Sample(_repeated(x, weight), z, "encoding", log_prob, score, weight=weight)
 
     def decode(self, z: Tensor, each_component: bool = False) -> Sample:
@@ -124,23 +125,22 @@ class Joint(nn.Module):
 
         Args:
             z: Latents.
-            each_component: As for `encode`, of the decoder, and of the encoder where it gives a
-                second latent.
+            each_component: As for `encode`, for the decoder and for a second latent of the encoder.
         """
         decoder = checked("decoder", self.decoder(z), len(z))
-        (x, log_prob, score), weight = _rows(decoder, each_component)
+        (x, log_prob, score), weight = _drawn_rows(decoder, each_component)
         sample = Sample(x, _repeated(z, weight), "decoding", log_prob, score, weight=weight)
         return self._with_second_latent(sample, each_component)
 
     def decode_mean(self, z: Tensor, each_component: bool = False) -> Sample:
-        """The mean of p(x|z) in place of a draw, for latents of shape (B, *Z).
+        """Decode latents of shape (B, *Z) to the mean of p(x|z) in place of a draw.
 
-        No gradient flows through it, and it is no fair draw from M_S: log-probabilities are those
-        at the mean, which need be no value that data take.
+        No gradient flows through the mean. It is not a sample from M_S: log-probabilities are
+        evaluated at the mean, which may be a value that data never take.
 
         Args:
             z: Latents.
-            each_component: As for `encode`, of the second latent that the encoder gives.
+            each_component: As for `encode`, for a second latent of the encoder.
 
         Raises:
             TypeError: If the decoder's distribution has no mean in closed form.
@@ -150,20 +150,20 @@ class Joint(nn.Module):
             x = decoder.mean.detach()
         except NotImplementedError as error:
             raise TypeError(
-                "decoder must give a distribution with a mean in closed form, for the objective "
+                "decoder must give a distribution with a mean in closed form, since the objective "
                 f"decodes to means; {type(decoder).__name__} has none"
             ) from error
         sample = Sample(x, z, "decoding", _log_prob("decoder", decoder, x))
         return self._with_second_latent(sample, each_component)
 
     def _with_second_latent(self, sample: Sample, each_component: bool) -> Sample:
-        """The same decoding sample, with a second latent where the data prior needs one."""
+        """Add a second latent to a decoding sample if the data prior needs one."""
         if self.data_prior != Marginal("importance"):
             return sample
         x, z, log_prob, score = sample.x, sample.z, sample.log_prob, sample.score
         weight = sample.weight
         encoder = checked("encoder", self.encoder(x), len(x))
-        second, each = _rows(encoder, each_component)
+        second, each = _drawn_rows(encoder, each_component)
         if each is not None:
             x, z = _repeated(x, each), _repeated(z, each)
             log_prob = None if log_prob is None else _repeated(log_prob, each)
@@ -174,17 +174,17 @@ class Joint(nn.Module):
         return Sample(x, z, "decoding", log_prob, score, second.value, second.log_prob, weight)
 
     def log_probs(self, sample: Sample, prior: Distribution | None = None) -> LogProbs:
-        """The four log-probabilities at a sample.
+        """Evaluate the four log-probabilities at a sample.
 
         Args:
-            sample: From `encode`, `decode`, or put together by hand.
-            prior: `self.prior()` where the caller has it already, so that a costly prior is made
-                once for several samples.
+            sample: From `encode`, `decode`, or constructed by hand.
+            prior: Result of `self.prior()` if already computed, to share a costly prior between
+                samples.
 
         Raises:
-            ValueError: If a part of the model gives a distribution of another shape than the
-                sample has, such as one log-probability for each dimension. If the data prior
-                needs a second latent and a decoding sample has none.
+            ValueError: If the shape of a distribution differs from the sample's, such as one
+                log-probability per dimension, or if the data prior needs a second latent and a
+                decoding sample has none.
         """
         x, z = sample.x, sample.z
         prior = self.prior() if prior is None else prior
@@ -206,12 +206,12 @@ class Joint(nn.Module):
         return LogProbs(q_z_given_x, q_x, p_x_given_z, p_z)
 
     def _importance_sampled(self, sample: Sample, prior: Distribution) -> Tensor:
-        """Log q(x) of decoded data by their second latent."""
+        """Importance-sampled log q(x) of decoded data, by their second latent."""
         x, z = sample.x, sample.second_z
         if z is None:
             raise ValueError(
-                'a decoding sample needs second_z under Marginal("importance"); '
-                "Joint.decode makes one"
+                'a decoding sample needs second_z under Marginal("importance"), got None; '
+                "Joint.decode gives one"
             )
         log_q = sample.second_log_prob
         if log_q is None:
@@ -221,8 +221,8 @@ class Joint(nn.Module):
         return log_prob_of_drawn(decoder, x) + _log_prob("prior", prior, z) - log_q
 
 
-def _rows(distribution: Distribution, each_component: bool) -> tuple[Draw, Tensor | None]:
-    """A row for each place of the batch, or one for each component and the components' weights."""
+def _drawn_rows(distribution: Distribution, each_component: bool) -> tuple[Draw, Tensor | None]:
+    """Draw one row per batch entry, or one per component with the components' weights."""
     if not (each_component and isinstance(distribution, Mixture)):
         return draw(distribution), None
     (value, log_prob, score), weight = distribution.draw_each()
@@ -231,21 +231,21 @@ def _rows(distribution: Distribution, each_component: bool) -> tuple[Draw, Tenso
 
 
 def _repeated(rows: Tensor, weight: Tensor | None) -> Tensor:
-    """The same rows for each component."""
+    """Repeat rows for each component."""
     return rows if weight is None else rows.expand(len(weight), *rows.shape).flatten(0, 1)
 
 
 def _product(inner: Tensor, outer: Tensor) -> Tensor:
-    """Weights (J K, N) of components drawn for each of rows with weights (K, N)."""
+    """Multiply weights (J, K N) of components by the weights (K, N) of their rows: (J K, N)."""
     product: Tensor = inner.unflatten(1, outer.shape) * outer
     return product.flatten(0, 1)
 
 
 def checked(part: str, distribution: Distribution, batch: int) -> Distribution:
-    """A part's distribution, if it has one event for each row of a batch.
+    """Check that a distribution has one event for each row of a batch, and return it.
 
     Raises:
-        ValueError: If it has not.
+        ValueError: If its batch shape is not (batch,).
     """
     if distribution.batch_shape != (batch,):
         raise ValueError(
@@ -258,10 +258,10 @@ def checked(part: str, distribution: Distribution, batch: int) -> Distribution:
 
 
 def log_prior(part: str, distribution: Distribution, value: Tensor) -> Tensor:
-    """Log-probability of each row, shape (B,), under a distribution without a condition.
+    """Log-probability of each row, shape (B,), under an unconditional distribution.
 
     Raises:
-        ValueError: If it has a batch, or events of another shape.
+        ValueError: If its batch shape is not (), or its event shape is not that of a row.
     """
     if distribution.batch_shape:
         raise ValueError(
@@ -272,7 +272,7 @@ def log_prior(part: str, distribution: Distribution, value: Tensor) -> Tensor:
 
 
 def _log_prob(part: str, distribution: Distribution, value: Tensor) -> Tensor:
-    """log_prob after a check of shapes: broadcasting would hide a mistake in a wrong number."""
+    """log_prob with a check of shapes, since broadcasting would turn a mistake into numbers."""
     _check_event(part, distribution, value)
     log_prob: Tensor = distribution.log_prob(value)
     return log_prob

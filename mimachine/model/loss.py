@@ -1,4 +1,14 @@
-"""Training loss: an objective averaged over samples of a batch, Algorithms 1 and 2 of the paper."""
+"""Training loss: Algorithms 1 and 2 of the paper, for any objective.
+
+Algorithm 1, for a batch of N examples:
+
+1. Encoding half: draw a latent z ~ q(z|x) for each example x.
+2. Decoding half: draw N latents z ~ P(z) and x ~ p(x|z) for each.
+3. Average the objective over both halves, Eq. (22).
+
+Algorithm 2 is the same with the decoder's marginal as q(x), Eq. (23), see `Marginal`. Objectives
+that sample from the encoder alone, such as A-MIM and the VAE, leave step 2 out.
+"""
 
 from __future__ import annotations
 
@@ -26,26 +36,26 @@ __all__ = [
 
 
 class Loss(nn.Module):
-    """The loss of a model under an objective: all that training has to call.
+    """Loss of a model under an objective, by Algorithms 1 and 2 of the paper.
 
     Args:
-        model: The two factorisations.
-        objective: What to minimise.
-        anchor: P(z), which latents of the decoding half are drawn from. By default the model
-            prior as it is at the time; no gradient reaches its parameters through them, unless the
-            objective has them reparameterised.
-        components: What to do where a part that is sampled from gives a `Mixture` of K
-            components: "draw" one at random, whose index gets its gradient by REINFORCE, or
-            "sum" over draws of all of them with their weights, which the gradient flows through.
-            Both have the same expectation; the sum varies less and costs up to K times as much.
-            Of the encoder's second latent too, under `Marginal("importance")`.
-        data_anchor: P(x), for objectives that take the densities of the anchors, such as
-            `Fixed(distribution)`. For them `anchor` has to give a distribution too. No gradient
-            reaches the parameters of an anchor that is a module.
+        model: Encoder, decoder and priors.
+        objective: Objective to minimise.
+        anchor: P(z), from which latents of the decoding half are drawn. By default it is the
+            current model prior. No gradient flows through the latents to its parameters unless the
+            objective reparameterises them.
+        components: How to sample from a `Mixture` of K components: "draw" one component at random,
+            with REINFORCE for its index; or "sum" over one draw of each component, weighted by the
+            mixture's weights, with a gradient to the weights. Both have the same expectation; the
+            sum varies less and costs up to K times as much. This includes the encoder's second
+            latent under `Marginal("importance")`.
+        data_anchor: P(x), such as `Fixed(distribution)`, for objectives that need the densities of
+            the anchors. They need an `anchor` that gives a distribution, too. No gradient reaches
+            the parameters of an anchor that is a module.
 
     Raises:
-        TypeError: If something is not what it has to be.
-        ValueError: If an objective needs `data_anchor` and there is none.
+        TypeError: If an argument has the wrong type.
+        ValueError: If `components` is unknown, or the objective needs `data_anchor` and has none.
     """
 
     def __init__(
@@ -64,7 +74,7 @@ class Loss(nn.Module):
             )
         if not (anchor is None or callable(anchor)):
             raise TypeError(
-                "anchor must be callable and return something with a method sample, "
+                "anchor must be callable and return an object with a method sample, "
                 f"got {type(anchor).__name__}"
             )
         if components not in ("draw", "sum"):
@@ -74,23 +84,23 @@ class Loss(nn.Module):
         if not (data_anchor is None or callable(data_anchor)):
             raise TypeError(
                 "data_anchor must be callable and return a distribution, got "
-                f"{type(data_anchor).__name__}; mimachine.Fixed(distribution) will do"
+                f"{type(data_anchor).__name__}; use a module such as mimachine.Fixed(distribution)"
             )
         self.model, self.objective, self.anchor = model, objective, anchor
         self.components, self.data_anchor = components, data_anchor
 
     def forward(self, x: Tensor, annealing: Annealing | float = 1.0) -> Tensor:
-        """One-sample estimate of the loss at each datum, by Algorithm 1 or 2 of the paper.
+        """Estimate the loss at each example from one sample, by Algorithm 1 or 2 of the paper.
 
-        With both halves, every datum is paired with one latent drawn from the anchor.
+        With both halves, each example is paired with one latent drawn from the anchor.
 
         Args:
             x: Data, shape (B, *X).
-            annealing: State of the warm-up, or just its β.
+            annealing: Warm-up state, or its β.
 
         Returns:
-            Shape (B,), in nats. Where something was drawn without reparameterisation, the
-            gradient is that of REINFORCE with a leave-one-out baseline; the value is unaffected.
+            Shape (B,), in nats. Samples without reparameterisation contribute a REINFORCE gradient
+            with a leave-one-out baseline (C.2); they do not change the value.
         """
         if not isinstance(annealing, Annealing):
             annealing = Annealing(annealing)
@@ -106,7 +116,7 @@ class Loss(nn.Module):
         return total if annealing.halves == "sum" else 0.5 * total
 
     def _decoding(self, anchor: Samplable, count: int) -> Sample:
-        """A sample of the decoding half, as the objective has it."""
+        """Sample of the decoding half: z from the anchor, x from the decoder or its mean."""
         if self.objective.latents == "reparameterised":
             z, score = _reparameterised(anchor, count)
         else:
@@ -120,6 +130,7 @@ class Loss(nn.Module):
         return sample._replace(score=score if sample.score is None else sample.score + score)
 
     def _half(self, sample: Sample, prior: Distribution, annealing: Annealing) -> Tensor:
+        """Objective at the samples of one half, (B,), with REINFORCE terms of value zero."""
         log_probs = self.model.log_probs(sample, prior)
         at_anchors = self._at_anchors(sample, log_probs) if self.objective.anchored else None
         value = self.objective(log_probs, annealing.beta, annealing.terms, at_anchors)
@@ -130,6 +141,7 @@ class Loss(nn.Module):
         return value + _advantage(value.detach()) * (sample.score - sample.score.detach())
 
     def _at_anchors(self, sample: Sample, log_probs: LogProbs) -> LogProbs:
+        """Log-probabilities with log P(x) and log P(z) as q_x and p_z."""
         anchor = self.model.prior if self.anchor is None else self.anchor
         return log_probs._replace(
             q_x=_log_anchor("data_anchor", self.data_anchor, sample.x),
@@ -138,10 +150,10 @@ class Loss(nn.Module):
 
 
 def _reparameterised(anchor: Samplable, count: int) -> tuple[Tensor, Tensor | None]:
-    """Latents with gradients to the parameters of the anchor, and the score of what has none."""
+    """Draw latents with gradient to the anchor, and the score of what is not reparameterised."""
     if not isinstance(anchor, Distribution):
         raise TypeError(
-            "anchor must give a distribution, for the objective takes gradients through its "
+            "anchor must give a distribution, since the objective takes gradients through its "
             f"samples, got {type(anchor).__name__}"
         )
     z, _, score = draw(anchor, Size((count,)))
@@ -149,10 +161,10 @@ def _reparameterised(anchor: Samplable, count: int) -> tuple[Tensor, Tensor | No
 
 
 def _log_anchor(part: str, anchor: Any, value: Tensor) -> Tensor:
-    """Log-density of an anchor at each row, shape (B,), with a gradient to the rows alone."""
+    """Log-density of an anchor at each row, shape (B,), with gradient to the rows only."""
     distribution = without_gradient(anchor)
     message = (
-        f"{part} must give a distribution that can be evaluated, for the objective takes its "
+        f"{part} must give a distribution that can be evaluated, since the objective needs its "
         f"density, got {type(distribution).__name__}"
     )
     if not isinstance(distribution, Distribution):
@@ -164,19 +176,19 @@ def _log_anchor(part: str, anchor: Any, value: Tensor) -> Tensor:
 
 
 def _advantage(reward: Tensor) -> Tensor:
-    """Reward less the mean of the others': independent of the own sample, so unbiased (C.2)."""
+    """Reward minus the mean reward of the other samples, an unbiased baseline (C.2)."""
     count = len(reward)
     return reward if count == 1 else (reward - reward.mean()) * (count / (count - 1))
 
 
 def _averaged(value: Tensor, weight: Tensor, score: Tensor | None) -> Tensor:
-    """Values of a datum's rows averaged by weights (K, N), with REINFORCE for what has a score."""
+    """Average the K rows of each of N examples by weights (K, N), with REINFORCE for scores."""
     value = value.reshape(weight.shape)
     total = (weight * value).sum(0)
     if score is None:
         return total
-    # Rows of one datum share draws, and weights depend on draws. A baseline that is the same for
-    # all rows of a datum, and of other data alone, stays unbiased all the same.
+    # Rows of one example share draws, and weights depend on draws. A baseline that is the same for
+    # all rows of an example, and made of other examples only, is unbiased nevertheless.
     reward = total.detach()
     baseline = reward - _advantage(reward)
     score = score.reshape(weight.shape)

@@ -1,4 +1,4 @@
-"""Networks: tensors in, tensors out. They know nothing of distributions."""
+"""Networks from tensors to tensors: MLP, gated and masked layers, and module utilities."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MLP(nn.Sequential):
         in_features: Size of the last axis of the input.
         out_features: Size of the last axis of the output.
         hidden: Sizes of the hidden layers, from input to output.
-        activation: Makes the non-linearity that follows each hidden layer.
+        activation: Returns the non-linearity after each hidden layer.
 
     Shape:
         (..., in_features) to (..., out_features).
@@ -65,10 +65,10 @@ class MLP(nn.Sequential):
 
 
 class GatedLinear(nn.Module):
-    """A linear layer times the sigmoid of another, value(x) σ(gate(x)).
+    """Gated linear layer: a linear layer times the sigmoid of another, value(x) σ(gate(x)).
 
-    The two have parameters of their own: optimisers that scale the gradient of each tensor by its
-    own norm would take other steps with one tensor for both.
+    The two have separate parameters, since optimisers that divide each tensor's gradient by its
+    norm would take different steps with one tensor for both.
 
     Args:
         in_features: Size of the last axis of the input.
@@ -92,15 +92,15 @@ class GatedLinear(nn.Module):
         return _gated(self.value(input), self.gate(input))
 
     def begin(self, first: Tensor) -> tuple[Tensor, Tensor]:
-        """What the first of the input features add to both layers, with the biases.
+        """Contribution of the first input features to both layers, including the biases.
 
-        Where many inputs have these features in common, they are worked on once.
+        Use it with `finish` to process features once that many inputs share.
 
         Args:
             first: The first F of the features, shape (..., F).
 
         Returns:
-            For `finish`, each of shape (..., out_features).
+            Partial sums for `finish`, each of shape (..., out_features).
         """
         return (
             F.linear(first, self.value.weight[:, : first.shape[-1]], self.value.bias),
@@ -108,14 +108,14 @@ class GatedLinear(nn.Module):
         )
 
     def finish(self, begun: tuple[Tensor, Tensor], rest: Tensor) -> Tensor:
-        """The output, given what `begin` made of the first features.
+        """Output of the layer, given the contribution of the first features.
 
         Args:
-            begun: From `begin`, of shapes that broadcast.
-            rest: The other features R, shape (..., R).
+            begun: Partial sums from `begin`, with shapes that broadcast.
+            rest: The other R features, shape (..., R).
 
         Returns:
-            Shape (..., out_features), that of the features side by side.
+            Output for the concatenated features, shape (..., out_features).
         """
         value = begun[0] + F.linear(rest, self.value.weight[:, -rest.shape[-1] :])
         gate = begun[1] + F.linear(rest, self.gate.weight[:, -rest.shape[-1] :])
@@ -123,15 +123,15 @@ class GatedLinear(nn.Module):
 
 
 class GatedConv2d(nn.Module):
-    """A convolution times the sigmoid of another, of odd kernels and padded by half a kernel.
+    """Gated convolution: a convolution times the sigmoid of another, padded by half a kernel.
 
-    The two have parameters of their own, as in `GatedLinear`.
+    The two have separate parameters, as in `GatedLinear`.
 
     Args:
         in_channels: Channels of the input.
         out_channels: Channels of the output.
-        kernel_size: Height and width of both kernels.
-        stride: Stride of both.
+        kernel_size: Height and width of both kernels, odd.
+        stride: Stride of both convolutions.
 
     Shape:
         (B, in_channels, H, W) to (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
@@ -149,12 +149,12 @@ class GatedConv2d(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, ⌈H / stride⌉, ⌈W / stride⌉)."""
         input = channels_last(input)
-        # A GPU waits for memory, and would read the input twice. A processor waits for arithmetic,
-        # and halves of one output have their channels strided, which is slow to differentiate.
+        # A GPU is limited by memory, and two convolutions read the input twice. A CPU is limited by
+        # arithmetic, and the halves of one output have strided channels, slow to differentiate.
         return self.apart(input) if input.device.type == "cpu" else self.as_one(input)
 
     def apart(self, input: Tensor) -> Tensor:
-        """The output by two convolutions."""
+        """Output computed by two convolutions."""
         value, gate = (
             F.conv2d(input, part.weight, part.bias, self.stride, self.padding)
             for part in (self.value, self.gate)
@@ -162,7 +162,7 @@ class GatedConv2d(nn.Module):
         return _gated(value, gate)
 
     def as_one(self, input: Tensor) -> Tensor:
-        """The output by one convolution."""
+        """Output computed by one convolution."""
         weight = torch.cat([self.value.weight, self.gate.weight])
         bias = torch.cat([bias_of(self.value), bias_of(self.gate)])
         both = F.conv2d(input, weight, bias, self.stride, self.padding)
@@ -170,11 +170,11 @@ class GatedConv2d(nn.Module):
 
 
 class MaskedConv2d(nn.Module):
-    """A convolution that sees the pixels before its own, row by row, and nothing after.
+    """Masked convolution of a PixelCNN: sees only the pixels before its own, row by row.
 
-    It has weights for the whole kernel, of which those above the centre's row and to the left of
-    the centre count, and of the centre where it is included. The others get no gradient, and the
-    rows below the centre are not computed with.
+    It has weights for the whole kernel. Only those above the centre's row and to the left of the
+    centre are used, and that of the centre if included. The others get no gradient, and the rows
+    below the centre are left out of the computation.
 
     Args:
         in_channels: Channels of the input.
@@ -198,11 +198,11 @@ class MaskedConv2d(nn.Module):
         super().__init__()
         _check_odd(kernel_size)
         self.in_channels, self.out_channels = in_channels, out_channels
-        # torch's own start: a fan-in of all taps, as if none were masked.
+        # torch's default initialisation, with a fan-in of all taps as if none were masked.
         convolution = nn.Conv2d(in_channels, out_channels, kernel_size, bias=False)
         self.weight = nn.Parameter(convolution.weight.detach().clone())
         reach = self.padding = kernel_size // 2
-        # Where the weights that count look, as (rows, columns) from the centre.
+        # Offsets (rows, columns) from the centre of the weights in use.
         above = itertools.product(range(-reach, 0), range(-reach, reach + 1))
         self.taps = [*above, *((0, column) for column in range(-reach, centre))]
         mask = torch.zeros(kernel_size, kernel_size)
@@ -215,11 +215,11 @@ class MaskedConv2d(nn.Module):
         return self.convolve(input, self.masked())
 
     def masked(self) -> Tensor:
-        """The weights that count, shape (out, in, ⌈kernel_size / 2⌉, kernel_size)."""
+        """Weights in use, shape (out, in, ⌈kernel_size / 2⌉, kernel_size)."""
         return (self.weight * self.mask)[:, :, : self.padding + 1]
 
     def convolve(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Convolve with weights of the shape of `masked`, and a bias.
+        """Convolve with given weights, of the shape of `masked`, and a bias.
 
         Args:
             input: Shape (B, in, H, W).
@@ -229,17 +229,17 @@ class MaskedConv2d(nn.Module):
         reach = self.padding
         if torch.is_grad_enabled():
             return F.conv2d(F.pad(input, (reach, reach, reach, 0)), weight, bias)
-        # Padded below too, which a convolution does without a copy, and without the rows that this
-        # adds. To differentiate leaving them out would take longer than the copy.
+        # Pad below too, which a convolution does without a copy, and drop the rows that this adds.
+        # With gradients, differentiating the drop would take longer than the copy.
         return F.conv2d(input, weight, bias, padding=reach)[:, :, : input.shape[2]]
 
 
 class Bound:
-    """A module with the parameters that it has now, for a distribution that calls it later.
+    """Bind a module to its current parameters, for a distribution that calls it later.
 
-    Models of an ensemble, and densities without a gradient to parameters, replace a module's
-    parameters for the length of one call. What is computed after that call, such as the density
-    of a distribution that the call gave, would be of the module's own.
+    Ensembles, and densities without gradient to parameters, replace a module's parameters for the
+    duration of one call. Without binding, computations after that call, such as the density of a
+    distribution that it returned, would use the module's own parameters.
 
     Args:
         module: Any module.
@@ -249,15 +249,15 @@ class Bound:
         self.module, self.parameters = module, parameters_by_place(module)
 
     def __call__(self, *inputs: Any) -> Any:
-        """What the module gives."""
+        """Call the module with the bound parameters."""
         return functional_call(self.module, self.parameters, inputs, tie_weights=False)
 
 
 def parameters_by_place(module: nn.Module) -> dict[str, Tensor]:
-    """Each place of a parameter in a module, for `torch.func.functional_call`.
+    """Parameters by every path at which they occur, for `torch.func.functional_call`.
 
-    The places that it finds for itself are two for a part that a module has twice, and it would
-    not put such a part's parameters back.
+    Left to itself, `functional_call` finds two paths for a submodule that is registered twice, and
+    does not restore its parameters.
     """
     return {
         f"{path}.{name}" if path else name: parameter
@@ -267,7 +267,7 @@ def parameters_by_place(module: nn.Module) -> dict[str, Tensor]:
 
 
 def he_initialise(module: nn.Module) -> None:
-    """Draw the weights of all linear layers from N(0, 2 / in_features).
+    """Initialise the weights of all linear layers from N(0, 2 / in_features) (He).
 
     References:
         Delving Deep into Rectifiers (He et al., 2015), https://arxiv.org/abs/1502.01852
@@ -282,11 +282,11 @@ def _gated(value: Tensor, gate: Tensor) -> Tensor:
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """The same images (B, C, H, W), in memory as (B, H, W, C), in which convolutions are fastest.
+    """Convert images (B, C, H, W) to the channels-last memory format, fastest for convolutions.
 
-    The values do not change, and layers that follow keep the order. It is done by shapes alone,
-    since `Tensor.to(memory_format=...)` cannot run under `torch.vmap`. A dimension of one channel
-    has the stride that tells torch the order, too.
+    The values do not change, and later layers preserve the format. Only reshapes are used, since
+    `Tensor.to(memory_format=...)` cannot run under `torch.vmap`. With one channel, too, the strides
+    are those by which torch recognises the format.
     """
     batch, channels, height, width = images.shape
     rows = images.movedim(1, 3).reshape(batch, height * width * channels)
@@ -294,7 +294,7 @@ def channels_last(images: Tensor) -> Tensor:
 
 
 def bias_of(convolution: nn.Conv2d) -> Tensor:
-    """The bias of a convolution that has one."""
+    """Bias of a convolution that has one."""
     assert convolution.bias is not None
     return convolution.bias
 
@@ -306,9 +306,9 @@ def _check_odd(kernel_size: int) -> None:
 
 @contextmanager
 def evaluating(part: object) -> Iterator[None]:
-    """Put a module in evaluation mode, and every part of it back in its own mode after.
+    """Put a module in evaluation mode; restore the mode of each submodule afterwards.
 
-    Nothing is done with what is no module, as a conditional distribution need not be one.
+    Nothing is done if `part` is not a module, as conditional distributions may be functions.
     """
     module = part if isinstance(part, nn.Module) else nn.Module()
     modes = [(each, each.training) for each in module.modules()]

@@ -1,27 +1,28 @@
-r"""Objectives: functions of four log-probabilities, and the choice where to sample.
+r"""Objectives: MIM, A-MIM, VAE and related losses as functions of four log-probabilities.
 
-Every loss is minimised, in nats, and takes `LogProbs` of shape (B,) to a tensor of shape (B,).
-With l the log-probabilities at (x, z):
+An objective maps `LogProbs` of shape (B,) to losses of shape (B,), in nats, to be minimised. It
+also says where to sample: from both halves of M_S, Eq. (4), or from the encoding half alone. With
+l_qzx = log q(z|x), l_qx = log q(x), l_pxz = log p(x|z) and l_pz = log p(z) at a sample (x, z):
 
-========================  =========================================  ======================
-objective                 loss at a sample                           samples
-========================  =========================================  ======================
-`MIM`, Eq. (8, 22)        -½ (l_qzx + l_qx + l_pxz + l_pz)           both halves of M_S
-`MIM_OF_MEANS`            the same                                   both, decoded to means
-`A_MIM`, C.3              the same                                   encoding half
-`CE`, Eq. (7)             -log ½ (e^(l_qzx + l_qx) + e^(l_pxz+l_pz)) both halves
-`VAE`, Eq. (1, 24)        -(l_pxz + l_pz - l_qzx)                    encoding half
-`VAE_H`, E.1              VAE - (l_qzx + l_qx)                       encoding half
-`MIM_H`, E.1              MIM + log ½ (e^(...) + e^(...))            both halves
-`MIM_H_TRUE`, E.1         the same with the anchors in log ½ (...)   both halves
-`SYMMETRIC_KL`, App. B    MIM with the anchors as priors             both halves
-`A_MIM_ONE_SAMPLE`        -(l_pxz + ½ (l_qzx + l_pz))                encoding half
-`beta_vae(w)`             -l_pxz + w (l_qzx - l_pz)                  encoding half
-`AUTO_ENCODER`            -l_pxz                                     encoding half
-========================  =========================================  ======================
+===================  ==============  ==========================================  ==============
+objective            in the paper    loss at a sample                            samples
+===================  ==============  ==========================================  ==============
+`MIM`                Eq. (8, 22)     -½ (l_qzx + l_qx + l_pxz + l_pz)            both halves
+`MIM_OF_MEANS`       released code   the same                                    both, x as means
+`A_MIM`              App. C.3        the same                                    encoding half
+`A_MIM_ONE_SAMPLE`   -               -(l_pxz + ½ (l_qzx + l_pz))                 encoding half
+`CE`                 Eq. (7)         -log ½ (e^(l_qzx+l_qx) + e^(l_pxz+l_pz))    both halves
+`VAE`                Eq. (1, 24)     -(l_pxz + l_pz - l_qzx)                     encoding half
+`beta_vae(w)`        -               -l_pxz + w (l_qzx - l_pz)                   encoding half
+`AUTO_ENCODER`       -               -l_pxz                                      encoding half
+`VAE_H`              App. E.1        VAE - (l_qzx + l_qx)                        encoding half
+`MIM_H`              E.1, Eq. (10)   MIM - CE                                    both halves
+`MIM_H_TRUE`         App. E.1        MIM - (CE with the anchors as priors)       both halves
+`SYMMETRIC_KL`       App. B          MIM with the anchors as priors              both halves
+===================  ==============  ==========================================  ==============
 
-"The anchors as priors" means log P(x) in place of l_qx and log P(z) in place of l_pz, so both
-must be known as densities.
+"The anchors as priors" means log P(x) in place of l_qx and log P(z) in place of l_pz; the densities
+of both anchors must be known. The warm-up weight β of Eq. (12) is an argument of every objective.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ __all__ = [
 
 
 def mim(lp: LogProbs, beta: float = 1.0) -> Tensor:
-    r"""MIM loss, the upper bound of the cross-entropy loss in Eq. (8).
+    r"""MIM loss L_MIM, Eq. (8), with the warm-up of Eq. (12); an upper bound of L_CE.
 
     .. math:: -\tfrac12 [\log p(x|z) + \log q(z|x) + \beta (\log q(x) + \log p(z))]  \qquad (12)
 
@@ -75,14 +76,14 @@ def mim(lp: LogProbs, beta: float = 1.0) -> Tensor:
 
 
 def cross_entropy(lp: LogProbs, beta: float = 1.0) -> Tensor:
-    r"""Cross-entropy loss L_CE of Eq. (7), the upper bound of H(M_S) that MIM bounds in turn.
+    r"""Cross-entropy loss L_CE, Eq. (7), an upper bound of H(M_S) and a lower bound of L_MIM.
 
     .. math:: -\log \tfrac12 [q(z|x) q(x)^\beta + p(x|z) p(z)^\beta]
 
-    It bounds, and differs from MIM in earnest, with an explicit q(x) only: with the decoder's
-    marginal both factors are equal on encoding samples, and the two losses are one there.
+    It is a bound, and differs from MIM on both halves, only with an explicit q(x). With the
+    decoder's marginal the two terms are equal on encoding samples, and L_CE equals L_MIM there.
 
-    It is evaluated from logarithms; the naive form overflows in float32 (A.2.3 of the paper).
+    It is computed from logarithms; the naive form overflows in float32 (A.2.3 of the paper).
 
     Args:
         lp: Log-probabilities, each of shape (B,), in nats.
@@ -97,7 +98,7 @@ def cross_entropy(lp: LogProbs, beta: float = 1.0) -> Tensor:
 
 
 def vae(lp: LogProbs, beta: float = 1.0) -> Tensor:
-    r"""Negative evidence lower bound, Eq. (24), which is minus Eq. (1).
+    r"""VAE loss, the negative evidence lower bound (ELBO), Eq. (24), which is minus Eq. (1).
 
     .. math:: -\log p(x|z) + \beta [\log q(z|x) - \log p(z)]
 
@@ -112,19 +113,21 @@ def vae(lp: LogProbs, beta: float = 1.0) -> Tensor:
 
 
 def joint_entropy(lp: LogProbs, of: Literal["encoding", "mixture"]) -> Tensor:
-    r"""Sample terms of the joint entropy that appendix E.1 adds or subtracts.
+    r"""Estimate of the joint entropy that appendix E.1 adds to or subtracts from a loss.
 
-    "encoding": :math:`-\log q(z|x) - \log q(x)`, the cross-entropy of the encoding samples to the
-    model, which stands for H(q(z|x) P(x)). "mixture": :math:`-\log \tfrac12 [q(x,z) + p(x,z)]`,
-    the cross-entropy of M_S to the model mixture, which stands for H(M_S).
+    The entropies of the anchored distributions are unknown; cross-entropies to the model replace
+    them:
+
+    - "encoding": :math:`-\log q(z|x) - \log q(x)` in place of H(q(z|x) P(x));
+    - "mixture": :math:`-\log \tfrac12 [q(x,z) + p(x,z)]` in place of H(M_S), the loss of Eq. (7).
 
     Args:
         lp: Log-probabilities, each of shape (B,), in nats.
         of: Which entropy.
 
     Returns:
-        Terms whose mean estimates the entropy from above if q(x) is explicit, shape (B,), in
-        nats. With the decoder's marginal "mixture" equals MIM's own terms on encoding samples.
+        Terms of shape (B,), in nats. Their mean is an upper bound of the entropy if q(x) is
+        explicit. With the decoder's marginal "mixture" equals the MIM loss on encoding samples.
     """
     if of == "encoding":
         return -(lp.q_z_given_x + lp.q_x)
@@ -134,7 +137,7 @@ def joint_entropy(lp: LogProbs, of: Literal["encoding", "mixture"]) -> Tensor:
 
 
 def _scaled(value: Tensor, factor: float) -> Tensor:
-    # Nearly all steps are at β = 1, and small models spend most of their time on such operations.
+    # Most steps have β = 1, and small models spend most of their time on such operations.
     return value if factor == 1 else factor * value
 
 
@@ -156,25 +159,23 @@ def _minus_joint_entropy(lp: LogProbs) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """What to minimise and where to sample.
+    """Loss to minimise, and the distribution to sample from.
 
     Attributes:
-        loss: Function of the log-probabilities and the warm-up's β to a loss per sample.
-        sampling: "mixture" for both halves of M_S, Eq. (4); "encoding" for its encoding half.
-        regulariser: Function of the log-probabilities to a term that is added, times the
-            warm-up's β; E.1 of the paper adds and subtracts entropies so.
-        q_x: "model" for the model's log q(x); "decoder" to put log p(x|z) at the same sample in
-            its place, see `A_MIM_ONE_SAMPLE`.
-        priors: Whose log-probabilities `loss` has as q_x and p_z: those of the "model", or of the
-            "anchors" P(x) and P(z).
-        regulariser_priors: Whose `regulariser` has.
-        decoded: What data of the decoding half are: "draws" of p(x|z), or its "means", see
-            `MIM_OF_MEANS`.
-        latents: Whether latents of the decoding half are "fixed", without gradient to the anchor
-            that they are drawn from, or "reparameterised" with one.
-        family: "mim" for objectives that reward mutual information by MIM's bound, "vae" for
-            those with a KL divergence to the prior; None for all others. Presets and advice
-            depend on it.
+        loss: Maps the log-probabilities and the warm-up's β to a loss per sample.
+        sampling: "mixture" for both halves of M_S, Eq. (4); "encoding" for the encoding half.
+        regulariser: Maps the log-probabilities to a term that is multiplied by the warm-up's β
+            and added, such as the entropies of appendix E.1.
+        q_x: "model" for the model's log q(x); "decoder" for log p(x|z) at the same sample in its
+            place, see `A_MIM_ONE_SAMPLE`.
+        priors: Source of q_x and p_z in `loss`: the "model", or the "anchors" P(x) and P(z).
+        regulariser_priors: Source of q_x and p_z in `regulariser`.
+        decoded: x of the decoding half: "draws" from p(x|z), or its "means", see `MIM_OF_MEANS`.
+        latents: z of the decoding half: "fixed", without gradient to the anchor that they are
+            drawn from, or "reparameterised", with one.
+        family: "mim" for objectives that reward mutual information by the bound of MIM, "vae" for
+            those with a KL divergence to the prior, None for all others. Presets and advice use
+            it.
     """
 
     loss: Callable[[LogProbs, float], Tensor]
@@ -202,11 +203,11 @@ class Objective:
                     f'{name} must be "{one}" or "{other}", got {getattr(self, name)!r}'
                 )
         if self.q_x == "decoder" and self.anchored:
-            raise ValueError('q_x must be "model" where the anchors take the priors\' place')
+            raise ValueError('q_x must be "model" if the anchors replace the priors, got "decoder"')
 
     @property
     def anchored(self) -> bool:
-        """Whether the densities of the anchors are needed."""
+        """Whether the objective needs the densities of the anchors."""
         return "anchors" in (self.priors, self.regulariser_priors)
 
     def __call__(
@@ -221,16 +222,18 @@ class Objective:
         Args:
             lp: Log-probabilities, each of shape (B,), in nats.
             beta: Warm-up weight in [0, 1].
-            terms: Log-probabilities that β multiplies, in place of those that `loss` chooses.
-            at_anchors: The same with log P(x) and log P(z) as q_x and p_z, for objectives that
-                are `anchored`.
+            terms: Log-probabilities that β multiplies; None for those that `loss` chooses.
+            at_anchors: `lp` with log P(x) and log P(z) as q_x and p_z; required if `anchored`.
+
+        Raises:
+            ValueError: If `anchored` and there is no `at_anchors`.
         """
         if self.q_x == "decoder":
             lp = lp._replace(q_x=lp.p_x_given_z)
         regularised = lp
         if self.anchored:
             if at_anchors is None:
-                raise ValueError("at_anchors must be given to an objective that is anchored")
+                raise ValueError("at_anchors must be given if the objective is anchored, got None")
             lp = at_anchors if self.priors == "anchors" else lp
             regularised = at_anchors if self.regulariser_priors == "anchors" else regularised
         value = self.loss(lp, beta) if terms is None else self.loss(lp.scaled(beta, terms), 1.0)
@@ -238,7 +241,13 @@ class Objective:
 
 
 def beta_vae(weight: float) -> Objective:
-    """β-VAE: the VAE with a weight on its KL divergence, in addition to any warm-up.
+    """β-VAE: VAE loss with a weight on the KL divergence, multiplied by any warm-up weight.
+
+    Args:
+        weight: Weight of the KL divergence, 0 or more.
+
+    Raises:
+        ValueError: If the weight is negative.
 
     References:
         beta-VAE (Higgins et al., 2017), https://openreview.net/forum?id=Sy2fzU9gl
@@ -248,33 +257,41 @@ def beta_vae(weight: float) -> Objective:
     return Objective(_WeightedVAE(weight), "encoding", family="vae" if weight else None)
 
 
+# Eq. (8), estimated by Eq. (22).
 MIM = Objective(mim, "mixture", family="mim")
-# What the authors' released code minimises on images. It decodes to means in place of draws, from
+# The MIM loss of the authors' released image code. It decodes to means in place of draws, from
 # latents that are reparameterised through the prior. At the mean of binary pixels the gradient of
-# log p(x|z) with respect to their logits, x - E[x|z], is nothing, so the decoding half trains the
-# encoder and a learned prior alone, and the encoder on grey images that data are not.
+# log p(x|z) with respect to the logits, x - E[x|z], is zero. The decoding half thus trains only the
+# encoder and a learned prior, and trains the encoder on grey images, unlike the data.
 MIM_OF_MEANS = Objective(mim, "mixture", decoded="means", latents="reparameterised", family="mim")
+# Appendix C.3: A-MIM, which never samples from the decoder.
 A_MIM = Objective(mim, "encoding", family="mim")
-# -[l_pxz + ½ (l_qzx + l_pz)]: log p(x|z) at an encoding sample neither bounds nor estimates
-# log q(x), so this bounds no joint entropy. It rewards tight posteriors directly and needs a floor
-# on the encoder's variance. Not in the paper; SentenceMIM (Livne et al., 2020,
-# https://arxiv.org/abs/2003.02645) and its successors for molecules train so.
+# A-MIM with log p(x|z) in place of log q(x), as in SentenceMIM (Livne et al., 2020,
+# https://arxiv.org/abs/2003.02645) and its successors for molecules; not in the paper. At an
+# encoding sample log p(x|z) neither bounds nor estimates log q(x), so the loss does not bound a
+# joint entropy. It rewards narrow posteriors directly and needs a floor on the encoder's variance.
 A_MIM_ONE_SAMPLE = Objective(mim, "encoding", q_x="decoder", family="mim")
+# Eq. (7).
 CE = Objective(cross_entropy, "mixture")
+# Eq. (24), minus Eq. (1).
 VAE = Objective(vae, "encoding", family="vae")
+# Appendix E.1: the VAE loss plus the entropy of the encoding joint.
 VAE_H = Objective(vae, "encoding", _encoding_entropy, family="vae")
-# Subtracts L_CE, an upper bound of H(M_S), as the authors' released code does; what is left is the
-# regulariser R_MIM of Eq. (9). With the anchors' densities it is H(M_S) itself that is subtracted,
-# and R_MIM + KL(M_S || M_θ) that is left.
+# Appendix E.1: the MIM loss minus an entropy. MIM_H subtracts L_CE, an upper bound of H(M_S), as
+# the authors' released code does; this leaves the regulariser R_MIM of Eq. (9, 10). MIM_H_TRUE
+# subtracts H(M_S) itself, by the densities of the anchors; this leaves R_MIM + KL(M_S || M_θ).
 MIM_H = Objective(mim, "mixture", _minus_joint_entropy, family="mim")
 MIM_H_TRUE = Objective(
     mim, "mixture", _minus_joint_entropy, regulariser_priors="anchors", family="mim"
 )
-# ½ SKL + R_H = ½ (H(M_S, p(x|z)P(z)) + H(M_S, q(z|x)P(x))): the symmetric KL divergence of the
-# anchored encoder and decoder, and their mean entropy. Model priors play no part in it, so a
-# learned p(z) stays as it is.
+# Appendix B: ½ SKL + R_H = ½ (H(M_S, p(x|z)P(z)) + H(M_S, q(z|x)P(x))), the symmetric KL
+# divergence of the anchored encoder and decoder plus their mean entropy R_H, Eq. (5). It does not
+# contain the model priors, so a learned p(z) is not trained.
 SYMMETRIC_KL = Objective(mim, "mixture", priors="anchors")
+# The reconstruction term of the VAE loss alone.
 AUTO_ENCODER = beta_vae(0.0)
+
+# Objectives by the names that settings and the command line use.
 OBJECTIVES = {
     "mim": MIM,
     "mim-of-means": MIM_OF_MEANS,

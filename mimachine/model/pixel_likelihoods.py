@@ -1,7 +1,7 @@
-"""Observations: what a pixel is, given what a network says of it.
+"""Pixel likelihoods: binary, grey-level or real-valued pixels, given the maps of a network.
 
-A network gives one or more maps, each of an image's shape (C, H, W); these values make a
-distribution of pixels of them, which are independent given the maps.
+A network gives one or more maps of an image's shape (C, H, W). They are the parameters of a
+distribution of pixels that are independent given the maps.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ __all__ = [
 
 
 class Pixels(Protocol):
-    """What pixels are.
+    """Interface of a pixel likelihood.
 
     Attributes:
-        maps: How many maps of an image's shape their distribution takes.
+        maps: Number of maps of an image's shape that parameterise the distribution.
     """
 
     @property
     def maps(self) -> int:
-        """How many maps of an image's shape their distribution takes."""
+        """Number of maps of an image's shape that parameterise the distribution."""
         ...
 
     def __call__(self, *maps: Tensor, event_dims: int) -> Distribution:
@@ -45,7 +45,7 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True)
 class BinaryPixels:
-    """Zeros and ones; the map is that of their logits."""
+    """Binary pixels, 0 or 1; the map holds their logits."""
 
     maps: int = 1
 
@@ -57,7 +57,7 @@ class BinaryPixels:
 
 @dataclass(frozen=True)
 class _Bounded:
-    """Pixels of a location in [0, 1] and a scale whose logarithm is clamped."""
+    """Pixels with a location in [0, 1] and a scale whose logarithm is clamped."""
 
     log_scale: tuple[float, float] = (-4.5, 0.0)
 
@@ -67,12 +67,12 @@ class _Bounded:
 
     @property
     def maps(self) -> int:
-        """A location before its sigmoid, and a log-scale."""
+        """2: the location before the sigmoid, and the log-scale."""
         return 2
 
     @property
     def floor(self) -> float:
-        """The smallest that a scale can be."""
+        """Smallest possible scale."""
         return math.exp(self.log_scale[0])
 
     def _parameters(self, location: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +81,7 @@ class _Bounded:
 
 @dataclass(frozen=True)
 class GreyPixels(_Bounded):
-    """Grey levels 0, 1/(L-1), ..., 1, by a discretised logistic distribution.
+    """Grey levels 0, 1/(L-1), ..., 1, with a discretised logistic distribution.
 
     Args:
         log_scale: Bounds of the logarithm of the scale.
@@ -103,11 +103,11 @@ class GreyPixels(_Bounded):
 
 @dataclass(frozen=True)
 class RealPixels(_Bounded):
-    """Real values with a mean in [0, 1], by a normal distribution.
+    """Real-valued pixels with a mean in [0, 1], with a normal distribution.
 
     Args:
-        log_scale: Bounds of the logarithm of the standard deviation. The MIM loss of real values
-            has no lower bound without the lower one.
+        log_scale: Bounds of the logarithm of the standard deviation. Without the lower bound the
+            MIM loss of real values has no lower bound.
     """
 
     def __call__(self, *maps: Tensor, event_dims: int) -> DiagNormal:

@@ -1,7 +1,7 @@
-"""PixelCNN: images whose pixels follow one after the other, each given those before it.
+"""PixelCNN: autoregressive images, each pixel given the pixels before it.
 
-All pixels of a given image are scored by one pass of the network. A new image is drawn pixel by
-pixel, though not one at a time: pixels that cannot see each other are drawn together.
+One pass of the network scores all pixels of an image. Sampling is sequential, but pixels that
+cannot see each other are drawn together.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ __all__ = [
 ]
 
 
-# Activations kept at once while images are drawn, 256 MiB in single precision; 2 GiB on a GPU.
+# Activations in memory while images are drawn: 256 MiB in float32, 2 GiB on a GPU.
 _VALUES, _VALUES_ON_GPU = 1 << 26, 1 << 29
 
 
 class PixelCNN(nn.Module):
-    """Masked convolutions, each with batch normalisation, that give a distribution of each pixel.
+    """PixelCNN decoder: masked convolutions with batch normalisation, conditioned on maps.
 
-    A pixel's distribution depends on the pixels of the rows above and those to its left, as far as
-    the layers reach, and on maps that stand for a condition. The channels of a pixel are
-    independent given those.
+    A pixel's distribution depends on the pixels in the rows above and to its left, within the
+    receptive field, and on the maps of a condition. The channels of a pixel are independent given
+    those.
 
     Args:
         channels: Channels C of the image.
         condition_channels: Channels D of the condition's maps.
-        pixels: What pixels are.
+        pixels: Pixel likelihood.
         width: Channels of each layer.
         layers: Number of layers.
         kernel_size: Height and width of the kernels, odd and 3 or more.
-        condition: Where a pixel sees the condition's maps: at "earlier" pixels alone, as in the
-            released code, which masks them like the image, so that the first pixel sees nothing of
-            them; or "everywhere" within a kernel around it.
+        condition: Positions at which a pixel sees the condition's maps: only at "earlier" pixels,
+            as in the released code, which masks them like the image, so that the first pixel does
+            not depend on them; or "everywhere" within a kernel around it.
 
     References:
         Conditional Image Generation with PixelCNN Decoders (van den Oord et al., 2016),
-        https://arxiv.org/abs/1606.05328, of which this is the plain stack without gates
+        https://arxiv.org/abs/1606.05328; this is the plain stack without gates
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class PixelCNN(nn.Module):
         return AutoregressiveImage(self, F.conv2d(maps, weight, padding=convolution.padding))
 
     def order(self, shape: Size, device: torch.device) -> list[_Step]:
-        """The order in which pixels of images (H, W) are drawn.
+        """Order in which pixels of images (H, W) are drawn.
 
-        It is kept: to bring it to a GPU each time would take longer than a step of it, and is
-        nothing that a CUDA graph can hold.
+        It is cached: copying it to a GPU takes longer than drawing a step, and cannot be part of a
+        CUDA graph.
         """
         if (shape, device) not in self._orders:
             convolutions = [layer.convolution for layer in self.layers]
@@ -109,12 +109,12 @@ class PixelCNN(nn.Module):
         return self._orders[shape, device]
 
     def maps_of(self, image: Tensor, context: Tensor, running: bool) -> list[Tensor]:
-        """Maps that tell each pixel's distribution, all in one pass.
+        """Compute the maps that parameterise each pixel's distribution, all in one pass.
 
         Args:
             image: Shape (B, C, H, W).
-            context: What the condition adds to the first layer, shape (B, width, H, W).
-            running: Whether to normalise by the running statistics in training too.
+            context: Contribution of the condition to the first layer, shape (B, width, H, W).
+            running: Whether to normalise by the running statistics in training mode too.
 
         Returns:
             `pixels.maps` maps of shape (B, C, H, W).
@@ -151,11 +151,11 @@ class MaskedLayer(nn.Module):
         return F.relu(self.convolution.convolve(input, weight, bias))
 
     def of_two(self, image: Tensor, context: Tensor, running: bool) -> Tensor:
-        """The same for an input of which only the first channels are left to be convolved.
+        """Outputs as of `forward`, with the convolution of the last channels already computed.
 
         Args:
-            image: The first channels.
-            context: The convolution of the others, shape (B, out, H, W).
+            image: The first channels of the input.
+            context: Convolution of the other channels, shape (B, out, H, W).
             running: Whether to normalise by the running statistics.
         """
         channels = image.shape[1]
@@ -167,11 +167,11 @@ class MaskedLayer(nn.Module):
         return F.relu(torch.addcmul(convolved, context, scale.to(convolved.dtype)))
 
     def folded(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The normalisation by running statistics as a part of the convolution.
+        """Fold the batch normalisation by running statistics into the convolution.
 
         Returns:
-            Weights of the shape of `MaskedConv2d.masked`, a bias (out,), and by what the
-            convolution is multiplied, (out, 1, 1).
+            Weights of the shape of `MaskedConv2d.masked`, a bias (out,), and the factor on the
+            convolution, (out, 1, 1).
         """
         mean, variance = self.norm.running_mean, self.norm.running_var
         assert mean is not None
@@ -182,19 +182,19 @@ class MaskedLayer(nn.Module):
 
 
 class AutoregressiveImage(Distribution):
-    """An image (C, H, W) of which each pixel is given those before it, row by row.
+    """Autoregressive distribution of images (C, H, W), each pixel given the pixels before it.
 
-    While its network trains, `log_prob` normalises by the statistics of the batch, and they enter
-    the running ones. What is drawn is drawn, and `draw` scores it, by the running statistics: a
-    batch of half-drawn images has statistics of its own, and a score by them would be that of
-    another distribution. `log_prob_of_drawn` does so for images that were drawn given something
-    else, as `Marginal("importance")` has them.
+    In training mode `log_prob` normalises by the batch statistics and updates the running ones.
+    Images are drawn, and scored by `draw`, with the running statistics: a batch of partly drawn
+    images has different statistics, and a score by them would belong to another distribution.
+    `log_prob_of_drawn` does the same for images drawn under another condition, as
+    `Marginal("importance")` requires.
 
-    There is no closed form of the mean: `representation.mean_of` takes that of draws.
+    The mean has no closed form; `mimachine.estimation.codes.moments.mean_of` averages draws.
 
     Args:
         network: The network.
-        context: What the condition adds to its first layer, shape (B, width, H, W).
+        context: Contribution of the condition to its first layer, shape (B, width, H, W).
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (torch declares it so)
@@ -206,12 +206,12 @@ class AutoregressiveImage(Distribution):
 
     @property
     def is_discrete(self) -> bool:
-        """Whether pixels have probabilities and no density."""
+        """Whether pixels have probabilities instead of a density."""
         maps = [self.context.new_zeros(1)] * self.network.pixels.maps
         return is_discrete(self.network.pixels(*maps, event_dims=1))
 
     def draw(self, shape: Size = Size()) -> Draw:
-        """A value and its log-probability, which is its score, both by the running statistics."""
+        """Draw a value with its log-probability, also its score, by the running statistics."""
         value = self.sample(shape)
         log_prob = self.log_prob_of_drawn(value)
         return Draw(value, log_prob, log_prob)
@@ -227,11 +227,11 @@ class AutoregressiveImage(Distribution):
         return self._log_prob(value, running=False)
 
     def log_prob_of_drawn(self, value: Tensor) -> Tensor:
-        """The same of images that were drawn, of this or another condition of the network."""
+        """Log-probability of images that the network drew, under this or another condition."""
         return self._log_prob(value, running=True)
 
     def pixels_given(self, value: Tensor) -> Distribution:
-        """Each pixel given those before it in images (B, C, H, W), by the running statistics."""
+        """Distribution of each pixel given those before it in images (B, C, H, W)."""
         return self._pixels(*self._rows(value), running=True)
 
     def _log_prob(self, value: Tensor, running: bool) -> Tensor:
@@ -244,7 +244,7 @@ class AutoregressiveImage(Distribution):
         return self.network.pixels(*maps, event_dims=3)
 
     def _rows(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Values (*sample, *batch, C, H, W) with their contexts, as rows (N, ·, H, W)."""
+        """Flatten values (*sample, *batch, C, H, W) and their contexts to rows (N, ·, H, W)."""
         shape = torch.broadcast_shapes(value.shape[:-3], self.batch_shape)
         values, contexts = (
             part.expand(*shape, *part.shape[-3:]).reshape(-1, *part.shape[-3:])
@@ -254,12 +254,12 @@ class AutoregressiveImage(Distribution):
 
     @torch.no_grad()
     def from_uniform(self, uniform: Tensor) -> Tensor:
-        """The images that uniform numbers make, by each pixel's quantile given those before it.
+        """Transform uniform numbers to images, by each pixel's quantile given those before it.
 
-        Pixel (i, j) sees layers' outputs up to reach r to the right in the rows above, so it comes
-        after pixel (i - 1, j + r), and all pixels of equal j + (r + 1) i are independent given
-        those of less. They are drawn at once, in W + (r + 1) (H - 1) steps, and every output of
-        every layer is worked out once: in all it takes the arithmetic of one pass.
+        Pixel (i, j) sees outputs of the layers up to r columns to the right in the rows above, so
+        it comes after pixel (i - 1, j + r). All pixels with equal j + (r + 1) i are independent
+        given those with less, and are drawn together, in W + (r + 1) (H - 1) steps. Each output of
+        each layer is computed once, so that sampling needs the arithmetic of one pass.
 
         Args:
             uniform: Numbers in [0, 1), shape (*sample, *batch, C, H, W).
@@ -268,7 +268,7 @@ class AutoregressiveImage(Distribution):
             Images of the same shape.
         """
         numbers, context = self._rows(uniform)
-        # Outside of autocast: weights are brought to the precision of the activations once.
+        # Without autocast: weights are converted to the precision of the activations once.
         with torch.autocast(context.device.type, enabled=False):
             wavefront = _Wavefront(self.network, context)
             at_once = wavefront.images_at_once()
@@ -278,10 +278,10 @@ class AutoregressiveImage(Distribution):
 
 
 class _Wavefront:
-    """Draws images, all pixels at once that do not see each other.
+    """Sampler of images that draws all pixels together that do not see each other.
 
-    Activations lie as (N, positions, channels), where positions count the image's rows and columns
-    with the zeros that pad it above and on both sides, one row after the other.
+    Activations have shape (N, positions, channels). Positions count the pixels of the image padded
+    with zeros above and on both sides, row by row.
     """
 
     def __init__(self, network: PixelCNN, context: Tensor) -> None:
@@ -296,7 +296,7 @@ class _Wavefront:
         reach = convolutions[0].padding
         self.positions = (self.shape[0] + reach) * (self.shape[1] + 2 * reach)
         folded = [layer.folded() for layer in layers]
-        # Of the first layer only what it does to the image is left to do.
+        # The first layer's convolution of the condition is already computed.
         weights = [folded[0][0][:, : self.channels], *(weight for weight, _, _ in folded[1:])]
         pairs = zip(weights, convolutions, strict=True)
         self.weights = [_by_taps(weight, convolution).to(dtype) for weight, convolution in pairs]
@@ -308,14 +308,15 @@ class _Wavefront:
         ]
 
     def images_at_once(self) -> int:
-        """For how many images the activations fit into the memory that is meant for them."""
+        """Number of images whose activations fit into the memory limit."""
         each = self.positions * sum(len(bias) for bias in self.biases)
         on_cpu = self.scale.device.type == "cpu"
         return max(1, (_VALUES if on_cpu else _VALUES_ON_GPU) // each)
 
     def images(self, uniform: Tensor, context: Tensor) -> Tensor:
-        """Images of uniform numbers (N, C, H, W), given (N, width, H, W)."""
-        uniform, context = _last(uniform), _last(self.scale * context)
+        """Images from uniform numbers (N, C, H, W), given contexts (N, width, H, W)."""
+        uniform = _channels_to_end(uniform)
+        context = _channels_to_end(self.scale * context)
         seen, *hidden = (
             context.new_zeros(len(context), self.positions, channels)
             for channels in (self.channels, *map(len, self.biases[:-1]))
@@ -333,7 +334,7 @@ class _Wavefront:
     def _features(
         self, image: Tensor, hidden: list[Tensor], context: Tensor, step: _Step
     ) -> Tensor:
-        """Last layer's outputs at a step's P pixels, (N, P, width), given those before them."""
+        """Outputs of the last layer at a step's P pixels, (N, P, width), given those before."""
         features = _matrix_product(image, step.of_image, self.biases[0], self.weights[0])
         features = features.reshape(context.shape).add_(context).relu_()
         layers = zip(hidden, self.biases[1:], self.weights[1:], strict=True)
@@ -345,13 +346,13 @@ class _Wavefront:
 
 
 class _Step(NamedTuple):
-    """P pixels that are drawn at once.
+    """P pixels that are drawn together.
 
     Attributes:
-        pixels: Their numbers in the image, shape (P,).
-        places: Their positions with the padding, shape (P,).
-        of_image: Positions that the first layer sees from each, shape (P · taps,).
-        of_hidden: Positions that later layers see from each, likewise.
+        pixels: Indices in the image, shape (P,).
+        places: Positions in the padded image, shape (P,).
+        of_image: Positions that the first layer sees from each pixel, shape (P · taps,).
+        of_hidden: Positions that later layers see from each pixel, shape (P · taps,).
     """
 
     pixels: Tensor
@@ -361,7 +362,7 @@ class _Step(NamedTuple):
 
 
 def _steps(shape: Size, convolutions: list[MaskedConv2d], device: torch.device) -> list[_Step]:
-    """The order in which pixels are drawn; all tensors are made at once and then divided."""
+    """Order in which pixels are drawn; tensors are built for all steps, then split."""
     height, width = shape
     reach = convolutions[0].padding
     across, slope = width + 2 * reach, reach + 1
@@ -379,18 +380,18 @@ def _steps(shape: Size, convolutions: list[MaskedConv2d], device: torch.device) 
 
 
 def _by_taps(weight: Tensor, convolution: MaskedConv2d) -> Tensor:
-    """Weights of the shape of `MaskedConv2d.masked` as a matrix (taps · in, out)."""
+    """Convert weights of the shape of `MaskedConv2d.masked` to a matrix (taps · in, out)."""
     reach = convolution.padding
     taps = [weight[:, :, reach + i, reach + j] for i, j in convolution.taps]
     return torch.cat(taps, 1).T.contiguous()
 
 
 def _matrix_product(buffer: Tensor, places: Tensor, bias: Tensor, weight: Tensor) -> Tensor:
-    """What a layer makes of what it sees at some places, (N · P, out)."""
+    """Output of a layer from its inputs at some positions, (N · P, out)."""
     seen = buffer.index_select(1, places).reshape(-1, len(weight))
     return torch.addmm(bias, seen, weight)
 
 
-def _last(image: Tensor) -> Tensor:
-    """Images (N, C, H, W) as (N, H W, C)."""
+def _channels_to_end(image: Tensor) -> Tensor:
+    """Reshape images (N, C, H, W) to (N, H W, C)."""
     return image.flatten(2).transpose(1, 2).contiguous()

@@ -1,6 +1,6 @@
-"""Priors: modules that give a distribution without a condition.
+"""Priors p(z) and q(x): modules that return a distribution without a condition.
 
-A prior serves as p(z), as q(x), or as the anchor P(z).
+A prior also serves as the anchor P(z). The decoder's marginal as q(x) is `Marginal`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class Prior(Protocol):
-    """What a model prior has to be."""
+    """Interface of a model prior: a callable that returns a distribution."""
 
     def __call__(self) -> Distribution:
         """Distribution of batch shape (); its event is one x or one z."""
@@ -46,7 +46,7 @@ class Prior(Protocol):
 
 
 class Samplable(Protocol):
-    """Something that can be sampled and need not be evaluated."""
+    """Interface of a source of samples without a density."""
 
     def sample(self, sample_shape: Any = ..., /) -> Tensor:
         """Values of shape (*sample_shape, *event)."""
@@ -54,15 +54,15 @@ class Samplable(Protocol):
 
 
 class Anchor(Protocol):
-    """What an anchor P(z) has to be: a prior does, and so does all that can only be sampled."""
+    """Interface of an anchor P(z): a callable that returns a source of samples."""
 
     def __call__(self) -> Samplable:
-        """A source of samples."""
+        """Source of samples, such as a distribution."""
         ...
 
 
 class StandardNormal(nn.Module):
-    """N(0, I), fixed.
+    """Standard normal prior N(0, I), fixed.
 
     Args:
         shape: Number of latents, or the shape of one latent event.
@@ -72,7 +72,7 @@ class StandardNormal(nn.Module):
 
     def __init__(self, shape: int | tuple[int, ...]) -> None:
         super().__init__()
-        # Not saved with the weights: a constant, kept as a buffer to follow `.to()`.
+        # Not saved with the weights: a constant, and a buffer only to follow `.to()`.
         self.register_buffer("loc", torch.zeros(shape), persistent=False)
 
     def forward(self) -> distributions.StandardNormal:
@@ -81,7 +81,7 @@ class StandardNormal(nn.Module):
 
 
 class LearnedNormal(nn.Module):
-    """Diagonal normal distribution with learned mean and standard deviation, N(0, I) at first.
+    """Diagonal normal prior with learned mean and standard deviation, initially N(0, I).
 
     Args:
         shape: Number of latents, or the shape of one latent event.
@@ -101,9 +101,9 @@ class LearnedNormal(nn.Module):
 
 
 class GaussianMixture(nn.Module):
-    """Mixture of diagonal normal distributions, weights, means and deviations learned.
+    """Mixture of diagonal normal distributions with learned weights, means and scales.
 
-    The means start as draws of N(0, I), so that no two components are alike.
+    The means are initialised with draws from N(0, I), so that components differ.
 
     Args:
         features: Number of latents D.
@@ -130,8 +130,8 @@ class GaussianMixture(nn.Module):
 class FullGaussianMixture(nn.Module):
     """Mixture of normal distributions with full covariance matrices, all learned.
 
-    The means start as draws of N(0, I), so that no two components are alike, and the covariances
-    as I. `refit_prior` fits one to codes by EM, which is faster than by gradients.
+    The means are initialised with draws from N(0, I), so that components differ, and the
+    covariances with I. `refit_prior` fits one to codes by EM, faster than gradients do.
 
     Args:
         features: Number of latents D.
@@ -156,9 +156,9 @@ class FullGaussianMixture(nn.Module):
 
     @classmethod
     def of(cls, weights: Tensor, loc: Tensor, scale_tril: Tensor) -> FullGaussianMixture:
-        """The mixture of given weights (K,), means (K, D) and Cholesky factors (K, D, D).
+        """Create a mixture from weights (K,), means (K, D) and Cholesky factors (K, D, D).
 
-        Its floor is half the smallest standard deviation of a latent given those before it.
+        The floor is half the smallest standard deviation of a latent given those before it.
         """
         diagonal = scale_tril.diagonal(dim1=-2, dim2=-1)
         components, features = loc.shape
@@ -178,11 +178,11 @@ class FullGaussianMixture(nn.Module):
 
 
 class Fixed(nn.Module):
-    """A given distribution, such as a known P(x), as a prior or an anchor; nothing is learned.
+    """Fixed distribution, such as a known P(x), as a prior or an anchor.
 
     Args:
         distribution: Distribution of batch shape (). Its tensors, and those of distributions that
-            it consists of, follow the module to another device or type of numbers.
+            it consists of, follow the module to another device or dtype.
     """
 
     def __init__(self, distribution: Distribution) -> None:
@@ -200,7 +200,7 @@ class Fixed(nn.Module):
 
 
 def _mapped(fn: Callable[[Tensor], Tensor], distribution: Distribution) -> Distribution:
-    """A copy of a distribution with a function applied to its tensors."""
+    """Copy a distribution with a function applied to its tensors."""
     copied = copy.copy(distribution)
     for name, value in vars(distribution).items():
         if isinstance(value, Tensor):
@@ -211,7 +211,7 @@ def _mapped(fn: Callable[[Tensor], Tensor], distribution: Distribution) -> Distr
 
 
 class UniformOneHot(nn.Module):
-    """One-hot values of which all are as likely, fixed.
+    """Uniform prior of one-hot values, fixed.
 
     Args:
         shape: Number of categories K, or the shape (V, K) of V independent values.
@@ -229,7 +229,7 @@ class UniformOneHot(nn.Module):
 
 
 class LearnedOneHot(nn.Module):
-    """One-hot values with learned probabilities, all as likely at first.
+    """Prior of one-hot values with learned probabilities, initially uniform.
 
     Args:
         shape: Number of categories K, or the shape (V, K) of V independent values.
@@ -245,14 +245,14 @@ class LearnedOneHot(nn.Module):
 
 
 class VampPrior(nn.Module):
-    """Mixture of posteriors, p(z) = 1/K Σ_k q(z|u_k), with learned pseudo-inputs u_k.
+    """VampPrior: mixture of posteriors p(z) = 1/K Σ_k q(z|u_k), with learned pseudo-inputs u_k.
 
     Args:
-        encoder: The model's encoder q(z|x), shared with it, or the part of a hierarchical one
-            that has this prior.
-        pseudo_inputs: First pseudo-inputs, shape (K, *X); training data are a good choice.
-        constraint: Applied to the pseudo-inputs before they are encoded: `unit_interval` keeps
-            pixels where pixels are. By default they are free.
+        encoder: The model's encoder q(z|x), shared with the model, or the first part of a
+            hierarchical encoder.
+        pseudo_inputs: Initial pseudo-inputs, shape (K, *X); training data are a good choice.
+        constraint: Applied to the pseudo-inputs before encoding, such as `unit_interval` for pixels
+            in [0, 1]. By default they are unconstrained.
 
     References:
         VAE with a VampPrior (Tomczak and Welling, 2018), https://arxiv.org/abs/1705.07120
@@ -285,12 +285,12 @@ class VampPrior(nn.Module):
 
 
 def unit_interval(value: Tensor) -> Tensor:
-    """Values clamped to [0, 1], which gradients can bring back from outside.
+    """Clamp values to [0, 1], with a gradient that brings values outside back.
 
-    Outside of the interval clamping alone has no gradient, and what has once left it, as half of
-    the black pixels of images with a little noise on them have, never moves again. Here a gradient
-    passes if a step against it leads towards the interval. One that leads away is dropped, so that
-    nothing drifts off.
+    Plain clamping has no gradient outside the interval. Values outside, such as half of the black
+    pixels of images with a little noise, would never move again. Here a gradient passes if a step
+    against it leads towards the interval, and is dropped if it leads away, so that values do not
+    drift off.
     """
     return cast(Tensor, _ClampedToUnit.apply(value))
 
@@ -315,15 +315,15 @@ class _ClampedToUnit(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Marginal:
-    """q(x) as the marginal of the decoder, q(x) = E_{p(z)} p(x|z), from one sample (Eq. 23).
+    """Marginal of the decoder as q(x), q(x) = E_{p(z)} p(x|z), Eq. (23), from one sample.
 
-    On encoding samples log q(x) is estimated by importance sampling with the latent at hand,
+    On encoding samples log q(x) is estimated by importance sampling with the sample's latent,
     log p(x|z) + log p(z) - log q(z|x). On decoding samples there are two ways:
 
-    - "conditional": log p(x|z) at the latent that x came from. This is Algorithm 2 of the paper
-      and what its figures were made with. It overestimates log q(x) by the pointwise mutual
-      information, so the loss is no upper bound of the joint entropy and rewards mutual
-      information directly, on the decoding half by I(x;z)/2.
+    - "conditional": log p(x|z) at the latent from which x was decoded. This is Algorithm 2 of the
+      paper, used for its figures. It overestimates log q(x) by the pointwise mutual information.
+      The loss is then not an upper bound of the joint entropy and rewards mutual information
+      directly, on the decoding half by I(x;z)/2.
     - "importance": importance sampling with a second latent drawn from the encoder, as in the
       authors' released code for low-dimensional data.
     """
@@ -338,13 +338,13 @@ class Marginal:
 
 
 def sample_without_gradient(anchor: Samplable, num_samples: int) -> Tensor:
-    """Samples of shape (num_samples, *event) that no gradient reaches the anchor through."""
+    """Sample from an anchor without gradient, shape (num_samples, *event)."""
     with torch.no_grad():
         return anchor.sample(Size((num_samples,)))
 
 
 def without_gradient(part: Callable[..., Any], *conditions: Tensor) -> Any:
-    """What a part gives, for its density: no gradient reaches the parameters of a module."""
+    """Call a part of a model without gradient to its parameters, to evaluate its density."""
     if not isinstance(part, nn.Module):
         return part(*conditions)
     fixed = {place: tensor.detach() for place, tensor in parameters_by_place(part).items()}

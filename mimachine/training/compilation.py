@@ -1,4 +1,4 @@
-"""Compilation: what `torch.compile` fuses, and what becomes of it where that fails."""
+"""Compilation of losses with `torch.compile`, with a fallback if compiling fails."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = [
 
 
 class Fused:
-    """A function that `torch.compile` fuses, and that runs as it is where compiling fails.
+    """Function compiled by `torch.compile`, or run uncompiled if compiling fails.
 
-    The noise stays what it is without. Where compiling fails, as without a C++ compiler, a warning
-    says so, once.
+    The noise is the same as without compiling. If compiling fails, for example without a C++
+    compiler, it warns once.
 
     Args:
-        function: Takes anything and gives a tensor.
-        name: What to call it in the warning.
+        function: Maps any inputs to a tensor.
+        name: Name of the function in the warning.
         args: As for `torch.compile`.
         kwargs: As for `torch.compile`.
     """
@@ -34,26 +34,26 @@ class Fused:
         self, function: Callable[..., Tensor], name: str, *args: Any, **kwargs: Any
     ) -> None:
         if kwargs.get("backend", "inductor") == "inductor":
-            # Its own random numbers are others, and on a processor slower, than torch's.
+            # Inductor's own random numbers differ from torch's, and are slower on a CPU.
             kwargs["options"] = {"fallback_random": True, **kwargs.get("options", {})}
 
         def fresh(*inputs: Any) -> Tensor:
             return function(*inputs)
 
-        # torch counts what it compiled by the code, and stops at eight: a code for each function.
+        # torch limits recompilations to eight per code object: give each function its own.
         fresh.__code__ = fresh.__code__.replace()
         self._function, self._name = function, name
         self._compiled: Callable[..., Tensor] | None = torch.compile(fresh, *args, **kwargs)
 
     def __call__(self, *inputs: Any) -> Tensor:
-        """What the function gives."""
+        """Call the function."""
         if self._compiled is None:
             return self._function(*inputs)
         try:
             return self._compiled(*inputs)
         except Exception as error:
-            # Compilers fail in ways that nobody lists. If the mistake is the function's, it shows
-            # again without one.
+            # Compilers raise undocumented errors. An error of the function itself is raised again
+            # by the uncompiled call.
             self._compiled = None
             value = self._function(*inputs)
             warnings.warn(
@@ -66,10 +66,10 @@ class Fused:
 
 
 class CompiledLoss(nn.Module):
-    """A loss of one model that `torch.compile` fuses; the weights are the loss's own.
+    """Loss of one model compiled by `torch.compile`; it shares the weights of the loss.
 
     Args:
-        loss: The loss, which stays as it is.
+        loss: The loss, which is not changed.
         args: As for `torch.compile`.
         kwargs: As for `torch.compile`.
     """
@@ -80,10 +80,10 @@ class CompiledLoss(nn.Module):
         self._fused = Fused(loss.forward, "this loss", *args, **kwargs)
 
     def forward(self, x: Tensor, annealing: Annealing | float = 1.0) -> Tensor:
-        """Loss of each datum, as of the loss itself."""
+        """Loss of each example, as computed by the loss itself."""
         return self._fused(x, annealing)
 
 
 def _first_lines(error: Exception) -> str:
-    """What failed and why, which torch says on two lines, without the advice that follows."""
+    """First two lines of torch's message, what failed and why, without the advice after them."""
     return " ".join(str(error).split("\n")[:2])

@@ -19,35 +19,34 @@ __all__ = [
 ]
 
 
-# A capture must not meet what libraries and compilers do at the first calls.
+# Uncaptured calls first, since libraries and compilers do extra work in their first calls.
 _WARM_UP = 3
 
 
 class Recorder(Protocol):
-    """Where functions are recorded, and where they run before they are."""
+    """Interface of a recorder of functions, such as `CudaGraphs`."""
 
     def aside(self) -> AbstractContextManager[None]:
-        """Where a function runs that is going to be recorded."""
+        """Context in which a function runs before it is recorded."""
         ...
 
     def record(self, function: Callable[[], Mean]) -> tuple[Mean, Callable[[], None]]:
-        """Where the result is going to be, and what puts it there whenever it is called."""
+        """Record a function: return its result's buffers and a function that replays it."""
         ...
 
 
 class Replayed:
-    """A function of batches that is recorded once and replayed for all batches of one size.
+    """Function of batches that is recorded once and replayed for all batches of one size.
 
-    What is replayed is all that a GPU did, with the noise that the generator gives at the time, so
-    the results are those of the function. What the processor decides is decided once: the function
-    must not look at values. It is recorded anew for another state of the warm-up, after three calls
-    of it, which count as any others.
+    A replay repeats all work of the GPU, with new noise from the generator, so the results are
+    those of the function. Decisions of the CPU are recorded once: the function must not branch on
+    values. Each new warm-up state is recorded anew, after three ordinary calls.
 
     Args:
-        function: Takes a batch and a state of the warm-up. What it changes, such as weights, it
-            has to change in place.
-        batch_size: Data in the batches that are replayed; others the function is called for.
-        recorder: Records it.
+        function: Takes a batch and a warm-up state. It must change tensors such as weights in
+            place.
+        batch_size: Number of rows in the batches to replay; for others the function is called.
+        recorder: Recorder of the function.
     """
 
     def __init__(
@@ -59,12 +58,12 @@ class Replayed:
         self._recording: tuple[Mean, Callable[[], None]] | None = None
 
     def __call__(self, x: Tensor, annealing: Annealing) -> Mean:
-        """What the function gives."""
+        """Call or replay the function."""
         if len(x) != self.batch_size:
             return self.function(x, annealing)
         key = (annealing, x.shape, x.dtype)
         if key != self._key:
-            # The former recording's memory is free before there is another.
+            # Free the memory of the previous recording before the next one.
             self._key, self._calls, self._recording = key, 0, None
         self._calls += 1
         if self._calls <= _WARM_UP:
@@ -76,16 +75,16 @@ class Replayed:
         mean, replay = self._recording
         self._input.copy_(x)
         replay()
-        # The next replay writes to the same place.
+        # The next replay overwrites the buffer.
         return mean._replace(loss=mean.loss.clone())
 
 
 class CudaGraphs:
-    """Records what functions do on a GPU as CUDA graphs.
+    """Recorder of functions on a GPU as CUDA graphs.
 
-    torch lets a graph draw from the device's default generator: a replay takes the seed and the
-    place in its sequence from there and moves it on as the function would, so a generator that was
-    seeded since is obeyed.
+    A graph draws from the device's default generator: a replay uses the generator's current seed
+    and offset and advances it as the function would, so seeding it between replays has the usual
+    effect.
 
     Args:
         device: The GPU.
@@ -99,7 +98,7 @@ class CudaGraphs:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """On the stream of the captures, so that a backward pass meets no other one there."""
+        """Run on the stream of the captures, so that a backward pass uses no other stream."""
         around = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(around)
         with torch.cuda.stream(self._stream):
@@ -107,21 +106,20 @@ class CudaGraphs:
         around.wait_stream(self._stream)
 
     def record(self, function: Callable[[], Mean]) -> tuple[Mean, Callable[[], None]]:
-        """Capture a function without doing what it does.
+        """Capture a function without executing it.
 
         Raises:
-            RuntimeError: If it does something that a graph cannot hold.
+            RuntimeError: If a CUDA graph cannot capture the function.
         """
         graph, around = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self._stream.device)
         try:
             with torch.cuda.graph(graph, stream=self._stream):
                 mean = function()
         except RuntimeError as error:
-            # A capture that fails ends where it was.
+            # A failed capture does not restore the stream.
             torch.cuda.set_stream(around)
             raise RuntimeError(
-                "training.cuda_graphs needs a loss that a CUDA graph can hold, and this one waits "
-                "for the GPU, decides by values or copies from the processor's memory; train it "
-                "with cuda_graphs=False"
+                "training.cuda_graphs needs a loss that a CUDA graph can capture; this one waits "
+                "for the GPU, branches on values or copies from CPU memory: use cuda_graphs=False"
             ) from error
         return mean, graph.replay

@@ -1,7 +1,7 @@
-"""Ensemble: independent models of one shape, trained as one.
+"""Ensemble: train independent models of one shape together.
 
-Small models spend their time on starting operations, not on arithmetic. M of them stacked along a
-first axis start as many operations as one.
+Small models spend their time on starting operations, not on arithmetic. M models stacked along a
+first axis start as many operations as one model.
 """
 
 from __future__ import annotations
@@ -24,22 +24,21 @@ __all__ = [
 
 
 class Ensemble(nn.Module):
-    """M models that share nothing but their shape, as one loss of shape (M, B).
+    """Loss of M independent models of one shape, trained together; its shape is (M, B).
 
-    `fit` trains it as it trains a `Loss`: every model has its own weights, data, noise, early
-    stopping and best weights, and ends as it would have ended alone with the same noise. Data have
-    a first axis of size M, see `sources.Stacked`.
+    `fit` trains it like a `Loss`. Each model has its own weights, data, noise, early stopping and
+    best weights, and ends as it would alone with the same noise. Data have a first axis of size M,
+    see `sources.Stacked`.
 
-    The models are run by `torch.vmap`, so their parts must not decide anything by looking at a
-    tensor's values. What changes in place, as the running statistics of batch normalisation do, is
-    each model's own.
+    The models run under `torch.vmap`, so their parts must not branch on a tensor's values. Buffers
+    that change in place, such as the running statistics of batch normalisation, are per model.
 
     Args:
         losses: Losses of models of one shape under one objective, each with its own weights, which
             are copied.
 
     Raises:
-        ValueError: If there is none, or they are not alike.
+        ValueError: If there are no losses, or their architectures or objectives differ.
 
     Example:
         >>> def model():
@@ -57,16 +56,17 @@ class Ensemble(nn.Module):
         self._template = (copy.deepcopy(losses[0]),)
         self._names = [name for name, _ in losses[0].named_parameters()]
         self._buffer_names = [name for name, _ in losses[0].named_buffers()]
-        # functional_call would find by itself what has several names, but leaves a module that is
-        # registered twice, such as the encoder of a VampPrior, with what it was called with.
-        self._homes = _homes(losses[0])
+        # functional_call finds tensors with several names by itself, but does not restore a module
+        # that is registered twice, such as the encoder of a VampPrior.
+        self._first_names = _first_names(losses[0])
         for name in self._names:
             stacked = torch.stack([loss.get_parameter(name).detach() for loss in losses])
             frozen = not losses[0].get_parameter(name).requires_grad
-            self.register_parameter(_flat(name), nn.Parameter(stacked, requires_grad=not frozen))
+            parameter = nn.Parameter(stacked, requires_grad=not frozen)
+            self.register_parameter(_without_dots(name), parameter)
         for name in self._buffer_names:
             stacked = torch.stack([loss.get_buffer(name) for loss in losses])
-            self.register_buffer(_flat(name), stacked)
+            self.register_buffer(_without_dots(name), stacked)
         self.num_models = len(losses)
         self._active: Tensor | None = None
         self._compiled: Fused | None = None
@@ -75,11 +75,11 @@ class Ensemble(nn.Module):
         return self.num_models
 
     def forward(self, x: Tensor, annealing: Annealing | float = 1.0) -> Tensor:
-        """Loss of each model at its own data; 0 for the models that are done.
+        """Loss of each model at its own data; 0 for the models that have stopped.
 
         Args:
             x: Data, shape (M, B, *X).
-            annealing: State of the warm-up, or just its β.
+            annealing: Warm-up state, or its β.
 
         Returns:
             Shape (M, B), in nats.
@@ -96,11 +96,11 @@ class Ensemble(nn.Module):
         buffers = {name: tensor.index_select(0, active) for name, tensor in buffers.items()}
         value = self._losses(weights, buffers, x.index_select(0, active), annealing)
         if self.training:
-            # What was changed, such as running statistics, were copies.
+            # The buffers that changed, such as running statistics, were copies.
             for name, tensor in self._stacked(self._buffer_names).items():
                 tensor.index_copy_(0, active, buffers[name])
-        everyone = value.new_zeros(self.num_models, value.shape[1])
-        return everyone.index_copy(0, active, value)
+        all_models = value.new_zeros(self.num_models, value.shape[1])
+        return all_models.index_copy(0, active, value)
 
     def _losses(
         self,
@@ -109,7 +109,7 @@ class Ensemble(nn.Module):
         x: Tensor,
         annealing: Annealing | float,
     ) -> Tensor:
-        """Losses (m, B) of some models by their weights, compiled where that was asked for."""
+        """Losses (m, B) of some models by their weights, compiled after `compile`."""
         self._template[0].train(self.training)
         if self._compiled is None or not _warmed_up(annealing):
             return self._together(weights, buffers, x, annealing)
@@ -122,13 +122,14 @@ class Ensemble(nn.Module):
         x: Tensor,
         annealing: Annealing | float,
     ) -> Tensor:
+        """Losses (m, B) of some models by their weights, under `torch.vmap`."""
         template = self._template[0]
 
         def one(weights: dict[str, Tensor], buffers: dict[str, Tensor], rows: Tensor) -> Tensor:
             tensors = {**weights, **buffers}
             value: Tensor = functional_call(
                 template,
-                {name: tensors[home] for name, home in self._homes.items()},
+                {name: tensors[first] for name, first in self._first_names.items()},
                 (rows, annealing),
                 tie_weights=False,
             )
@@ -138,12 +139,12 @@ class Ensemble(nn.Module):
         return losses
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Have `torch.compile` fuse what is computed from the next call on.
+        """Compile the loss with `torch.compile`, from the next call on.
 
-        The noise stays what it is without. Compiling takes seconds, for training and for held-out
-        data each, so it pays for wide models and long trainings. The warm-up, in which β is
-        another number in every epoch, is not compiled. Where compiling fails, as without a C++
-        compiler, a warning says so and the ensemble runs as before.
+        The noise is the same as without compiling. Compiling takes seconds, once for training and
+        once for held-out data, so it pays off for wide models and long trainings. The warm-up, in
+        which β changes in every epoch, is not compiled. If compiling fails, for example without a
+        C++ compiler, a warning is given and the ensemble runs uncompiled.
 
         Args:
             args: As for `torch.compile`.
@@ -152,29 +153,29 @@ class Ensemble(nn.Module):
         self._compiled = Fused(self._together, "this ensemble", *args, **kwargs)
 
     def retire(self, done: Tensor) -> None:
-        """Stop computing the models that are done; their loss is 0 from now on.
+        """Stop computing the models that have stopped training; their loss becomes 0.
 
         Args:
-            done: Which models, shape (M,). `fit` tells after each epoch.
+            done: Which models have stopped, shape (M,). `fit` passes it after each epoch.
         """
         self._active = (~done).nonzero().squeeze(1) if done.any() else None
 
     def member(self, index: int) -> Loss:
-        """A model with its loss, on its own: a copy."""
+        """Copy one model with its loss."""
         loss = copy.deepcopy(self._template[0])
         with torch.no_grad():
             for name in self._names:
-                loss.get_parameter(name).copy_(getattr(self, _flat(name))[index])
+                loss.get_parameter(name).copy_(getattr(self, _without_dots(name))[index])
             for name in self._buffer_names:
-                loss.get_buffer(name).copy_(getattr(self, _flat(name))[index])
+                loss.get_buffer(name).copy_(getattr(self, _without_dots(name))[index])
         return loss.train(self.training)
 
     def _stacked(self, names: list[str]) -> dict[str, Tensor]:
-        return {name: getattr(self, _flat(name)) for name in names}
+        return {name: getattr(self, _without_dots(name)) for name in names}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Ensemble:
         super()._apply(fn, recurse)
-        # What the template has besides weights, such as a known P(x), has to follow.
+        # Other tensors of the template, such as those of a known P(x), must follow.
         self._template[0]._apply(fn, recurse)
         return self
 
@@ -183,27 +184,27 @@ def _warmed_up(annealing: Annealing | float) -> bool:
     return (annealing.beta if isinstance(annealing, Annealing) else annealing) >= 1
 
 
-def _flat(name: str) -> str:
-    """A name without dots, which names of parameters must not have."""
+def _without_dots(name: str) -> str:
+    """Name without dots, which parameter names must not contain."""
     return name.replace(".", "/")
 
 
-def _homes(loss: nn.Module) -> dict[str, str]:
-    """For each place of a parameter or buffer in a module, the first name of what is there."""
+def _first_names(loss: nn.Module) -> dict[str, str]:
+    """Map each name of a parameter or buffer to the first name of the same tensor."""
     first: dict[int, str] = {}
-    homes = {}
-    # A module that is registered twice comes once here.
+    names = {}
+    # A module that is registered twice occurs once here.
     for path, module in loss.named_modules():
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None:
                 full = f"{path}.{name}" if path else name
-                homes[full] = first.setdefault(id(tensor), full)
-    return homes
+                names[full] = first.setdefault(id(tensor), full)
+    return names
 
 
 def _check_alike(losses: Sequence[Loss]) -> None:
     if not losses:
-        raise ValueError("losses must be one or more, got none")
+        raise ValueError("losses must contain at least one loss, got none")
 
     def shape(loss: Loss) -> tuple[Any, ...]:
         tensors = [*loss.named_parameters(), *loss.named_buffers()]
@@ -212,6 +213,6 @@ def _check_alike(losses: Sequence[Loss]) -> None:
     for index, loss in enumerate(losses):
         if shape(loss) != shape(losses[0]):
             raise ValueError(
-                "losses must be alike, of one architecture and objective; number "
+                "losses must have the same architecture and objective; number "
                 f"{index} differs from the first"
             )

@@ -1,4 +1,4 @@
-"""Training: `fit` minimises a loss on Lightning Fabric and keeps the best weights."""
+"""Training loop: `fit` minimises a loss on Lightning Fabric and keeps the best weights."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class History:
     """Record of a training run.
 
     Attributes:
-        epochs: What was recorded of each epoch.
-        best_epoch: Epoch whose weights the model has now; None if there were no held-out data.
-        stopped_early: Whether the held-out loss stopped improving before the epochs ran out.
+        epochs: Record of each epoch.
+        best_epoch: Epoch of the weights that the model has now; None without held-out data.
+        stopped_early: Whether training stopped before the last epoch of the recipe.
     """
 
     epochs: list[Epoch]
@@ -67,40 +67,40 @@ def fit(
     progress: bool | None = None,
     checkpoint_seconds: float = 10.0,
 ) -> History:
-    """Minimise a loss; the model ends with the weights of its best epoch.
+    """Train a model: minimise a loss and end with the weights of the best epoch.
 
-    All that `fit` knows of `loss` is that `loss(x, annealing)` ends in a batch axis: (B,) for one
-    model, (M, B) for M independent models trained as one. The held-out loss is taken at the
-    objective fully warmed up, and it counts from the first epoch that is.
+    `loss(x, annealing)` must end in a batch axis: (B,) for one model, (M, B) for M independent
+    models trained together. The held-out loss is that of the fully warmed-up objective; it counts
+    from the first epoch with β = 1.
 
     Args:
         loss: Usually a `Loss`. Its model is trained in place.
         train: Training data, a tensor or array of shape (N, *X) or a data source. Tensors and
-            arrays are kept where the model is, bytes as such, which are grey values k / 255. What
-            a source keeps stays where it is, and each batch is brought to the model: a source of
-            a tensor on the GPU spares one that copy.
-        val: Held-out data, likewise. Without them there is no early stopping, and the last
-            weights stay.
+            arrays are moved to the model's device; bytes stay bytes, grey values k / 255. The data
+            of a source stay where they are and each batch is copied to the device, so a source of a
+            tensor on the GPU avoids that copy.
+        val: Held-out data, in the same forms. Without them there is no early stopping, and the
+            model ends with the last weights.
         training: The recipe.
-        fabric: Device, precision and strategy; by default one device, the best there is, and the
-            precision of the recipe. Of several processes each takes its own batches, so a step
-            sees their number times `batch_size` data.
-        run: Where to record the epochs, the best weights and the state. A run whose training was
-            interrupted goes on from its last state, and ends as if it had not been. Give it to
-            every process.
+        fabric: Device, precision and strategy; by default one device, the best available, and the
+            precision of the recipe. With several processes each takes its own batches, so a step
+            uses their number times `batch_size` rows.
+        run: Run directory that records the epochs, the best weights and the state. An interrupted
+            run is resumed from its last state, and ends as if it had not been interrupted. Pass it
+            in every process.
         progress: Whether to show a progress bar; by default only in a terminal.
-        checkpoint_seconds: Least time between two writes of the state; an interruption costs no
-            more than that and the epoch it falls in.
+        checkpoint_seconds: Minimal time between two writes of the state; an interruption loses at
+            most that time and the current epoch.
 
     Returns:
-        The record of the run.
+        Record of the run.
 
     Raises:
-        ValueError: If the data or the recipe make no sense, or nothing can be trained.
-        RuntimeError: If `training.cuda_graphs` is asked of a loss that no CUDA graph can hold.
-        FloatingPointError: If a loss is not finite: in which epoch and step, which term, and which
-            rows have the largest values. The model has the best weights so far then. Of several
-            models those whose loss is not finite are done with, and the others go on.
+        ValueError: If the data or the recipe are invalid, or nothing can be trained.
+        RuntimeError: If `training.cuda_graphs` is set and a CUDA graph cannot capture the loss.
+        FloatingPointError: If a loss is not finite. The message names the epoch and the step, the
+            term and the rows with the largest values. The model then has the best weights so far.
+            Of several models only those with a non-finite loss stop.
     """
     trainer = _Trainer(loss, train, val, training, fabric)
     state, first = trainer.state, trainer.is_first_process
@@ -109,9 +109,9 @@ def fit(
     saved_at = time.monotonic()
     own_run = run if first else None
     if own_run is not None and not state.epoch:
-        # Broken off in whatever way, the run has weights only beside a state to go on from.
+        # However training is interrupted, a run with weights has a state to resume from.
         own_run.save_state(state)
-    # A loss of several models may stop computing those that are done.
+    # A loss of several models may stop computing those that have stopped training.
     retire = getattr(loss, "retire", lambda done: None)
     retire(state.best.done)
     with (
@@ -135,7 +135,7 @@ def fit(
 
 @contextmanager
 def _ending_with_best(state: State, run: Run | None) -> Iterator[None]:
-    """However training ends, the model and the run have the best weights so far then."""
+    """Give the model and the run the best weights so far, however training ends."""
     try:
         yield
     finally:
@@ -146,7 +146,7 @@ def _ending_with_best(state: State, run: Run | None) -> Iterator[None]:
 
 
 class _Trainer:
-    """A loss with its data, state and device, which can do one epoch after another."""
+    """A loss with its data, state and device; trains one epoch at a time."""
 
     def __init__(
         self,
@@ -160,19 +160,19 @@ class _Trainer:
         self.optimizer = _adam(loss, training)
         if fabric is not None and training.precision != "full":
             raise ValueError(
-                f'training.precision must be "full" beside a fabric, which has its own, got '
-                f"{training.precision!r}: Fabric(precision={training.precision!r})"
+                'training.precision must be "full" if a fabric is given, which sets the precision; '
+                f"got {training.precision!r}: use Fabric(precision={training.precision!r})"
             )
         self.fabric = _one_device(loss, training) if fabric is None else fabric
         called = _compiled(loss) if training.compile else loss
         self.module, self.wrapped = self.fabric.setup(called, self.optimizer)
         if fabric is None and training.precision == "full":
-            # On one device in full precision the wrapper does nothing, for 6 % of a small step.
+            # On one device in full precision the wrapper only costs 6 % of a small step.
             self.module = called
         if training.gradient == "normalised" and _scales_gradients(self.fabric):
             raise ValueError(
-                'training.gradient "normalised" needs gradients as they are; those of '
-                f"{self.fabric.strategy.precision.precision} are scaled: take bf16-mixed"
+                'training.gradient "normalised" needs unscaled gradients, and precision '
+                f"{self.fabric.strategy.precision.precision} scales them: use bf16-mixed"
             )
         # After the setup, which may have moved the weights.
         self.state = State(loss, self.optimizer, training.stop_after, training.ema_decay)
@@ -187,13 +187,13 @@ class _Trainer:
         self.val = None if val is None else as_source(val, parameter, None)
 
     def _capture(self) -> None:
-        """Have CUDA graphs replay the steps, and the held-out losses."""
+        """Replay training steps and held-out losses as CUDA graphs."""
         _check_can_be_captured(self.loss, self.fabric)
         graphs, size = CudaGraphs(self.fabric.device), self.training.batch_size
         self._replayed = Replayed(self._step, size, graphs)
         self._measure = Replayed(self._measure, size, graphs)
-        # A number would be captured with the graph; a tensor can change. Adam's kernel reads it in
-        # single precision, whatever the weights are.
+        # A number would be captured in the graph; a tensor can change. Adam's kernel reads it in
+        # float32 whatever the dtype of the weights.
         self._rate = torch.zeros((), dtype=torch.float32, device=self.fabric.device)
 
     @property
@@ -201,7 +201,7 @@ class _Trainer:
         return self.fabric.is_global_zero
 
     def epoch(self, number: int) -> tuple[Epoch, Tensor | None]:
-        """Train for one epoch and measure; its record, and the held-out loss, () or (M,)."""
+        """Train for one epoch; return its record and the held-out loss, () or (M,)."""
         annealing = self.training.annealing.at(number)
         rate = self.training.learning_rate_at(number)
         self._set_rate(rate)
@@ -213,20 +213,20 @@ class _Trainer:
 
     def _train_epoch(self, number: int, annealing: Annealing) -> Tensor:
         fabric, training, device = self.fabric, self.training, self.fabric.device
-        # Processes differ in their noise and take different batches, as many each.
+        # Processes have different noise and different batches, the same number each.
         seed = derived_seed(training.seed, "train", fabric.global_rank, number)
-        batches = _share(fabric, self.train.batches(training.batch_size, number))
-        # A look at every loss would keep the processor waiting for a GPU that runs behind it.
+        batches = _batches_of_process(fabric, self.train.batches(training.batch_size, number))
+        # Checking every loss would make the CPU wait for the GPU.
         stride = 1 if device.type == "cpu" else 50
         losses, counts = [], []
         self.module.train()
         with forked(seed, device):
             for step, x in enumerate(batches, 1):
-                looked_at = step % stride == 0
+                is_checked = step % stride == 0
                 mean = self._advance(
                     x.to(device, non_blocking=True),
                     annealing,
-                    partial(self._check, number, step, x) if looked_at else None,
+                    partial(self._check, number, step, x) if is_checked else None,
                 )
                 if self.state.average is not None:
                     self.state.average.update()
@@ -242,7 +242,7 @@ class _Trainer:
 
     @torch.no_grad()
     def _held_out_loss(self, number: int) -> Tensor | None:
-        """Loss over all held-out data, which every process measures, to the same value."""
+        """Mean loss over all held-out data; every process computes the same value."""
         if self.val is None:
             return None
         training, device = self.training, self.fabric.device
@@ -263,11 +263,11 @@ class _Trainer:
     def _advance(
         self, x: Tensor, annealing: Annealing, check: Callable[[Tensor], None] | None
     ) -> Mean:
-        """A training step, with a look at its loss."""
+        """Do a training step and check its loss."""
         if self._replayed is None:
             return self._step(x, annealing, check)
         mean = self._replayed(x, annealing)
-        # A graph does not stop half-way: the weights have made the step by now.
+        # A graph does not stop midway: the weights have already been updated.
         if check is not None:
             check(mean.loss)
         return mean
@@ -276,17 +276,19 @@ class _Trainer:
         if self._rate is not None:
             self._rate.fill_(rate)
         for group in self.optimizer.param_groups:
-            # Both may have been restored from a run with other ones.
+            # Both may have been restored from a run with other settings.
             group["lr"] = rate if self._rate is None else self._rate
             group["capturable"] = self._rate is not None
 
     def _check(self, number: int, step: int, x: Tensor, loss: Tensor) -> None:
-        # Of independent models one that has diverged keeps its numbers to itself.
+        # The non-finite loss of one of several independent models does not affect the others.
         summed = loss.sum() if loss.dim() else loss
         if not (math.isfinite(summed.item()) or torch.isfinite(loss).any()):
-            raise self._diverged(loss, number, step, x)
+            raise self._nonfinite_error(loss, number, step, x)
 
-    def _diverged(self, loss: Tensor, number: int, step: int, x: Tensor) -> FloatingPointError:
+    def _nonfinite_error(
+        self, loss: Tensor, number: int, step: int, x: Tensor
+    ) -> FloatingPointError:
         rows = None
         if isinstance(self.train, TensorSource):
             batch = (step - 1) * self.fabric.world_size + self.fabric.global_rank
@@ -340,13 +342,13 @@ def _check_can_be_captured(loss: nn.Module, fabric: Fabric) -> None:
         )
     if isinstance(loss, Ensemble):
         raise ValueError(
-            "training.cuda_graphs needs the loss of one model, got an Ensemble: compile=True is "
-            "what makes one faster"
+            "training.cuda_graphs needs the loss of one model, got an Ensemble: "
+            "use compile=True to speed it up"
         )
     if _scales_gradients(fabric):
         raise ValueError(
-            "training.cuda_graphs needs gradients as they are; those of "
-            f"{fabric.strategy.precision.precision} are scaled: take bf16-mixed"
+            "training.cuda_graphs needs unscaled gradients, and precision "
+            f"{fabric.strategy.precision.precision} scales them: use bf16-mixed"
         )
 
 
@@ -355,7 +357,7 @@ def _scales_gradients(fabric: Fabric) -> bool:
 
 
 def as_source(data: Data, like: Tensor, order_seed: int | None) -> Source:
-    """Arrays and tensors as a source on the device and in the precision of a parameter."""
+    """Convert arrays and tensors to a source with the device and dtype of a parameter."""
     if isinstance(data, np.ndarray):
         data = torch.as_tensor(data)
     if not isinstance(data, Tensor):
@@ -366,8 +368,8 @@ def as_source(data: Data, like: Tensor, order_seed: int | None) -> Source:
     )
 
 
-def _share(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:
-    """The share of this process in the batches; all processes take the same number of steps."""
+def _batches_of_process(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+    """Batches of this process; all processes do the same number of steps."""
     if fabric.world_size == 1:
         return batches
     rounds = zip(*[iter(batches)] * fabric.world_size, strict=False)
@@ -375,7 +377,7 @@ def _share(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:
 
 
 def _sums(losses: list[Tensor], counts: list[int]) -> tuple[Tensor, Tensor]:
-    """Sum over all data of an epoch, from the means over its batches, and their number."""
+    """Sum the losses of an epoch from the means of its batches, and count its rows."""
     if not losses:
         raise ValueError("a data source gave no batch in an epoch")
     stacked = torch.stack(losses, -1)

@@ -1,4 +1,4 @@
-"""Divergence: what can be said of a step whose loss is not a finite number."""
+"""Explain a non-finite loss: the term and the rows that cause it."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ _MOST_ROWS = 3
 
 @torch.no_grad()
 def explain(loss: nn.Module, x: Tensor, rows: Tensor | None) -> str:
-    """Which term is not finite, or the largest, and which rows have the largest values.
+    """Name the term that is not finite, or the largest term, and the rows with the largest values.
 
     Args:
-        loss: What was trained, with the weights it has at that step.
+        loss: The loss, with its weights at that step.
         x: The batch, shape (B, *X).
-        rows: Their places in the data, shape (B,), where they are known.
+        rows: Their indices in the data, shape (B,); None if unknown.
     """
     size = x.detach().flatten(1).abs().nan_to_num(torch.inf, torch.inf).amax(1)
     largest = size.topk(min(_MOST_ROWS, len(size))).indices.tolist()
     where = "rows" if rows is not None else "rows of the batch"
     places = [i if rows is None else int(rows[i]) for i in largest]
-    told = ", ".join(f"{p} ({float(size[i]):.3g})" for p, i in zip(places, largest, strict=True))
-    return f"{_term(loss, x)}; {where} with the largest |x|: {told}"
+    values = ", ".join(f"{p} ({float(size[i]):.3g})" for p, i in zip(places, largest, strict=True))
+    return f"{_term(loss, x)}; {where} with the largest |x|: {values}"
 
 
 def _term(loss: Any, x: Tensor) -> str:
-    """The first term that is not finite in a new draw, or else the largest one."""
+    """Name the first term that is not finite in a new draw, otherwise the largest term."""
     if not isinstance(loss, Loss):
-        return "the terms are not known"
+        return "the terms of the loss are unknown"
     model = loss.model
     samples = [model.encode(x)]
     if loss.objective.sampling == "mixture":

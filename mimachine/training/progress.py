@@ -1,4 +1,4 @@
-"""Progress of training on a terminal: loss, β and the time that is left at most."""
+"""Progress bar of training in a terminal: loss, β and the maximal remaining time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = [
 
 
 class Progress:
-    """A progress bar on standard error, one step for each epoch.
+    """Progress bar on standard error, one step per epoch.
 
     Args:
-        epochs: Most epochs there can be; early stopping may end before.
-        show: Whether to show it; None shows it in a terminal only.
-        description: What is being trained.
+        epochs: Maximal number of epochs; early stopping may end before.
+        show: Whether to show the bar; None shows it in a terminal only.
+        description: Name of what is trained.
     """
 
     def __init__(self, epochs: int, show: bool | None = None, description: str = "") -> None:
@@ -48,7 +48,7 @@ class Progress:
         return self
 
     def update(self, epoch: Epoch) -> None:
-        """Show one more epoch."""
+        """Advance the bar by one epoch."""
         if self._bar is None:
             return
         losses = f"train {_mean(epoch.train_loss):.3f}"

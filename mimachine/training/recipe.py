@@ -1,7 +1,6 @@
-"""The recipe of a training run, as values: `Training`, `Warmup`, `Noam`.
+"""Training recipe: optimisation, warm-up and learning-rate schedule as values.
 
-Nothing here needs torch, so a command line can show and check a recipe before paying for its
-import.
+This module does not import torch, so the command line can check a recipe without that cost.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
 class Warmup:
     """Linear warm-up: β = min(1, epoch / epochs), counted from epoch 1.
 
-    By default β stands where the objective puts it: on the two priors for MIM, Eq. (12), on the
-    KL divergence for a VAE; both halves take part from the first step.
+    By default the objective determines the terms that β multiplies: the two priors for MIM,
+    Eq. (12), the KL divergence for a VAE. Both halves are used from the first step.
 
-    The figures of the paper were made with another schedule, `Warmup(3, ("q_z_given_x", "q_x"),
+    The figures of the paper used another schedule, `Warmup(3, ("q_z_given_x", "q_x"),
     decoding="after", halves="sum")` for MIM: β on the encoding log-probabilities, decoding
-    samples only once β = 1, halves summed. That for images had β on log p(z2) besides, of a
-    hierarchy p(z2) p(z1|z2), also where it is part of log q(x): `first_latent=True`.
+    samples only once β = 1, halves summed. For images β also multiplied log p(z2) of a hierarchy
+    p(z2) p(z1|z2), including its part in log q(x): `first_latent=True`.
 
     Attributes:
         epochs: Epochs until β reaches 1; 0 for none.
-        terms: Log-probabilities that β multiplies, in place of those the objective chooses.
-        decoding: Whether decoding samples take part from the start or only after the warm-up.
+        terms: Log-probabilities that β multiplies; None for those of the objective.
+        decoding: Whether to use decoding samples from the start or only after the warm-up.
         halves: Mean of the two halves (Algorithm 2), or their sum (the released code).
-        first_latent: Whether β multiplies the log-density of the first latent of the prior too; of
-            a prior without hierarchy that is all of it.
+        first_latent: Whether β also multiplies the prior's log-density of the first latent; for a
+            prior without hierarchy this is the whole log-density.
     """
 
     epochs: int = 10
@@ -54,9 +53,9 @@ class Warmup:
             _check_choice("warmup.terms", term, get_args(Term))
 
     def at(self, epoch: int) -> Annealing:
-        """State in one epoch, counted from 1."""
+        """Warm-up state in an epoch, counted from 1."""
         beta = min(1.0, epoch / self.epochs) if self.epochs else 1.0
-        # At β = 1 every placement is the same; leaving `terms` out spares the multiplications.
+        # At β = 1 the choice of terms does not matter; None avoids the multiplications.
         terms = self.terms if beta < 1 else None
         decoding = self.decoding == "always" or beta >= 1
         return Annealing(beta, terms, decoding, self.halves, self.first_latent and beta < 1)
@@ -64,13 +63,13 @@ class Warmup:
 
 @dataclass(frozen=True)
 class Noam:
-    """Learning-rate schedule of Vaswani et al. (2017), stepped once an epoch, peak at `warmup`.
+    """Noam learning-rate schedule (Vaswani et al., 2017), stepped per epoch, peak at `warmup`.
 
     The factor on the learning rate in epoch e is √w · min(e · w^-3/2, e^-1/2): linear up to 1 at
     e = w, then √(w / e).
 
     Attributes:
-        warmup: Epoch w in which the learning rate peaks.
+        warmup: Epoch w of the peak learning rate.
     """
 
     warmup: int = 3
@@ -80,40 +79,39 @@ class Noam:
             raise ValueError(f"schedule.warmup must be 1 or more, got {self.warmup}")
 
     def factor(self, epoch: int) -> float:
-        """Factor on the learning rate in one epoch, counted from 1."""
+        """Factor on the learning rate in an epoch, counted from 1."""
         return min(epoch / self.warmup, math.sqrt(self.warmup / epoch))
 
 
 @dataclass(frozen=True)
 class Training:
-    """How to minimise a loss with Adam, and when to stop.
+    """Training recipe: how to minimise a loss with Adam, and when to stop.
 
     Attributes:
-        epochs: Most passes over the training data.
-        batch_size: Data in a step; MIM adds as many decoding samples.
+        epochs: Maximal number of passes over the training data.
+        batch_size: Number of rows per step; MIM adds the same number of decoding samples.
         learning_rate: Adam's learning rate.
-        schedule: Learning-rate schedule; None keeps it constant.
-        warmup: Warm-up of the loss (Eq. 12); a number stands for Warmup(number).
-        patience: Stop after so many epochs without a better held-out loss; None: as many as the
-            warm-up has, as in the paper, and at least 10.
-        validation_noise: The same noise in every held-out loss, so that epochs differ by their
-            weights alone; or new noise each time.
+        schedule: Learning-rate schedule; None for a constant rate.
+        warmup: Warm-up of the loss, Eq. (12); a number n means Warmup(n).
+        patience: Number of epochs without a better held-out loss after which training stops; None
+            for the epochs of the warm-up, as in the paper, but at least 10.
+        validation_noise: "common" for the same noise in every held-out loss, so that epochs differ
+            only by their weights; "fresh" for new noise each time.
         seed: Seed of data order and noise.
-        gradient: What Adam is given: the gradient as it is, or each parameter tensor's divided by
+        gradient: Gradient for Adam: "plain", or "normalised", each parameter tensor's divided by
             its L2 norm + 1e-7, as in the released image code.
-        ema_decay: Decay per step of an exponential moving average of the weights, such as 0.999;
-            held-out losses are those of the average then, and so are the weights that are kept.
-            None for none.
-        precision: "full" computes in the numbers that the weights are of, "bf16-mixed" networks in
-            bfloat16 and densities, optimiser and weights in float32 as before.
-        compile: Whether `torch.compile` fuses the loss. It takes seconds to minutes at the first
-            steps, and the noise stays what it is. Where it fails, as without a C++ compiler, a
-            warning says so and training goes on without.
-        cuda_graphs: Whether a GPU is given each step as one CUDA graph, for models whose steps take
-            longer to start than to compute. A step is captured once, and once for each β of the
-            warm-up; the noise and the results stay what they are. Of one process and one model,
-            none of whose parts draws from a mixture or categories for each datum, which waits for
-            the GPU. A smaller last batch is worked on without.
+        ema_decay: Decay per step of an exponential moving average of the weights, such as 0.999,
+            which then gives the held-out losses and the final weights. None for no average.
+        precision: "full" computes in the dtype of the weights; "bf16-mixed" computes networks in
+            bfloat16, and densities, optimiser and weights in float32.
+        compile: Whether to compile the loss with `torch.compile`. The first steps take seconds to
+            minutes; the noise does not change. If compiling fails, for example without a C++
+            compiler, a warning is given and training continues uncompiled.
+        cuda_graphs: Whether to run each step on a GPU as one CUDA graph, for models whose steps
+            take longer to start than to compute. The step is captured once per β of the warm-up;
+            noise and results do not change. This needs one process and one model, and no part that
+            draws per row from a mixture or categories, which waits for the GPU. A smaller last
+            batch runs without a graph.
     """
 
     epochs: int = 500
@@ -150,20 +148,20 @@ class Training:
         if self.annealing.epochs > self.epochs:
             raise ValueError(
                 f"training.epochs must be at least the warm-up's {self.annealing.epochs}, "
-                f"got {self.epochs}: the loss would never be fully warmed up; "
-                "more epochs, or a smaller training.warmup.epochs"
+                f"got {self.epochs}: the warm-up would never end; "
+                "use more epochs or a smaller training.warmup.epochs"
             )
 
     @property
     def annealing(self) -> Warmup:
-        """The warm-up, always as a `Warmup`."""
+        """Warm-up as a `Warmup`."""
         return self.warmup if isinstance(self.warmup, Warmup) else Warmup(self.warmup)
 
     def learning_rate_at(self, epoch: int) -> float:
-        """Learning rate in one epoch, counted from 1."""
+        """Learning rate in an epoch, counted from 1."""
         return self.learning_rate * (self.schedule.factor(epoch) if self.schedule else 1.0)
 
     @property
     def stop_after(self) -> int:
-        """Epochs without improvement after which training stops."""
+        """Number of epochs without improvement after which training stops."""
         return self.patience if self.patience is not None else max(10, self.annealing.epochs)

@@ -1,18 +1,18 @@
-"""Run directory: what training leaves on disk, and the only thing later commands need.
+"""Run directory: the files that training writes and later commands read.
 
 =====================  ====================================================================
-experiment.json        the settings, written before training starts
-data.json              how a user's own data were preprocessed, and a mark to know them by
-metrics.jsonl          a line for each epoch
+experiment.json        settings, written before training starts
+data.json              preprocessing and fingerprint of the user's data
+metrics.jsonl          one line per epoch
 model.safetensors      weights of the best epoch so far
-state.ckpt             what is needed to go on after an interruption: there from before the first
-                       epoch on, gone once the run is finished
+state.ckpt             state to resume from after an interruption; written before the first epoch
+                       and removed once the run is finished
 report.json            measured numbers, see `mimachine.evaluation`
-refit.json             of a run whose prior was fitted after training: to which run, and how
+refit.json             for a run whose prior was fitted after training: the original run, and how
 =====================  ====================================================================
 
-Every file but metrics.jsonl is replaced as a whole, and of metrics.jsonl an incomplete last line
-is ignored, so a run can be killed at any moment and read or resumed.
+All files except metrics.jsonl are written atomically, and an incomplete last line of metrics.jsonl
+is ignored, so a run can be killed at any moment and then read or resumed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Run:
     """A directory that holds one training run.
 
     Args:
-        path: The directory; made by `create`, expected to exist otherwise.
+        path: The directory, which must exist; `create` makes a new one.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -65,10 +65,10 @@ class Run:
         Args:
             path: The directory.
             experiment: The settings.
-            data: What to keep of a user's data, see `data_record`.
+            data: Record of the user's data, see `data_record`.
 
         Raises:
-            FileExistsError: If something that is not an empty directory is there: a run is never
+            FileExistsError: If the path exists and is not an empty directory; a run is never
                 overwritten.
         """
         cls.check_free(path)
@@ -78,32 +78,32 @@ class Run:
         try:
             if data is not None:
                 run.write_json("data.json", data)
-            # Last: a directory with settings is a run.
+            # Write the settings last: a directory with settings is a run.
             run.write_json("experiment.json", experiment)
         except BaseException:
-            # A disk that is full, a value that JSON does not have, Ctrl-C: no half a run.
+            # A full disk, a value that JSON does not allow, Ctrl-C: leave no partial run.
             shutil.rmtree(directory, ignore_errors=True)
             raise
         return run
 
     @staticmethod
     def check_free(path: str | os.PathLike[str]) -> None:
-        """See that a run can be made there.
+        """Check that a run can be created at a path.
 
         Raises:
-            FileExistsError: If something that is not an empty directory is there.
+            FileExistsError: If the path exists and is not an empty directory.
         """
         directory = Path(path)
         if directory.exists() and not (directory.is_dir() and _is_empty(directory)):
             raise FileExistsError(
-                f"{directory} is there already; give another place, or remove it first"
+                f"{directory} already exists; choose another directory or remove it"
             )
 
     def data_record(self) -> dict[str, Any] | None:
-        """What was kept of a user's data; None if the run was trained on a named data set.
+        """Read data.json, the record of the user's data; None if a named data set was used.
 
         Raises:
-            ValueError: If it is damaged.
+            ValueError: If the file is damaged.
         """
         if not (self.path / "data.json").exists():
             return None
@@ -113,46 +113,51 @@ class Run:
             or not isinstance(record.get("fingerprint"), str)
             or not isinstance(record.get("preprocessing"), dict)
         ):
-            raise ValueError(f"{self.path / 'data.json'} is damaged: it lacks what was kept")
+            raise ValueError(
+                f"{self.path / 'data.json'} is damaged: it must have fingerprint and preprocessing"
+            )
         return record
 
     def refit_record(self) -> dict[str, Any] | None:
-        """How the prior was fitted after training; None if it was trained with the rest.
+        """Read refit.json, how the prior was fitted after training; None if there was no refit.
 
         Raises:
-            ValueError: If it is damaged.
+            ValueError: If the file is damaged.
         """
         if not (self.path / "refit.json").exists():
             return None
         record = self.read_json("refit.json")
-        if not isinstance(record, dict) or not {"run", "kind", "components", "seed"} <= set(record):
-            raise ValueError(f"{self.path / 'refit.json'} is damaged: it lacks what was kept")
+        if not isinstance(record, dict) or not set(record) >= _REFIT_KEYS:
+            raise ValueError(
+                f"{self.path / 'refit.json'} is damaged: it must have "
+                f"{', '.join(sorted(_REFIT_KEYS))}"
+            )
         return record
 
     @property
     def finished(self) -> bool:
-        """Whether training came to its end and was measured.
+        """Whether training ended and the model was measured.
 
-        The state is there from before the first epoch to the end, so a run that was broken off is
-        not finished, whatever else was made of it.
+        The state exists from before the first epoch until the end, so an interrupted run is not
+        finished, whatever other files it has.
         """
         return (self.path / "report.json").exists() and not self._state_file.exists()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training this run.
+        """Lock the run, so that no other process trains it.
 
-        The lock is the operating system's and ends with the process, however that ends.
+        The operating system holds the lock and releases it when the process ends in any way.
 
         Raises:
-            BlockingIOError: If another process has it.
+            BlockingIOError: If another process has the lock.
         """
         try:
             import fcntl
         except ImportError:  # Windows has no flock.
             yield
             return
-        # The settings are written once and never replaced, so all processes lock one file.
+        # The settings file is never replaced, so all processes lock the same file.
         with (self.path / "experiment.json").open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -161,7 +166,7 @@ class Run:
             yield
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write one of the run's JSON files, all of it or nothing."""
+        """Write a JSON file of the run atomically."""
         write_json(self.path / name, value)
 
     def read_json(self, name: str) -> Any:
@@ -190,23 +195,23 @@ class Run:
             file.write(json.dumps(dataclasses.asdict(epoch), allow_nan=False) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All complete lines of metrics.jsonl, oldest first; none if there is no such file.
+        """Read all complete lines of metrics.jsonl, oldest first; empty without the file.
 
         Raises:
-            ValueError: If one of them is not the record of an epoch.
+            ValueError: If a line is not the record of an epoch.
         """
         file = self.path / "metrics.jsonl"
         if not file.exists():
             return []
-        # Bytes that are no text are found as a line that is no JSON.
+        # Bytes that are not UTF-8 make a line that is not JSON, which is reported.
         lines = file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         return [_record(line, f"line {number} of {file}") for number, line in enumerate(lines, 1)]
 
     def save_weights(self, model: nn.Module) -> None:
-        """Write the weights; what parts share is stored once, under its first name.
+        """Write the weights; shared tensors are stored once, under their first name.
 
-        safetensors' own `save_model` chooses among the names at random, and equal models would
-        give unequal files.
+        safetensors' own `save_model` chooses among the names at random, so that equal models would
+        give different files.
         """
         from safetensors.torch import save
 
@@ -217,7 +222,7 @@ class Run:
                 tensors[name] = tensor.contiguous()
                 stored.add(memory)
         with replacing(self.path / "model.safetensors") as temporary:
-            # Written here and not there, for a disk that is full to be the system's OSError.
+            # Not written by safetensors, so that a full disk raises an OSError.
             temporary.write_bytes(save(tensors))
 
     def load_weights(self, model: nn.Module) -> None:
@@ -225,14 +230,14 @@ class Run:
 
         Raises:
             FileNotFoundError: If the run has no weights.
-            ValueError: If they are damaged or belong to another architecture.
+            ValueError: If the weights are damaged or belong to another architecture.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_model
 
         file = self.path / "model.safetensors"
         if not file.is_file():
-            raise FileNotFoundError(f"{self.path} has no weights yet: it was not trained so far")
+            raise FileNotFoundError(f"{self.path} has no weights yet: it has not been trained")
         try:
             load_model(model, str(file))
         except (SafetensorError, RuntimeError) as error:
@@ -245,23 +250,23 @@ class Run:
             self.save_weights(getattr(state.loss, "model", state.loss))
 
     def save_state(self, state: State) -> None:
-        """Write the state, as it is between two epochs."""
+        """Write the state between two epochs."""
         import torch
 
-        # torch makes a RuntimeError of its own of a disk that is full.
+        # torch.save would raise a RuntimeError for a full disk.
         saved = io.BytesIO()
         torch.save(state.to_dict(), saved)
         with replacing(self._state_file) as temporary:
             temporary.write_bytes(saved.getbuffer())
 
     def resume(self, state: State, rewrite: bool = True) -> None:
-        """Bring a fresh state to where the run was when its state was last written.
+        """Resume a run: restore a fresh state to the last one that was written.
 
-        The records of later epochs are dropped, since these are done again.
+        Records of later epochs are dropped, since these epochs are repeated.
 
         Args:
-            state: What to bring there.
-            rewrite: Whether to drop the records from disk, which one process of several does.
+            state: State to restore.
+            rewrite: Whether to drop the records on disk too; only one of several processes does.
 
         Raises:
             ValueError: If the state is damaged or belongs to another model.
@@ -276,7 +281,7 @@ class Run:
             except ValueError as error:
                 raise ValueError(f"{self._state_file} cannot be used: {error}") from error
             except (KeyError, TypeError, AttributeError, IndexError) as error:
-                raise ValueError(f"{self._state_file} is damaged: it is not whole") from error
+                raise ValueError(f"{self._state_file} is damaged: it is incomplete") from error
         if not rewrite:
             return
         text = "".join(json.dumps(record) + "\n" for record in records)
@@ -286,7 +291,7 @@ class Run:
             leftover.unlink()
 
     def finish(self) -> None:
-        """Forget the state: the run came to its end."""
+        """Remove the state of a run that has ended."""
         self._state_file.unlink(missing_ok=True)
 
     @property
@@ -302,24 +307,28 @@ class Run:
         try:
             saved = torch.load(io.BytesIO(stored), weights_only=True, map_location="cpu")
         except Exception as error:
-            # Bytes that are no archive, or another one, fail in ways that torch does not list.
+            # torch.load raises undocumented errors for bytes that are not its archive.
             raise ValueError(f"{self._state_file} is damaged: it cannot be read") from error
         if not isinstance(saved, dict) or not isinstance(saved.get("epoch"), int):
-            raise ValueError(f"{self._state_file} is damaged: it is not the state of a training")
+            raise ValueError(f"{self._state_file} is damaged: it is not a training state")
         return saved
 
 
 def _is_empty(directory: Path) -> bool:
-    """Whether nothing is there but what a process leaves that is killed in `Run.create`."""
-    begun = {*directory.glob(".data.json.????????"), *directory.glob(".experiment.json.????????")}
-    return begun.issuperset(directory.iterdir())
+    """Whether a directory is empty, apart from leftovers of a process killed in `Run.create`."""
+    leftovers = {
+        *directory.glob(".data.json.????????"),
+        *directory.glob(".experiment.json.????????"),
+    }
+    return leftovers.issuperset(directory.iterdir())
 
 
+_REFIT_KEYS = {"run", "kind", "components", "seed"}
 _NUMBERS = {"epoch", "beta", "learning_rate", "train_loss", "val_loss"}
 
 
 def _record(line: str, place: str) -> dict[str, Any]:
-    """An epoch's record from its line."""
+    """Parse the record of an epoch from its line."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -328,7 +337,7 @@ def _record(line: str, place: str) -> dict[str, Any]:
         raise ValueError(f"{place} is damaged: it must have {', '.join(sorted(_NUMBERS))}")
     for name, value in record.items():
         values = value if isinstance(value, list) else [value]
-        # One of several models may have no loss any more, and there may be no held-out data.
+        # A model of several that has stopped has no loss, and there may be no held-out data.
         optional = isinstance(value, list) or name == "val_loss"
         if not all(isinstance(v, int | float) or (optional and v is None) for v in values):
             raise ValueError(f"{place} is damaged: {name} must be a number, got {value!r}")

@@ -1,7 +1,7 @@
-"""State of a training run: all that its later epochs depend on.
+"""Training state: weights, optimiser, best weights and epoch records, to resume from exactly.
 
-Data order and noise are functions of the seed and the epoch's number, so weights, optimiser, the
-best weights so far and the records of the epochs are enough to go on to the same bit.
+Data order and noise are functions of the seed and the epoch number, so this state is enough to
+resume training with identical results, to the bit.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Epoch:
-    """What is recorded of one epoch; losses in nats per datum.
+    """Record of one epoch; losses in nats per example.
 
-    For several models trained as one, the losses are lists with an entry for each; None where it
-    is not finite, or the model was done with before.
+    For several models trained together the losses are lists with one entry per model: None if the
+    loss is not finite or the model had stopped before.
     """
 
     epoch: int
@@ -41,14 +41,14 @@ class Epoch:
 
 @dataclass
 class State:
-    """Weights, optimiser, best weights and records, as they are after some epoch.
+    """Training state after an epoch: weights, optimiser, best weights and records.
 
     Args:
-        loss: What is trained.
+        loss: The loss that is minimised.
         optimizer: Its optimiser.
-        patience: Epochs without improvement after which training ends.
-        ema_decay: Decay of the weights' moving average, which is measured and kept in place of
-            the weights; None for none.
+        patience: Number of epochs without improvement after which training stops.
+        ema_decay: Decay of the weights' moving average, which replaces the weights in validation
+            and in the result; None for no average.
     """
 
     loss: nn.Module
@@ -66,11 +66,11 @@ class State:
 
     @property
     def epoch(self) -> int:
-        """Number of epochs that are done."""
+        """Number of completed epochs."""
         return len(self.epochs)
 
     def add(self, epoch: Epoch, val_loss: Tensor | None) -> None:
-        """One more epoch is done; its weights may be the best, once the loss is warmed up."""
+        """Add a completed epoch; update the best weights if the warm-up is complete."""
         if isinstance(epoch.train_loss, list):
             done = self.best.done.tolist() or [False] * len(epoch.train_loss)
             epoch = replace(
@@ -85,20 +85,20 @@ class State:
 
     @contextmanager
     def measured(self) -> Iterator[None]:
-        """Give the model for a while the weights that held-out losses are of."""
+        """Temporarily swap in the weights used for validation."""
         with nullcontext() if self.average is None else self.average.in_place():
             yield
 
     @torch.no_grad()
     def take(self) -> None:
-        """Give the model the weights to keep: the best, or the last without held-out data."""
+        """Give the model its final weights: the best, or the last without held-out data."""
         if self.average is not None and not self.best.seen:
             self.average.take()
         self.best.take()
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Give the model the weights to keep for a while."""
+        """Temporarily swap in the weights of `take`."""
         tensors = self._tensors()
         present = [t.clone() for t in tensors]
         self.take()
@@ -109,7 +109,7 @@ class State:
                 tensor.copy_(value)
 
     def to_dict(self) -> dict[str, Any]:
-        """The state as tensors, numbers and containers, for `torch.save`."""
+        """Convert to tensors, numbers and containers, for `torch.save`."""
         return {
             "epoch": self.epoch,
             "tensors": self._tensors(),
@@ -120,7 +120,7 @@ class State:
 
     @torch.no_grad()
     def restore(self, saved: dict[str, Any], epochs: list[Epoch]) -> None:
-        """Become what was saved.
+        """Restore a saved state.
 
         Raises:
             ValueError: If it belongs to another model or recipe, or an epoch's record is missing.
@@ -146,7 +146,7 @@ class State:
 
 
 def _of_live(losses: Any, done: list[bool]) -> Any:
-    """Losses of several models, None in place of what JSON or the reader has no use for."""
+    """Replace losses of several models by None if not finite or if the model had stopped."""
     if not isinstance(losses, list):
         return losses
     return [
@@ -156,15 +156,15 @@ def _of_live(losses: Any, done: list[bool]) -> Any:
 
 
 class BestWeights:
-    """The best weights so far, elementwise over independent models.
+    """Best weights so far, for each of several independent models.
 
-    A loss of shape (M,) belongs to tensors whose first axis has one entry for each model; a loss
-    of shape () belongs to all of every tensor.
+    A loss of shape (M,) belongs to tensors whose first axis has one entry per model; a loss of
+    shape () belongs to whole tensors.
 
     Args:
         tensors: The weights, which change in place.
-        patience: Epochs without improvement after which a model is done; what comes after in the
-            training of others does not count for it.
+        patience: Number of epochs without improvement after which a model stops; later epochs, in
+            which other models are trained, do not count for it.
     """
 
     def __init__(self, tensors: list[Tensor], patience: int) -> None:
@@ -175,11 +175,11 @@ class BestWeights:
 
     @property
     def seen(self) -> bool:
-        """Whether there are any yet."""
+        """Whether any weights are stored yet."""
         return bool(self.saved)
 
     def update(self, epoch: int, loss: Tensor) -> None:
-        """Keep the present weights of the models whose loss is their lowest so far."""
+        """Store the current weights of the models whose loss is their lowest so far."""
         if not self.seen:
             self.saved = [t.clone() for t in self.tensors]
             self.loss, self.epoch = loss.clone(), torch.full_like(loss, epoch, dtype=torch.long)
@@ -197,20 +197,20 @@ class BestWeights:
 
     @property
     def all_done(self) -> bool:
-        """Whether no model is to be trained any more."""
+        """Whether all models have stopped."""
         return self.seen and bool(self.done.all())
 
     def take(self) -> None:
-        """Give the model the best weights for good, where there are any."""
+        """Copy the best weights, if any, into the model."""
         for tensor, value in zip(self.tensors, self.saved or self.tensors, strict=True):
             tensor.copy_(value)
 
     def to_dict(self) -> dict[str, Any]:
-        """For `torch.save`."""
+        """Convert to a dictionary for `torch.save`."""
         return {"saved": self.saved, "loss": self.loss, "epoch": self.epoch, "done": self.done}
 
     def restore(self, value: dict[str, Any]) -> None:
-        """Become what was saved."""
+        """Restore a saved state."""
         device = self.tensors[0].device
         self.saved = [t.to(device) for t in value["saved"]]
         self.loss, self.epoch = value["loss"].to(device), value["epoch"].to(device)
@@ -220,9 +220,9 @@ class BestWeights:
 class MovingAverage:
     """Exponential moving average of tensors that change in place: a ← d a + (1 - d) w.
 
-    It begins with the first values it is told of. Buffers are averaged as weights are, so that the
-    running statistics of a batch normalisation belong to the averaged weights. What is no
-    floating-point number, such as a count, or is infinite, as a mask may be, is taken as it is.
+    It starts with the values of the first update. Buffers are averaged like weights, so that the
+    running statistics of batch normalisation belong to the averaged weights. Tensors that are not
+    in floating point, such as counts, or not finite, such as some masks, are copied.
 
     Args:
         tensors: The tensors.
@@ -239,7 +239,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the present values into the average."""
+        """Update the average with the current values."""
         self.count += 1
         if self.count == 1:
             torch._foreach_copy_(self.values, self.tensors)
@@ -251,7 +251,7 @@ class MovingAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Give the tensors their averages for a while."""
+        """Temporarily swap in the averages."""
         present = [t.clone() for t in self.tensors]
         self.take()
         try:
@@ -261,15 +261,15 @@ class MovingAverage:
 
     @torch.no_grad()
     def take(self) -> None:
-        """Give the tensors their averages for good."""
+        """Copy the averages into the tensors."""
         torch._foreach_copy_(self.tensors, self.values)
 
     def to_dict(self) -> dict[str, Any]:
-        """For `torch.save`."""
+        """Convert to a dictionary for `torch.save`."""
         return {"values": self.values, "count": self.count}
 
     def restore(self, saved: dict[str, Any]) -> None:
-        """Become what was saved."""
+        """Restore a saved state."""
         for value, stored in zip(self.values, saved["values"], strict=True):
             value.copy_(stored)
         self.count = saved["count"]

@@ -1,8 +1,4 @@
-"""Steps: what training does with one batch, and its replay as a CUDA graph.
-
-A step of a small model starts more operations than a GPU needs time for. A CUDA graph starts all
-of them as one.
-"""
+"""Training step: loss, gradient and optimiser step on one batch; gradient normalisation."""
 
 from __future__ import annotations
 
@@ -28,17 +24,17 @@ __all__ = [
 
 
 class Mean(NamedTuple):
-    """Mean loss over a batch, () or (M,) in nats, without gradient, and the number of its data."""
+    """Mean loss over a batch, () or (M,) in nats, without gradient, and the number of rows."""
 
     loss: Tensor
     num_data: int
 
 
 class Step:
-    """A training step: the loss of a batch, its gradient, and the optimiser's step.
+    """Training step: the loss of a batch, its gradient, and the optimiser's step.
 
     Args:
-        module: The loss as it is called.
+        module: The loss, set up by the fabric.
         optimizer: The optimiser of its parameters, set up by the fabric.
         fabric: Device and precision.
         training: The recipe.
@@ -53,19 +49,19 @@ class Step:
     def __call__(
         self, x: Tensor, annealing: Annealing, check: Callable[[Tensor], None] | None = None
     ) -> Mean:
-        """Change the weights.
+        """Do one step on a batch.
 
         Args:
             x: The batch, on the device.
-            annealing: State of the warm-up.
-            check: Is shown the losses, () or (M,), before anything is changed.
+            annealing: Warm-up state.
+            check: Called with the losses, () or (M,), before the weights change.
         """
         value = self.module(x, annealing)
         loss = value.mean(-1)
         if check is not None:
             check(loss)
         self.optimizer.optimizer.zero_grad(set_to_none=True)
-        # Independent models add up and do not meet in any gradient.
+        # The sum over independent models gives each its own gradient.
         self.fabric.backward(loss.sum() if loss.dim() else loss)
         if self.normalised:
             normalise_gradients(self.module.parameters(), stacked=loss.dim() > 0)
@@ -74,7 +70,7 @@ class Step:
 
 
 def held_out(module: nn.Module) -> Callable[[Tensor, Annealing], Mean]:
-    """What a loss is at a batch, without a gradient."""
+    """Return a function that computes the mean loss of a batch without gradient."""
 
     @torch.no_grad()
     def mean(x: Tensor, annealing: Annealing) -> Mean:
@@ -84,7 +80,7 @@ def held_out(module: nn.Module) -> Callable[[Tensor, Annealing], Mean]:
     return mean
 
 
-# What the released code adds to a norm, so that a gradient of zeros stays one.
+# Added to the norm by the released code, so that a zero gradient stays zero.
 _LEAST_NORM = 1e-7
 
 
@@ -92,20 +88,20 @@ _LEAST_NORM = 1e-7
 def normalise_gradients(parameters: Iterable[Tensor], *, stacked: bool = False) -> None:
     """Divide the gradient of each parameter tensor by its own L2 norm + 1e-7, in place.
 
-    With it in front of Adam no scale of the loss, nor of a layer, counts. Every tensor has a norm
-    of its own, so a layer that is stored as one tensor is trained otherwise than one in two. The
-    gradients have to be whole: not the shards of a strategy such as FSDP, nor multiplied by the
-    factor of a gradient scaler.
+    Adam then does not depend on the scale of the loss or of a layer. Each tensor is divided by its
+    own norm, so a layer stored as one tensor is trained differently from one stored as two. The
+    gradients must be complete and unscaled: not the shards of a strategy such as FSDP, nor
+    multiplied by a gradient scaler.
 
     Args:
-        parameters: The parameters; those without a gradient are left alone.
-        stacked: Whether the first axis of every tensor has an entry for each of some independent
-            models, as in an `Ensemble`. Each entry then has a norm of its own.
+        parameters: The parameters; those without a gradient are skipped.
+        stacked: Whether the first axis of every tensor has one entry per independent model, as in
+            an `Ensemble`. Each entry is then divided by its own norm.
 
     References:
         Normalized gradient with adaptive stepsize method for deep neural network training (Yu et
-        al., 2017), https://arxiv.org/abs/1707.04822; VAE with a VampPrior (Tomczak and Welling,
-        2018), whose code has it
+        al., 2017), https://arxiv.org/abs/1707.04822; used by the code of VAE with a VampPrior
+        (Tomczak and Welling, 2018)
 
     Example:
         >>> w = torch.zeros(2, requires_grad=True)
@@ -117,7 +113,7 @@ def normalise_gradients(parameters: Iterable[Tensor], *, stacked: bool = False) 
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return
-    # torch has no norms along axes for many tensors at once.
+    # torch has no fused norms along axes for many tensors.
     norms = list(map(_norms_of_entries, gradients)) if stacked else torch._foreach_norm(gradients)
     torch._foreach_add_(norms, _LEAST_NORM)
     torch._foreach_div_(gradients, norms)

@@ -1,4 +1,4 @@
-"""The image models: counts, densities by an independent transcription, exact likelihoods."""
+"""Image models: parameter counts, densities by independent code, exact likelihoods."""
 
 import itertools
 import math
@@ -29,7 +29,7 @@ priors = pytest.mark.parametrize("prior", ["standard", "vampprior"])
 
 
 def build(name, shape=(1, 7, 6), prior="standard", **options):
-    """A small model with parameters and statistics that are all of order one."""
+    """A small model whose parameters and statistics are all of order one."""
     pseudo_inputs = torch.rand(4, *shape) if prior == "vampprior" else None
     model = BUILDERS[name](shape, pseudo_inputs, **options)
     for part in model.modules():
@@ -60,7 +60,7 @@ def test_default_sizes_have_the_numbers_of_parameters_of_the_released_models(
     model = build()
     assert (count(model), len(list(model.parameters()))) == (parameters, tensors)
     model = build(pseudo_inputs=torch.rand(500, 1, 28, 28))
-    # A pseudo-input is an image; all else of a VampPrior is the encoder's.
+    # A VampPrior has pseudo-inputs, which are images, and otherwise the encoder's parameters.
     assert (count(model), len(list(model.parameters()))) == (parameters + 392_000, tensors + 1)
 
 
@@ -81,14 +81,14 @@ def test_parts_have_the_numbers_of_parameters_of_the_released_models():
 
 
 def test_features_of_other_shapes_are_as_many_as_strides_leave():
-    """210 for 28 x 20, 384 for 32 x 32, what the released code has as constants."""
+    """210 for 28 x 20 and 384 for 32 x 32, constants of the released code."""
     for shape, features in (((1, 28, 20), 210), ((3, 32, 32), 384), ((1, 28, 28), 294)):
         model = mm.conv_hvae(shape, hidden=2, channels=1, latents=(2, 2))
         assert model.encoder.first.mean.in_features == features
         assert model.encoder.first.network(torch.rand(1, *shape)).shape == (1, features)
 
 
-# The models once more, in bare torch: what each layer does to tensors, by the layers' weights.
+# The models again, in plain torch: the computation of each layer, with the layers' weights.
 
 
 def gated_dense(layer, x):
@@ -228,7 +228,7 @@ def test_a_dense_vae_is_an_independent_transcription_too():
 
 
 def with_wide_posteriors(model):
-    """The same with means near zero: deviations are near one, so no weights are large."""
+    """The same model with means near zero: deviations are near one, so no weights are large."""
     for part in model.modules():
         if isinstance(part, mm.ClampedGaussian):
             part.mean.weight.data *= 0.2
@@ -247,7 +247,7 @@ def test_importance_sampled_likelihoods_are_the_exact_ones(name, prior):
     z, cell = torch.cartesian_prod(axis, axis), 2 * (axis[1] - axis[0]).log()
     with torch.no_grad():
         log_p = model.decoder(z).log_prob(x[:, None]) + model.prior().log_prob(z)
-    # The rule is exact to rounding for functions as smooth as these, less what is beyond the grid.
+    # For functions this smooth the rule is exact to rounding, except for the mass beyond the grid.
     total = (model.prior().log_prob(z).logsumexp(0) + cell).exp()
     torch.testing.assert_close(total, torch.ones(()), rtol=0, atol=1e-6)
     estimates = mm.log_likelihood(model, x, 4000)
@@ -273,7 +273,7 @@ def test_the_encoder_looks_at_a_datum_once_for_all_its_samples(name):
             )
         )
     mm.log_likelihood(model, torch.rand(6, 1, 7, 6).round(), 50)
-    # 4 pseudo-inputs once, and 6 data.
+    # 4 pseudo-inputs once, and 6 images.
     assert sorted(rows["first"]) == [4, 6]
     assert rows["x"] == [6]
     assert sum(rows["z2"]) == 6 * 50
@@ -287,7 +287,7 @@ def test_both_halves_of_a_step_share_the_components_of_the_prior(name, objective
         lambda _, inputs, __: rows.append(len(inputs[0]))
     )
     mm.Loss(model, objective)(torch.rand(6, 1, 7, 6).round()).mean().backward()
-    # 4 pseudo-inputs once, and 6 data for each half.
+    # 4 pseudo-inputs once, and 6 images per half.
     assert sorted(rows) == ([4, 6, 6] if objective is mm.MIM else [4, 6])
 
 
@@ -394,7 +394,7 @@ def test_data_and_latents_of_other_shapes_are_refused(name):
 @hierarchies
 @pytest.mark.usefixtures("double")
 def test_codes_are_the_moments_of_draws(name):
-    # How good the rule for z1 is depends on the weights: these are always the same.
+    # The accuracy of the rule for z1 depends on the weights, so they are always the same.
     torch.manual_seed(2)
     model, x = build(name).eval(), torch.rand(3, 1, 7, 6).round()
     encoded = codes(model, x)
@@ -404,7 +404,7 @@ def test_codes_are_the_moments_of_draws(name):
     of_z2 = encoded.mean[:, :3]
     within_standard_errors(z[..., :3], of_z2)
     within_standard_errors((z[..., :3] - of_z2).square(), encoded.std[:, :3].square())
-    # Layers are curved, so those of z1 are a rule's of degree three: near, in units of a spread.
+    # Layers are nonlinear, so moments of z1 by a rule of degree three are approximate.
     spread = z[..., 3:].std(0)
     assert ((z[..., 3:].mean(0) - encoded.mean[:, 3:]) / spread).abs().max() < 0.1
     assert (spread / encoded.std[:, 3:] - 1).abs().max() < 0.1
@@ -421,7 +421,7 @@ def test_the_prior_draws_all_components_and_its_density_has_a_mean(prior):
 @hierarchies
 def test_a_vampprior_draws_each_of_its_components_as_often(name):
     pseudo_inputs = torch.rand(6, 1, 7, 6)
-    # Components so narrow that a draw tells which it is from.
+    # Components so narrow that a draw shows its component.
     model = BUILDERS[name]((1, 7, 6), pseudo_inputs, log_variance=(-40.0, -39.0)).eval()
     with torch.no_grad():
         means = model.prior.first().components.mean

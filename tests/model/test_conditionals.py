@@ -36,7 +36,7 @@ def test_gaussian_takes_mean_and_log_scale_from_the_halves_of_the_output():
 def test_discretized_logistic_takes_location_and_log_scale_in_units_of_the_interval():
     conditional = mm.DiscretizedLogistic(Constant(torch.tensor([0.3, -3.0])), 17, floor=0.0)
     distribution = conditional(torch.zeros(5, 7))
-    # The mass of the inner cell at 5/16, from the logistic's cumulative distribution.
+    # Mass of the inner cell at 5/16, from the logistic's cumulative distribution.
     scale = torch.tensor(-3.0).exp()
     upper, lower = ((torch.tensor(k) / 16 - 0.3) / scale for k in (5.5, 4.5))
     expected = (upper.sigmoid() - lower.sigmoid()).log()

@@ -72,7 +72,7 @@ def test_draw_is_reparameterised_where_the_distribution_is():
 
 
 def test_draw_from_a_flow_gives_the_log_probability_of_its_value():
-    # zuko switches the validation of torch's distributions off for the whole process.
+    # zuko switches off the validation of torch's distributions for the whole process.
     validate = torch.distributions.Distribution._validate_args
     zuko = pytest.importorskip("zuko")
     torch.distributions.Distribution.set_default_validate_args(validate)
@@ -208,7 +208,7 @@ def test_a_drawn_log_probability_is_accurate_where_the_scale_is_tiny():
     scale = torch.full_like(loc, 1e-6)
     normal = mm.DiagNormal(loc, scale)
     _, log_prob, _ = normal.draw()
-    # The value rounds to the location, where evaluation would always give the mode's density;
+    # The value rounds to the location, where evaluation would always give the density of the mode;
     # the mean of the drawn ones is minus the entropy.
     assert (normal.rsample() == loc).all()
     within_standard_errors(log_prob.double(), -normal.entropy()[0].double())
@@ -330,7 +330,7 @@ def test_log_densities_of_all_pairs_are_those_of_each(features, narrowest):
     normal = mm.DiagNormal(loc, scale, len(features))
     value = loc.repeat(30, *[1] * len(features)) + narrowest * torch.randn(210, *features)
     expected = normal.log_prob(value[:, None])
-    # The squares that cancel are 1e7 at most, so that 1e-9 of their rounding is left.
+    # The squares that cancel are at most 1e7, which leaves a rounding error of 1e-9.
     torch.testing.assert_close(normal.log_prob_of_each(value), expected, rtol=0, atol=1e-8)
 
 
@@ -396,7 +396,7 @@ def test_mixture_samples_have_its_moments(batch, family):
     sample = mixture.sample((20_000,))
     within_standard_errors(sample, mixture.mean)
     within_standard_errors((sample - mixture.mean).square(), mixture.variance)
-    # E[-log p] = -Σ w_k E_k[log p] ties each component to its own weight.
+    # E[-log p] = -Σ w_k E_k[log p] relates each component to its own weight.
     value, index = mixture.sample_with_component((20_000,))
     assert index.shape == (20_000, *batch)
     weights = mixture.log_weights.exp()
@@ -426,7 +426,7 @@ def test_mixture_passes_gradient_to_weights_and_components():
     value = torch.randn(4, 2)
     mixture = mm.Mixture(logits, mm.DiagNormal(loc, torch.ones(3, 2)))
     d_logits, d_loc = torch.autograd.grad(mixture.log_prob(value).sum(), (logits, loc))
-    # Responsibilities less weights, and responsibilities times the score of each component.
+    # Responsibilities minus weights, and responsibilities times the score of each component.
     per_component = Independent(Normal(loc, torch.ones(3, 2)), 1).log_prob(value[:, None])
     responsibility = (per_component + logits).softmax(-1).detach()
     close(d_logits, (responsibility - logits.softmax(-1)).sum(0).detach())
@@ -460,12 +460,12 @@ def mixture_parameters(*batch):
 
 
 def score_function(value, score):
-    """Something with the value of `value`, and the gradient of its expectation in expectation."""
+    """A tensor equal to `value` whose mean gradient is that of the expectation of `value`."""
     return value if score is None else value + value.detach() * (score - score.detach())
 
 
 def gradients_of_draws(estimate, parameters, repeats=20_000):
-    """One gradient for each repeat, from a batch with parameters of its own in each place."""
+    """One gradient per repeat, from a batch with separate parameters per entry."""
     copies = [p.detach().expand(repeats, *p.shape).clone().requires_grad_() for p in parameters]
     return torch.autograd.grad(estimate(*copies), copies, materialize_grads=True)
 
@@ -508,7 +508,7 @@ def test_gradient_of_moments_by_draws_of_a_mixture_is_unbiased(family, estimator
 @pytest.mark.parametrize("estimator", [by_drawing, by_drawing_each])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradient_of_the_entropy_by_draws_of_a_mixture_is_unbiased(family, estimator):
-    # It flows through the log-probability at the value, and through the value.
+    # The gradient flows through the log-probability at the value, and through the value.
     def make(*parameters):
         return mixture_of(family, *parameters)
 
@@ -543,7 +543,7 @@ def test_a_drawn_mixture_has_the_log_probability_of_its_value(family, batch, sha
 @pytest.mark.parametrize("batch", [(), (4,), (2, 4)])
 def test_a_draw_of_each_component_has_them_as_its_first_axis(family, batch):
     logits, _, log_scale = mixture_parameters(*batch)
-    # Components that cannot be taken for one another.
+    # Components without overlap.
     loc = torch.tensor([-300.0, 0.0, 300.0]).expand(*batch, 3)
     mixture = mixture_of(family, logits, loc, log_scale)
     (value, log_prob, score), weights = mixture.draw_each()
@@ -577,7 +577,7 @@ def test_a_sum_over_components_varies_less_than_a_draw_of_one():
         estimate = estimator(make, lambda value, log_prob: value - log_prob)
         gradients = gradients_of_draws(estimate, parameters, 4_000)
         variances.append(sum(g.var(0).sum() for g in gradients))
-    # Between a tenth and a half here; the estimates themselves are good to some per cent.
+    # Between 0.1 and 0.5 here; the estimates themselves are accurate to a few per cent.
     assert variances[1] < 0.7 * variances[0]
 
 

@@ -1,4 +1,4 @@
-"""Equations of the paper that no other file has a law for, on models whose answers are known."""
+"""Equations of the paper that no other file tests, on models with known answers."""
 
 import math
 
@@ -30,13 +30,13 @@ def table(oracle):
 
 
 def decoding_share(lp):
-    """What the two factors of p(x, z) add to the loss."""
+    """Contribution of the two factors of p(x, z) to the loss."""
     none = torch.zeros_like(lp.p_z)
     return mm.mim(lp._replace(q_z_given_x=none, q_x=none))
 
 
 def encoding_share(lp):
-    """What the two factors of q(x, z) add to the loss."""
+    """Contribution of the two factors of q(x, z) to the loss."""
     none = torch.zeros_like(lp.p_z)
     return mm.mim(lp._replace(p_x_given_z=none, p_z=none))
 
@@ -75,7 +75,7 @@ def test_eq_3_the_divergence_is_of_both_halves_to_their_mixture(oracle):
 @discrete
 def test_eq_5_the_mean_joint_entropy_is_of_marginals_less_information(oracle):
     lp = table(oracle.with_anchors_as_priors())
-    # The encoding half's entropy is what `joint_entropy` is named after; the decoding half's is
+    # `joint_entropy` gives the entropy of the encoding half; the entropy of the decoding half is
     # that of the same model with its factorisations exchanged.
     exchanged = mm.LogProbs(lp.p_x_given_z, lp.p_z, lp.q_z_given_x, lp.q_x)
     value = 0.5 * (

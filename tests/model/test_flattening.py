@@ -1,4 +1,4 @@
-"""Image models as models of rows: the same numbers in another shape."""
+"""Flattened image models: the same numbers as rows."""
 
 import pytest
 import torch
@@ -109,7 +109,7 @@ def test_rows_tell_of_themselves_what_images_do():
     (of_images,) = scales(real.decoder(z), x)
     assert torch.equal(of_rows.scale, of_images.scale)
     assert of_rows.floor == of_images.floor
-    # In training drawn images are scored by the statistics they were drawn by, as rows too.
+    # In training drawn images are scored by the running statistics, also as rows.
     image = binary.train().decoder(z)
     torch.testing.assert_close(
         log_prob_of_drawn(FlatImage(image), x.flatten(1)), log_prob_of_drawn(image, x)

@@ -1,4 +1,4 @@
-"""Normalising flows: densities, samples and gradients; pairs whose means invert each other."""
+"""Normalising flows: densities, samples and gradients; Gaussian pairs with inverse means."""
 
 import ast
 import copy
@@ -26,7 +26,7 @@ double = pytest.mark.usefixtures("double")
 
 
 def perturbed(module, size=0.1):
-    """Weights far enough from their start that a flow is no mere shift and scale."""
+    """Change the weights so that a flow is more than a shift and a scale."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter += size * torch.randn_like(parameter)
@@ -42,7 +42,7 @@ def conditional(features, context, kind, transforms=2):
 
 
 def grid(features, reach, points):
-    """Points of a grid, shape (points^features, features), and the volume of a cell."""
+    """Grid points, shape (points^features, features), and the volume of a cell."""
     axis = torch.linspace(-reach, reach, points)
     points = torch.cartesian_prod(*[axis] * features).reshape(-1, features)
     return points, float(axis[1] - axis[0]) ** features
@@ -60,7 +60,7 @@ def test_a_density_integrates_to_one_and_samples_follow_it(kind, features, point
     x, area = grid(features, 24.0, points)
     with torch.no_grad():
         mass = distribution.log_prob(x).exp() * area
-    # The rule of rectangles: a spline's density has corners where its bins meet.
+    # Rectangle rule: a spline's density has corners where its bins meet.
     assert float(mass.sum()) == pytest.approx(1, abs=2e-3)
 
     def statistics(x):
@@ -107,7 +107,7 @@ def test_a_drawn_log_density_is_that_of_evaluation(kind, shape):
         value, log_prob = distribution.rsample_and_log_prob(shape)
         assert value.shape == (*shape, *batch, 3)
         assert log_prob.shape == (*shape, *batch)
-        # Inverting loses some digits to the slopes.
+        # The inverse loses some digits because of the slopes.
         torch.testing.assert_close(distribution.log_prob(value), log_prob, rtol=1e-7, atol=1e-7)
         assert distribution.sample(shape).shape == distribution.rsample(shape).shape == value.shape
         drawn = mm.draw(distribution, shape)
@@ -162,7 +162,7 @@ def test_the_pathwise_gradient_is_the_gradient_of_the_expectation(kind):
 
     x, step = grid(1, 12.0, 40_001)
     by_density = (module().log_prob(x).exp() * step * x[:, 0].sin()).sum()
-    # The same noise that draws are made of, on a grid.
+    # The noise of draws, on a grid.
     weight = mm.StandardNormal(1)().log_prob(x).exp() * step
     by_path = (module().transform.inv(x)[:, 0].sin() * weight).sum()
     torch.testing.assert_close(by_path, by_density, rtol=0, atol=1e-3)
@@ -208,7 +208,7 @@ def test_networks_have_the_sizes_asked_for():
     assert widths == [7, 9, 4] * 4
 
 
-# How they are kept
+# Saving and printing
 
 
 @kinds
@@ -254,7 +254,7 @@ for flag in (True, False):
     except ValueError:
         refused = True
     assert refused is flag
-    # Its own distributions work all the same.
+    # The distributions of zuko work nevertheless.
     import zuko
     zuko.flows.NSF(2)().log_prob(torch.zeros(2))
 """
@@ -264,7 +264,7 @@ for flag in (True, False):
 @pytest.mark.parametrize("make", ["FlowPrior(2)", "FlowConditional(2, 2)", "invertible_pair(2)"])
 def test_without_zuko_it_is_said_how_to_get_it(make, monkeypatch):
     monkeypatch.setitem(sys.modules, "zuko", None)
-    # A compiler turns it off for good in the process that it compiles in.
+    # Compiling would turn it off for the rest of the process.
     monkeypatch.setattr(torch.distributions.Distribution, "_validate_args", True)
     with pytest.raises(ImportError, match=r"pip install mimachine\[flow\]"):
         eval(f"mm.{make}")
@@ -304,12 +304,12 @@ def test_what_makes_no_sense_is_refused(make, message):
 
 
 def stacked(modules):
-    """A module without weights of its own, and those of all, parameters and buffers."""
+    """A module without weights, and the stacked parameters and buffers of all models."""
     return copy.deepcopy(modules[0]).to("meta"), stack_module_state(modules)
 
 
 class DrawAndScore(torch.nn.Module):
-    """A flow runs its networks when it is drawn from, so that has to happen inside a call."""
+    """Draw inside a call, since a flow runs its networks when it is sampled."""
 
     def __init__(self, part):
         super().__init__()
@@ -338,7 +338,7 @@ def test_an_ensemble_of_flows_draws_and_scores_as_its_members_do(kind):
     torch.testing.assert_close(again, log_prob, rtol=1e-7, atol=1e-7)
     scored = vmap(call, (0, None, 0))(state, condition, value)
     torch.testing.assert_close(scored, log_prob, rtol=1e-7, atol=1e-7)
-    # The noise of each member is its own.
+    # Each member has separate noise.
     noise = torch.stack([m(condition).transform(v) for m, v in zip(members, value, strict=True)])
     assert (noise[0] - noise[1]).abs().min() > 1e-6
 
@@ -427,7 +427,7 @@ def test_a_flow_makes_a_vampprior_and_a_context_comes_from_a_network():
     torch.testing.assert_close(mixture.log_prob(z), each.logsumexp(0) - math.log(3))
 
 
-# Pairs whose means invert each other
+# Gaussian pairs with inverse means
 
 
 @double

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("double")
 
 
 class Linear:
-    """A chain of linear normals, and the joint normal distribution that it is."""
+    """A chain of linear normals, and the same distribution as one joint normal."""
 
     def __init__(self, first=3, second=2):
         self.mean, self.scale = torch.randn(first), 0.5 + torch.rand(first)
@@ -42,7 +42,7 @@ class Linear:
 
 
 def curved(a):
-    """A normal given a (*, 1), of which mean and scale bend."""
+    """A normal given a (*, 1), with nonlinear mean and scale."""
     return DiagNormal(a.sin() + 0.5 * a.square(), 0.3 + 0.2 * a.cos())
 
 
@@ -102,7 +102,7 @@ def test_only_the_component_of_a_mixture_is_scored():
 
 
 def test_both_parts_are_scored_where_both_are_mixtures():
-    """REINFORCE by its law: E[b] has the gradient of E[∇b + b ∇score] to all weights."""
+    """REINFORCE: the gradient of E[b] to all weights is E[∇b + b ∇score]."""
     of_a, of_b = torch.randn(2, requires_grad=True), torch.randn(2, requires_grad=True)
     places = torch.tensor([[-1.0], [2.0]])
 
@@ -126,7 +126,7 @@ def test_both_parts_are_scored_where_both_are_mixtures():
 
 
 def test_moments_are_exact_where_the_mean_is_cubic_and_the_variance_linear():
-    """Third-degree cubature: E[(c + a)³] = c³ + 3cσ² in each coordinate, and products of three."""
+    """Third-degree cubature: E[(c + a)³] = c³ + 3cσ² per coordinate, and products of three."""
     mean, std = torch.randn(4, 3), torch.rand(4, 3) + 0.5
 
     def given(a):
@@ -156,7 +156,7 @@ def test_moments_of_a_chain_that_begins_with_a_mixture_come_from_draws():
 
 
 class Shifted(nn.Module):
-    """q(b|x, a) = N(wx + va, 1), the part of x worked out once."""
+    """q(b|x, a) = N(wx + va, 1), with the part of x computed once."""
 
     def __init__(self):
         super().__init__()
@@ -201,7 +201,7 @@ def test_members_of_an_ensemble_are_the_models_alone():
 
 
 def test_a_refitted_proposal_finds_the_posterior_of_a_hierarchy():
-    """Only if the density of b has no gradient to parameters is it doubly reparameterised."""
+    """Double reparameterisation: the density of b has no gradient to parameters."""
     model = hierarchy()
     x = torch.randn(64, 3)
     before = mm.log_likelihood(model, x, 500).effective_sample_sizes.mean()
@@ -254,7 +254,7 @@ def test_a_prior_of_standard_normals_draws_its_chain():
 
 
 def test_a_chain_is_discrete_where_a_part_is():
-    """Whatever draws it would take to find out, none is taken of a known mean."""
+    """No draw is used if the mean is known."""
     normal = DiagNormal(torch.zeros(4, 2), torch.ones(4, 2))
     discrete = Bernoulli(torch.zeros(4, 2))
 
@@ -281,5 +281,5 @@ def test_the_scales_of_a_chain_are_those_of_its_parts_given_the_ones_before():
     components, given = scales(prior(), z)
     torch.testing.assert_close(components.scale, top(prior.first.pseudo_inputs).scale)
     torch.testing.assert_close(given.scale, below(z[:, :2]).scale)
-    # Without a floor there is nothing to be at.
+    # Without a floor no scale can be at the floor.
     assert scales(Linear().chain(4), torch.randn(4, 5)) == []

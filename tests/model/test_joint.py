@@ -99,7 +99,7 @@ def test_the_second_latent_is_drawn_from_the_encoder_at_the_decoded_data():
     noise = (sample.second_z - sample.x @ oracle.A.T - oracle.a).detach() / oracle.s_q
     within_standard_errors(noise, 0.0)
     within_standard_errors(noise.square(), 1.0)
-    # Given x it has nothing to do with the latent that x came from.
+    # Given x it is independent of the latent that x was decoded from.
     centred = sample.z - oracle.p_z.mean
     within_standard_errors(noise[:, :, None] * centred[:, None, :], 0.0)
 
@@ -117,14 +117,14 @@ def test_a_decoding_sample_without_a_second_latent_is_refused_where_one_is_neede
     x, z = oracle.pairs()
     with pytest.raises(ValueError, match="needs second_z"):
         joint(oracle, mm.Marginal("importance")).log_probs(mm.Sample(x, z, "decoding"))
-    # One that is there by chance changes nothing where none is needed.
+    # A second latent changes nothing where none is needed.
     lp = joint(oracle, mm.Marginal()).log_probs(mm.Sample(x, z, "decoding", second_z=z.flip(0)))
     close(lp.q_x, lp.p_x_given_z)
 
 
 def test_a_second_latent_is_scored_under_the_posterior_it_was_drawn_from():
-    # Dropout makes every call of the encoder another posterior; scoring under another one than
-    # that drawn from gave log q(x) of +11,000 here.
+    # With dropout every call of the encoder gives a different posterior; scoring under another
+    # posterior than that of the draw gave log q(x) of +11,000 here.
     encoder = mm.Gaussian(torch.nn.Sequential(torch.nn.Dropout(0.5), mm.MLP(3, 4)), floor=0.0)
     torch.nn.init.constant_(encoder.network[1][-1].bias[2:].data, -4.6)
     model = mm.Joint(
@@ -286,7 +286,7 @@ def test_a_decoder_of_another_batch_shape_is_named_on_encoding_samples(batch):
 @pytest.mark.parametrize("part", ["prior", "data_prior"])
 @pytest.mark.parametrize("batch", [(4,), (4, 1)])
 def test_a_prior_with_a_batch_is_named(part, batch):
-    # A batch as large as the data's would pair rows that have nothing to do with each other.
+    # A batch of the size of the data would pair unrelated rows.
     size = 2 if part == "prior" else 3
     with pytest.raises(ValueError, match=f"^{part} "):
         use(parts(**{part: Wrong(batch, (size,))}))

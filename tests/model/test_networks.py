@@ -1,4 +1,4 @@
-"""Gated and masked layers, and modules that are called later with the parameters of now."""
+"""Gated and masked layers, and modules bound to their current parameters."""
 
 import pytest
 import torch
@@ -75,7 +75,7 @@ def test_convolutions_of_several_models_at_once_are_those_of_each(channels):
 
 
 def test_a_gate_has_parameters_of_its_own():
-    # Gradients that are scaled tensor by tensor depend on what a tensor is.
+    # Gradients normalised per tensor depend on how parameters are split into tensors.
     assert len(list(GatedLinear(5, 3).parameters())) == 4
     assert len(list(GatedConv2d(5, 3).parameters())) == 4
 
@@ -133,7 +133,7 @@ def test_he_weights_have_variance_two_over_the_inputs_and_convolutions_stay():
     bias, kernel = module[0].bias.detach().clone(), module[1].weight.detach().clone()
     he_initialise(module)
     weights = module[0].weight.detach().flatten()
-    # Of n normal numbers the mean square varies by its √(2/n).
+    # The mean square of n normal numbers has a relative standard deviation of √(2/n).
     error = (weights.square().mean() * 400 / 2 - 1).abs()
     assert error < 5 * (2 / len(weights)) ** 0.5
     assert torch.equal(module[0].bias, bias)

@@ -1,4 +1,4 @@
-"""Objectives against the identities of the paper, on models whose answers are known."""
+"""Objectives against the identities of the paper, on models with known answers."""
 
 import copy
 import itertools
@@ -225,7 +225,7 @@ def test_appendix_b_holds_for_densities(oracle):
         gaussian_kl(oracle.encoding, oracle.decoding),
         gaussian_kl(oracle.decoding, oracle.encoding),
     )
-    # SKL has a half of its own.
+    # SKL contains another factor ½.
     expected = 0.25 * sum(divergences) + 0.5 * sum(entropies)
     to_anchors = [cross_entropy_of_halves(oracle, m) for m in (oracle.encoding, oracle.decoding)]
     close(0.5 * sum(to_anchors), expected)
@@ -290,7 +290,7 @@ def test_all_joint_losses_are_the_joint_entropy_on_a_consistent_model(oracle):
 
 @gaussian
 def test_learned_priors_end_at_the_marginals_of_the_sample_distribution(oracle):
-    # Of fixed anchors they learn by Eq. 8 alone, H(M_S, p) and H(M_S, q): a normal one has its
+    # With fixed anchors priors learn by Eq. 8 alone, H(M_S, p) and H(M_S, q): a normal one has its
     # optimum at the mean and the variances of M_S, which is half the anchor and half the codes.
     model, split = model_of(oracle), len(oracle.b)
     mean = 0.5 * (oracle.encoding.mean + oracle.decoding.mean)
@@ -403,7 +403,7 @@ def test_vae_loss_is_reconstruction_plus_divergence(oracle):
 
 @gaussian
 def test_auto_encoder_is_the_reconstruction_term(oracle):
-    # H(p(x|z)) under the encoding joint: H(encoding, p) less the prior's share.
+    # H(p(x|z)) under the encoding joint: H(encoding, p) minus the term of the prior.
     latents = oracle.encoding.part(slice(len(oracle.b), None))
     reconstruction = gaussian_cross_entropy(oracle.encoding, oracle.p)
     reconstruction = reconstruction - gaussian_cross_entropy(latents, oracle.p_z)
@@ -474,7 +474,7 @@ def test_objectives_sample_where_the_paper_says():
         ),
         (
             lambda: mm.Objective(mm.mim, "mixture", q_x="decoder", priors="anchors"),
-            'q_x must be "model" where the anchors',
+            'q_x must be "model" if the anchors',
         ),
         (lambda: mm.SYMMETRIC_KL(random_log_probs()), "at_anchors must be given"),
     ],
@@ -798,7 +798,7 @@ def test_the_default_anchor_is_held_fixed_in_the_gradient(name, data_prior):
 
 
 def repeated_gradients(loss, x, repeats):
-    """Gradients of the mean loss over the batch, one for each repeat with its own noise."""
+    """Gradients of the mean loss over the batch, one per repeat with separate noise."""
     parameters = {name: p.detach() for name, p in loss.named_parameters()}
 
     def value(parameters, x):
@@ -830,7 +830,7 @@ def discrete_objective(objective, oracle, data_prior):
 
 
 class Lookup(nn.Module):
-    """Logits of one category given another, by its number in (B, 1) or one-hot in (B, K)."""
+    """Logits of one category given another, as a number in (B, 1) or one-hot in (B, K)."""
 
     def __init__(self, table):
         super().__init__()
@@ -843,7 +843,7 @@ class Lookup(nn.Module):
 
 
 class NumberPrior(nn.Module):
-    """Categories by their numbers, learned; a table (K,) is one for a single value."""
+    """Learned distribution of category numbers; a table (K,) is for a single value."""
 
     def __init__(self, table):
         super().__init__()
@@ -904,7 +904,7 @@ def test_score_function_gradient_is_unbiased_on_discrete_models(name, data_prior
     value = discrete_objective(objective, differentiable, data_prior)
     exact = torch.autograd.grad(value, list(logits.values()), materialize_grads=True)
 
-    # A batch of each x once makes the mean over data exact; being small, it would show a
+    # A batch with each x once makes the mean over data exact; being small, it would show a
     # baseline that is not independent of its own sample.
     x = torch.arange(4)[:, None]
     estimates = repeated_gradients(loss, x if family == "torch" else x.double(), 20_000)
@@ -912,7 +912,7 @@ def test_score_function_gradient_is_unbiased_on_discrete_models(name, data_prior
     for parameter, expected in zip(logits.values(), exact, strict=True):
         if id(parameter) in names:
             within_standard_errors(estimates.pop(names[id(parameter)]), expected)
-    # What is left are the anchors', which are given.
+    # The other parameters are those of the anchors, which are fixed.
     assert all("anchor" in path and (g == 0).all() for path, g in estimates.items())
 
 
@@ -934,7 +934,7 @@ def pixels_model(data_prior, pixels=2, prior=None):
 
 
 def prior_nodes(prior, nodes, weights):
-    """Places and weights that integrate over the latent of a normal prior or mixture of them."""
+    """Quadrature nodes and weights for the latent of a normal prior or a mixture of normals."""
     components = prior.components if isinstance(prior, Mixture) else prior
     log_weights = prior.log_weights if isinstance(prior, Mixture) else torch.zeros(1)
     z = components.mean.reshape(-1, 1) + components.stddev.reshape(-1, 1) * nodes
@@ -1018,7 +1018,7 @@ def test_gradient_of_a_prior_whose_latents_are_decoded_to_means_is_unbiased(data
 
 
 def decoding_half(model, objective, x):
-    """Twice what the decoding half adds to a loss."""
+    """Twice the contribution of the decoding half to a loss."""
     model_loss = mm.Loss(model, objective)
     encoding = same_noise(model_loss, x, mm.Annealing(decoding=False))
     return same_noise(model_loss, x, mm.Annealing(halves="sum")) - encoding
@@ -1035,7 +1035,7 @@ def test_means_of_binary_pixels_leave_the_decoder_without_gradient(prior):
     assert all(p.grad.abs().max() > 1e-3 for p in model.encoder.parameters())
     assert all(p.grad.abs().max() > 1e-3 for p in model.prior.parameters())
 
-    # Of draws it is not nothing, and the mean gradient is not either: they are two objectives.
+    # With draws it is not zero, and nor is its mean: these are two objectives.
     model.zero_grad()
     decoding_half(model, mm.MIM, x).sum().backward()
     assert all(p.grad.abs().max() > 1e-1 for p in model.decoder.parameters())
@@ -1049,7 +1049,7 @@ def test_the_decoding_half_of_means_is_that_of_the_released_code(vampprior):
 
     def by_hand(x):
         model.encode(x)
-        # One draw for each datum, and no other noise, which a compiler would leave out.
+        # One draw per row, and no other noise, which a compiler would leave out.
         z = draw(model.prior(), (len(x),)).value
         pixels = model.decoder(z)
         mean = pixels.mean
@@ -1110,11 +1110,11 @@ def test_released_warm_up_of_images_weighs_the_first_latent_wherever_it_stands(b
         log_p = model.decoder(z).log_prob(x) + second(z2).log_prob(z1)
         return log_p, first.log_prob(z2)
 
-    # The encoder's own density cancels.
+    # The encoder's density cancels.
     log_p, log_first = same_noise(by_hand, x)
     expected = -(1 + beta) / 2 * (log_p + beta * log_first)
     close(same_noise(mm.Loss(model, mm.A_MIM), x, annealing), expected)
-    # Of a prior without hierarchy it is all of it.
+    # For a prior without hierarchy it is the whole log-density.
     flat = small_model()
     x, first = torch.randn(5, 2), mm.Annealing(beta, (), first_latent=True)
     close(
@@ -1124,9 +1124,9 @@ def test_released_warm_up_of_images_weighs_the_first_latent_wherever_it_stands(b
 
 
 def test_leave_one_out_baseline_lowers_the_variance():
-    # With 20 pixels the loss is far from zero, which is what a baseline takes away.
+    # With 20 pixels the loss is far from zero, and the baseline subtracts this offset.
     loss = mm.Loss(pixels_model("conditional", 20), mm.MIM)
-    # One datum alone has no others to compare with; eight such steps use as many samples.
+    # A single row has no others to compare with; eight such steps use as many samples.
     alone = repeated_gradients(loss, torch.ones(1, 20), 4_000)
     together = repeated_gradients(loss, torch.ones(8, 20), 4_000)
     for name, _ in loss.model.decoder.named_parameters():
@@ -1150,7 +1150,7 @@ def test_leave_one_out_baseline_leaves_the_value_unchanged():
 
 
 class BernoulliMixture(nn.Module):
-    """Two components of independent binary pixels; their draws have scores of their own."""
+    """Two components of independent binary pixels; their draws have scores."""
 
     def __init__(self, features, pixels):
         super().__init__()
@@ -1175,7 +1175,7 @@ def mixture_density(features, events):
 
 
 def mixture_model(decoder, data_prior):
-    """z of one dimension; x of one dimension too, or two binary pixels."""
+    """z of one dimension; x of one dimension or two binary pixels."""
     size = 1 if decoder == "density" else 2
     parts = {"density": lambda: mixture_density(1, 1), "binary": lambda: BernoulliMixture(1, 2)}
     parts["plain binary"] = lambda: mm.Bernoulli(mm.MLP(1, 2, hidden=(3,)))
@@ -1206,7 +1206,7 @@ def support(distribution):
 
 
 def outcomes(distribution, count):
-    """Values (P, N, *event) to sum over and their chances (P, N), differentiable."""
+    """Values (P, N, *event) to sum over and their probabilities (P, N), differentiable."""
     if distribution.event_shape != (1,):
         values = support(distribution)
         values = values[(slice(None), *[None] * len(distribution.batch_shape))]
@@ -1336,7 +1336,7 @@ def test_score_function_gradient_is_unbiased_with_several_categories(name, data_
 
 
 def square_deviations(gradients):
-    """For each repeat what it adds to the trace of the covariance of the gradient."""
+    """Contribution of each repeat to the trace of the gradient's covariance."""
     return sum((g - g.mean(0)).square().flatten(1).sum(1) for g in gradients.values())
 
 
@@ -1344,7 +1344,7 @@ def square_deviations(gradients):
 def test_baseline_lowers_the_variance_with_categories(decoder):
     loss = mm.Loss(categorical_model(decoder, "conditional"), mm.MIM)
     x = torch.zeros(8, 2)
-    # One datum alone has no others to compare with; eight such steps use as many samples.
+    # A single row has no others to compare with; eight such steps use as many samples.
     alone = square_deviations(repeated_gradients(loss, x[:1], 4_000)) / 8
     together = square_deviations(repeated_gradients(loss, x, 4_000))
     gap = alone.mean() - together.mean()
@@ -1352,7 +1352,7 @@ def test_baseline_lowers_the_variance_with_categories(decoder):
 
 
 class Sorting(nn.Module):
-    """Dark pixels are at the prior's mean, light ones far from it."""
+    """Codes of dark pixels are at the prior's mean, codes of light pixels far from it."""
 
     def forward(self, x):
         logits = 3 * (x.sum(1, keepdim=True) - 1) * torch.tensor([-1.0, 1.0])
@@ -1380,7 +1380,7 @@ def test_quadrature_of_mixtures_has_converged(decoder):
         torch.autograd.grad(exact_loss(model, mm.MIM, x, count), list(model.encoder.parameters()))
         for count in (30, 45)
     )
-    # The standard errors of the test above are some 3e-3.
+    # The standard errors of the test above are about 3e-3.
     torch.testing.assert_close(fewer, more, rtol=0, atol=2e-4)
 
 
@@ -1394,7 +1394,7 @@ def test_loss_of_mixtures_is_estimated_without_bias(name, decoder, data_prior, c
     )
     with torch.no_grad():
         expected = exact_loss(model, objective, x)
-        # Means over the four data, each as often as the others, are independent of each other.
+        # Means over the four rows, equally often each, are independent of each other.
         value = mm.Loss(model, objective, components=components)(x.repeat(10_000, 1))
     within_standard_errors(value.reshape(-1, 4).mean(1), expected)
 
@@ -1411,7 +1411,7 @@ def test_a_sum_over_components_has_the_gradient_of_a_draw_with_less_variance(
     for part, gradient in drawn.items():
         within_standard_errors(gradient - summed[part], 0.0)
     total_variance = [sum(g.var(0).sum() for g in each.values()) for each in (drawn, summed)]
-    # Between 0.4 and 0.65, to some per cent.
+    # Between 0.4 and 0.65, to a few per cent.
     assert total_variance[1] < 0.8 * total_variance[0]
 
 

@@ -1,4 +1,4 @@
-"""Pixels: distributions of maps, and their quantiles."""
+"""Pixel likelihoods: distributions given maps, and their quantiles."""
 
 import pytest
 import torch

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("double")
 
 
 def network(channels=1, condition_channels=2, **options):
-    """A network whose running statistics are not those it starts with, in evaluation mode."""
+    """A network in evaluation mode whose running statistics are not the initial ones."""
     made = mm.PixelCNN(channels, condition_channels, **{"width": 6, "layers": 3, **options})
     for norm in [part for part in made.modules() if isinstance(part, nn.BatchNorm2d)]:
         norm.running_mean.normal_(0, 0.3)
@@ -30,7 +30,7 @@ def network(channels=1, condition_channels=2, **options):
 
 
 def pixel_by_pixel(given, uniform):
-    """The naive sampler: a pass of the whole network for each pixel."""
+    """Naive sampler: one pass of the whole network per pixel."""
     image = torch.zeros_like(uniform)
     for i, j in itertools.product(*map(range, uniform.shape[-2:])):
         maps = given.network.maps_of(image, given.context, running=True)
@@ -53,7 +53,7 @@ def test_a_pixel_does_not_depend_on_itself_or_on_later_ones(kernel_size, conditi
         return logits_at(net, image, maps)
 
     jacobian = torch.autograd.functional.jacobian(logits, torch.rand(1, 2, 5, 4))
-    # (place, place) of output and input, whatever the channels.
+    # (position, position) of output and input, whatever the channels.
     of_places = jacobian.abs().amax((0, 1, 4, 5)).reshape(20, 20)
     assert (of_places.triu() == 0).all()
     assert (of_places.diagonal(-1)[:3] > 0).all()
@@ -125,7 +125,7 @@ def test_what_is_drawn_is_what_a_pass_for_each_pixel_draws(options, shape):
     ("kernel_size", "shape", "steps"), [(3, (28, 28), 82), (5, (28, 28), 109), (3, (28, 20), 74)]
 )
 def test_pixels_that_do_not_see_each_other_are_drawn_in_one_step(kernel_size, shape, steps):
-    """W + (r + 1) (H - 1) steps, for r = 1 those of j + 2i, as each distribution is asked once."""
+    """W + (r + 1) (H - 1) steps, for r = 1 those of j + 2i; each calls a distribution once."""
     asked = []
 
     class Counting(mm.BinaryPixels):
@@ -166,7 +166,7 @@ def test_the_score_has_the_gradient_of_the_mean():
     value, log_prob, score = draw(net(maps), (20_000,))
     assert score is log_prob
     index = (value.flatten(1) @ torch.tensor([8.0, 4.0, 2.0, 1.0])).long()
-    # Of the head's bias the derivative is Σ (x - p), which is known without a pass for each draw.
+    # The derivative with respect to the head's bias is Σ (x - p), known without a pass per draw.
     (jacobian,) = torch.autograd.functional.jacobian(
         lambda bias: torch.func.functional_call(
             _LogProb(net, maps, images), {"net.heads.0.bias": bias}, ()
@@ -209,7 +209,7 @@ def test_in_training_data_are_scored_by_the_statistics_of_the_batch():
     before = statistics(net)
     log_prob = net(maps).log_prob(image)
     assert not any(map(torch.equal, statistics(net), before))
-    # Those of the batch are the running ones of a network that follows at once.
+    # With momentum 1 the running statistics become those of the batch.
     for part in net.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = 1.0
@@ -224,7 +224,7 @@ def test_in_training_data_are_scored_by_the_statistics_of_the_batch():
 @pytest.mark.parametrize("condition", ["earlier", "everywhere"])
 @pytest.mark.parametrize("kernel_size", [3, 5])
 def test_the_score_is_the_same_where_nothing_is_differentiated(condition, kernel_size):
-    """Rows are padded in another way there, and the normalisation is a part of the weights."""
+    """Without gradients rows are padded differently; the normalisation is in the weights."""
     net = network(2, condition=condition, kernel_size=kernel_size)
     maps, image = torch.randn(4, 2, 6, 5), torch.rand(3, 4, 2, 6, 5).round()
     log_prob = net(maps).log_prob(image)
@@ -263,7 +263,7 @@ def test_in_training_what_was_drawn_is_scored_alike_given_anything():
     before = statistics(net)
     torch.testing.assert_close(log_prob_of_drawn(net(others), value), expected)
     assert all(map(torch.equal, statistics(net), before))
-    # Of data, and of all that scores both alike, it is the density.
+    # For data, and distributions that score both alike, it is log_prob.
     torch.testing.assert_close(log_prob_of_drawn(net.eval()(others), value), expected)
     normal = mm.DiagNormal(torch.zeros(3), torch.ones(3))
     assert torch.equal(log_prob_of_drawn(normal, torch.ones(3)), normal.log_prob(torch.ones(3)))

@@ -1,4 +1,4 @@
-"""Priors: what they start as, what they share, what learns."""
+"""Priors: initial values, shared parameters, gradients."""
 
 import pytest
 import torch
@@ -167,7 +167,7 @@ def test_vamp_prior_copies_the_data_it_starts_from():
 
 
 def test_vamp_prior_draws_from_every_posterior():
-    # Posteriors far apart, so that the origin of a draw can be told.
+    # Posteriors far apart, so that a draw shows its component.
     network = mm.MLP(1, 6, hidden=())
     with torch.no_grad():
         network[0].weight.copy_(torch.tensor([[100.0], [100], [100], [0], [0], [0]]))
@@ -189,7 +189,7 @@ def test_a_fixed_prior_is_its_distribution_wherever_the_module_goes():
     assert loss.data_anchor().log_prob(value.double()).dtype == torch.float64
     assert loss.data_anchor().sample().dtype == torch.float64
     close(loss.data_anchor().log_prob(value.double()).float(), given.log_prob(value))
-    # The distribution that was given is left as it was.
+    # The given distribution is unchanged.
     assert given.log_prob(value).dtype == torch.float32
     assert loss(value.double()).dtype == torch.float64
     nested = mm.Fixed(Independent(Normal(torch.zeros(2), torch.ones(2)), 1)).double()
@@ -197,7 +197,7 @@ def test_a_fixed_prior_is_its_distribution_wherever_the_module_goes():
 
 
 class Twice(nn.Module):
-    """A prior that has one part in two places, and one parameter in several."""
+    """A prior with one submodule at two paths, and one parameter at several."""
 
     def __init__(self):
         super().__init__()
@@ -223,7 +223,7 @@ def test_the_density_of_an_anchor_has_a_gradient_to_the_value_alone(make):
     gradients = torch.autograd.grad(log_prob.sum(), [value, *prior.parameters()], allow_unused=True)
     assert gradients[0].abs().sum() > 0
     assert all(g is None for g in gradients[1:])
-    # The module is left as it was: its parameters are in their places, and learn elsewhere.
+    # The module is unchanged: its parameters are in place and get gradients from other calls.
     after = dict(prior.named_parameters(remove_duplicate=False))
     assert all(after[name] is before[name] for name in before | after)
     assert prior().log_prob(value).requires_grad
@@ -265,7 +265,7 @@ def test_floors_of_learned_priors_must_not_be_negative():
 
 
 class Moving(nn.Module):
-    """A source of latents whose samples have a gradient to where it is."""
+    """A source of latents whose samples have a gradient to its location."""
 
     def __init__(self):
         super().__init__()

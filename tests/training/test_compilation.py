@@ -1,4 +1,4 @@
-"""Compiled losses: the same values, gradients and trained weights, or the loss as it is."""
+"""Compiled losses: equal values, gradients and trained weights, or the uncompiled loss."""
 
 import copy
 
@@ -40,7 +40,7 @@ def some_data(*shape):
     return torch.rand(shape, generator=generator, dtype=torch.float64).round()
 
 
-# torch's own tracing does what torch deprecates, where a function has a gradient of its own.
+# torch's tracing of a custom autograd function calls what torch deprecates.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("make", [image_dense, pytest.param(conv, marks=slow)])
 def test_a_compiled_loss_has_the_values_noise_and_gradients_of_the_loss(make):
@@ -61,7 +61,7 @@ def test_a_compiled_loss_has_the_values_noise_and_gradients_of_the_loss(make):
 
 @pytest.mark.parametrize(("count", "warmup"), [(16, 2), pytest.param(20, 4, marks=slow)])
 def test_a_compiled_loss_is_trained_to_the_same_weights(count, warmup):
-    # Every β, and a smaller last batch, are compiled anew until torch compiles for any.
+    # Each β and a smaller last batch are recompiled until torch compiles for any value.
     recipe = Training(warmup + 1, batch_size=8, warmup=warmup, ema_decay=0.9)
     x = some_data(count, 3)
     plain, compiled = make_loss(dense), make_loss(dense)
@@ -103,12 +103,12 @@ def test_a_recipe_compiles_a_loss_or_an_ensemble(precision):
         recipe = Training(2, batch_size=8, warmup=1, precision=precision, compile=compiled)
         loss = mm.Loss(make_loss(dense).model.float(), mm.MIM)
         epochs.append(mm.fit(loss, x, x, recipe).epochs[-1].val_loss)
-    # Sums in another order; and in bfloat16 roundings at other places, to 8 bits.
+    # Sums have another order, and bfloat16 rounds to 8 bits at other steps.
     assert epochs[0] == pytest.approx(epochs[1], rel=1e-5 if precision == "full" else 2e-2)
     ensemble = mm.Ensemble([mm.Loss(make_loss(dense).model.float(), mm.MIM) for _ in range(2)])
     recipe = Training(1, batch_size=8, warmup=0, precision=precision, compile=True)
     history = mm.fit(ensemble, Shared(mm.TensorSource(x), 2), None, recipe)
-    # Of models with the same weights and data but their own noise.
+    # Models have the same weights and data but different noise.
     first, second = history.epochs[-1].train_loss
     assert first != second
     assert first == pytest.approx(second, rel=0.2)

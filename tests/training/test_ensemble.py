@@ -55,7 +55,7 @@ MODELS = {
 
 
 class Noise(TorchDispatchMode):
-    """Records what is drawn, or gives a model its part of what was drawn before."""
+    """Records draws, or replays a model's part of recorded draws."""
 
     def __init__(self, drawn=None, index=None):
         super().__init__()
@@ -63,7 +63,7 @@ class Noise(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
-        # The order of the data has a generator of its own.
+        # The order of the data has a separate generator.
         own = (kwargs or {}).get("generator") is not None
         if own or torch.Tag.nondeterministic_seeded not in func.tags:
             return result
@@ -132,7 +132,7 @@ def test_models_of_an_ensemble_differ_in_weights_data_and_noise():
     ensemble = mm.Ensemble([loss] * M)
     x = torch.randn(1, 8, 3).expand(M, 8, 3)
     value = ensemble(x)
-    # Equal weights and data: what differs is the noise.
+    # Equal weights and data: only the noise differs.
     assert all((value[0] != value[i]).all() for i in range(1, M))
     orders = Stacked([TensorSource(torch.arange(24.0).reshape(12, 2), seed) for seed in range(M)])
     (batch,) = orders.batches(12, 1)
@@ -149,9 +149,9 @@ def test_a_member_is_an_ordinary_model_on_its_own():
         assert member.state_dict().keys() == loss.state_dict().keys()
         for a, b in zip(member.state_dict().values(), loss.state_dict().values(), strict=True):
             assert torch.equal(a, b)
-        # The encoder is still one with the VampPrior's.
+        # The encoder is still shared with the VampPrior.
         assert member.model.prior.encoder is member.model.encoder
-    # Nor does a call leave anything of what it computed with.
+    # A call does not leave its parameters in the template.
     ensemble(torch.randn(M, 4, 3))
     assert all(type(p) is torch.nn.Parameter for p in ensemble.member(0).parameters())
     before = copy.deepcopy(ensemble.state_dict())
@@ -197,7 +197,7 @@ def test_an_ensemble_follows_to_other_types_of_numbers():
 
 
 def test_what_is_not_alike_is_refused():
-    with pytest.raises(ValueError, match="one or more, got none"):
+    with pytest.raises(ValueError, match="at least one loss, got none"):
         mm.Ensemble([])
     with pytest.raises(ValueError, match="number 1 differs from the first"):
         mm.Ensemble([mm.Loss(gaussian(), mm.MIM), mm.Loss(binary(), mm.MIM)])
@@ -225,7 +225,7 @@ def test_a_model_that_diverges_is_done_with_and_the_others_go_on_as_without_it(t
     losses = [mm.Loss(gaussian(), mm.A_MIM) for _ in range(M)]
     ensemble = mm.Ensemble(losses)
     with torch.no_grad():
-        # Scales that overflow: the loss is no number from the first step on.
+        # Scales that overflow: the loss is NaN from the first step on.
         dict(ensemble.named_parameters())["model/decoder/network/2/bias"][1] = 1e4
     sources = [TensorSource(train, seed) for seed in range(M)]
     held_out = TensorSource(data(20), shuffle=False)
@@ -236,7 +236,7 @@ def test_a_model_that_diverges_is_done_with_and_the_others_go_on_as_without_it(t
     assert all(record["val_loss"][1] is None for record in run.metrics())
     recorded = [epoch.val_loss[0] for epoch in history.epochs]
     assert all(loss is not None for loss in recorded)
-    # Noise of three models from when the diverged one is done: compare until then.
+    # Once the diverged model stops, noise is drawn for three models: compare until then.
     full = [drawn for drawn in noise.drawn if drawn.shape[0] == M]
     alone = copy.deepcopy(losses[0])
     with Noise(full, 0):
@@ -295,7 +295,7 @@ def broken(graph, inputs, **options):
 def test_running_statistics_are_each_models_own_even_when_others_are_done():
     def make():
         model = mm.pixel_hvae((1, 4, 4), latents=(2, 2), hidden=4, channels=2, layers=2)
-        # So that statistics depend on the images alone, and not on the noise of codes.
+        # Statistics then depend only on the images, not on the noise of codes.
         with torch.no_grad():
             model.decoder.decoder.network.first.convolution.weight[:, 1:] = 0
         return mm.Loss(model, mm.A_MIM).train()

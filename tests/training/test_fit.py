@@ -29,7 +29,7 @@ def some_data(count=200, features=3, dtype=torch.float32):
 
 
 class Quadratic(nn.Module):
-    """(w - x)² at each datum, so that everything about training is known in closed form."""
+    """(w - x)² at each row, so that training is known in closed form."""
 
     def __init__(self, start=0.0, shape=()):
         super().__init__()
@@ -77,7 +77,7 @@ def test_the_model_ends_with_the_weights_of_the_epoch_with_the_lowest_held_out_l
     held_out = [epoch.val_loss for epoch in history.epochs]
     assert history.best_epoch == 1 + held_out.index(min(held_out))
     assert history.best_epoch < len(held_out), "the case is meant to overfit"
-    # The same recipe for just so many epochs ends with the same weights.
+    # The same recipe with that number of epochs ends with the same weights.
     again = gaussian_model()
     shorter = Training(epochs=history.best_epoch, warmup=0, learning_rate=0.1, patience=30)
     mm.fit(mm.Loss(again, mm.VAE), some_data(40), val, shorter)
@@ -173,7 +173,7 @@ def test_the_recorded_loss_is_the_mean_over_all_data_whatever_the_batches():
         recipe = Training(epochs=1, warmup=0, batch_size=batch_size, learning_rate=1e-12)
         history = mm.fit(Quadratic(2.0), train, train, recipe)
         expected = float(((2.0 - train[:, 0]) ** 2).mean())
-        # float32 sums in another order.
+        # float32 sums have another order.
         assert history.epochs[0].train_loss == pytest.approx(expected, rel=1e-5)
         assert history.epochs[0].val_loss == pytest.approx(expected, rel=1e-5)
 
@@ -362,7 +362,7 @@ def test_training_on_a_gpu_ends_near_training_on_the_processor():
         recipe = Training(epochs=40, warmup=2, patience=40)
         history = mm.fit(loss, some_data(2000), some_data(2000), recipe, fabric=fabric)
         losses.append(history.epochs[-1].val_loss)
-    # Other noise, same optimum: one-sample losses scatter by about 2 nats over 2,000 data.
+    # Other noise, same optimum: one-sample losses vary by about 2 nats over 2,000 rows.
     assert losses[0] == pytest.approx(losses[1], abs=5 * 2 / math.sqrt(2000) * math.sqrt(2))
 
 
@@ -429,7 +429,7 @@ def test_a_precision_that_contradicts_the_weights_or_the_fabric_is_refused():
     with pytest.raises(ValueError, match="needs weights of float32, got float64"):
         mm.fit(double, some_data(dtype=torch.float64), None, recipe)
     fabric = Fabric(accelerator="cpu", devices=1)
-    with pytest.raises(ValueError, match="beside a fabric, which has its own, got 'bf16-mixed'"):
+    with pytest.raises(ValueError, match="is given, which sets the precision; got 'bf16-mixed'"):
         mm.fit(mm.Loss(gaussian_model(), mm.VAE), some_data(), None, recipe, fabric=fabric)
 
 
@@ -472,7 +472,7 @@ def test_under_mixed_precision_densities_are_of_single_precision(decoder):
         drawn = distribution.sample()
         log_prob = distribution.log_prob(drawn)
     assert drawn.dtype == log_prob.dtype == torch.float32
-    # The same density outside autocast: any rounding of it to 8 bits over 784 pixels would show.
+    # The same density without autocast: rounding it to 8 bits over 784 pixels would show.
     torch.testing.assert_close(distribution.log_prob(drawn), log_prob, rtol=1e-6, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Interrupted runs end as if they had not been interrupted."""
+"""Resumed runs end as if they had not been interrupted."""
 
 import json
 import os
@@ -26,7 +26,7 @@ FILES = ("experiment.json", "metrics.jsonl", "model.safetensors", "report.json")
 
 
 def slow(value):
-    """A case that differs from the others by little, and starts processes as they do."""
+    """A slow case: it differs little from the others and starts processes like them."""
     return pytest.param(value, marks=pytest.mark.slow)
 
 
@@ -51,7 +51,7 @@ class Interrupted(Exception):
 
 
 class StoppingSource(mm.TensorSource):
-    """A source that breaks off in the middle of an epoch."""
+    """A source that fails in the middle of an epoch."""
 
     def __init__(self, data, epoch):
         super().__init__(data)
@@ -76,8 +76,8 @@ def test_a_run_broken_off_in_any_epoch_ends_with_the_same_bits(tmp_path, prior, 
     with pytest.raises(Interrupted):
         fit(make_loss(prior), StoppingSource(x, stop), val, recipe, run=run, checkpoint_seconds=0)
     again = make_loss(prior)
-    # Weights of a fresh process have their seed's values; other values show that nothing of them
-    # is left once there was a checkpoint.
+    # A fresh process initialises weights by their seed; other values show that a checkpoint
+    # replaces all of them.
     if stop > 1:
         for parameter in again.parameters():
             parameter.data.normal_()
@@ -160,7 +160,7 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
         assert holder.stdout.readline() == "locked\n"
         with pytest.raises(BlockingIOError, match="is in use by another process"), run.locked():
             pass
-        # However the other process ends, its lock ends with it.
+        # The lock ends with the other process, however that ends.
         holder.kill()
         holder.wait()
     with run.locked():
@@ -259,7 +259,7 @@ def test_measuring_a_run_broken_off_before_its_first_checkpoint_does_not_finish_
     process.send_signal(number)
     finish(process)
     assert not mm.Run(path).finished
-    # Only an orderly end leaves weights that can be measured.
+    # Only an orderly end leaves weights to measure.
     if number != signal.SIGKILL:
         assert main(["evaluate", str(path), "--num-samples", "2"]) == 0
         assert (path / "report.json").exists()
@@ -271,7 +271,7 @@ def test_measuring_a_run_broken_off_before_its_first_checkpoint_does_not_finish_
 
 
 def write_limit(size):
-    """No file may grow beyond so many bytes, which is to a program what a full disk is."""
+    """Limit the size of files, which acts on a program like a full disk."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
@@ -290,7 +290,7 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(tmp_path, uninterrupted,
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("mimachine: error: [Errno 27] File too large: ")
     assert done.stderr.count("\n") == 1
-    # Settings that cannot be written leave no run, and any other run can be gone on with.
+    # Settings that cannot be written leave no run; any other run can be resumed.
     assert path.exists() == (size > 500)
     if path.exists():
         assert done.stderr.endswith(f"go on with: mimachine train --resume {path}\n")
@@ -333,7 +333,7 @@ def test_twenty_kills_at_random_moments_give_twenty_equal_runs(tmp_path, uninter
             process.kill()
             code, errors = finish(process)
             kills += code == -signal.SIGKILL
-            # A process may be killed after its last write, on its way out.
+            # A process may be killed after its last write, while exiting.
             if mm.Run(path).finished:
                 break
             process = start("--resume", path, "--checkpoint-seconds", 0, "--no-report")
@@ -347,7 +347,7 @@ def test_twenty_kills_at_random_moments_give_twenty_equal_runs(tmp_path, uninter
 
 def test_a_second_process_on_a_run_is_refused(tmp_path):
     path = tmp_path / "run"
-    # So many epochs that the first process cannot be done before the second has looked.
+    # Enough epochs that the first process is still training when the second starts.
     endless = ["--training.epochs", 1_000_000, "--training.patience", 1_000_000]
     process = start(*SETTINGS, *endless, "--out", path, "--checkpoint-seconds", 0)
     try:

@@ -32,10 +32,10 @@ def test_settings_are_there_before_training(tmp_path):
 
 def test_a_run_is_never_overwritten(tmp_path):
     mm.Run.create(tmp_path / "run", {})
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         mm.Run.create(tmp_path / "run", {})
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         mm.Run.create(tmp_path / "file", {})
     (tmp_path / "empty").mkdir()
     mm.Run.create(tmp_path / "empty", {})
@@ -44,7 +44,7 @@ def test_a_run_is_never_overwritten(tmp_path):
 def test_a_process_that_is_killed_while_it_makes_a_run_is_in_nobodys_way(tmp_path):
     (tmp_path / ".experiment.json.abcd1234").write_text('{"a"')
     assert mm.Run.create(tmp_path, {"a": 1}).read_json("experiment.json") == {"a": 1}
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         mm.Run.create(tmp_path, {})
 
 

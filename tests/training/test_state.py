@@ -14,7 +14,7 @@ DECAY = 0.9
 
 
 class Quadratic(nn.Module):
-    """(w - x)² at each datum, with a record of w before every step of training."""
+    """(w - x)² at each row, with a record of w before every training step."""
 
     def __init__(self):
         super().__init__()
@@ -46,7 +46,7 @@ def test_held_out_losses_and_the_weights_that_stay_are_those_of_the_average():
     plain, averaged = Quadratic(), Quadratic()
     mm.fit(plain, data(10.0), None, recipe(5))
     history = mm.fit(averaged, data(10.0), data(1.0, 4), recipe(4, ema_decay=DECAY))
-    # The steps themselves are the same, and three of them make an epoch.
+    # The steps are the same; an epoch has three.
     assert averaged.seen == plain.seen[:12]
     by_hand = averages_by_hand(plain.seen[1:13])
     losses = [(average - 1.0) ** 2 for average in by_hand[2::3]]
@@ -149,7 +149,7 @@ def test_a_state_without_averages_is_not_gone_on_with_by_a_recipe_with_them(tmp_
 
 def test_members_of_an_ensemble_have_averages_of_their_own():
     class Noiseless(mm.Loss):
-        """The loss at the encoder's mean, so that members have no noise to differ by."""
+        """The loss at the encoder's mean, without noise in which members could differ."""
 
         def forward(self, x, annealing=1.0):
             z = self.model.encoder(x).mean

@@ -1,4 +1,4 @@
-"""Steps: one that is replayed trains as one that is called."""
+"""Training steps: replayed steps train like called ones."""
 
 import subprocess
 import sys
@@ -44,7 +44,7 @@ def make_step(gradient="normalised"):
 
 
 class Later:
-    """A recorder on the processor: as a capture, it does nothing until it is replayed."""
+    """A recorder on the CPU: like a capture, it does nothing until it is replayed."""
 
     def __init__(self):
         self.recorded = 0
@@ -75,7 +75,7 @@ def trained(step, call, stages):
 
 @pytest.mark.parametrize("gradient", ["plain", "normalised"])
 def test_replayed_steps_end_in_the_same_weights_to_the_bit(gradient):
-    """Of several β, and with batches of another size in between."""
+    """With several β, and batches of another size in between."""
     stages = [
         (Annealing(0.5, ("q_x",), decoding=False), [BATCH] * 6 + [3]),
         (Annealing(), [BATCH] * 5 + [1]),
@@ -130,7 +130,7 @@ def test_cuda_graphs_without_a_cuda_device_are_refused():
 def test_fit_trains_by_replays_to_the_same_bits_and_is_resumed_to_them(
     tmp_path, monkeypatch, interrupted
 ):
-    """By a recorder on the processor in place of CUDA graphs, at a rate exact in float32."""
+    """With a recorder on the CPU in place of CUDA graphs, at a rate exact in float32."""
     monkeypatch.setattr("mimachine.training.fit.CudaGraphs", lambda device: Later())
     monkeypatch.setattr("mimachine.training.fit._check_can_be_captured", lambda *parts: None)
 
@@ -159,7 +159,7 @@ def test_fit_trains_by_replays_to_the_same_bits_and_is_resumed_to_them(
 
 
 class Crossings(TorchDispatchMode):
-    """Operations that take tensors of the processor and of another device, or read a value."""
+    """Operations that mix CPU tensors with those of another device, or read a value."""
 
     def __init__(self):
         super().__init__()
@@ -175,7 +175,7 @@ class Crossings(TorchDispatchMode):
 
 
 class FromLists(TorchFunctionMode):
-    """Tensors that are made of the processor's numbers, of which operations tell nothing."""
+    """Tensors made from CPU numbers, which operations do not reveal."""
 
     def __init__(self):
         super().__init__()
@@ -209,8 +209,8 @@ def test_crossings_to_a_device_are_seen():
 def test_steps_of_image_models_neither_wait_for_a_device_nor_bring_it_anything(
     make, objective, monkeypatch
 ):
-    """What a CUDA graph cannot hold, seen on a device that has no values."""
-    # It has no autocast either, which the sampler switches off.
+    """What a CUDA graph cannot capture, tested on a device without values."""
+    # The device has no autocast either, which the sampler switches off.
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
     model = make((1, 4, 4), torch.rand(3, 1, 4, 4), latents=(2, 2), hidden=4, channels=2)
     loss, x = mm.Loss(model, objective).to("meta"), torch.empty(BATCH, 1, 4, 4, device="meta")
@@ -219,7 +219,7 @@ def test_steps_of_image_models_neither_wait_for_a_device_nor_bring_it_anything(
         loss(x, Annealing()).mean().backward()
         normalise_gradients(loss.parameters())
 
-    step()  # The first brings what is kept, such as the order of pixels.
+    step()  # The first fills caches, such as the order of pixels.
     assert crossings(step) == []
 
 
@@ -239,7 +239,7 @@ def pixel_loss():
 @pytest.mark.parametrize("precision", ["full", "bf16-mixed"])
 @pytest.mark.parametrize(("make", "side"), [(make_loss, 4), (pixel_loss, 6)])
 def test_cuda_graphs_train_to_the_weights_of_training_without(make, side, precision, compiled):
-    """And twice to the same ones: noise is that of the seed, whatever is replayed."""
+    """Twice with equal results: noise is that of the seed, whatever is replayed."""
     x, results = torch.rand(70, 1, side, side).round(), []
     for graphs in (False, True, True):
         loss = make()
@@ -283,10 +283,10 @@ mm.fit(loss, torch.rand(40, 3), None, recipe, progress=False)
 @gpu
 @needs_cuda
 def test_a_loss_that_looks_at_values_cannot_be_captured():
-    """In a process of its own: what a failed capture leaves of CUDA's state is torch's affair."""
+    """In a separate process, since a failed capture may leave CUDA in an undefined state."""
     done = subprocess.run([sys.executable, "-c", DECIDING], capture_output=True, text=True)
     assert done.returncode
-    assert "training.cuda_graphs needs a loss that a CUDA graph can hold" in done.stderr
+    assert "training.cuda_graphs needs a loss that a CUDA graph can capture" in done.stderr
 
 
 @gpu

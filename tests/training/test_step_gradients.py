@@ -1,4 +1,4 @@
-"""Gradients of norm 1 for each tensor, against the loop over tensors that the released code has."""
+"""Normalised gradients, against the released code's loop over tensors."""
 
 import math
 
@@ -23,7 +23,7 @@ def normalised_by_hand(gradients):
 
 
 class AdamByHand:
-    """Adam on each tensor by itself, ε added before or after the bias is corrected."""
+    """Adam per tensor, with ε added before or after the bias correction."""
 
     def __init__(self, parameters, rate, before, betas=(0.9, 0.999), epsilon=1e-8):
         self.parameters, self.rate, self.betas = list(parameters), rate, betas
@@ -39,7 +39,7 @@ class AdamByHand:
             m.mul_(a).add_((1 - a) * g)
             v.mul_(b).add_((1 - b) * g**2)
             correction = math.sqrt(1 - b**self.count)
-            # Added before the correction, ε counts for 1 / √(1 - b^t) as much.
+            # Added before the correction, ε counts 1 / √(1 - b^t) times as much.
             scale = v.sqrt() + self.epsilon * (1 if self.before else correction)
             p.sub_(self.rate * correction / (1 - a**self.count) * m / scale)
 
@@ -169,7 +169,7 @@ def test_under_the_recipe_the_scale_of_the_loss_does_not_count():
 
 def test_members_of_an_ensemble_are_normalised_as_if_alone():
     class Noiseless(mm.Loss):
-        """The loss at the encoder's mean, so that members have no noise to differ by."""
+        """The loss at the encoder's mean, without noise in which members could differ."""
 
         def forward(self, x, annealing=1.0):
             z = self.model.encoder(x).mean
@@ -212,5 +212,5 @@ def test_gradients_under_a_scaler_are_refused():
         plugins=MixedPrecision("16-mixed", device="cpu", scaler=scaler),
     )
     recipe = Training(epochs=1, warmup=0, gradient="normalised")
-    with pytest.raises(ValueError, match="16-mixed are scaled: take bf16-mixed"):
+    with pytest.raises(ValueError, match="16-mixed scales them: use bf16-mixed"):
         mm.fit(dense_loss(), some_data(), None, recipe, fabric=fabric)
