@@ -355,7 +355,8 @@ def test_a_comparison_that_is_interrupted_says_what_is_there(here, number, code)
     found, errors = stopped(["compare", *arguments], began, number)
     assert found == code, errors
     assert errors == (
-        "mimachine: interrupted; not begun: vae; go on with: mimachine train --resume 'a b/mim'\n"
+        "mimachine: interrupted; not started: vae; "
+        "resume with: mimachine train --resume 'a b/mim'\n"
     )
 
 
@@ -390,8 +391,8 @@ def test_a_folder_that_has_its_own_runs_is_learned_from_again(here, capsys, monk
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing from mimachine train: DATA Data set, see mimachine data; or a .csv, .tsv, "
-         ".npy, .npz or .parquet file, or a folder of images. (required)"),
+        ([], "Missing from mimachine train: DATA Name of a data set (listed by mimachine data), "
+         "a .csv, .tsv, .npy, .npz or .parquet file, or a folder of images. (required)"),
         (["digits", "--model.latent", "0"],
          "Error parsing model: model.latent must be 1 or more, got 0"),
         (["digits", "--model.hidden", "1.5"],
@@ -458,7 +459,7 @@ def test_a_refit_that_is_interrupted_says_how_to_measure_what_is_there(trained, 
     found, errors = stopped(arguments, Path("a b/model.safetensors").exists, number)
     assert found == code, errors
     assert errors == (
-        "mimachine: interrupted; the prior is fitted; measure it with: mimachine evaluate 'a b'\n"
+        "mimachine: interrupted; the prior is fitted; evaluate it with: mimachine evaluate 'a b'\n"
     )
 
 
