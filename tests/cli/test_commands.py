@@ -228,7 +228,7 @@ def test_numbers_of_runs_are_printed_as_rows_for_a_text(here, trained, capsys):
     assert run("table", "both", "--metrics", "rats") == 2
     assert "did you mean 'rate'" in capsys.readouterr().err
     assert run("table", ".") == 2
-    assert "needs runs that were measured" in capsys.readouterr().err
+    assert "a table needs evaluated runs" in capsys.readouterr().err
 
 
 def test_help_and_catalogue_name_the_same_data(capsys, monkeypatch, tmp_path):
@@ -467,7 +467,7 @@ def test_a_table_of_a_run_with_damaged_settings_names_the_file(trained, capsys):
     for damaged in ("[]", '{"objective": 3}'):
         Path("run/experiment.json").write_text(damaged)
         assert run("table", "run") == 2
-        assert "run/experiment.json is damaged: it must hold settings" in capsys.readouterr().err
+        assert "run/experiment.json is damaged: it must contain settings" in capsys.readouterr().err
 
 
 def test_what_is_measured_after_a_refit_is_what_evaluate_says(trained, capsys):

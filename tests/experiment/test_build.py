@@ -210,14 +210,14 @@ def test_published_settings_draw_held_out_images_as_the_released_code_does():
         (small("conv-hvae", prior="flow"), "model.prior must be standard-normal or vampprior"),
         (small("hvae", prior="learned-normal"), "for model.architecture hvae, got learned-normal"),
         (small("hvae", prior="vampprior", components=1258), "components must be at most 1257"),
-        (small("hvae", decoder_floor=0.1), "must be None for those of discretized-logistic"),
+        (small("hvae", decoder_floor=0.1), "must be None for discretized-logistic pixels"),
         (
             small("hvae", likelihood="gaussian", decoder_floor=1.5),
             "model.decoder_floor must be between 0 and 1, .*got 1.5",
         ),
         (
             replace(small("pixel-hvae"), objective="mim-of-means"),
-            "mim-of-means decodes to means, .* pixel-hvae have no closed form: take mim, or a-mim",
+            "mim-of-means decodes to means, .* pixel-hvae have no closed form: choose mim, or a-mim",
         ),
     ],
 )

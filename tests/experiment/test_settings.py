@@ -16,7 +16,7 @@ from mimachine.experiment.presets import (
     published_image_training,
 )
 from mimachine.experiment.settings import (
-    _LATER,
+    _ADDED_LATER,
     IMAGE_ARCHITECTURES,
     Experiment,
     Model,
@@ -221,7 +221,7 @@ def test_an_image_model_is_trained_by_the_published_recipe():
 def test_settings_of_runs_from_before_a_choice_are_read_with_its_default():
     settings = default("digits")
     value = to_json(settings)
-    for place in _LATER:
+    for place in _ADDED_LATER:
         *path, name = place.split(".")
         part = value
         for each in path:
