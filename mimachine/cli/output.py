@@ -43,7 +43,7 @@ def print_reports(reports: dict[str, EvaluationReport]) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("metric (z: mean or sample)")
+    table.add_column("metric (mean or sample of z)")
     for name in reports:
         table.add_column(name, justify="right")
     table.add_column("unit")
@@ -152,7 +152,7 @@ def write_arrays(
         return
     shapes_text = ", ".join(f"{key} {tuple(value.shape)}" for key, value in arrays.items())
     if file.suffix == ".csv":
-        shapes_text = f"{len(table.parts[0])} rows of {len(table.names)} columns"
+        shapes_text = f"{len(table.parts[0])} rows, {len(table.names)} columns"
     print(f"wrote {file}: {shapes_text}")
     if picture is not None:
         print(f"picture: {written['picture']}")
