@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def say(command: Train | Resume | Compare | Refit | Reproduce, text: str) -> None:
-    """Print a progress message; with --json to standard error, so that only JSON is in stdout."""
+    """Print a progress message; with --json to standard error, apart from the JSON."""
     print(text, file=sys.stderr if command.json else sys.stdout, flush=True)
 
 
