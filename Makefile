@@ -1,4 +1,4 @@
-# `make demo` and `make test` do everything from a bare clone, in an environment of their own.
+# `make demo` and `make test` work in a fresh clone; they install a virtual environment in .venv.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -6,13 +6,13 @@ BIN    := $(VENV)/bin
 .PHONY: demo test slow check format bench clean
 .DELETE_ON_ERROR:
 
-# One thread: steps of models this small are too short to share.
+# One thread: the steps of such small models are too short to parallelise.
 demo: $(VENV)/.installed
 	rm -rf demo
 	OMP_NUM_THREADS=1 $(BIN)/mimachine compare mixture-2d --out demo/mixture-2d
 	OMP_NUM_THREADS=1 $(BIN)/mimachine compare digits --objectives mim a-mim vae --out demo/digits
 
-# A process for each core, and one thread in each.
+# One process per core, one thread per process.
 test: $(VENV)/.installed-test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadscope
 
@@ -31,7 +31,7 @@ format: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/training_speed.py
 
-# An interrupted installation leaves no stamp, so the next `make` does it again.
+# The stamp is created last, so that `make` repeats an interrupted installation.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .

@@ -1,4 +1,4 @@
-"""Names that the examples in docstrings use."""
+"""Names available in doctests."""
 
 import pytest
 

@@ -1,10 +1,12 @@
-"""Commands: one function for each command."""
+"""The commands: one function per command, which parses its own arguments."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine._support.messages import quoted, some, unknown
@@ -25,17 +27,22 @@ from mimachine.cli.options import (
     Table,
     Train,
 )
-from mimachine.cli.output import check_out, print_json, print_reports, restored, say, write_arrays
+from mimachine.cli.output import (
+    print_data_sets,
+    print_inspection,
+    print_json,
+    print_reports,
+    print_run,
+    say,
+    write_arrays,
+)
 from mimachine.cli.parsing import data_name, experiment_of, new_directory, parse, parse_trainer
 
 if TYPE_CHECKING:
+    from mimachine.data.dataset import Dataset
     from mimachine.data.files.load import Encodable
-    from mimachine.evaluation.metric import Report as EvaluationReport
-    from mimachine.training.fit import History
+    from mimachine.workflow.apply_run import Drawn
     from mimachine.workflow.load_run import Trained
-
-
-# --- commands ------------------------------------------------------------------------------------
 
 
 def _train(arguments: list[str]) -> None:
@@ -54,7 +61,7 @@ def _train(arguments: list[str]) -> None:
             say=lambda text: say(command, text),
             checkpoint_seconds=command.checkpoint_seconds,
         )
-    _print_run(command, *done)
+    print_run(command, *done, _html_report(command, done[0]))
 
 
 def _resume(arguments: list[str]) -> None:
@@ -67,26 +74,7 @@ def _resume(arguments: list[str]) -> None:
             say=lambda text: say(command, text),
             checkpoint_seconds=command.checkpoint_seconds,
         )
-    _print_run(command, *done)
-
-
-def _print_run(
-    command: Train | Resume, trained: Trained, history: History, report: EvaluationReport
-) -> None:
-    path = trained.run.path
-    if command.report:
-        from mimachine.reporting.page import write_report
-
-        page = write_report(path)
-    if command.json:
-        print_json({"run": str(path), **trained.run.read_json("report.json")})
-        return
-    ending = "stopped early" if history.stopped_early else "all epochs done"
-    print(f"best epoch {history.best_epoch} of {len(history.epochs)} ({ending})")
-    print_reports({trained.experiment.objective: report})
-    if command.report:
-        print(f"report: {page}")
-    print(f"next: mimachine sample {quoted(path)}    mimachine embed {quoted(path)}")
+    print_run(command, *done, _html_report(command, done[0]))
 
 
 def _compare(arguments: list[str]) -> None:
@@ -127,33 +115,8 @@ def _inspect(arguments: list[str]) -> None:
     found = inspect(Run(command.run))
     if command.json:
         print_json(found)
-        return
-    for name, value in _flat(found["experiment"]):
-        print(f"{name:<32} {value}")
-    for name, value in (found["data"] or {}).items():
-        print(f"{'data: ' + name:<32} {value}")
-    state = (
-        "finished" if found["finished"] else f"go on with: mimachine train --resume {command.run}"
-    )
-    print(f"{found['epochs']} epochs, best {found['best_epoch']}; {state}")
-    print(f"{found['num_weights']:,} weights in {len(found['weights'])} tensors")
-    if found["refit"] is not None:
-        refitted = found["refit"]
-        print(f"prior fitted after training ({refitted['kind']}) to the codes of {refitted['run']}")
-    if found["report"] is not None:
-        for metric in found["report"]["metrics"]:
-            value = "not finite" if metric["value"] is None else f"{metric['value']:.5g}"
-            print(f"{metric['name']:<32} {value} {metric['unit']}")
-        print(f"verdict: {found['report']['verdict']}")
-
-
-def _flat(settings: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as dotted names with their values."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{place}{name}.")
-        else:
-            yield place + name, value
+    else:
+        print_inspection(found, command.run)
 
 
 def _evaluate(arguments: list[str]) -> None:
@@ -223,7 +186,7 @@ def _embed(arguments: list[str]) -> None:
     from mimachine.estimation.codes.moments import codes
     from mimachine.workflow.export_results import Columns
 
-    trained, chosen = _selected(command)
+    trained, chosen = _open_and_select(command)
     encoded = codes(trained.model, chosen.rows)
     mean, std = encoded.mean.numpy(), encoded.std.numpy()
     arrays = {"mean": mean, "std": std}
@@ -241,10 +204,10 @@ def _reconstruct(arguments: list[str]) -> None:
     from mimachine.reporting import figures
     from mimachine.workflow.export_results import named
 
-    trained, chosen = _selected(command)
+    trained, chosen = _open_and_select(command)
     data = trained.data
     drawn = workflow.reconstruct(trained.model, chosen.rows, command.seed)
-    arrays = {"x": data.restore(chosen.rows[:], drawn=True), **restored(data, drawn)}
+    arrays = {"x": data.restore(chosen.rows[:], drawn=True), **_original_units(data, drawn)}
     picture = None
     if data.image_shape is not None:
         name = trained.experiment.objective
@@ -267,7 +230,7 @@ def _sample(arguments: list[str]) -> None:
     if data.image_shape is not None:
         shown = {trained.experiment.objective: drawn.shown[:64]}
         picture = figures.image_samples(shown, data)
-    arrays = restored(data, drawn)
+    arrays = _original_units(data, drawn)
     write_arrays(command, "samples.npz", arrays, named(data.columns, arrays["sample"]), picture)
 
 
@@ -301,7 +264,7 @@ def _reproduce(arguments: list[str]) -> None:
         lambda text: say(command, text),
     )
     typed = f"mimachine reproduce {' '.join(map(quoted, arguments))}"
-    with interruptible(lambda: f"go on with: {typed}"):
+    with interruptible(lambda: f"resume with: {typed}"):
         directory = reproduce(command.name, request)
     if command.json:
         results = json.loads((directory / "results.json").read_text(encoding="utf-8"))
@@ -339,12 +302,50 @@ def _data(arguments: list[str]) -> None:
     ]
     if command.json:
         print_json(found)
+    else:
+        print_data_sets(found)
+
+
+# --- shared by several commands ------------------------------------------------------------------
+
+
+def _html_report(command: Train | Resume, trained: Trained) -> Path | None:
+    """Write the HTML report of a run unless --no-report is given; return its path."""
+    if not command.report:
+        return None
+    from mimachine.reporting.page import write_report
+
+    return write_report(trained.run.path)
+
+
+def _open_and_select(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:
+    """Open a run and select the data to apply it to."""
+    from mimachine import workflow
+
+    # With other data the training data are not needed; their file may no longer exist.
+    opened = workflow.open_run if command.data is None or command.split else workflow.open_model
+    trained = opened(command.run)
+    _check_out(command, trained.experiment.data.name)
+    chosen = workflow.select(trained, command.data, command.split)
+    for note in chosen.notes:
+        print(note, file=sys.stderr)
+    return trained, chosen
+
+
+def _check_out(command: Embed | Reconstruct, trained_on: str) -> None:
+    """Refuse to overwrite the data with the results."""
+    if command.out is None:
         return
-    print("digits, mixture-2d, mixture-20d: always there")
-    print("pca-fashion-mnist, pca-fashion-mnist-published: made of the files of fashion-mnist")
-    for entry in found:
-        place = entry["path"] or "not here; it would be downloaded"
-        print(f"{entry['data']:<15} {entry['file']:<32} {place}")
+    for data in (command.data or trained_on, trained_on):
+        both = os.path.exists(data) and os.path.exists(command.out)
+        if both and os.path.samefile(data, command.out):
+            raise ValueError(f"out must be another file than the data, got {command.out}")
+
+
+def _original_units(data: Dataset, drawn: Drawn) -> dict[str, Any]:
+    """Arrays of what was drawn, in the units of the data; no mean if it has no closed form."""
+    arrays: dict[str, Any] = {} if drawn.mean is None else {"mean": data.restore(drawn.mean)}
+    return {**arrays, "sample": data.restore(drawn.x, drawn=True), "z": drawn.z.numpy()}
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -362,17 +363,3 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "diagnose": _diagnose,
     "data": _data,
 }
-
-
-def _selected(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:
-    """A run, and the data to apply it to."""
-    from mimachine import workflow
-
-    # Data of others need not those that the model was trained on, which may be gone.
-    opened = workflow.open_run if command.data is None or command.split else workflow.open_model
-    trained = opened(command.run)
-    check_out(command, trained.experiment.data.name)
-    chosen = workflow.select(trained, command.data, command.split)
-    for note in chosen.notes:
-        print(note, file=sys.stderr)
-    return trained, chosen

@@ -1,4 +1,4 @@
-"""Command line: `mimachine COMMAND ...`. Torch is imported only once a command is to be run."""
+"""Entry point of the command line. PyTorch is imported only when a command needs it."""
 
 from __future__ import annotations
 
@@ -18,43 +18,60 @@ __all__ = [
 
 
 OVERVIEW = """\
-usage: mimachine COMMAND ...
+usage: mimachine COMMAND [OPTIONS]
 
-Train auto-encoders whose codes keep what the data say, and measure them.
+Train and evaluate Mutual Information Machines and other probabilistic auto-encoders.
 
-  train DATA         train one model and measure it (--resume RUN goes on after an interruption)
-  compare DATA       train several objectives on the same data, compare numbers and pictures
-  inspect RUN        what a run holds, at once
-  evaluate RUN       measure a trained model again, with more samples
-  refit RUN          fit a prior to a model's codes: better samples and likelihood, the same codes
-  report RUN         one HTML file with pictures, numbers and settings
-  table RUN ...      numbers of runs as Markdown or LaTeX
-  embed RUN          codes of the data
-  reconstruct RUN    data, encoded and decoded again
-  sample RUN         new data from the model
-  diagnose FILE.npz  the health of anybody's auto-encoder, from its codes and reconstructions
-  data               the data sets and where their files are
-  reproduce NAME     a figure of the paper again, beside the paper's numbers
+Train
+  train DATA         train a model and evaluate it (--resume RUN continues an interrupted run)
+  compare DATA       train several objectives on the same data and compare them
+  refit RUN          fit a prior to the codes of a trained model, for better samples and likelihood
 
-DATA is a file of your own (.csv, .tsv, .npy, .npz, .parquet), a folder of images, or one of:
+Evaluate
+  inspect RUN        show the settings, progress and results of a run
+  evaluate RUN       evaluate a trained model again, with more importance samples
+  report RUN         write an HTML report of a run or comparison
+  table RUN ...      print the results of runs as a Markdown or LaTeX table
+  diagnose FILE.npz  diagnose any auto-encoder from its codes and reconstructions
+
+Use a trained model
+  embed RUN          encode data
+  reconstruct RUN    encode data and decode the codes
+  sample RUN         sample new data
+
+Data sets and paper
+  data               list the data sets and the paths of their files
+  reproduce NAME     reproduce a figure of the paper and compare with its numbers
+
+DATA is a .csv, .tsv, .npy, .npz or .parquet file, a folder of images, or one of:
 digits, mixture-2d, mixture-20d, mnist, fashion-mnist, omniglot, omniglot-small, pca-fashion-mnist,
-pca-fashion-mnist-published. All but the first three have files, which are looked for in
---data-dir DIR, in the folder that MIMACHINE_DATA names, in /usr/share/datasets and in the cache,
-and downloaded else. RUN is a directory that train or
-refit made.
+pca-fashion-mnist-published. The first three are built in. The files of the others are searched for
+in --data-dir, the MIMACHINE_DATA directory, /usr/share/datasets and the cache, and otherwise
+downloaded. RUN is a run directory, created by train, compare or refit.
 
+Common options:
+  -h, --help         show the options of a command; after DATA, with the defaults for DATA
+  --data-dir DIR     directory to search first for the files of data sets
+  --debug            show the traceback of an error
+  --version          show the version
+
+Examples:
   mimachine compare digits
   mimachine train measurements.csv --labels species
   mimachine train digits --objective mim --model.latent 20 --out digits-run
   mimachine train fashion-mnist --model.architecture conv-hvae --model.prior vampprior
   mimachine sample digits-run
 
-`mimachine COMMAND --help` tells the options of a command, with their defaults for DATA.
-A mistake is one line and exit code 2; --debug shows where it came from."""
+Errors print one line and exit with code 2. Other exit codes: 0 success, 3 training diverged,
+130 and 143 interrupted by Ctrl-C or SIGTERM."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code is 0, or 2 after a user's mistake, 3 if training diverged."""
+    """Run a command and return its exit code, as listed in `OVERVIEW`.
+
+    Args:
+        argv: Arguments after the program's name; None takes those of the process.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -65,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_MISTAKE
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough.
+        # The reader, such as `head`, closed the pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ImportError) as error:
         # An import fails where an extra is not installed.
@@ -93,25 +110,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was short: torch says so by a plain RuntimeError on a processor."""
+    """Whether an error is out-of-memory: on a CPU, PyTorch raises a plain RuntimeError."""
     return isinstance(error, MemoryError) or "memory" in str(error)
 
 
 @contextlib.contextmanager
 def _data_dir(arguments: list[str]) -> Iterator[None]:
-    """Take --data-dir DIR from the arguments; it is MIMACHINE_DATA for this command."""
+    """Remove --data-dir DIR from the arguments and set MIMACHINE_DATA to it for this command."""
     from mimachine.data.downloads import VARIABLE
 
     before = os.environ.get(VARIABLE)
-    for place, argument in enumerate(arguments):
+    for index, argument in enumerate(arguments):
         name, has_value, value = argument.partition("=")
         if name != "--data-dir":
             continue
         if not has_value:
-            value = arguments[place + 1] if place + 1 < len(arguments) else ""
+            value = arguments[index + 1] if index + 1 < len(arguments) else ""
         if not os.path.isdir(value):
             raise ValueError(f"--data-dir must be a directory, got {value!r}")
-        del arguments[place : place + (1 if has_value else 2)]
+        del arguments[index : index + (1 if has_value else 2)]
         os.environ[VARIABLE] = value
         break
     try:
@@ -123,6 +140,7 @@ def _data_dir(arguments: list[str]) -> Iterator[None]:
 
 
 def _dispatch(arguments: list[str]) -> None:
+    """Run the command that the first argument names."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(OVERVIEW)
         if not arguments:

@@ -1,4 +1,4 @@
-"""Interruption: exit codes, signals, and how to resume."""
+"""Exit codes, and how commands handle Ctrl-C, SIGTERM and full disks."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class _Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def interruptible(go_on: Callable[[], str | None]) -> Iterator[None]:
-    """Say after Ctrl-C, SIGTERM or a full disk what is left, and how to go on.
+def interruptible(hint: Callable[[], str | None]) -> Iterator[None]:
+    """Print how to resume after Ctrl-C, SIGTERM or an error of the file system.
 
     Args:
-        go_on: Gives what to say; None if there is nothing to go on with.
+        hint: Returns how to resume; None if there is nothing to resume.
     """
 
     def terminate(number: int, frame: object) -> None:
@@ -32,13 +32,13 @@ def interruptible(go_on: Callable[[], str | None]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        how = go_on()
+        how = hint()
         if how is None or isinstance(error, BlockingIOError | FileExistsError):
             raise
-        # A disk that is full, say.
-        raise OSError(f"{error}; when that is mended, {how}") from error
+        # For example, the disk is full.
+        raise OSError(f"{error}; once this is fixed: {how}") from error
     except KeyboardInterrupt as interruption:
-        print(f"mimachine: interrupted; {go_on() or 'nothing was begun'}", file=sys.stderr)
+        print(f"mimachine: interrupted; {hint() or 'nothing to resume'}", file=sys.stderr)
         code = EXIT_TERMINATED if isinstance(interruption, _Terminated) else EXIT_INTERRUPTED
         raise SystemExit(code) from interruption
     finally:
@@ -46,32 +46,30 @@ def interruptible(go_on: Callable[[], str | None]) -> Iterator[None]:
 
 
 def resume_hint(run: Path) -> str | None:
-    """How to go on with a run from its last checkpoint; None if it was not begun."""
+    """How to resume a run from its last checkpoint; None if the run has not started."""
     if not (run / "experiment.json").exists():
         return None
-    return f"go on with: mimachine train --resume {quoted(run)}"
+    return f"resume with: mimachine train --resume {quoted(run)}"
 
 
 def refit_hint(run: Path) -> str | None:
-    """How to measure a run whose prior was fitted; None if there is none."""
+    """How to evaluate a run with a fitted prior; None if no prior is stored."""
     if not (run / "refit.json").exists() or not (run / "model.safetensors").exists():
         return None
-    return f"the prior is fitted; measure it with: mimachine evaluate {quoted(run)}"
+    return f"the prior is fitted; evaluate it with: mimachine evaluate {quoted(run)}"
 
 
 def comparison_hint(directory: Path, names: Sequence[str]) -> str | None:
-    """What there is of a comparison, and how to go on; None if it was not begun."""
+    """The state of a comparison and how to resume it; None if no run has started."""
     from mimachine.training.run import Run
 
     if (directory / "comparison.json").exists():
-        return f"all is measured; see it with: mimachine report {quoted(directory)}"
-    begun = [name for name in names if (directory / name / "experiment.json").exists()]
-    finished = [name for name in begun if Run(directory / name).finished]
-    others = [name for name in names if name not in begun]
-    done = [
-        f"{what}: {', '.join(which)}"
-        for what, which in (("finished", finished), ("not begun", others))
-        if which
-    ]
-    ways = [resume_hint(directory / name) for name in begun if name not in finished]
-    return "; ".join([*done, *filter(None, ways)]) if begun else None
+        return f"all results are stored; report them with: mimachine report {quoted(directory)}"
+    started = [name for name in names if (directory / name / "experiment.json").exists()]
+    if not started:
+        return None
+    finished = [name for name in started if Run(directory / name).finished]
+    states = {"finished": finished, "not started": [n for n in names if n not in started]}
+    parts = [f"{state}: {', '.join(which)}" for state, which in states.items() if which]
+    hints = [resume_hint(directory / name) for name in started if name not in finished]
+    return "; ".join([*parts, *filter(None, hints)])

@@ -1,10 +1,10 @@
-"""Options: what each command takes, as frozen values whose documentation is the command's help."""
+"""Command-line options: one frozen dataclass per command; its docstring is the command's help."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -30,45 +30,73 @@ __all__ = [
 ]
 
 
+def _optional(metavar: str, default: str) -> Any:
+    """How the help shows an option that is None by default: its value's kind, and what None does.
+
+    A default that is known for the data at hand is shown as it is.
+    """
+
+    def shown(value: str) -> str:
+        return f"(default: {default if value in ('', 'None') else value})"
+
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=shown)
+
+
 DataName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+OptionalDataName = Annotated[
+    str | None, tyro.conf.Positional, _optional("[DATA]", "the data that the run was trained on")
+]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+NewDirectory = Annotated[Path | None, _optional("DIR", "a new directory under runs/")]
 FileOptions = Annotated[File, tyro.conf.arg(name="")]
-Split = Literal["train", "val", "test", "all"]
+SplitName = Annotated[
+    Literal["train", "val", "test", "all"] | None,
+    _optional("{train,val,test,all}", "all for a file or folder, test for a named data set"),
+]
+Preset = Literal["default", "published", "paper"]
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train one model, keep its best weights, and measure it on the test split.
+    """Train a model, restore its best weights and evaluate it on the test split.
+
+    Most defaults depend on DATA. To see them for a data set or file, name it before --help:
+    mimachine train digits --help.
+
+    Settings, weights and results are written to a run directory. To continue an interrupted run,
+    use mimachine train --resume RUN.
 
     Attributes:
-        data: Data set, see mimachine data; or a .csv, .tsv, .npy, .npz or .parquet file, or a
-            folder of images.
-        file: How to read a file or a folder.
-        objective: mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h, mim-h, ce or
-            auto-encoder; where P(x) is known also mim-h-true and symmetric-kl. By default mim for
-            the mixtures and for the PCA of Fashion-MNIST, and a-mim else, which needs no samples
-            of the decoder.
-        preset: Settings to start from: the library's; published, those that the paper's figures
-            and, with a model.architecture for images, its table 1 were made with; or paper, the
-            recipe for table 1 of the paper's text.
+        data: Name of a data set (listed by mimachine data), a .csv, .tsv, .npy, .npz or .parquet
+            file, or a folder of images.
+        file: How to read a file or folder.
+        objective: Training objective: mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h,
+            mim-h, ce or auto-encoder; for data with known P(x) also mim-h-true or symmetric-kl.
+        preset: Settings to start from; other options override them. "default": the library's.
+            "published": those of the paper's figures and, with an image architecture, of its
+            table 1, from the authors' released code. "paper": the recipe in the paper's text for
+            the image models of table 1.
         model: Encoder, decoder and prior.
-        training: Training recipe.
-        num_samples: Importance samples for the likelihood of each test datum.
-        out: Run directory; by default a new one under runs/.
-        checkpoint_seconds: Least time between two writes of the state that --resume RUN goes on
-            from.
-        report: Write report.html when done.
-        json: Print the report as JSON.
+        training: Optimisation with Adam, early stopping and hardware options.
+        num_samples: Importance samples per test example for the likelihood.
+        out: Run directory to create.
+        checkpoint_seconds: Minimum time in seconds between two checkpoints, from which --resume
+            continues.
+        report: Write report.html at the end.
+        json: Print the results as JSON; progress messages go to standard error.
     """
 
     data: DataName
     file: FileOptions = File()
-    objective: str | None = None
-    preset: Literal["default", "published", "paper"] = "default"
+    objective: Annotated[
+        str | None,
+        _optional("NAME", "mim for mixture-* and pca-fashion-mnist*, otherwise a-mim"),
+    ] = None
+    preset: Preset = "default"
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
     num_samples: int = 1000
-    out: Path | None = None
+    out: NewDirectory = None
     checkpoint_seconds: float = 10.0
     report: bool = True
     json: bool = False
@@ -76,16 +104,18 @@ class Train:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with an interrupted run; it ends as if it had not been interrupted.
+    """Resume an interrupted training run from its last checkpoint.
+
+    On a CPU the results are the same as without the interruption.
 
     Attributes:
         resume: Run directory.
-        checkpoint_seconds: Least time between two writes of the state.
-        report: Write report.html when done.
-        json: Print the report as JSON.
+        checkpoint_seconds: Minimum time in seconds between two checkpoints.
+        report: Write report.html at the end.
+        json: Print the results as JSON; progress messages go to standard error.
     """
 
-    resume: Path
+    resume: Annotated[Path, tyro.conf.arg(metavar="RUN")]
     checkpoint_seconds: float = 10.0
     report: bool = True
     json: bool = False
@@ -93,45 +123,52 @@ class Resume:
 
 @dataclass(frozen=True)
 class Compare:
-    """Train several objectives with the same architecture and data; compare them side by side.
+    """Train several objectives on the same data with the same architecture, and compare them.
+
+    Most defaults depend on DATA. To see them for a data set or file, name it before --help:
+    mimachine compare digits --help.
 
     Attributes:
-        data: Data set, see mimachine data; or a file or a folder of images, as for train.
-        file: How to read a file or a folder.
-        objectives: One or more of mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h, mim-h,
-            ce, auto-encoder; where P(x) is known also mim-h-true and symmetric-kl. By default the
-            one that train would take, and vae.
-        preset: Settings to start from: the library's; published, those that the paper's figures
-            and, with a model.architecture for images, its table 1 were made with; or paper, the
-            recipe for table 1 of the paper's text.
+        data: Name of a data set (listed by mimachine data), a .csv, .tsv, .npy, .npz or .parquet
+            file, or a folder of images.
+        file: How to read a file or folder.
+        objectives: Objectives to compare, separated by spaces: mim, a-mim, a-mim-one-sample,
+            mim-of-means, vae, vae+h, mim-h, ce or auto-encoder; for data with known P(x) also
+            mim-h-true or symmetric-kl.
+        preset: Settings to start from; other options override them. "default": the library's.
+            "published": those of the paper's figures and, with an image architecture, of its
+            table 1, from the authors' released code. "paper": the recipe in the paper's text for
+            the image models of table 1.
         model: Encoder, decoder and prior.
-        training: Training recipe.
-        num_samples: Importance samples for the likelihood of each test datum.
-        out: Directory for the runs and the pictures; by default a new one under runs/.
-        report: Write report.html when done.
-        json: Print the comparison as JSON.
+        training: Optimisation with Adam, early stopping and hardware options.
+        num_samples: Importance samples per test example for the likelihood.
+        out: Directory to create for the runs and figures.
+        report: Write report.html at the end.
+        json: Print the comparison as JSON; progress messages go to standard error.
     """
 
     data: DataName
     file: FileOptions = File()
-    objectives: tuple[str, ...] = ()
-    preset: Literal["default", "published", "paper"] = "default"
+    objectives: Annotated[
+        tuple[str, ...], _optional("NAME [NAME ...]", "the default objective of train, and vae")
+    ] = ()
+    preset: Preset = "default"
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
     num_samples: int = 1000
-    out: Path | None = None
+    out: NewDirectory = None
     report: bool = True
     json: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
-    """Write report.html, one file with pictures, numbers in plain words and settings.
+    """Write report.html: one file with the figures, results and settings of a run or comparison.
 
     Attributes:
-        run: Run directory, or a directory that compare made.
-        embedding: How the codes are brought to two dimensions for their picture.
-        json: Print where it is as JSON.
+        run: Run directory, or directory of a comparison.
+        embedding: Projection of the codes to two dimensions: principal components or t-SNE.
+        json: Print the path of the file as JSON.
     """
 
     run: RunPath
@@ -141,28 +178,31 @@ class Report:
 
 @dataclass(frozen=True)
 class Reproduce:
-    """Carry out an experiment of the paper: figures, all numbers, and ours beside the paper's.
+    """Reproduce an experiment of the paper and compare the results with the paper's.
 
-    What was done before in the same directory is not done again, and what was broken off goes on.
+    Writes the figures, results.json with all numbers, and table.md with the comparison. Repeat the
+    command to resume it: finished models in the same directory are not trained again.
 
     Attributes:
-        name: figure1, figure2, figure3, figure7, figure8, figure9, figure10, figure11, mixture-20d,
-            or schedules, which tells what of the figures' recipe makes a difference; or table1,
-            with figures 4, 5 and 12 to 21, for the data that are there, or table1-mnist,
-            table1-fashion-mnist or table1-omniglot for one of them. Table 1 needs a GPU.
-        preset: The settings that the figures were made with, or the library's own.
-        seeds: Models of each kind; by default 10, 3 for data of 20 dimensions, and 1 for table1.
-        quick: Fewer models and epochs, for a look in under two minutes.
-        jobs: Processes; by default one for each core, or one if there is a GPU.
-        out: Directory.
-        json: Print where the results are, and all numbers, as JSON.
+        name: figure1, figure2, figure3, figure7, figure8, figure9, figure10 or figure11;
+            mixture-20d; schedules, which parts of the figures' training recipe make a difference;
+            table1, which includes figures 4, 5 and 12 to 21, for the data sets whose files are
+            found; or table1-mnist, table1-fashion-mnist or table1-omniglot. Table 1 needs a GPU.
+        preset: "published": settings of the paper's figures. "default": the library's settings.
+        seeds: Number of models of each kind, each with its own seed.
+        quick: Train fewer and smaller models; takes less than two minutes.
+        jobs: Number of parallel processes.
+        out: Directory for runs and results.
+        json: Print the results as JSON; progress messages go to standard error.
     """
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     preset: Literal["published", "default"] = "published"
-    seeds: int | None = None
+    seeds: Annotated[
+        int | None, _optional("INT", "10; 3 for data of 20 dimensions; 1 for table1")
+    ] = None
     quick: bool = False
-    jobs: int | None = None
+    jobs: Annotated[int | None, _optional("INT", "the number of cores; 1 with a GPU")] = None
     out: Path = Path("reproduction")
     json: bool = False
 
@@ -175,7 +215,7 @@ class Reproduce:
 
 @dataclass(frozen=True)
 class Data:
-    """List the data sets and where their files were found; nothing is downloaded.
+    """List the data sets and the paths of their files. Nothing is downloaded.
 
     Attributes:
         json: Print the list as JSON.
@@ -186,7 +226,9 @@ class Data:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Tell what a run directory holds, without loading torch.
+    """Show the settings, progress and results of a run.
+
+    Reads the files of the run directory without loading the model or PyTorch.
 
     Attributes:
         run: Run directory.
@@ -199,14 +241,15 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Measure a trained model on the test split and write report.json anew.
+    """Evaluate a trained model on the test split and overwrite report.json.
 
     Attributes:
         run: Run directory.
-        num_samples: Importance samples for the likelihood of each test datum.
-        seconds: Time that it may take. Where the likelihood of all test data would take longer,
-            some have so many samples and the others few; its error and a note say so.
-        json: Print the report as JSON.
+        num_samples: Importance samples per test example for the likelihood.
+        seconds: Time limit in seconds. If the likelihood of all test examples would take longer,
+            only some of them get all importance samples and the others get few; the standard error
+            accounts for this, and a note reports it.
+        json: Print the results as JSON.
     """
 
     run: RunPath
@@ -217,73 +260,81 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Table:
-    """Print numbers of measured runs as rows for a text, a column for each run.
+    """Print the results of evaluated runs as a table: one row per metric, one column per run.
 
     Attributes:
-        runs: Run directories, and directories that compare made.
-        format: Markdown, or LaTeX with the rules of its package booktabs.
-        metrics: Names of metrics, as report.json has them; by default all.
+        runs: Run directories and directories of comparisons.
+        format: Markdown, or LaTeX with the booktabs package.
+        metrics: Names of the metrics to print, as in report.json.
     """
 
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    runs: Annotated[
+        tuple[Path, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)"),
+    ]
     format: Literal["markdown", "latex"] = "markdown"
-    metrics: tuple[str, ...] = ()
+    metrics: Annotated[tuple[str, ...], _optional("NAME [NAME ...]", "all metrics")] = ()
 
 
 @dataclass(frozen=True)
 class Diagnose:
-    """Judge an auto-encoder of any make by arrays of data, codes and reconstructions.
+    """Diagnose any auto-encoder from its codes and reconstructions.
 
-    Arrays have a row for each datum, in the same order. x and z_mean must be there; what else is
-    not there is not measured.
+    The auto-encoder may come from any framework. FILE is an .npz file of arrays whose rows belong
+    to the same examples in the same order. The arrays x and z_mean are required; measurements that
+    need a missing array are skipped.
 
     Attributes:
-        file: The .npz file, as numpy.savez writes it.
-        x: Name of the array of data; by default x, and so on.
-        z_mean: Name of the means of q(z|x), or of the codes of an auto-encoder without noise.
-        z_std: Name of the standard deviations of q(z|x), one for each code, one for each
-            dimension, or a number; 0 for an auto-encoder without noise.
-        x_reconstructed: Name of what the means are decoded to, in the units of x.
-        labels: Name of the classes, numbers or text.
-        seed: Seed of the rows that long measurements are made on, and of the noise of codes.
+        file: .npz file, as written by numpy.savez.
+        x: Name in FILE of the examples.
+        z_mean: Name of the means of q(z|x), or of the codes of a deterministic auto-encoder.
+        z_std: Name of the standard deviations of q(z|x): an array like z_mean, one value per
+            latent dimension, or one number; 0 for a deterministic auto-encoder.
+        x_reconstructed: Name of the decoded z_mean, in the units of x.
+        labels: Name of the classes, as numbers or text.
+        seed: Seed of the subsets of rows in long measurements, and of the noise of codes.
         json: Print the diagnosis as JSON.
     """
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    x: str | None = None
-    z_mean: str | None = None
-    z_std: str | None = None
-    x_reconstructed: str | None = None
-    labels: str | None = None
+    x: Annotated[str | None, _optional("NAME", "x")] = None
+    z_mean: Annotated[str | None, _optional("NAME", "z_mean")] = None
+    z_std: Annotated[str | None, _optional("NAME", "z_std, if present")] = None
+    x_reconstructed: Annotated[str | None, _optional("NAME", "x_reconstructed, if present")] = None
+    labels: Annotated[str | None, _optional("NAME", "labels, if present")] = None
     seed: int = 0
     json: bool = False
 
 
 @dataclass(frozen=True)
 class Refit:
-    """Fit a prior to the codes of a trained model; encoder and decoder stay as they are.
+    """Fit a prior to the codes of a trained model. Encoder and decoder do not change.
 
-    The result is a new run, which sample, evaluate, embed, reconstruct and report take.
+    The result is a new run directory for sample, evaluate, embed, reconstruct and report.
 
     Attributes:
-        run: Run directory; nothing in it is changed.
-        kind: gmm, a mixture of normals with full covariances; vamp, a VampPrior, for encoders that
-            are not nearly deterministic; or flow, which needs zuko, pip install mimachine[flow].
-        components: Components of the mixture, by default chosen by held-out codes; pseudo-inputs
-            of the VampPrior, by default 100, or as many as there are training data.
+        run: Run directory. Its files do not change.
+        kind: gmm: mixture of Gaussians with full covariances. vamp: VampPrior, for encoders that
+            are not nearly deterministic. flow: normalising flow; needs zuko, pip install
+            mimachine[flow].
+        components: Number of mixture components or of pseudo-inputs of the VampPrior.
         seed: Seed of the fit.
-        num_samples: Importance samples for the likelihood of each test datum.
-        out: Run directory of the result; by default a new one under runs/.
-        report: Write report.html when done.
-        json: Print what was measured before and after as JSON.
+        num_samples: Importance samples per test example for the likelihood.
+        out: Run directory to create.
+        report: Write report.html at the end.
+        json: Print the results before and after as JSON; progress messages go to standard error.
     """
 
     run: RunPath
     kind: Literal["gmm", "vamp", "flow"] = "gmm"
-    components: int | None = None
+    components: Annotated[
+        int | None,
+        _optional("INT", "gmm: chosen on held-out codes; vamp: 100, at most one per training row"),
+    ] = None
     seed: int = 0
     num_samples: int = 1000
-    out: Path | None = None
+    out: NewDirectory = None
     report: bool = True
     json: bool = False
 
@@ -294,67 +345,66 @@ class Refit:
 
 @dataclass(frozen=True)
 class Embed:
-    """Write the codes of data to a file: mean and std of q(z|x), and labels if there are.
+    """Encode data: write means and standard deviations of q(z|x), and labels if available.
 
     Attributes:
         run: Run directory.
-        data: Data set, file or folder; by default the one the model was trained on.
-        split: Which rows to encode; by default all of a file, in its order, and the test split of
-            a named data set.
-        out: The file, .npz or .csv; by default RUN/codes.npz.
-        json: Print where it is as JSON.
+        data: Name of a data set, a file or a folder.
+        split: Rows to encode. A file or folder keeps its order with "all".
+        out: Output file, .npz or .csv.
+        json: Print the path and shapes as JSON.
     """
 
     run: RunPath
-    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
-    split: Split | None = None
-    out: Path | None = None
+    data: OptionalDataName = None
+    split: SplitName = None
+    out: Annotated[Path | None, _optional("FILE", "RUN/codes.npz")] = None
     json: bool = False
 
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Encode data and decode them again, in the units of the data.
+    """Encode data and decode the codes, in the units of the data.
 
-    An .npz file gets x, the decoder's mean, a sample of p(x|z), and z; a .csv file the mean. The
-    decoder of pixel-hvae has no mean in closed form: it is left out, and a .csv file and the
-    picture get the sample.
+    An .npz file contains x, the mean of p(x|z), a sample of p(x|z), and z; a .csv file contains the
+    mean. The decoder of pixel-hvae has no closed-form mean: an .npz file then has none, and a .csv
+    file and the figure show the sample.
 
     Attributes:
         run: Run directory.
-        data: Data set, file or folder; by default the one the model was trained on.
-        split: Which rows to reconstruct; by default as for embed.
+        data: Name of a data set, a file or a folder.
+        split: Rows to reconstruct. A file or folder keeps its order with "all".
         seed: Seed of the samples of p(x|z).
-        out: The file, .npz or .csv; by default RUN/reconstructions.npz.
-        json: Print where it is as JSON.
+        out: Output file, .npz or .csv.
+        json: Print the paths and shapes as JSON.
     """
 
     run: RunPath
-    data: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = None
-    split: Split | None = None
+    data: OptionalDataName = None
+    split: SplitName = None
     seed: int = 0
-    out: Path | None = None
+    out: Annotated[Path | None, _optional("FILE", "RUN/reconstructions.npz")] = None
     json: bool = False
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw new data from the model, in the units of its data.
+    """Sample new data from the model, in the units of the data.
 
-    An .npz file gets samples of p(x|z), the decoder's means, and z; a .csv file the samples. The
-    picture shows the means. The decoder of pixel-hvae has none in closed form: they are left out,
-    and the picture shows the samples.
+    An .npz file contains samples of p(x|z), the means of p(x|z), and z; a .csv file contains the
+    samples. The figure shows the means. The decoder of pixel-hvae has no closed-form mean: an .npz
+    file then has none, and the figure shows the samples.
 
     Attributes:
         run: Run directory.
-        num: How many.
-        seed: Seed of the draws.
-        out: The file, .npz or .csv; by default RUN/samples.npz.
-        json: Print where it is as JSON.
+        num: Number of samples.
+        seed: Seed of the samples.
+        out: Output file, .npz or .csv.
+        json: Print the paths and shapes as JSON.
     """
 
     run: RunPath
     num: int = 64
     seed: int = 0
-    out: Path | None = None
+    out: Annotated[Path | None, _optional("FILE", "RUN/samples.npz")] = None
     json: bool = False

@@ -1,12 +1,14 @@
-"""Output: what commands print and write."""
+"""Print results and write result files."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimachine._support.messages import quoted
 from mimachine.cli.options import (
     Compare,
     Embed,
@@ -19,23 +21,14 @@ from mimachine.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from mimachine.data.dataset import Dataset
     from mimachine.evaluation.metric import Report as EvaluationReport
-    from mimachine.workflow.apply_run import Drawn
+    from mimachine.training.fit import History
     from mimachine.workflow.export_results import Columns
-
-
-def restored(data: Dataset, drawn: Drawn) -> dict[str, Any]:
-    """What was drawn, in the units of the data; without means where they have no closed form."""
-    arrays: dict[str, Any] = {} if drawn.mean is None else {"mean": data.restore(drawn.mean)}
-    return {**arrays, "sample": data.restore(drawn.x, drawn=True), "z": drawn.z.numpy()}
-
-
-# --- output --------------------------------------------------------------------------------------
+    from mimachine.workflow.load_run import Trained
 
 
 def say(command: Train | Resume | Compare | Refit | Reproduce, text: str) -> None:
-    """Print progress; with --json to standard error, which leaves standard output to the JSON."""
+    """Print a progress message; with --json to standard error, apart from the JSON."""
     print(text, file=sys.stderr if command.json else sys.stdout, flush=True)
 
 
@@ -45,12 +38,12 @@ def print_json(value: Any) -> None:
 
 
 def print_reports(reports: dict[str, EvaluationReport]) -> None:
-    """A table of metrics, a column for each report, with what they mean below."""
+    """Print a table of metrics, one column per report, followed by verdicts and notes."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("metric (z: mean or sample)")
+    table.add_column("metric (mean or sample of z)")
     for name in reports:
         table.add_column(name, justify="right")
     table.add_column("unit")
@@ -63,7 +56,7 @@ def print_reports(reports: dict[str, EvaluationReport]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     console.print(table)
     if any(metric.flagged for report in reports.values() for metric in report.metrics):
-        console.print("† not to be trusted as a number; the notes say why")
+        console.print("† unreliable, see notes")
     for name, report in reports.items():
         console.print(f"{name}: {report.verdict}. {report.advice}", soft_wrap=True)
         for metric in report.metrics:
@@ -71,14 +64,70 @@ def print_reports(reports: dict[str, EvaluationReport]) -> None:
                 console.print(f"  {metric.name}: {note}", soft_wrap=True, highlight=False)
 
 
-def check_out(command: Embed | Reconstruct, trained_on: str) -> None:
-    """See that results do not take the place of data."""
-    if command.out is None:
+def print_run(
+    command: Train | Resume,
+    trained: Trained,
+    history: History,
+    report: EvaluationReport,
+    page: Path | None,
+) -> None:
+    """Print the results of training, and what to do next.
+
+    Args:
+        command: The command; with --json everything is printed as JSON.
+        trained: The run.
+        history: Its epochs.
+        report: Its results on the test split.
+        page: Its HTML report, if there is one.
+    """
+    path = trained.run.path
+    if command.json:
+        print_json({"run": str(path), **trained.run.read_json("report.json")})
         return
-    for data in (command.data or trained_on, trained_on):
-        both = os.path.exists(data) and os.path.exists(command.out)
-        if both and os.path.samefile(data, command.out):
-            raise ValueError(f"out must be another file than the data, got {command.out}")
+    ending = "stopped early" if history.stopped_early else "all epochs done"
+    print(f"best epoch {history.best_epoch} of {len(history.epochs)} ({ending})")
+    print_reports({trained.experiment.objective: report})
+    if page is not None:
+        print(f"report: {page}")
+    print(f"next: mimachine sample {quoted(path)}    mimachine embed {quoted(path)}")
+
+
+def print_inspection(found: dict[str, Any], run: Path) -> None:
+    """Print what `inspect` found in a run directory."""
+    for name, value in _flattened(found["experiment"]):
+        print(f"{name:<32} {value}")
+    for name, value in (found["data"] or {}).items():
+        print(f"{'data: ' + name:<32} {value}")
+    unfinished = f"unfinished, resume with: mimachine train --resume {quoted(run)}"
+    state = "finished" if found["finished"] else unfinished
+    print(f"{found['epochs']} epochs, best {found['best_epoch']}; {state}")
+    print(f"{found['num_weights']:,} weights in {len(found['weights'])} tensors")
+    if found["refit"] is not None:
+        refitted = found["refit"]
+        print(f"prior fitted after training ({refitted['kind']}) to the codes of {refitted['run']}")
+    if found["report"] is not None:
+        for metric in found["report"]["metrics"]:
+            value = "not finite" if metric["value"] is None else f"{metric['value']:.5g}"
+            print(f"{metric['name']:<32} {value} {metric['unit']}")
+        print(f"verdict: {found['report']['verdict']}")
+
+
+def _flattened(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as dotted names with their values."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flattened(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def print_data_sets(files: Sequence[dict[str, str | None]]) -> None:
+    """Print the names of the data sets and the paths of their files."""
+    print("digits, mixture-2d, mixture-20d: built in")
+    print("pca-fashion-mnist, pca-fashion-mnist-published: computed from fashion-mnist")
+    for entry in files:
+        path = entry["path"] or "not found, downloaded on first use"
+        print(f"{entry['data']:<15} {entry['file']:<32} {path}")
 
 
 def write_arrays(
@@ -88,7 +137,7 @@ def write_arrays(
     table: Columns,
     picture: Any = None,
 ) -> None:
-    """Write a file of results, and a picture beside it where there is one; say where they are."""
+    """Write a result file, and a picture next to it if there is one, and print their paths."""
     from mimachine.workflow.export_results import write_results
 
     file = command.out or command.run / name
@@ -103,7 +152,7 @@ def write_arrays(
         return
     shapes_text = ", ".join(f"{key} {tuple(value.shape)}" for key, value in arrays.items())
     if file.suffix == ".csv":
-        shapes_text = f"{len(table.parts[0])} rows of {len(table.names)} columns"
+        shapes_text = f"{len(table.parts[0])} rows, {len(table.names)} columns"
     print(f"wrote {file}: {shapes_text}")
     if picture is not None:
         print(f"picture: {written['picture']}")

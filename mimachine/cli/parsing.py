@@ -1,4 +1,4 @@
-"""Parsing: command-line arguments to settings."""
+"""Parse command-line arguments into options, settings and default run directories."""
 
 from __future__ import annotations
 
@@ -10,22 +10,29 @@ from typing import Any, TypeVar
 
 import tyro
 
-from mimachine.cli.options import Compare, Train
+from mimachine.cli.options import Compare, Resume, Train
 from mimachine.data.files.options import File
 from mimachine.experiment.presets import default, paper_images, published
 from mimachine.experiment.settings import Experiment
 from mimachine.training.recipe import Training
 
-# --- reading arguments ---------------------------------------------------------------------------
-
 Command = TypeVar("Command")
 
 
 def parse(command: type[Command], arguments: list[str], start: Command | None = None) -> Command:
-    """Arguments to a command's settings; a mistake is one line on standard error, and exit 2."""
-    name = command.__name__.lower()
+    """Parse the arguments of a command.
+
+    Args:
+        command: The command's dataclass in `options`.
+        arguments: Arguments after the command's name.
+        start: Defaults; None: those of the dataclass.
+
+    Raises:
+        ValueError: If the arguments are not valid, with tyro's message in one line.
+    """
+    name = "train" if command is Resume else command.__name__.lower()
     messages = io.StringIO()
-    # A union such as a schedule or none is not a choice of subcommands here.
+    # Without it a union such as `Noam | None` becomes a choice of subcommands.
     kind: Any = tyro.conf.AvoidSubcommands[command]  # type: ignore[misc, valid-type]
     try:
         with contextlib.redirect_stderr(messages):
@@ -39,10 +46,10 @@ def parse(command: type[Command], arguments: list[str], start: Command | None = 
 
 
 def _one_line(panel: str) -> str:
-    """What a panel of tyro's says, without its frame and the options' help.
+    """The message in an error panel of tyro, without the frame and the help of options.
 
-    Where the output is ASCII the panel has no frame: its title is a paragraph of its own then, and
-    the rules between paragraphs are of hyphens.
+    With ASCII output the panel has no frame: its title is then a paragraph of its own, and lines of
+    hyphens separate the paragraphs.
     """
     lines = [line.strip("│ ") for line in panel.splitlines() if not line.startswith(("╭", "╰"))]
     paragraphs: list[list[str]] = [[]]
@@ -60,7 +67,8 @@ def _one_line(panel: str) -> str:
     return text
 
 
-def _settings(command: Train | Compare, objective: str | None) -> Experiment:
+def _default_settings(command: Train | Compare, objective: str | None) -> Experiment:
+    """The settings that the command's data, preset and architecture start from."""
     architecture = command.model.architecture
     if command.preset != "default" and command.file != File():
         raise ValueError(f"options of files, such as --labels, have no meaning for {command.data}")
@@ -77,23 +85,23 @@ Trainer = TypeVar("Trainer", Train, Compare)
 def parse_trainer(
     command: type[Trainer], arguments: list[str], objective: str | None = None
 ) -> Trainer:
-    """Arguments over the defaults that belong to the data, the preset and the objective.
+    """Parse the arguments of train or compare over the defaults for data, preset and objective.
 
-    They are read twice: once to learn what the defaults depend on, once over these defaults.
+    The arguments are parsed twice: first to find out which defaults apply, then over them.
     """
     without_help = [a for a in arguments if a not in ("-h", "--help")]
-    # For the first reading a recipe that no option of the user's contradicts.
+    # The first pass needs a recipe that is valid with any option of the user.
     lenient = command(data="", training=Training(epochs=10**9, warmup=0))
     try:
         first = parse(command, without_help, lenient)
     except ValueError:
         if without_help == arguments:
             raise
-        # Help was asked for before the command was complete.
+        # Print the help although the command is incomplete.
         return parse(command, arguments)
     if not first.data:
         return parse(command, arguments)
-    settings = _settings(first, objective or getattr(first, "objective", None))
+    settings = _default_settings(first, objective or getattr(first, "objective", None))
     start: dict[str, Any] = {
         "model": settings.model,
         "training": settings.training,
@@ -107,20 +115,21 @@ def parse_trainer(
 
 
 def experiment_of(command: Train | Compare, objective: str | None) -> Experiment:
-    """The experiment that a command line describes."""
-    start = _settings(command, objective)
+    """The settings of the experiment that a command trains."""
+    start = _default_settings(command, objective)
     return replace(
         start, model=command.model, training=command.training, num_samples=command.num_samples
     )
 
 
 def data_name(command: Train | Compare) -> str:
-    """What to call the data in the name of a run; "." has a name only once it is resolved."""
+    """A name for the data, used in the name of the run directory."""
+    # "." has a name only once it is resolved.
     return Path(command.data).resolve().stem or "data"
 
 
 def new_directory(name: str) -> Path:
-    """A directory under runs/ that is not there yet."""
+    """A path under runs/ that does not exist yet."""
     path, count = Path("runs") / name, 2
     while path.exists():
         path, count = Path("runs") / f"{name}-{count}", count + 1

@@ -1,4 +1,4 @@
-"""Settings of an experiment and the model that they describe."""
+"""Settings of experiments, presets, and building models from settings."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Construction: the model that settings ask for, for the data at hand."""
+"""Build a model from settings and data."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ __all__ = [
 ]
 
 
-# Standard deviation of the noise on pseudo-inputs of the released image code.
-_NOISE = 0.01
+# Standard deviation of the noise on initial pseudo-inputs, as in the released image code.
+_PSEUDO_INPUT_NOISE = 0.01
 
 
 def build(settings: Experiment, data: Dataset) -> Joint:
-    """The model, with the weights that the seed gives it. Its data are rows, as in data sets.
+    """Build a model for rows of data, with initial weights drawn from the seed.
 
     Raises:
         ValueError: If the settings do not fit the data.
     """
     model = settings.model
     with forked(derived_seed(settings.training.seed, "weights")):
-        return _of_rows(model, data) if model.architecture == "mlp" else _of_images(model, data)
+        return _mlp(model, data) if model.architecture == "mlp" else _image_model(model, data)
 
 
 def refitted(settings: Experiment, data: Dataset) -> Joint:
-    """The model of a run whose prior was fitted after training, see `refits.refit_prior`.
+    """Build the model of a run whose prior was fitted after training, see `refit_prior`.
 
-    Such a prior is one of all latents, whatever prior the architecture has by itself.
+    A fitted prior is a prior of all latents, also for hierarchical architectures.
 
     Raises:
         ValueError: If the settings do not fit the data.
@@ -58,7 +58,7 @@ def refitted(settings: Experiment, data: Dataset) -> Joint:
 
 
 def likelihood_of(model: Model, data: Dataset) -> str:
-    """What p(x|z) is, where the settings leave it to the data."""
+    """The likelihood p(x|z), with "auto" resolved for the data."""
     if data.preprocessing is not None:
         return data.preprocessing.likelihood
     if model.likelihood != "auto":
@@ -69,7 +69,7 @@ def likelihood_of(model: Model, data: Dataset) -> str:
 # --- multi-layer perceptrons ---------------------------------------------------------------------
 
 
-def _of_rows(model: Model, data: Dataset) -> Joint:
+def _mlp(model: Model, data: Dataset) -> Joint:
     features = data.train.shape[1]
     network = MLP(features, 2 * model.latent, model.hidden)
     encoder = conditionals.Gaussian(network, encoder_floor(model))
@@ -98,11 +98,12 @@ def _levels(data: Dataset) -> int:
 
 
 def encoder_floor(model: Model) -> float:
-    """Smallest standard deviation of the q(z|x) of multi-layer perceptrons."""
+    """Minimum standard deviation of q(z|x) for multi-layer perceptrons."""
     if model.encoder_floor is not None:
         return model.encoder_floor
-    # MIM rewards a dense prior, and a VampPrior of narrow posteriors can be arbitrarily dense: all
-    # codes end in one point. The floor of the VampPrior paper's image models, e^-3, prevents that.
+    # MIM rewards a high prior density, and a VampPrior of narrow posteriors has no upper limit: all
+    # codes collapse to one point. The floor of the VampPrior paper's image models, e^-3, prevents
+    # this.
     return 0.05 if model.prior == "vampprior" else 1e-3
 
 
@@ -112,13 +113,13 @@ def _gaussian_floor(model: Model, data: Dataset) -> float | Tensor:
     if data.preprocessing is not None:
         return torch.as_tensor(data.preprocessing.floor, dtype=torch.get_default_dtype())
     if data.levels is not None:
-        # Standard deviation of a uniform distribution over one grid step: the data's resolution.
+        # The resolution of the data: standard deviation of a uniform distribution on a grid step.
         return 1 / (data.levels - 1) / 12**0.5
     return 1e-3 * data.train[:].std(0)
 
 
 def _prior(model: Model, data: Dataset, encoder: nn.Module) -> nn.Module:
-    """A prior of all latents."""
+    """A prior p(z) of all latents."""
     if model.prior == "learned-normal":
         return priors.LearnedNormal(model.num_latents)
     if model.prior == "gaussian-mixture":
@@ -143,15 +144,15 @@ def _data_prior(model: Model, features: int) -> nn.Module | priors.Marginal:
 def _check_components(model: Model, data: Dataset) -> None:
     if model.components > len(data.train):
         raise ValueError(
-            f"model.components must be at most {len(data.train)}, the number of training "
-            f"data that pseudo-inputs start from, got {model.components}"
+            f"model.components must be at most {len(data.train)}, the number of training rows "
+            f"that can initialise pseudo-inputs, got {model.components}"
         )
 
 
 # --- image models --------------------------------------------------------------------------------
 
 
-def _of_images(model: Model, data: Dataset) -> Joint:
+def _image_model(model: Model, data: Dataset) -> Joint:
     shape = data.image_shape
     if shape is None:
         raise OptionError(
@@ -166,18 +167,18 @@ def _of_images(model: Model, data: Dataset) -> Joint:
             f"model.prior must be standard-normal or vampprior for model.architecture "
             f"{model.architecture}, got {model.prior}; mimachine refit fits others after training"
         )
-    images = _architecture(model, data, shape)
+    images = _unflattened(model, data, shape)
     rows = flattened(images, shape, _data_prior(model, math.prod(shape)))
     if hierarchy or model.prior == "vampprior":
         return rows
     return Joint(rows.encoder, rows.decoder, _prior(model, data, rows.encoder), rows.data_prior)
 
 
-def _architecture(model: Model, data: Dataset, shape: tuple[int, int, int]) -> Joint:
-    """The model of images (C, H, W)."""
+def _unflattened(model: Model, data: Dataset, shape: tuple[int, int, int]) -> Joint:
+    """The model of images (C, H, W), before it is adapted to rows."""
     pixels, (hidden,) = _pixels(model, data), model.hidden
     pseudo_inputs = _pseudo_inputs(model, data, shape) if model.prior == "vampprior" else None
-    constraint = priors.unit_interval if model.pseudo_inputs == "random" else _frozen_outside
+    constraint = priors.unit_interval if model.pseudo_inputs == "random" else _clamped
     options: dict[str, Any] = {
         "shape": shape,
         "pseudo_inputs": pseudo_inputs,
@@ -205,8 +206,8 @@ def _pixels(model: Model, data: Dataset) -> Pixels:
     likelihood = likelihood_of(model, data)
     if model.decoder_floor is not None and likelihood != "gaussian":
         raise ValueError(
-            f"model.decoder_floor is for Gaussian pixels and must be None for those of "
-            f"{likelihood}, got {model.decoder_floor}"
+            f"model.decoder_floor is for gaussian pixels and must be None for {likelihood} pixels, "
+            f"got {model.decoder_floor}"
         )
     if likelihood == "bernoulli":
         return BinaryPixels()
@@ -216,14 +217,14 @@ def _pixels(model: Model, data: Dataset) -> Pixels:
         return RealPixels()
     if not 0 < model.decoder_floor < 1:
         raise ValueError(
-            f"model.decoder_floor must be between 0 and 1, the largest standard deviation of a "
-            f"pixel of model.architecture {model.architecture}, got {model.decoder_floor}"
+            f"model.decoder_floor must be between 0 and 1, the maximum standard deviation of "
+            f"pixels with model.architecture {model.architecture}, got {model.decoder_floor}"
         )
     return RealPixels(log_scale=(math.log(model.decoder_floor), 0.0))
 
 
 def _pseudo_inputs(model: Model, data: Dataset, shape: tuple[int, int, int]) -> Tensor:
-    """First pseudo-inputs (K, C, H, W): training images, grey where training sees draws of them."""
+    """Initial pseudo-inputs (K, C, H, W): training images, before binarisation."""
     _check_components(model, data)
     if model.pseudo_inputs == "published":
         rows = torch.arange(model.components)
@@ -233,10 +234,10 @@ def _pseudo_inputs(model: Model, data: Dataset, shape: tuple[int, int, int]) -> 
     if images.dtype == torch.uint8:
         images = images.to(torch.get_default_dtype()) / (LEVELS - 1)
     if model.pseudo_inputs == "published":
-        images = images + _NOISE * torch.randn_like(images)
+        images = images + _PSEUDO_INPUT_NOISE * torch.randn_like(images)
     return images
 
 
-def _frozen_outside(value: Tensor) -> Tensor:
-    """Values clamped to [0, 1] as in the released code: outside they have no gradient."""
+def _clamped(value: Tensor) -> Tensor:
+    """Clamp values to [0, 1], without a gradient outside, as in the released code."""
     return F.hardtanh(value, 0.0, 1.0)

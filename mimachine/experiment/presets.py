@@ -1,4 +1,4 @@
-"""Presets: default settings for a data set or file, and the settings of the paper.
+"""Presets: default settings for a data set or file, and settings of the paper.
 
 This module does not import torch.
 """
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-# Of the paper's image models with a VampPrior.
+# Number of pseudo-inputs of the paper's image models with a VampPrior.
 _PSEUDO_INPUTS = 500
 
 
@@ -34,22 +34,23 @@ def default(
     file: File = File(),
     architecture: Architecture = "mlp",
 ) -> Experiment:
-    """The library's settings for a data set, or for a file or folder of one's own.
+    """Default settings for a data set, a file or a folder.
 
-    Image architectures have the sizes of the paper's models, 500 pseudo-inputs where there is a
-    VampPrior, or as many as there are training data, and for the data of the paper's table 1 its
-    likelihood, Bernoulli. Otherwise the settings are those of the data.
+    Image architectures have the sizes of the paper's models: with a VampPrior 500 pseudo-inputs, at
+    most one per training image, and for the data of the paper's table 1 a Bernoulli likelihood.
+    Otherwise the settings depend on the data only.
 
     Args:
-        data: Name of a data set, or a path; of a file no more is read than its size.
-        objective: By default mim for the data in `LOW_DIMENSIONAL` and a-mim else: symmetric MIM
-            needs samples of the decoder, and for pixels their gradient is that of REINFORCE.
+        data: Name of a data set, or path of a file or folder, of which only the size is read.
+        objective: Name of the objective. Default: mim for the data in `LOW_DIMENSIONAL`, otherwise
+            a-mim. Symmetric MIM needs samples of the decoder, and for pixels their gradient is that
+            of REINFORCE.
         file: How to read a file.
         architecture: As in `Model`.
 
     Raises:
-        ValueError: If there is no data set of that name, or the file cannot be read.
-        FileNotFoundError: If there is nothing at a path.
+        ValueError: If no data set has that name, or the file cannot be read.
+        FileNotFoundError: If the path does not exist.
     """
     if objective is None:
         objective = "mim" if data in LOW_DIMENSIONAL else "a-mim"
@@ -67,7 +68,7 @@ def default(
         model = Model()
         training = Training(epochs=300, batch_size=64, warmup=Warmup(10), patience=50)
     else:
-        # Images by the ten thousand: fewer passes, and a likelihood that takes minutes, not hours.
+        # Tens of thousands of images: fewer epochs, and a likelihood in minutes instead of hours.
         model, training = Model(latent=40), Training(epochs=100, warmup=Warmup(10), patience=20)
         num_samples = 50
     if architecture != "mlp":
@@ -78,7 +79,7 @@ def default(
 def _for_images(
     architecture: Architecture, latent: int, data: str, components: int = _PSEUDO_INPUTS
 ) -> Model:
-    """A model of the paper's sizes."""
+    """An image model with the sizes of the paper's models."""
     return Model(
         latent,
         likelihood="bernoulli" if data in BINARISED else "auto",
@@ -90,7 +91,7 @@ def _for_images(
 def _default_for_file(
     path: str, objective: str, file: File, architecture: Architecture
 ) -> Experiment:
-    """Settings by the number of rows and of values in a row."""
+    """Default settings from the number of rows and the number of values per row."""
     check_there(path)
     if os.path.isdir(path):
         from mimachine.data.files import image_folder
@@ -102,17 +103,17 @@ def _default_for_file(
         count, shape = read_table.peek(path, labels=file.labels, drop=file.drop, array=file.array)
     features = math.prod(shape)
     batch_size = 64 if count < 2000 else 128
-    # Few data need many passes, and many data few, for as many steps.
+    # About 20,000 steps: many epochs for few rows, few epochs for many rows.
     epochs = min(1000, max(10, 20_000 // math.ceil(max(1, 0.7 * count / batch_size))))
     training = Training(
         epochs, batch_size, warmup=Warmup(min(10, epochs // 2)), patience=max(10, epochs // 10)
     )
-    # As many as take a minute or so.
+    # The likelihood takes about a minute.
     num_samples = min(1000, max(50, 200_000_000 // (features * min(10_000, count // 5 + 1))))
     latent = min(40 if features >= 500 else 10, features)
     model = Model(latent)
     if architecture != "mlp":
-        # What is left of the rows after those for validation and test, or a few less.
+        # At most the number of training rows, a few less after rounding.
         components = max(1, min(_PSEUDO_INPUTS, count - count // 10 - count // 5))
         model = _for_images(architecture, latent, path, components)
     return Experiment(Data(path, file=file), model, objective, training, num_samples)
@@ -121,25 +122,25 @@ def _default_for_file(
 def published(
     data: str, objective: str | None = None, architecture: Architecture = "mlp"
 ) -> Experiment:
-    """The settings that the paper's figures 1, 2, 3, 7 and 8 and its table 1 were made with.
+    """Settings of the paper's figures 1, 2, 3, 7 and 8 and of its table 1.
 
-    Those of the figures are of the authors' released code with Algorithm 2 of the paper, not of
-    its text: β on the encoding log-probabilities for MIM, decoding samples only once β = 1, halves
-    summed, a learning rate that falls by the epoch, and, of the mixtures, training and validation
-    data that are drawn anew in each of at most 200 epochs of 78 steps.
+    The settings of the figures follow the authors' released code with Algorithm 2 of the paper, not
+    its text: for MIM, β multiplies the encoding log-probabilities, decoding samples are used only
+    once β = 1, and the halves are summed. The learning rate falls from epoch to epoch. Training and
+    validation data of the mixtures are drawn anew in each of at most 200 epochs of 78 steps.
 
-    Figure 3 has the data pca-fashion-mnist-published; its 2 to 20 latents are those of
-    mixture-20d too, and 10 here.
+    Figure 3 uses pca-fashion-mnist-published. Its models and those of mixture-20d have 2 to 20
+    latents; here they have 10.
 
-    Those of table 1 are for images and their architectures: `published_image_training`, training
-    images binarised anew in every epoch, held-out ones once, by the draws of the released code,
-    500 pseudo-inputs that start at the first training images, 5,000 importance samples.
+    The settings of table 1 need an image architecture: `published_image_training`, training images
+    binarised anew in every epoch, held-out images binarised once with the draws of the released
+    code, 500 pseudo-inputs initialised at the first training images, 5,000 importance samples.
 
     Args:
-        data: One of `LOW_DIMENSIONAL`; with an image architecture one of `IMAGES`, of which the
-            table has mnist, fashion-mnist and omniglot.
-        objective: The objective. By default mim; for images mim-of-means, which is what the code
-            did, and for pixel-hvae, of which the table has no other, a-mim.
+        data: One of `LOW_DIMENSIONAL`. With an image architecture one of `IMAGES`; table 1 has
+            mnist, fashion-mnist and omniglot.
+        objective: Name of the objective. Default: mim; for images mim-of-means, which the released
+            code computes, and for pixel-hvae a-mim, the only MIM objective in table 1.
         architecture: As in `Model`.
 
     Raises:
@@ -147,7 +148,7 @@ def published(
     """
     if architecture != "mlp":
         objective = objective or ("a-mim" if architecture == "pixel-hvae" else "mim-of-means")
-        start = _table_1("published", data, objective, architecture)
+        start = _table_1_settings("published", data, objective, architecture)
         model = dataclasses.replace(start.model, pseudo_inputs="published")
         recipe = published_image_training(objective)
         return dataclasses.replace(start, model=model, training=recipe)
@@ -183,29 +184,31 @@ def published(
 def paper_images(
     data: str, objective: str | None = None, architecture: Architecture = "mlp"
 ) -> Experiment:
-    """The experiments of table 1 as the paper's text has them: `paper_image_training`.
+    """Settings of table 1 according to the paper's text, see `paper_image_training`.
 
-    Held-out images are those of `published`, so that numbers can be compared with the table's.
+    Held-out images are binarised as in `published`, so that results can be compared with table 1.
 
     Args:
         data: One of `IMAGES`.
-        objective: As for `published`.
-        architecture: One for images.
+        objective: Name of the objective. Default: mim, and a-mim for pixel-hvae.
+        architecture: An image architecture.
 
     Raises:
         ValueError: If the paper has no such experiment.
     """
     objective = objective or ("a-mim" if architecture == "pixel-hvae" else "mim")
     return dataclasses.replace(
-        _table_1("paper", data, objective, architecture), training=paper_image_training()
+        _table_1_settings("paper", data, objective, architecture), training=paper_image_training()
     )
 
 
 _IMAGES_LISTED = f"{', '.join(IMAGES[:-1])} and {IMAGES[-1]}"
 
 
-def _table_1(preset: str, data: str, objective: str, architecture: Architecture) -> Experiment:
-    """What all experiments of table 1 share."""
+def _table_1_settings(
+    preset: str, data: str, objective: str, architecture: Architecture
+) -> Experiment:
+    """Settings that all experiments of table 1 share."""
     if architecture == "mlp" or data not in IMAGES:
         raise ValueError(
             f'the preset "{preset}" is for {_IMAGES_LISTED} with a model.architecture for images, '
@@ -225,20 +228,20 @@ def _table_1(preset: str, data: str, objective: str, architecture: Architecture)
 
 
 def published_image_training(objective: str = "mim") -> Training:
-    """The recipe that the paper's table 1 was made with: that of the released image code.
+    """Training recipe of the paper's table 1, from the released image code.
 
-    It is the VampPrior paper's: at most 2,000 epochs of batches of 100, Adam with a learning rate
-    of 5e-4 on gradients normalised tensor by tensor, a warm-up of 100 epochs, and a stop after more
-    than 50 epochs without improvement. β is on the KL divergence of a VAE; for MIM on
-    log q(z|x) + log q(x) and on log p(z2), decoding samples start once β = 1, and halves are
-    summed. What the code calls MIM is the objective `MIM_OF_MEANS`.
+    It is the recipe of the VampPrior paper: at most 2,000 epochs, batches of 100, Adam with
+    learning rate 5e-4 and gradients normalised per tensor, a warm-up of 100 epochs, and early
+    stopping after more than 50 epochs without improvement. For a VAE, β multiplies the KL
+    divergence. For MIM, β multiplies log q(z|x) + log q(x) and log p(z2), decoding samples are used
+    only once β = 1, and the halves are summed. The released code's MIM is the objective
+    `MIM_OF_MEANS`.
 
-    What a recipe cannot say is not in it: any epoch can be the code's best, those of the warm-up
-    included; and it adds Adam's ε before the bias is corrected, which is a larger ε in the first
-    steps.
+    Two differences remain: the released code also selects its best epoch during the warm-up, and it
+    adds Adam's ε before the bias correction, which makes ε larger in the first steps.
 
     Args:
-        objective: The objective's name, such as "vae", "mim-of-means", "mim" or "a-mim".
+        objective: Name of the objective, such as "vae", "mim-of-means", "mim" or "a-mim".
     """
     warmup = _published_warmup(objective, 100)
     if warmup.terms:
@@ -255,16 +258,17 @@ def published_image_training(objective: str = "mim") -> Training:
 
 
 def paper_image_training() -> Training:
-    """The recipe of the paper's text, for image models.
+    """Training recipe for image models in the paper's text.
 
-    Adam with a learning rate of 1e-3, batches of 128, β on the priors, Eq. (12), and as many epochs
-    without improvement as the warm-up has. The warm-up of 100 epochs is that of the VampPrior
-    paper, whose setup the text takes for images.
+    Adam with learning rate 1e-3, batches of 128, β on the priors, Eq. (12), and early stopping
+    after as many epochs without improvement as the warm-up has. The warm-up of 100 epochs is that
+    of the VampPrior paper, whose setup the text adopts for images.
     """
     return Training(epochs=2000, batch_size=128, learning_rate=1e-3, warmup=100, patience=100)
 
 
 def _published_warmup(objective: str, epochs: int) -> Warmup:
+    """Warm-up of the released code, which differs between MIM and other objectives."""
     from mimachine.model.objectives import OBJECTIVES
 
     known = OBJECTIVES.get(objective)

@@ -1,6 +1,6 @@
-"""Settings of an experiment, as frozen values that are written to disk and read back by type.
+"""Settings of an experiment: frozen dataclasses, validated and stored as JSON.
 
-Nothing here needs torch: a command line can show and check settings before paying for its import.
+This module does not import torch, so that the command line can show and check settings quickly.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ __all__ = [
 
 
 FORMAT_VERSION = 1
-# Settings that runs of this format may lack: they were made before there was a choice.
-_LATER = (
+# Settings added to this format later: runs that lack them use their defaults.
+_ADDED_LATER = (
     "data.binarisation",
     "model.architecture",
     "model.channels",
@@ -42,22 +42,22 @@ _LATER = (
     "training.warmup.first_latent",
 )
 Architecture = Literal["mlp", "dense-vae", "hvae", "conv-hvae", "pixel-hvae"]
-# Those with two levels of latents, and all that take images.
+# Architectures with two levels of latents, and all architectures for images.
 HIERARCHIES: tuple[Architecture, ...] = ("hvae", "conv-hvae", "pixel-hvae")
 IMAGE_ARCHITECTURES: tuple[Architecture, ...] = ("dense-vae", *HIERARCHIES)
 
 
 @dataclass(frozen=True)
 class Data:
-    """What to learn from.
+    """Data set and how to read it.
 
     Attributes:
         name: Name of a data set, or path of a file or of a folder of images.
-        fresh: Draw new training and validation data in every epoch, where P(x) is known.
-        file: How to read it, if it is a file or a folder.
-        binarisation: Where grey values become zeros and ones, how it is done with those of the
-            validation and test data: by draws of the library's own, or, "published", by those of
-            the released image code, see `imagesets.published_binarisation`.
+        fresh: Draw new training and validation data in every epoch; needs a known P(x).
+        file: How to read a file or folder.
+        binarisation: How grey values of validation and test images are binarised: "own", by draws
+            of this library, or "published", by those of the released image code, see
+            `image_sets.published_binarisation`.
     """
 
     name: str = "digits"
@@ -67,7 +67,7 @@ class Data:
 
     @property
     def is_path(self) -> bool:
-        """Whether it is a file or a folder."""
+        """Whether the data are a file or folder, not a named data set."""
         return self.name not in NAMES
 
 
@@ -75,37 +75,42 @@ class Data:
 class Model:
     """Encoder, decoder and prior.
 
-    A setting that has no meaning for the architecture must be left as it is.
+    Settings that the architecture does not use must have their default values.
 
     Attributes:
-        latent: Number of latent dimensions; of each of the two levels, if there are two.
-        hidden: mlp: sizes of the hidden layers of the encoder; the decoder has them in reverse
-            order. Image architectures have one size, that of their dense layers.
-        likelihood: p(x|z). "auto" takes the discretised logistic where the data have grey levels,
-            else the Gaussian. "bernoulli" binarises grey values anew in every epoch.
-        prior: p(z). A gaussian-mixture has diagonal covariances, a full-gaussian-mixture full ones;
-            flow needs zuko, pip install mimachine[flow]. Of two levels z = (z2, z1) it is p(z2), a
-            standard-normal or a vampprior, and p(z1|z2) is learned.
-        components: Components of a mixture prior, or pseudo-inputs of a VampPrior.
-        encoder_floor: mlp: smallest standard deviation of q(z|x); None: 0.001, and 0.05 under a
-            VampPrior, whose components would follow the codes to a point with a smaller one.
-        decoder_floor: Smallest standard deviation of a Gaussian p(x|z); None: mlp, 1/1000 of each
-            column's, or the resolution of grey levels; image architectures, exp(-4.5).
-        data_prior: q(x): the decoder's marginal, which needs no parameters, or a mixture of its
-            own. With the marginal the objectives ce and mim-h are mim and nothing on encoding
-            samples.
-        marginal: How log q(x), the decoder's marginal, is estimated on decoding samples.
-        architecture: mlp, multi-layer perceptrons on any data; or one for images: dense-vae, gated
-            dense layers; hvae, the same with two levels of latents; conv-hvae, gated convolutions;
-            pixel-hvae, the encoder of conv-hvae with a PixelCNN as decoder.
-        channels: conv-hvae and pixel-hvae: channels of the first convolutions; later ones have
-            twice as many.
-        layers: pixel-hvae: masked layers of the PixelCNN.
-        latent_maps: pixel-hvae: where a pixel sees the latents, at earlier pixels alone, as in the
-            released code, or everywhere around it.
-        pseudo_inputs: Image architectures: what a VampPrior starts from. "random" are training
-            images at random, kept in [0, 1]; "published" are the first of them with a little noise,
-            of which pixels outside of [0, 1] never move, as in the released code.
+        latent: Number of latent dimensions; per level for architectures with two levels.
+        hidden: Sizes of hidden layers. mlp: those of the encoder; the decoder has them in reverse
+            order. Image architectures: one size, that of their dense layers.
+        likelihood: p(x|z). "auto" chooses by the data: discretized-logistic for grey levels,
+            bernoulli for files of zeros and ones, otherwise gaussian. "bernoulli" binarises grey
+            values; training images are binarised anew in every epoch.
+        prior: p(z). gaussian-mixture has diagonal covariances, full-gaussian-mixture full ones.
+            flow needs zuko: pip install mimachine[flow]. Architectures with two levels
+            z = (z2, z1) take standard-normal or vampprior for p(z2), and learn p(z1|z2).
+        components: Number of components of a mixture prior, or of pseudo-inputs of a VampPrior.
+        encoder_floor: mlp: minimum standard deviation of q(z|x). None: 0.001, or 0.05 with a
+            VampPrior, where a smaller minimum lets all codes collapse to one point.
+        decoder_floor: Minimum standard deviation of a Gaussian p(x|z). None: with mlp, 1/1000 of
+            each column's standard deviation, or the resolution of grey levels; with image
+            architectures, exp(-4.5).
+        data_prior: q(x). "marginal": the decoder's marginal, without parameters of its own.
+            "gaussian-mixture": a learned mixture. With the marginal, on encoding samples,
+            objective ce equals mim, and mim-h is zero.
+        marginal: Estimator of log q(x) on decoding samples, if data_prior is "marginal".
+            "conditional": log p(x|z), as in Algorithm 2 of the paper. "importance": importance
+            sampling, as in the released code for low-dimensional data.
+        architecture: mlp: multi-layer perceptrons for any data. For images: dense-vae, gated dense
+            layers; hvae, gated dense layers with two levels of latents; conv-hvae, gated
+            convolutions with two levels; pixel-hvae, the encoder of conv-hvae with a PixelCNN
+            decoder.
+        channels: conv-hvae and pixel-hvae: channels of the first convolutions; later convolutions
+            have twice as many.
+        layers: pixel-hvae: number of masked layers of the PixelCNN.
+        latent_maps: pixel-hvae: which latent features a pixel depends on: those at earlier pixels,
+            as in the released code, or those everywhere around it.
+        pseudo_inputs: Image architectures: initial pseudo-inputs of a VampPrior. "random": random
+            training images, constrained to [0, 1]. "published": the first training images with a
+            little noise; values outside [0, 1] get no gradient, as in the released code.
     """
 
     latent: int = 32
@@ -142,8 +147,8 @@ class Model:
                 f"got {self.hidden}"
             )
         for field in dataclasses.fields(self):
-            value, meant = getattr(self, field.name), _MEANT_FOR.get(field.name)
-            if meant is not None and self.architecture not in meant and value != field.default:
+            value, used_by = getattr(self, field.name), _USED_BY.get(field.name)
+            if used_by is not None and self.architecture not in used_by and value != field.default:
                 raise ValueError(
                     f"model.{field.name} has no meaning for model.architecture "
                     f"{self.architecture}, so it must be {field.default}, got {value}"
@@ -151,12 +156,12 @@ class Model:
 
     @property
     def num_latents(self) -> int:
-        """Number of latent dimensions, of both levels where there are two."""
+        """Total number of latent dimensions, over both levels if there are two."""
         return 2 * self.latent if self.architecture in HIERARCHIES else self.latent
 
 
-# Architectures that a setting has a meaning for, where it has none for others.
-_MEANT_FOR: dict[str, tuple[Architecture, ...]] = {
+# Settings that only some architectures use.
+_USED_BY: dict[str, tuple[Architecture, ...]] = {
     "encoder_floor": ("mlp",),
     "channels": ("conv-hvae", "pixel-hvae"),
     "layers": ("pixel-hvae",),
@@ -167,14 +172,14 @@ _MEANT_FOR: dict[str, tuple[Architecture, ...]] = {
 
 @dataclass(frozen=True)
 class Experiment:
-    """All that determines a training run.
+    """All settings of a training run and its evaluation.
 
     Attributes:
-        data: Data.
-        model: Model.
-        objective: Objective.
+        data: Data set, file or folder.
+        model: Encoder, decoder and prior.
+        objective: Name of the objective.
         training: Training recipe.
-        num_samples: Importance samples for the likelihood of each test datum.
+        num_samples: Importance samples per test example for the likelihood.
     """
 
     data: Data = Data()
@@ -189,16 +194,16 @@ class Experiment:
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
-    """Settings as JSON values."""
+    """Convert settings to JSON values."""
     return {"format_version": FORMAT_VERSION, **dataclasses.asdict(experiment)}
 
 
 def from_json(value: dict[str, Any]) -> Experiment:
-    """Read settings back.
+    """Restore settings from JSON values.
 
     Raises:
-        ValueError: If something is missing, unknown or of the wrong type; every mistake is named
-            with its place. Also if the settings are of a newer format.
+        ValueError: If settings are missing, unknown or of the wrong type; the message names each of
+            them. Also if the format version differs.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -208,7 +213,7 @@ def from_json(value: dict[str, Any]) -> Experiment:
     version = settings.pop("format_version", None)
     if version != FORMAT_VERSION:
         raise ValueError(
-            f"settings have format version {version}, this version of mimachine reads "
+            f"settings have format version {version}; this version of mimachine reads "
             f"{FORMAT_VERSION}"
         )
     try:
@@ -219,18 +224,18 @@ def from_json(value: dict[str, Any]) -> Experiment:
             for item in error.errors()
         )
         raise ValueError(f"settings are not valid: {mistakes}") from error
-    missing = [n for n in _missing(dataclasses.asdict(read), settings) if n not in _LATER]
+    missing = [n for n in _missing(dataclasses.asdict(read), settings) if n not in _ADDED_LATER]
     if missing:
         raise ValueError(f"settings are not complete: {', '.join(missing)} missing")
     return read
 
 
-def _missing(complete: dict[str, Any], given: Any, place: str = "") -> list[str]:
-    """Places of a complete value that a given one does not have."""
+def _missing(complete: dict[str, Any], given: Any, prefix: str = "") -> list[str]:
+    """Dotted names of settings that `complete` has and `given` lacks."""
     missing = []
     for name, value in complete.items():
         if name not in given:
-            missing.append(place + name)
+            missing.append(prefix + name)
         elif isinstance(value, dict) and isinstance(given[name], dict):
-            missing += _missing(value, given[name], f"{place}{name}.")
+            missing += _missing(value, given[name], f"{prefix}{name}.")
     return missing

@@ -1,4 +1,4 @@
-"""What the commands do, from Python: prepare, train, measure, load, apply, refit."""
+"""The commands as Python functions: prepare, train, evaluate, load, apply and refit models."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Apply a trained model: sample new data, reconstruct data."""
+"""Apply a trained model: sample new data or reconstruct data."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ __all__ = [
 
 
 class Drawn(NamedTuple):
-    """Data drawn from a model, and their latents.
+    """Data sampled or reconstructed by a model, and the latents.
 
     Attributes:
         x: Samples of p(x|z), shape (N, *X).
-        mean: Means of p(x|z), likewise; None where they have no closed form, as those of a
-            PixelCNN: means of draws would take as long as so many samples.
+        mean: Means of p(x|z), shape (N, *X); None if they have no closed form, as for a PixelCNN.
+            Monte Carlo means would need many slow samples.
         z: Latents, shape (N, *Z).
     """
 
@@ -36,32 +36,36 @@ class Drawn(NamedTuple):
 
     @property
     def shown(self) -> Tensor:
-        """What to look at: the means, or the samples where there are none."""
+        """What to plot: the means, or the samples if there are no means."""
         return self.x if self.mean is None else self.mean
 
     @property
     def kind(self) -> str:
-        """What that is, "means" or "samples"."""
+        """Kind of `shown`: "means" or "samples"."""
         return "samples" if self.mean is None else "means"
 
 
 @torch.no_grad()
 def sample(model: Joint, count: int, seed: int = 0) -> Drawn:
-    """Draw z ~ p(z) and x ~ p(x|z)."""
+    """Sample new data: z ~ p(z) and x ~ p(x|z).
+
+    Raises:
+        ValueError: If `count` is less than 1.
+    """
     if count < 1:
         raise ValueError(f"the number of samples must be 1 or more, got {count}")
     with forked(derived_seed(seed, "sample")), evaluating(model):
-        return _decoded(model, model.prior().sample((count,)))
+        return _decode(model, model.prior().sample((count,)))
 
 
 @torch.no_grad()
 def reconstruct(model: Joint, x: Tensor | Rows, seed: int = 0) -> Drawn:
-    """Encode data by the mean of q(z|x) and decode them again."""
+    """Reconstruct data: encode x to the mean of q(z|x) and decode it."""
     with forked(derived_seed(seed, "reconstruct")), evaluating(model):
-        return _decoded(model, codes(model, x).mean)
+        return _decode(model, codes(model, x).mean)
 
 
-def _decoded(model: Joint, z: Tensor, batch_size: int = 256) -> Drawn:
+def _decode(model: Joint, z: Tensor, batch_size: int = 256) -> Drawn:
     samples, means = [], []
     for part in z.split(batch_size):
         decoded = model.decoder(part)

@@ -1,4 +1,4 @@
-"""Results: codes, reconstructions and samples as files for other programs."""
+"""Export codes, reconstructions and samples to .npz and .csv files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ __all__ = [
 
 
 class Columns(NamedTuple):
-    """A table: names of its columns, and arrays of shape (N, any) that have them side by side."""
+    """A table with named columns.
+
+    Attributes:
+        names: Names of all columns.
+        parts: Arrays of shape (N, any), which contain the columns from left to right.
+    """
 
     names: tuple[str, ...]
     parts: tuple[NDArray[Any], ...]
 
 
 def named(names: tuple[str, ...] | None, values: NDArray[Any]) -> Columns:
-    """Data (N, *S) as columns, x1, x2, ... where they have no names."""
+    """Make a table of data of shape (N, *S); default names are x1, x2, ..."""
     flat = values.reshape(len(values), -1)
     return Columns(names or tuple(f"x{i}" for i in range(1, flat.shape[1] + 1)), (flat,))
 
@@ -36,7 +41,7 @@ def write_results(file: Path, arrays: Mapping[str, NDArray[Any]], table: Columns
     """Write all arrays to an .npz file, or the table to a .csv file.
 
     Raises:
-        ValueError: If the file's name ends in neither.
+        ValueError: If the file's name ends in neither .npz nor .csv.
     """
     if file.suffix not in (".npz", ".csv"):
         raise ValueError(f"out must end in .npz or .csv, got {file}")

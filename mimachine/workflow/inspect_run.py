@@ -1,4 +1,4 @@
-"""Inspection: what a run directory holds, read without torch."""
+"""Inspect the files of a run directory without importing torch."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = [
 ]
 
 
-# What is shown of a metric.
-_SHOWN = {"name", "value", "unit"}
+# Entries of a metric that `mimachine inspect` prints.
+_PRINTED = {"name", "value", "unit"}
 
 
 def inspect(run: Run) -> dict[str, Any]:
-    """Settings, progress, weights and numbers of a run, as JSON values.
+    """Settings, progress, weight shapes and results of a run, as JSON values.
 
     Raises:
         FileNotFoundError: If the directory has no settings.
-        ValueError: If a file of it is damaged.
+        ValueError: If a file of the run is damaged.
     """
     epochs = run.metrics()
     held_out = [e for e in epochs if e["val_loss"] is not None and e["beta"] >= 1]
     best = min(held_out, key=lambda e: e["val_loss"]) if held_out else None
-    weights = _shapes(run)
+    weights = _weight_shapes(run)
     return {
         "run": str(run.path),
         "finished": run.finished,
@@ -47,13 +47,13 @@ def _experiment(run: Run) -> dict[str, Any]:
     settings = run.read_json("experiment.json")
     if not isinstance(settings, dict):
         raise ValueError(
-            f"{run.path / 'experiment.json'} is damaged: it must hold settings, got {settings!r}"
+            f"{run.path / 'experiment.json'} is damaged: it must contain settings, got {settings!r}"
         )
     return settings
 
 
 def _report(run: Run) -> dict[str, Any] | None:
-    """What was measured, if it was."""
+    """The content of report.json; None if the run was not evaluated."""
     if not (run.path / "report.json").exists():
         return None
     report: dict[str, Any] = run.read_json("report.json")
@@ -61,33 +61,38 @@ def _report(run: Run) -> dict[str, Any] | None:
     if (
         not isinstance(metrics, list)
         or "verdict" not in report
-        or not all(isinstance(metric, dict) and set(metric) >= _SHOWN for metric in metrics)
+        or not all(isinstance(metric, dict) and set(metric) >= _PRINTED for metric in metrics)
         or not all(isinstance(metric["value"], int | float | None) for metric in metrics)
     ):
-        raise ValueError(f"{run.path / 'report.json'} is damaged: it lacks what was measured")
+        raise ValueError(
+            f"{run.path / 'report.json'} is damaged: it must contain metrics and a verdict"
+        )
     return report
 
 
 def _data(run: Run) -> dict[str, Any] | None:
-    """How a user's own data are treated, without the numbers of each column."""
+    """The preprocessing of a file or folder, without the statistics of each column."""
     record = run.data_record()
     if record is None:
         return None
-    kept = record["preprocessing"]
+    preprocessing = record["preprocessing"]
     names = ("likelihood", "shape", "columns", "levels", "image_shape")
-    return {name: kept.get(name) for name in names}
+    return {name: preprocessing.get(name) for name in names}
 
 
 def _refit(run: Run) -> dict[str, Any] | None:
-    """How the prior was fitted after training, without the numbers from before."""
+    """How the prior was fitted after training, without the results before fitting."""
     record = run.refit_record()
     if record is None:
         return None
     return {name: value for name, value in record.items() if name != "before"}
 
 
-def _shapes(run: Run) -> dict[str, list[int]]:
-    """Names and shapes from the header of model.safetensors: its length, then that much JSON."""
+def _weight_shapes(run: Run) -> dict[str, list[int]]:
+    """Names and shapes of the weights, from the header of model.safetensors.
+
+    The file begins with the header's length in 8 bytes; the header is JSON.
+    """
     file = run.path / "model.safetensors"
     if not file.exists():
         return {}

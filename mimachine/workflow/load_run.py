@@ -1,4 +1,4 @@
-"""Load a trained run: settings, data and model with the best weights."""
+"""Load a trained run: its settings, its data, and its model with the best weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Trained:
-    """A run with its model and its data."""
+    """A trained run.
+
+    Attributes:
+        run: Run directory.
+        experiment: Settings.
+        data: Data set that the model was trained on.
+        model: Model with the best weights.
+    """
 
     run: Run
     experiment: Experiment
@@ -32,10 +39,10 @@ class Trained:
 
 
 def open_run(path: str | os.PathLike[str]) -> Trained:
-    """A run from disk: its settings, its data, and its model with the best weights.
+    """Load a run: its settings, its data, and its model with the best weights.
 
     Raises:
-        FileNotFoundError: If there is no run, or it has no weights.
+        FileNotFoundError: If the run, its weights or its data do not exist.
         ValueError: If a file of the run is damaged.
     """
     run = Run(Path(path))
@@ -46,17 +53,19 @@ def open_run(path: str | os.PathLike[str]) -> Trained:
 
 
 def _with_weights(run: Run, settings: Experiment, data: Dataset) -> Trained:
-    made = build if run.refit_record() is None else refitted
-    model = made(settings, data)
+    builder = build if run.refit_record() is None else refitted
+    model = builder(settings, data)
     run.load_weights(model)
     return Trained(run, settings, data, model.eval())
 
 
 def open_model(path: str | os.PathLike[str]) -> Trained:
-    """As `open_run`, but without a user's data, which may be gone; `data` has zeros then.
+    """Load a run without reading its file or folder of data, which may no longer exist.
+
+    For such runs, `Trained.data` contains zeros. Other runs are loaded as by `open_run`.
 
     Raises:
-        FileNotFoundError: If there is no run, or it has no weights.
+        FileNotFoundError: If the run or its weights do not exist.
         ValueError: If a file of the run is damaged.
     """
     run = Run(Path(path))

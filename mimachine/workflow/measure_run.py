@@ -1,4 +1,4 @@
-"""Measure a trained run and write report.json."""
+"""Evaluate the model of a run and write report.json."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ __all__ = [
 
 
 def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Report:
-    """Evaluate a run's model and write report.json.
+    """Evaluate the model of a run and write report.json.
 
     Args:
         trained: The run.
-        num_samples: Importance samples for the likelihood of each datum.
-        seconds: Time that it may take, as for `evaluate`.
+        num_samples: Importance samples per test example for the likelihood.
+        seconds: Time limit in seconds, as for `evaluate`.
+
+    Raises:
+        PermissionError: If the run directory is not writable.
     """
     if not os.access(trained.run.path, os.W_OK):
         raise PermissionError(f"{trained.run.path} must be writable for report.json")
@@ -40,17 +43,17 @@ def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Repor
 
 
 def evaluated(trained: Trained, num_samples: int, seconds: float = 600.0) -> Report:
-    """What `evaluate` gives on the best device there is; the model stays where it is."""
+    """Run `evaluate` on a GPU if available; the model returns to its device afterwards."""
     model = trained.model
-    before = next(model.parameters()).device
+    device = next(model.parameters()).device
     try:
         return evaluate(
-            # Likelihoods of images take hours on a processor, and minutes on a GPU.
-            model.to("cuda" if torch.cuda.is_available() else before),
+            # Likelihoods of images take hours on a CPU and minutes on a GPU.
+            model.to("cuda" if torch.cuda.is_available() else device),
             trained.data,
             num_samples=num_samples,
             seed=trained.experiment.training.seed,
             seconds=seconds,
         )
     finally:
-        model.to(before)
+        model.to(device)

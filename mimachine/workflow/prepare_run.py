@@ -1,4 +1,4 @@
-"""Prepare a run: data, loss and batch sources from settings."""
+"""Prepare a run: load the data and build the loss and the batch sources from settings."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ __all__ = [
 
 
 def objective(name: str) -> Objective:
-    """The objective of a name.
+    """The objective with a given name.
 
     Raises:
-        ValueError: If there is none; the nearest name is suggested.
+        ValueError: If there is no such objective; the message suggests the nearest name.
     """
     if name not in OBJECTIVES:
         raise ValueError(unknown("objective", name, OBJECTIVES))
@@ -42,20 +42,20 @@ def objective(name: str) -> Objective:
 
 
 def prepare(settings: Experiment, run: Run | None = None) -> Dataset:
-    """Load the data, as they are measured.
+    """Load the data of an experiment as used for evaluation.
 
-    If the likelihood is Bernoulli, grey values become binary once and for all. Training takes its
-    own draws from the grey values of the training data in every epoch, see `sources`.
+    With a Bernoulli likelihood, grey values are binarised with fixed draws. Training binarises the
+    grey values of training data anew in every epoch, see `sources`.
 
     Args:
-        settings: What is to be done.
-        run: The run that was trained on the data, where there is one; a user's data are then
-            treated as they were for it.
+        settings: Settings of the experiment.
+        run: A run that was trained on the data; a file or folder is then preprocessed as for that
+            run.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the data are unknown, cannot be used, do not fit the likelihood, or are not
-            those of the run any more.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If the data set is unknown, the data cannot be used, they do not fit the
+            likelihood, or they changed since the run was trained.
     """
     data = _load(settings, None if run is None else run.data_record())
     if not is_binarized(settings, data):
@@ -68,7 +68,7 @@ def prepare(settings: Experiment, run: Run | None = None) -> Dataset:
     if isinstance(data.train, Rows):
         raise ValueError(
             f"{data.name} is too large to be binarised in memory: store it as zeros and ones, or "
-            "take another model.likelihood"
+            "choose another model.likelihood"
         )
     grey = as_bytes(data.train) if data.levels == image_sets.LEVELS else data.train
     with forked(derived_seed(0, "binarised", data.name)):
@@ -87,17 +87,23 @@ def _load(settings: Experiment, stored: dict[str, Any] | None = None) -> Dataset
 
 
 def is_binarized(settings: Experiment, data: Dataset) -> bool:
-    """Whether grey values are drawn as zeros and ones."""
+    """Whether grey values are binarised by random draws."""
     return likelihood_of(settings.model, data) == "bernoulli" and data.levels != 2
 
 
 def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
-    """Training and validation data as sources."""
+    """Batch sources of the training and the validation data.
+
+    Raises:
+        ValueError: If fresh data are requested and P(x) is not known.
+    """
     seed = settings.training.seed
     if settings.data.fresh:
         if data.distribution is None:
-            raise ValueError(f"data.fresh needs data whose P(x) is known; {data.name} is not")
-        # Whole batches, as the paper's: 78 of 128 for its epoch of 10,000.
+            raise ValueError(
+                f"data.fresh needs data whose P(x) is known; that of {data.name} is not"
+            )
+        # Whole batches, as in the paper: 78 batches of 128 in an epoch of 10,000 rows.
         size = settings.training.batch_size
         count = len(data.train) // size * size or len(data.train)
         return (
@@ -113,9 +119,9 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
 
 
 def with_absolute_paths(data: Data) -> Data:
-    """The same data by absolute paths: later commands may be given in another directory.
+    """Make paths absolute, since later commands may run in another directory.
 
-    Links are left as they are, for what they point to may have another suffix.
+    Symbolic links are not resolved, since their targets may have another suffix.
     """
     file, labels = data.file, data.file.labels
     if labels is not None and os.path.isfile(os.path.expanduser(labels)):
@@ -124,40 +130,45 @@ def with_absolute_paths(data: Data) -> Data:
 
 
 def check(settings: Experiment) -> None:
-    """See that an experiment can be begun: as `train`, up to the run directory.
+    """Check that an experiment can start: do what `train` does before creating the run directory.
 
     Raises:
-        FileNotFoundError: If the data are nowhere.
-        ValueError: If the settings make no sense.
+        FileNotFoundError: If the data do not exist.
+        ValueError: If the settings are not valid.
     """
     prepare_training(settings)
 
 
 def cautions(settings: Experiment, data: Dataset) -> list[str]:
+    """Warnings about settings that are valid but probably a mistake."""
     latents, features = settings.model.num_latents, data.train.shape[1]
     if latents <= features:
         return []
     latent = settings.model.latent
     which = f"{latent}" if latents == latent else f"{latent}, {latents} for both levels"
     return [
-        f"warning: model.latent is {which}, more than the {features} values of a datum; "
-        "codes cannot tell more than there is"
+        f"warning: model.latent is {which}, more than the {features} values per row; "
+        "the additional latents cannot add information"
     ]
 
 
 def prepare_training(
     settings: Experiment, run: Run | None = None
 ) -> tuple[Dataset, Loss, Source, Source]:
+    """Load the data and build the loss and the batch sources for training.
+
+    Raises:
+        FileNotFoundError: If the data do not exist.
+        ValueError: If the settings are not valid.
+    """
     chosen = objective(settings.objective)
     if chosen.decoded == "means" and settings.model.architecture == "pixel-hvae":
         raise ValueError(
-            f"objective {settings.objective} decodes to means, and those of model.architecture "
-            "pixel-hvae have no closed form: take mim, or a-mim as the released code does"
+            f"objective {settings.objective} decodes to means, and the means of model.architecture "
+            "pixel-hvae have no closed form: choose mim, or a-mim as in the released code"
         )
     if settings.training.cuda_graphs and not torch.cuda.is_available():
-        raise ValueError(
-            "training.cuda_graphs must be False where there is no CUDA device, got True"
-        )
+        raise ValueError("training.cuda_graphs must be False without a CUDA device, got True")
     data = prepare(settings, run)
     known = None if data.distribution is None else priors.Fixed(data.distribution)
     if known is None and chosen.anchored:

@@ -1,4 +1,4 @@
-"""Refit the prior of a trained run to its codes."""
+"""Fit a new prior to the codes of a trained run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 
-# The settings that build a prior of each kind again.
+# Value of `Model.prior` that builds a prior of each kind.
 _PRIOR_OF: dict[Kind, Literal["full-gaussian-mixture", "vampprior", "flow"]] = {
     "gmm": "full-gaussian-mixture",
     "vamp": "vampprior",
@@ -31,7 +31,14 @@ _PRIOR_OF: dict[Kind, Literal["full-gaussian-mixture", "vampprior", "flow"]] = {
 
 
 class Refitted(NamedTuple):
-    """A run before and after its prior was fitted to its codes, each with its numbers."""
+    """A run before and after fitting its prior, with the results of both.
+
+    Attributes:
+        before: The original run.
+        after: The new run, with the fitted prior.
+        report_before: Results of the original model.
+        report_after: Results of the model with the fitted prior.
+    """
 
     before: Trained
     after: Trained
@@ -50,42 +57,47 @@ def refit(
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Refitted:
-    """Fit a prior to the codes of a trained run, in a run directory of its own.
+    """Fit a prior to the codes of a trained run and store the result as a new run.
 
-    Encoder and decoder are those of the run, and so are the epochs of metrics.jsonl. Both models
-    are measured alike.
+    Encoder, decoder and metrics.jsonl are copied. Both models are evaluated in the same way.
 
     Args:
-        path: The run, which stays as it is.
-        out: The new run directory; it must not exist, or be empty.
-        kind: What the prior is, see `refit_prior`.
-        components: Its components, likewise.
+        path: The run; its files do not change.
+        out: The new run directory; it must not exist or be empty.
+        kind: Kind of the prior, see `refit_prior`.
+        components: Number of components, see `refit_prior`.
         seed: Seed of the fit.
-        num_samples: Importance samples for the likelihood of each test datum.
+        num_samples: Importance samples per test example for the likelihood.
         progress: Whether to show a progress bar; by default only in a terminal.
-        say: Told what is going on.
+        say: Function that receives progress messages.
 
     Raises:
-        FileNotFoundError: If there is no run, or it has no weights.
-        FileExistsError: If there is something at `out`.
+        FileNotFoundError: If the run or its weights do not exist.
+        FileExistsError: If `out` exists and is not an empty directory.
         ImportError: If the kind is "flow" and zuko is not installed.
-        ValueError: If the arguments make no sense, or a file of the run is damaged.
+        ValueError: If an argument is not valid, or a file of the run is damaged.
     """
     Run.check_free(out)
     before = open_run(path)
     settings, data = before.experiment, before.data
     train, val = sources(settings, data)
-    how = recipe(kind, len(train), seed)
+    training = recipe(kind, len(train), seed)
     model = refit_prior(
-        before.model, train, val, kind=kind, components=components, training=how, progress=progress
+        before.model,
+        train,
+        val,
+        kind=kind,
+        components=components,
+        training=training,
+        progress=progress,
     )
-    number = len(model.prior().log_weights) if kind != "flow" else settings.model.components
-    fitted = replace(settings.model, prior=_PRIOR_OF[kind], components=number)
+    count = len(model.prior().log_weights) if kind != "flow" else settings.model.components
+    fitted = replace(settings.model, prior=_PRIOR_OF[kind], components=count)
     if fitted.architecture == "mlp":
-        # A VampPrior's would be another one, and the encoder has its own already.
+        # The default floor depends on the prior; keep the one that the encoder was trained with.
         floor = encoder_floor(settings.model)
         fitted = replace(fitted, encoder_floor=floor)
-    numbers = evaluated(before, num_samples)
+    report_before = evaluated(before, num_samples)
     settings = replace(settings, model=fitted, num_samples=num_samples)
     run = Run.create(out, to_json(settings), before.run.data_record())
     say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {run.path}")
@@ -96,10 +108,10 @@ def refit(
             "kind": kind,
             "components": components,
             "seed": seed,
-            "before": numbers.to_json(),
+            "before": report_before.to_json(),
         },
     )
     shutil.copyfile(before.run.path / "metrics.jsonl", run.path / "metrics.jsonl")
     run.save_weights(model)
     after = Trained(run, settings, data, model)
-    return Refitted(before, after, numbers, measure(after, num_samples))
+    return Refitted(before, after, report_before, measure(after, num_samples))

@@ -1,4 +1,4 @@
-"""Read the measured numbers of runs and comparisons."""
+"""Read the results of runs and comparisons."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ __all__ = [
 
 
 def read_reports(paths: Sequence[Path]) -> dict[str, Report]:
-    """What was measured of runs and of comparisons, without opening models and data.
+    """Read the results of runs and comparisons without loading models or data.
 
     Args:
-        paths: Directories of runs that were measured, and of comparisons.
+        paths: Directories of evaluated runs and of comparisons.
 
     Returns:
-        The reports by the objectives' names; by those of the directories where two are the same.
+        Reports by the names of the objectives; where a name occurs twice, by directories.
 
     Raises:
-        FileNotFoundError: If a directory has no numbers.
+        FileNotFoundError: If a directory has no results.
         ValueError: If a file is damaged.
     """
     found: list[tuple[str, str, Report]] = []
@@ -40,12 +40,12 @@ def read_reports(paths: Sequence[Path]) -> dict[str, Report]:
             continue
         if not (path / "report.json").is_file():
             raise FileNotFoundError(
-                f"{path} has no report.json: a table needs runs that were measured, or comparisons"
+                f"{path} has no report.json: a table needs evaluated runs or comparisons"
             )
         settings = run.read_json("experiment.json")
         objective = settings.get("objective", str(path)) if isinstance(settings, dict) else None
         if not isinstance(objective, str):
-            raise ValueError(f"{path / 'experiment.json'} is damaged: it must hold settings")
+            raise ValueError(f"{path / 'experiment.json'} is damaged: it must contain settings")
         report = read_report(run.read_json("report.json"), path / "report.json")
         found.append((objective, str(path), report))
     names = [name for name, _, _ in found]
@@ -53,13 +53,18 @@ def read_reports(paths: Sequence[Path]) -> dict[str, Report]:
 
 
 def read_report(value: Any, file: Path) -> Report:
+    """Convert JSON values of a file to a report.
+
+    Raises:
+        ValueError: If they are not a report.
+    """
     try:
         return Report.from_json(value)
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{file} does not hold a report that can be read: {error!r}") from error
+        raise ValueError(f"{file} does not contain a valid report: {error!r}") from error
 
 
 def kept_epoch(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The epoch whose weights were kept: the best held-out loss once the warm-up is over."""
+    """The epoch of the stored weights: that of the lowest validation loss after the warm-up."""
     warm = [r for r in records if r["beta"] >= 1 and r["val_loss"] is not None]
     return min(warm, key=lambda record: record["val_loss"], default=None)

@@ -1,4 +1,4 @@
-"""Select the data that a trained model is applied to."""
+"""Select the data to apply a trained model to."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = [
 
 
 def select(trained: Trained, data: str | None = None, split: str | None = None) -> Encodable:
-    """Data to apply a trained model to.
+    """Select the data to apply a trained model to.
 
     Args:
-        trained: The model.
-        data: Name of a data set, or a file or folder; None: what the model was trained on.
-        split: "train", "val", "test", or "all": every row of a file in its order. By default
-            "all" for files and "test" for named data sets.
+        trained: The run with the model.
+        data: Name of a data set, or path of a file or folder; None: the training data of the run.
+        split: "train", "val", "test", or "all", which is all rows of a file or folder in their
+            order. Default: "all" for files and folders, "test" for named data sets.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the data are not like those that the model was trained on.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the data do not have the format of the training data.
     """
     settings = trained.experiment
     name = settings.data.name if data is None else data
@@ -44,34 +44,34 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
         if not own:
             chosen = replace(settings.data, name=name)
             found = prepare(replace(settings, data=chosen))
-        return _of_split(trained, found, split or "test")
+        return _rows_of_split(trained, found, split or "test")
     if split not in (None, "all"):
         raise ValueError(f"split must be all for {name}, which the run did not split; got {split}")
     learned = trained.data.preprocessing
     if learned is None:
         raise ValueError(
-            f"data must be a named data set, for the run was trained on {trained.data.name}; "
+            f"data must be a named data set, because the run was trained on {trained.data.name}; "
             f"got {name}"
         )
     file = settings.data.file
     if not own and file.labels is not None and os.path.isfile(file.labels):
-        # They are those of the training file's rows, not of these.
+        # The label file belongs to the rows of the training file.
         file = replace(file, labels=None)
     read = read_rows(name, file, learned)
     if not is_binarized(settings, trained.data):
         return read
-    note = "grey values are encoded as they are; training saw draws of zeros and ones"
+    note = "grey values are encoded without binarisation; training used binarised values"
     return read._replace(notes=(*read.notes, note))
 
 
-def _of_split(trained: Trained, data: Dataset, split: str) -> Encodable:
+def _rows_of_split(trained: Trained, data: Dataset, split: str) -> Encodable:
     if split == "all":
         raise ValueError(f"split must be train, val or test for {data.name}, got all")
-    expected, came = trained.data.train.shape[1], data.train.shape[1]
-    if came != expected:
+    expected, actual = trained.data.train.shape[1], data.train.shape[1]
+    if actual != expected:
         raise ValueError(
             f"data must have {expected} columns, as the run's {trained.data.name} has; "
-            f"{data.name} has {came}"
+            f"{data.name} has {actual}"
         )
     labels = getattr(data, f"{split}_labels")
     if labels is not None:

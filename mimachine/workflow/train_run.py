@@ -1,4 +1,4 @@
-"""From settings to a trained, measured run: what the commands do, for use in Python too."""
+"""Train and evaluate a model from settings, in a run directory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
+from mimachine._support.messages import quoted
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import data_record
 from mimachine.data.files.options import check_there
@@ -33,18 +34,19 @@ def train(
     say: Callable[[str], None] = lambda text: None,
     checkpoint_seconds: float = 10.0,
 ) -> tuple[Trained, History, Report]:
-    """Train and measure, with everything recorded in a run directory.
+    """Train a model, evaluate it, and store everything in a run directory.
 
     Args:
-        settings: What to do.
-        out: The run directory; it must not exist, or be empty.
+        settings: Settings of the experiment.
+        out: The run directory; it must not exist or be empty.
         progress: Whether to show a progress bar; by default only in a terminal.
-        say: Told where the run is, once it has begun.
-        checkpoint_seconds: Least time between two writes of the state.
+        say: Function that receives progress messages.
+        checkpoint_seconds: Minimum time in seconds between two checkpoints.
 
     Raises:
-        ValueError: If the settings make no sense; nothing is written then.
-        FileExistsError: If there is something at `out`.
+        ValueError: If the settings are not valid; nothing is written.
+        FileNotFoundError: If the data do not exist; nothing is written.
+        FileExistsError: If `out` exists and is not an empty directory.
     """
     if settings.data.is_path:
         check_there(settings.data.name)
@@ -56,7 +58,7 @@ def train(
     record = None if data.preprocessing is None else data_record(data)
     run = Run.create(out, to_json(settings), record)
     say(f"training {settings.objective} on {data.name}, run directory {run.path}")
-    return _carry_out(run, settings, prepared, progress, checkpoint_seconds)
+    return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
 
 
 def resume(
@@ -66,23 +68,31 @@ def resume(
     say: Callable[[str], None] = lambda text: None,
     checkpoint_seconds: float = 10.0,
 ) -> tuple[Trained, History, Report]:
-    """Go on with an interrupted run; on a processor it ends as if it had not been interrupted.
+    """Resume an interrupted run; on a CPU the results are the same as without the interruption.
+
+    Args:
+        path: The run directory.
+        progress: Whether to show a progress bar; by default only in a terminal.
+        say: Function that receives progress messages.
+        checkpoint_seconds: Minimum time in seconds between two checkpoints.
 
     Raises:
-        FileNotFoundError: If there is no run.
-        ValueError: If the run is finished, or a file of it is damaged.
-        BlockingIOError: If another process is training it.
+        FileNotFoundError: If the run does not exist.
+        ValueError: If the run is finished, or a file of the run is damaged.
+        BlockingIOError: If another process is training the run.
     """
     run = Run(path)
     settings = from_json(run.read_json("experiment.json"))
     if run.finished or run.refit_record() is not None:
-        raise ValueError(f"{run.path} is finished; see it with: mimachine evaluate {run.path}")
+        raise ValueError(
+            f"{run.path} is finished; evaluate it with: mimachine evaluate {quoted(run.path)}"
+        )
     prepared = prepare_training(settings, run)
-    say(f"going on with {settings.objective} on {prepared[0].name}, run directory {run.path}")
-    return _carry_out(run, settings, prepared, progress, checkpoint_seconds)
+    say(f"resuming {settings.objective} on {prepared[0].name}, run directory {run.path}")
+    return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
 
 
-def _carry_out(
+def _fit_and_measure(
     run: Run,
     settings: Experiment,
     prepared: tuple[Dataset, Loss, Source, Source],

@@ -1,4 +1,4 @@
-"""Malformed inputs: each ends in one clear line, exit code 2, and no run."""
+"""Malformed inputs: each gives one error line and exit code 2, and creates no run."""
 
 import io
 import json
@@ -70,9 +70,9 @@ def npy_bytes():
     return Path("whole.npy").read_bytes()
 
 
-# Each is a file or folder to make, and a pattern of the message.
+# Each case: a function that creates a file or folder, and a pattern of the error message.
 FILES = {
-    # Values that are not numbers.
+    # Values that are not finite numbers.
     "nan in npy": (lambda: write("x.npy", put(2, 1, np.nan)), "1 value.*column 2.*row 3"),
     "inf in npy": (lambda: write("x.npy", put(0, 3, np.inf)), "column 4.*row 1"),
     "minus inf in npy": (lambda: write("x.npy", put(39, 0, -np.inf)), "column 1.*row 40"),
@@ -132,7 +132,7 @@ FILES = {
         "object",
     ),
     "complex in npz": (lambda: write("x.npz", {"x": ROWS + 1j}), "complex"),
-    # Files that are something else.
+    # Files with the wrong content.
     "text called npy": (lambda: write("x.npy", "hello"), r"x\.npy"),
     "text called npz": (lambda: write("x.npz", "hello"), r"x\.npz"),
     "text called parquet": (lambda: write("x.parquet", "hello"), r"x\.parquet|pyarrow"),
@@ -206,7 +206,7 @@ def npz_file():
     return write("x.npz", {"x": ROWS, "y": np.arange(40) % 3})
 
 
-# Good files with options that do not go with them.
+# Valid files with unsuitable options: file, options, and a pattern of the error message.
 OPTIONS = {
     "an unknown label column": (csv_file, ["--labels", "ages"], "'ages'.*did you mean 'age'"),
     "an unknown column to drop": (csv_file, ["--drop", "hieght"], "did you mean 'height'"),
@@ -289,7 +289,7 @@ def _here(tmp_path, monkeypatch):
 
 
 def message_of(capsys, *arguments):
-    """The one line that a command ends in, after a mistake."""
+    """The error line of a command that fails."""
     assert main(list(map(str, arguments))) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     errors = [line for line in lines if line.startswith("mimachine: error: ")]
@@ -305,7 +305,7 @@ def assert_no_run():
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_bad_file_is_refused_by_name(case, capsys):
+def test_a_bad_file_is_named(case, capsys):
     make, expected = FILES[case]
     data = make()
     message = message_of(capsys, "train", data, *QUICK, "--out", "run")
@@ -318,7 +318,7 @@ def test_a_bad_file_is_refused_by_name(case, capsys):
 
 
 @pytest.mark.parametrize("case", OPTIONS)
-def test_options_that_do_not_go_with_a_file_are_refused_by_name(case, capsys):
+def test_unsuitable_options_are_named(case, capsys):
     make, options, expected = OPTIONS[case]
     data = make()
     out = [] if "--out" in options else ["--out", "run"]
@@ -353,7 +353,7 @@ LATER = {
 
 
 @pytest.mark.parametrize("case", LATER)
-def test_data_unlike_those_of_the_run_are_refused_later(case, trained, capsys):
+def test_data_unlike_the_training_data_are_rejected(case, trained, capsys):
     make, expected = LATER[case]
     message = message_of(capsys, "embed", "run", make())
     assert re.search(expected, message), message
@@ -435,7 +435,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("case", RUNS)
-def test_a_damaged_run_is_refused_by_name(case, trained, capsys):
+def test_a_damaged_run_is_named(case, trained, capsys):
     spoil, expected = RUNS[case]
     spoil(trained)
     message = message_of(capsys, "evaluate", "run", "--num-samples", "2")
@@ -503,14 +503,14 @@ STATES = {
 
 
 @pytest.mark.parametrize("case", STATES)
-def test_a_damaged_state_is_named_when_a_run_is_gone_on_with(case, trained, capsys):
+def test_a_damaged_state_is_named_when_a_run_is_resumed(case, trained, capsys):
     (trained / "state.ckpt").write_bytes(STATES[case])
     message = message_of(capsys, "train", "--resume", "run")
     assert message.startswith("mimachine: error: run/state.ckpt is damaged: it ")
     assert len(message) < 100
 
 
-def test_damaged_records_are_named_when_a_run_is_gone_on_with(trained, capsys):
+def test_damaged_records_are_named_when_a_run_is_resumed(trained, capsys):
     (trained / "state.ckpt").write_bytes(torch_bytes({"epoch": 1}))
     (trained / "metrics.jsonl").write_text("xx{\n")
     assert "line 1 of run/metrics.jsonl is damaged" in message_of(
@@ -529,5 +529,5 @@ def test_where_a_run_is_expected_a_comparison_names_its_runs(command, capsys):
     assert message.endswith("its runs are 'a b/mim', 'a b/vae'")
 
 
-def test_a_hundred_kinds_of_mistakes_are_here():
+def test_there_are_a_hundred_kinds_of_bad_input():
     assert len(FILES) + len(OPTIONS) + len(LATER) + len(RUNS) >= 100

@@ -33,7 +33,7 @@ def trained(here, capsys):
     return Path("run")
 
 
-def test_a_model_is_trained_measured_and_used_by_commands_alone(here, capsys):
+def test_commands_train_evaluate_and_apply_a_model(here, capsys):
     assert run("train", "digits", "--objective", "vae", *QUICK, "--out", "run") == 0
     printed = capsys.readouterr().out
     assert "negative_log_likelihood" in printed
@@ -64,7 +64,7 @@ def test_a_model_is_trained_measured_and_used_by_commands_alone(here, capsys):
     assert Path("run/reconstructions.png").exists()
 
 
-def test_json_is_all_that_standard_output_has(here, capsys):
+def test_json_is_the_only_standard_output(here, capsys):
     assert run("train", "mixture-2d", *QUICK, "--out", "run", "--json") == 0
     value = json.loads(capsys.readouterr().out)
     assert value["run"] == "run"
@@ -114,7 +114,7 @@ TINY = ["--model.latent", 2, "--model.hidden", 6, "--model.channels", 3]
 PIXEL = ["--model.architecture", "pixel-hvae", "--model.layers", 2, *TINY]
 
 
-def test_of_a_decoder_without_means_samples_are_written_shown_and_named(images, capsys):
+def test_samples_replace_the_means_of_a_decoder_without_means(images, capsys):
     assert run("train", images, *PIXEL, *QUICK, "--out", "run") == 0
     page = Path("run/report.html").read_text(encoding="utf-8")
     assert "samples of p(x|z), z ~ p(z)" in page
@@ -169,7 +169,7 @@ def test_image_models_are_compared(images, capsys):
         ),
     ],
 )
-def test_image_models_that_make_no_sense_are_refused_in_one_line(here, capsys, arguments, message):
+def test_invalid_image_models_are_rejected_in_one_line(here, capsys, arguments, message):
     assert run("train", *arguments) == 2
     errors = capsys.readouterr().err
     assert message in errors
@@ -177,7 +177,7 @@ def test_image_models_that_make_no_sense_are_refused_in_one_line(here, capsys, a
     assert not Path("runs").exists()
 
 
-def test_runs_get_names_of_their_own(here):
+def test_runs_get_different_names(here):
     for _ in range(2):
         assert run("train", "mixture-2d", *QUICK, "--no-report") == 0
     assert {p.name for p in Path("runs").iterdir()} == {"mixture-2d-mim", "mixture-2d-mim-2"}
@@ -210,7 +210,7 @@ def test_a_report_is_written_for_a_run(trained, capsys):
     assert "negative_log_likelihood" in Path("run/report.html").read_text(encoding="utf-8")
 
 
-def test_numbers_of_runs_are_printed_as_rows_for_a_text(here, trained, capsys):
+def test_results_of_runs_are_printed_as_a_table(here, trained, capsys):
     small = ["--model.latent", 3, "--no-report", "--objectives", "mim", "vae"]
     assert run("compare", "digits", *QUICK, *small, "--out", "both") == 0
     capsys.readouterr()
@@ -221,14 +221,14 @@ def test_numbers_of_runs_are_printed_as_rows_for_a_text(here, trained, capsys):
         "| Rate, nats",
         "| Active latents, of 3",
     ]
-    # Two runs of one objective go by their places.
+    # Two runs with the same objective are named by their paths.
     assert run("table", "both", "both/mim", "--format", "latex", "--metrics", "rate") == 0
     assert r" & both/mim & vae & both/mim" not in (out := capsys.readouterr().out)
     assert out.startswith(r"\begin{tabular}{lrr}")
     assert run("table", "both", "--metrics", "rats") == 2
     assert "did you mean 'rate'" in capsys.readouterr().err
     assert run("table", ".") == 2
-    assert "needs runs that were measured" in capsys.readouterr().err
+    assert "a table needs evaluated runs" in capsys.readouterr().err
 
 
 def test_help_and_catalogue_name_the_same_data(capsys, monkeypatch, tmp_path):
@@ -252,6 +252,7 @@ def test_help_and_catalogue_name_the_same_data(capsys, monkeypatch, tmp_path):
 MISTAKES = [
     (["trian"], "did you mean 'train'"),
     (["train"], "DATA"),
+    (["train", "--resume"], "(see mimachine train --help)"),
     (
         ["compare", "digits", "--objectives", "mim", "symmetric-kl"],
         "needs data whose P(x) is known",
@@ -292,7 +293,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
-def test_a_mistake_is_one_clear_line_and_exit_code_2(trained, capsys, arguments, message):
+def test_an_error_is_one_line_and_exit_code_2(trained, capsys, arguments, message):
     Path("taken").mkdir()
     Path("taken/file").write_text("mine")
     before = {p for p in Path().rglob("*")}
@@ -305,13 +306,13 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(trained, capsys, arguments,
     assert {p for p in Path().rglob("*")} == before
 
 
-def test_training_that_diverges_has_an_exit_code_of_its_own(here, capsys):
+def test_diverging_training_has_exit_code_3(here, capsys):
     arguments = [*QUICK, "--training.learning-rate", 1e30, "--out", "run"]
     assert run("train", "mixture-2d", *arguments) == 3
     assert "training diverged" in capsys.readouterr().err
 
 
-def test_help_teaches_without_torch():
+def test_help_is_shown_without_torch():
     code = (
         "import sys; from mimachine.cli.entry import main; code = main(sys.argv[1:]);"
         "sys.exit(code or 'torch' in sys.modules)"
@@ -331,7 +332,7 @@ def test_help_teaches_without_torch():
 
 
 def stopped(arguments, condition, number):
-    """Exit code and messages of a command that a signal stops once a condition holds."""
+    """Exit code and standard error of a command that a signal stops once a condition holds."""
     with subprocess.Popen(
         [sys.executable, "-m", "mimachine.cli", *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -348,18 +349,19 @@ def stopped(arguments, condition, number):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_comparison_that_is_interrupted_says_what_is_there(here, number, code):
+def test_an_interrupted_comparison_says_how_to_resume(here, number, code):
     endless = ["--training.epochs", "1000000", "--training.patience", "1000000"]
     arguments = ["mixture-2d", "--objectives", "mim", "vae", *endless, "--out", "a b", *QUICK[2:]]
     began = Path("a b/mim/metrics.jsonl").exists
     found, errors = stopped(["compare", *arguments], began, number)
     assert found == code, errors
     assert errors == (
-        "mimachine: interrupted; not begun: vae; go on with: mimachine train --resume 'a b/mim'\n"
+        "mimachine: interrupted; not started: vae; "
+        "resume with: mimachine train --resume 'a b/mim'\n"
     )
 
 
-def test_few_rows_are_compared_with_the_numbers_that_there_are(here, capsys):
+def test_few_rows_are_compared_without_ksg(here, capsys):
     np.save("few.npy", np.random.default_rng(0).normal(size=(10, 2)))
     small = ["--model.latent", 2, "--no-report"]
     assert run("compare", "few.npy", *QUICK, *small, "--out", "both") == 0
@@ -370,7 +372,7 @@ def test_few_rows_are_compared_with_the_numbers_that_there_are(here, capsys):
     assert all(Path(picture).is_file() for picture in compared["pictures"])
 
 
-def test_a_folder_that_has_its_own_runs_is_learned_from_again(here, capsys, monkeypatch):
+def test_a_folder_that_contains_runs_is_trained_on_again(here, capsys, monkeypatch):
     folder = here / "faces.of"
     folder.mkdir()
     for row in range(12):
@@ -390,15 +392,15 @@ def test_a_folder_that_has_its_own_runs_is_learned_from_again(here, capsys, monk
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Missing from mimachine train: DATA Data set, see mimachine data; or a .csv, .tsv, "
-         ".npy, .npz or .parquet file, or a folder of images. (required)"),
+        ([], "Missing from mimachine train: DATA Name of a data set (listed by mimachine data), "
+         "a .csv, .tsv, .npy, .npz or .parquet file, or a folder of images. (required)"),
         (["digits", "--model.latent", "0"],
          "Error parsing model: model.latent must be 1 or more, got 0"),
         (["digits", "--model.hidden", "1.5"],
          "Error parsing --model.hidden: Could not find valid parse for arguments: ['1.5']"),
     ],
 )  # fmt: skip
-def test_a_refused_option_is_said_once_and_without_a_frame(encoding, arguments, message):
+def test_an_invalid_option_is_reported_in_one_line(encoding, arguments, message):
     done = subprocess.run(
         [sys.executable, "-m", "mimachine.cli", "train", *arguments],
         env={**os.environ, "PYTHONIOENCODING": encoding},
@@ -418,7 +420,7 @@ def test_a_refused_option_is_said_once_and_without_a_frame(encoding, arguments, 
         pytest.param("flow", marks=pytest.mark.slow),
     ],
 )
-def test_a_prior_is_refitted_and_the_result_is_a_run_like_any_other(trained, capsys, kind):
+def test_every_command_takes_a_run_with_a_refitted_prior(trained, capsys, kind):
     before = {p: p.read_bytes() for p in Path("run").iterdir()}
     few = ["--components", 4] if kind != "flow" else []
     arguments = ["--kind", kind, *few, "--num-samples", 2, "--out", "new"]
@@ -453,12 +455,12 @@ def test_a_prior_is_refitted_and_the_result_is_a_run_like_any_other(trained, cap
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_refit_that_is_interrupted_says_how_to_measure_what_is_there(trained, number, code):
+def test_an_interrupted_refit_says_how_to_evaluate_it(trained, number, code):
     arguments = ["refit", "run", "--components", "1", "--num-samples", "2000", "--out", "a b"]
     found, errors = stopped(arguments, Path("a b/model.safetensors").exists, number)
     assert found == code, errors
     assert errors == (
-        "mimachine: interrupted; the prior is fitted; measure it with: mimachine evaluate 'a b'\n"
+        "mimachine: interrupted; the prior is fitted; evaluate it with: mimachine evaluate 'a b'\n"
     )
 
 
@@ -466,10 +468,10 @@ def test_a_table_of_a_run_with_damaged_settings_names_the_file(trained, capsys):
     for damaged in ("[]", '{"objective": 3}'):
         Path("run/experiment.json").write_text(damaged)
         assert run("table", "run") == 2
-        assert "run/experiment.json is damaged: it must hold settings" in capsys.readouterr().err
+        assert "run/experiment.json is damaged: it must contain settings" in capsys.readouterr().err
 
 
-def test_what_is_measured_after_a_refit_is_what_evaluate_says(trained, capsys):
+def test_refit_and_evaluate_give_the_same_results(trained, capsys):
     assert run("refit", "run", "--num-samples", 3, "--json", "--no-report", "--out", "new") == 0
     found = json.loads(capsys.readouterr().out)
     for path, name in (("run", "before"), ("new", "after")):

@@ -1,4 +1,4 @@
-"""Models that settings ask for: which parts they have, and what is refused."""
+"""Models built from settings: their parts, and settings that are rejected."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def small(architecture, data="digits", **model):
 
 @pytest.fixture
 def binary(tmp_path):
-    """Images of 5 x 4 zeros and ones, the upper half of which are alike."""
+    """A file of 40 images of 5 x 4 random zeros and ones."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 2, (40, 5, 4)).astype(np.float32)
     np.save(tmp_path / "binary.npy", images)
@@ -45,7 +45,7 @@ def binary(tmp_path):
 
 
 def image_model(joint, architecture):
-    """The same model made by hand, without the rows."""
+    """The same model built directly, for images instead of rows."""
     build = getattr(mm, architecture.replace("-", "_"))
     latents = 2 if architecture == "dense-vae" else (2, 2)
     return build((1, 8, 8), joint, latents=latents, hidden=6, **SIZES[architecture])
@@ -104,7 +104,7 @@ def test_published_pseudo_inputs_are_the_first_images_with_noise_and_freeze_outs
     data = digits()
     model = build(settings, data)
     noise = model.prior.first.pseudo_inputs.detach().flatten(1) - data.train[:500]
-    # 32,000 numbers: the standard deviation is known to 0.4 %, the mean to 6e-5.
+    # Standard errors of 32,000 numbers: 0.4 % for the standard deviation, 6e-5 for the mean.
     assert float(noise.std()) == pytest.approx(0.01, rel=0.02)
     assert abs(float(noise.mean())) < 5 * 0.01 / 32_000**0.5
     settings = replace(settings, model=replace(settings.model, components=5))
@@ -130,7 +130,7 @@ def test_colour_images_are_seen_channel_by_channel(tmp_path):
 
 
 @every_architecture
-def test_a_run_is_measured_used_and_opened_again(architecture, binary, tmp_path):
+def test_a_run_is_evaluated_applied_and_loaded_again(architecture, binary, tmp_path):
     settings = small(architecture, binary, prior="vampprior")
     trained, _, report = workflow.train(settings, tmp_path / "run")
     opened = workflow.open_run(tmp_path / "run")
@@ -150,7 +150,7 @@ def test_a_run_is_measured_used_and_opened_again(architecture, binary, tmp_path)
 
 @pytest.mark.parametrize("kind", ["gmm", "vamp"])
 @pytest.mark.parametrize("architecture", ["dense-vae", "pixel-hvae"])
-def test_a_fitted_prior_is_one_of_all_latents_and_comes_back(architecture, kind, binary, tmp_path):
+def test_a_fitted_prior_has_all_latents_and_is_loaded_again(architecture, kind, binary, tmp_path):
     settings = small(architecture, binary, prior="vampprior")
     workflow.train(settings, tmp_path / "run")
     done = workflow.refit(
@@ -164,7 +164,7 @@ def test_a_fitted_prior_is_one_of_all_latents_and_comes_back(architecture, kind,
 
 
 class InterruptedProgress(Progress):
-    """Ctrl-C in the third epoch: no thread of a busy machine could be relied on to be in time."""
+    """Ctrl-C in the third epoch; a thread that sends it might be late on a busy machine."""
 
     def update(self, epoch):
         super().update(epoch)
@@ -172,8 +172,8 @@ class InterruptedProgress(Progress):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_run_ends_as_if_it_had_not_been(binary, tmp_path, monkeypatch):
-    # Batch normalisation has statistics that have to go on too.
+def test_a_resumed_run_has_the_results_of_an_uninterrupted_one(binary, tmp_path, monkeypatch):
+    # The statistics of batch normalisation must be restored too.
     settings = small("pixel-hvae", binary, prior="vampprior")
     settings = replace(settings, training=Training(epochs=15, warmup=1, patience=15))
     whole, _, _ = workflow.train(settings, tmp_path / "whole")
@@ -213,14 +213,15 @@ def test_published_settings_draw_held_out_images_as_the_released_code_does():
         (small("conv-hvae", prior="flow"), "model.prior must be standard-normal or vampprior"),
         (small("hvae", prior="learned-normal"), "for model.architecture hvae, got learned-normal"),
         (small("hvae", prior="vampprior", components=1258), "components must be at most 1257"),
-        (small("hvae", decoder_floor=0.1), "must be None for those of discretized-logistic"),
+        (small("hvae", decoder_floor=0.1), "must be None for discretized-logistic pixels"),
         (
             small("hvae", likelihood="gaussian", decoder_floor=1.5),
             "model.decoder_floor must be between 0 and 1, .*got 1.5",
         ),
         (
             replace(small("pixel-hvae"), objective="mim-of-means"),
-            "mim-of-means decodes to means, .* pixel-hvae have no closed form: take mim, or a-mim",
+            "mim-of-means decodes to means, .* pixel-hvae have no closed form: "
+            "choose mim, or a-mim",
         ),
     ],
 )
@@ -232,7 +233,7 @@ def test_settings_that_do_not_fit_the_data_are_refused_before_anything_is_writte
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to capture the steps on")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is available")
 def test_cuda_graphs_without_a_gpu_leave_no_run_behind(tmp_path):
     settings = small("hvae")
     settings = replace(settings, training=replace(settings.training, cuda_graphs=True))
@@ -242,7 +243,7 @@ def test_cuda_graphs_without_a_gpu_leave_no_run_behind(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_rows_of_a_table_are_images_once_their_shape_is_told(tmp_path):
+def test_rows_of_a_table_are_images_if_their_shape_is_given(tmp_path):
     rows = np.random.default_rng(0).integers(0, 2, (40, 12))
     file = tmp_path / "rows.csv"
     np.savetxt(file, rows, "%d", ",", header=",".join(f"c{i}" for i in range(12)), comments="")

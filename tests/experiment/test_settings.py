@@ -17,7 +17,7 @@ from mimachine.experiment.presets import (
     published_image_training,
 )
 from mimachine.experiment.settings import (
-    _LATER,
+    _ADDED_LATER,
     IMAGE_ARCHITECTURES,
     Experiment,
     Model,
@@ -44,11 +44,11 @@ CASES = [
 
 
 @pytest.mark.parametrize("settings", CASES)
-def test_settings_come_back_from_json_as_they_were(settings):
+def test_settings_are_restored_from_json(settings):
     assert from_json(json.loads(json.dumps(to_json(settings)))) == settings
 
 
-def test_every_mistake_in_settings_is_named_with_its_place():
+def test_every_invalid_setting_is_named():
     value = json.loads(json.dumps(to_json(default("digits"))))
     value["model"]["latnt"] = 3
     value["training"]["epochs"] = "many"
@@ -58,7 +58,7 @@ def test_every_mistake_in_settings_is_named_with_its_place():
 
 
 @pytest.mark.parametrize("version", [None, 0, 2, "1"])
-def test_settings_of_another_format_version_are_refused(version):
+def test_settings_of_another_format_version_are_rejected(version):
     value = {**to_json(Experiment()), "format_version": version}
     with pytest.raises(ValueError, match=f"format version {version}"):
         from_json(value)
@@ -76,7 +76,7 @@ def test_the_published_settings_are_those_of_the_released_code():
     assert training.validation_noise == "fresh"
     assert settings.model.encoder_floor == settings.model.decoder_floor == 1e-6
     assert settings.model.marginal == "conditional"
-    # The VAE's warm-up multiplies its KL divergence, which is what `vae` does by itself.
+    # A VAE's warm-up multiplies the KL divergence, as objective `vae` does by default.
     assert published("mixture-2d", "vae").training.warmup == Warmup(3)
 
 
@@ -94,7 +94,7 @@ def test_there_are_no_published_settings_for_other_data():
         published("digits")
 
 
-def test_settings_from_before_there_was_a_choice_mean_what_they_meant():
+def test_old_settings_without_an_architecture_are_read():
     value = json.loads(json.dumps(to_json(default("digits"))))
     for name in ("architecture", "channels", "layers", "latent_maps", "pseudo_inputs"):
         del value["model"][name]
@@ -116,7 +116,7 @@ def test_settings_from_before_there_was_a_choice_mean_what_they_meant():
         ("hvae", "latent_maps", "everywhere"),
     ],
 )
-def test_a_setting_without_a_meaning_for_the_architecture_is_refused(architecture, field, value):
+def test_a_setting_without_a_meaning_for_the_architecture_is_rejected(architecture, field, value):
     message = rf"model\.{field} has no meaning for model\.architecture {architecture}, .*{value}"
     with pytest.raises(ValueError, match=message):
         Model(architecture=architecture, **{field: value})
@@ -155,7 +155,7 @@ def test_presets_of_images_are_for_images():
     ("field", "value"),
     [("latent", 0), ("components", 0), ("hidden", (10, 0)), ("channels", 0), ("layers", 0)],
 )
-def test_models_that_make_no_sense_are_refused_by_name(field, value):
+def test_an_invalid_model_setting_is_named(field, value):
     with pytest.raises(ValueError, match=rf"model\.{field}"):
         Model(**{field: value})
 
@@ -170,8 +170,8 @@ def test_the_published_image_recipe_stops_as_the_released_code_does(objective):
     recipe = published_image_training(objective)
     betas = [recipe.annealing.at(epoch).beta for epoch in range(1, 2001)]
     assert betas == [min(1.0, epoch / 100) for epoch in range(1, 2001)]
-    # The code counts epochs from the last better one on and stops once they are more than 50; the
-    # first that counts is the one with β = 1.
+    # The released code stops after more than 50 epochs without improvement; the epochs count from
+    # the first one with β = 1.
     best = BestWeights([torch.zeros(1)], recipe.stop_after)
     stopped = None
     for epoch in range(100, 200):
@@ -219,10 +219,10 @@ def test_an_image_model_is_trained_by_the_published_recipe():
     assert losses[-1] < losses[0]
 
 
-def test_settings_of_runs_from_before_a_choice_are_read_with_its_default():
+def test_settings_added_later_have_defaults_in_old_runs():
     settings = default("digits")
     value = to_json(settings)
-    for place in _LATER:
+    for place in _ADDED_LATER:
         *path, name = place.split(".")
         part = value
         for each in path:

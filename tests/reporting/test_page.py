@@ -378,7 +378,7 @@ def test_what_cannot_be_read_is_an_error_that_names_it(copied, tmp_path):
     with pytest.raises(ValueError, match=r"comparison\.json has no reports"):
         write_comparison(copied)
     edited(copied, "report.json", lambda value: value["metrics"][0].update(extra=1))
-    with pytest.raises(ValueError, match=r"report\.json does not hold a report.*extra"):
+    with pytest.raises(ValueError, match=r"report\.json does not contain a valid report.*extra"):
         write_report(copied)
     (copied / "metrics.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"metrics\.jsonl has no epochs"):

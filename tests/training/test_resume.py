@@ -293,7 +293,7 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(tmp_path, uninterrupted,
     # Settings that cannot be written leave no run; any other run can be resumed.
     assert path.exists() == (size > 500)
     if path.exists():
-        assert done.stderr.endswith(f"go on with: mimachine train --resume {path}\n")
+        assert done.stderr.endswith(f"resume with: mimachine train --resume {path}\n")
         code, errors = finish(start("--resume", path, "--no-report"))
         assert code == 0, errors
         assert same_files(uninterrupted, path) == []

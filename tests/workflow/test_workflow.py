@@ -26,7 +26,7 @@ def quick(data="mixture-2d", objective="mim", **model):
     )
 
 
-def test_a_run_comes_back_from_disk_with_the_same_model(tmp_path):
+def test_a_run_is_loaded_with_the_same_model(tmp_path):
     trained, history, report = workflow.train(quick(), tmp_path / "run")
     opened = workflow.open_run(tmp_path / "run")
     assert opened.experiment == trained.experiment
@@ -38,7 +38,7 @@ def test_a_run_comes_back_from_disk_with_the_same_model(tmp_path):
     assert len(history.epochs) == len(opened.run.metrics()) == 2
 
 
-def test_two_runs_of_one_seed_leave_the_same_files_but_for_times(tmp_path):
+def test_runs_with_the_same_seed_write_the_same_files(tmp_path):
     for name in ("a", "b"):
         workflow.train(quick("digits"), tmp_path / name)
     for file in ("experiment.json", "model.safetensors", "report.json"):
@@ -83,7 +83,7 @@ def test_the_bernoulli_likelihood_binarises_test_data_once_and_training_data_ane
 
 
 @pytest.mark.parametrize("name", {"fashion-mnist"} & {*HERE})
-def test_images_of_256_levels_are_kept_as_bytes_and_drawn_as_before(name):
+def test_images_of_256_levels_are_stored_as_bytes_and_binarised_as_floats_are(name):
     settings, grey = quick(name, likelihood="bernoulli"), fashion_mnist().train
     train, _ = workflow.sources(settings, workflow.prepare(settings))
     seed = settings.training.seed
@@ -105,7 +105,7 @@ def test_fresh_data_come_in_whole_batches_and_change_by_the_epoch():
 
 def test_the_gaussian_floor_follows_the_data():
     grid = build(quick("digits", likelihood="gaussian"), workflow.prepare(quick("digits")))
-    # The standard deviation of a uniform distribution over one of 16 grid steps.
+    # Standard deviation of a uniform distribution over one of 16 grid steps.
     assert float(grid.decoder.floor) == pytest.approx(1 / 16 / 12**0.5)
     data = workflow.prepare(quick())
     free = build(quick(), data)
@@ -130,15 +130,13 @@ def test_the_gaussian_floor_follows_the_data():
         (quick("digits", "mim-h-true"), r"mim-h-true needs data whose P\(x\) is known"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused_before_anything_is_written(
-    settings, message, tmp_path
-):
+def test_invalid_settings_are_rejected_before_anything_is_written(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         workflow.train(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_samples_and_reconstructions_are_reproducible_and_right_in_shape():
+def test_samples_and_reconstructions_are_reproducible():
     settings = quick("digits")
     model = build(settings, workflow.prepare(settings))
     before = torch.get_rng_state()
@@ -152,7 +150,7 @@ def test_samples_and_reconstructions_are_reproducible_and_right_in_shape():
         workflow.sample(model, 0)
 
 
-def test_pictures_can_be_drawn_of_every_kind_of_data(tmp_path):
+def test_figures_of_every_kind_of_data(tmp_path):
     digits = quick("digits")
     data = workflow.prepare(digits)
     models = {name: build(digits, data) for name in ("mim", "vae")}
