@@ -3,9 +3,9 @@
     python benchmarks/own_data.py [--folder DIR]
 
 Writes a table of 100,000 × 30 numbers as .csv, an array of 1 GB as .npy and a folder of 2,000
-colour PNGs of 64 × 64, trains on each for one or three epochs, and prints seconds and peak resident memory
-of the process. Training and evaluation take most of the time; for the table, the time of reading
-alone is printed too.
+colour PNGs of 64 × 64, trains on each for one or three epochs, and prints seconds and peak resident
+memory of the process. Training and evaluation take most of the time; for the table, the time of
+reading alone is printed too.
 """
 
 from __future__ import annotations

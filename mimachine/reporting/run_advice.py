@@ -198,9 +198,9 @@ def _loose_bound(outcome: Outcome) -> str | None:
     if not any("loose-bound" in metric.reasons for metric in outcome.report.metrics):
         return None
     return (
-        "For some examples the likelihood estimate relies on few importance samples and may be too "
-        "low. Evaluate with more samples (see Commands); if the estimate changes much, the encoder "
-        "is a poor approximation of the posterior."
+        "For some examples the likelihood estimate relies on few importance samples, and the true "
+        "negative log-likelihood may be lower. Evaluate with more samples (see Commands); if the "
+        "estimate changes much, the encoder is a poor approximation of the posterior."
     )
 
 
