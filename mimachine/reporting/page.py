@@ -218,7 +218,7 @@ def _settings(outcomes: Sequence[Outcome]) -> list[_Setting]:
 
 
 def _flat(settings: Experiment) -> dict[str, Any]:
-    """Settings by name, without options for reading a file if the data are no file."""
+    """Settings by name, without file options if the data are not a file."""
     named = command_lines.flat(asdict(command_lines.shown(settings)))
     if settings.data.is_path:
         return named

@@ -213,7 +213,7 @@ def _worst_columns(outcome: Outcome, names: Sequence[str]) -> list[str]:
 
 
 def _share(share: float) -> str:
-    """R² in words: "none" if it is not above 0, "unknown" if it is NaN as nothing varies."""
+    """R² in words: "none" if not above 0, "unknown" if NaN because nothing varies."""
     if np.isnan(share):
         return "unknown"
     return f"{share:.0%}" if share >= 0.005 else "none"
