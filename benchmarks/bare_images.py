@@ -1,9 +1,9 @@
-"""The image models in bare torch, as such code is usually written: a baseline for their speed.
+"""Image models in plain PyTorch, as usually implemented: the baseline of speed benchmarks.
 
-The functions take a model's own parameters through torch's: two convolutions for a gate, weights of
-whole kernels times a mask, the features of x and z2 joined for each sample, the density of a
-VampPrior from an array of all differences, everything on as many copies of an image as it has
-samples. With the same noise they give the library's numbers.
+The functions use the parameters of a library model: two convolutions per gate, full kernels times a
+mask, concatenated features of x and z2 for each sample, the density of a VampPrior from an array of
+all differences, and one copy of an image per sample. With the same noise the results equal those of
+the library.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import mimachine as mm
 
 
 def log_weights(model: mm.Joint, x: Tensor) -> Tensor:
-    """Log p(x, z1, z2) - log q(z1, z2|x) for a sample of each image (B, 1, 28, 28): its ELBO."""
+    """ELBO of images (B, 1, 28, 28): log p(x, z1, z2) - log q(z1, z2|x) with one sample each."""
     top, bottom = model.encoder.first, model.encoder.second
 
     def q_z2(images: Tensor) -> Normal:

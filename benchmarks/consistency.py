@@ -2,8 +2,8 @@
 
 Models are trained for 20 epochs with MIM and with the cross-entropy loss, which lacks the
 regulariser R_MIM. The anchor P(z) is N(0, I), both priors are mixtures of K components, encoder and
-decoder are Gaussian with 50 hidden units. Three tables, means and standard errors over seeds, in
-nats on test data; a seed takes a minute or two:
+decoder are Gaussian with 50 hidden units. The output is three tables of means and standard errors
+over seeds, in nats on test data; a seed takes one or two minutes:
 
 1. over training (appendix A.2.2 of the paper), K = 10;
 2. after it, against the number of components of both priors (as in E.2 and E.3);
@@ -74,7 +74,7 @@ data = cache(mixture_2d)
 
 @cache
 def train(objective: str, components: int, floor: float, seed: int) -> dict[int, Row]:
-    """Train, and measure after each of `EPOCHS`."""
+    """Train, and evaluate after each of `EPOCHS`."""
     model = build(components, floor, seed)
     loss = mm.Loss(model, OBJECTIVES[objective], mm.StandardNormal(2))
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
@@ -94,7 +94,7 @@ def train(objective: str, components: int, floor: float, seed: int) -> dict[int,
 
 
 def table(title: str, first: str, rows: Sequence[tuple[str, str, list[Row]]]) -> str:
-    """Means and standard errors over seeds."""
+    """Markdown table of means and standard errors over seeds."""
     lines = ["", title, "", f"| loss | {first} | {' | '.join(COLUMNS)} |"]
     lines.append("|---" * (len(COLUMNS) + 2) + "|")
     for objective, label, values in rows:

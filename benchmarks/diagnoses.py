@@ -1,11 +1,11 @@
-"""Diagnoses of auto-encoders of plain PyTorch, and of a MIM, on the digits of scikit-learn.
+"""Diagnose auto-encoders in plain PyTorch, and a MIM, on the digits of scikit-learn.
 
-Three are what others might have trained: a VAE, one whose KL term weighs so much that it collapses,
-and an auto-encoder without noise. The fourth is an A-MIM of this library with networks of the same
-sizes. Each is diagnosed on 360 images that it was not trained on. Takes half a minute.
+The plain models are a VAE, a VAE that collapses because of a large KL weight, and an auto-encoder
+without noise. The fourth model is an A-MIM of this library with networks of the same size. Each is
+diagnosed on 360 test images. Takes half a minute.
 
     python benchmarks/diagnoses.py --out results/diagnoses.txt
-    python benchmarks/diagnoses.py --speed 10000 784 40    # processor time for such a size
+    python benchmarks/diagnoses.py --speed 10000 784 40    # CPU time for this size
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LATENTS, EPOCHS = 16, 200
 
 
 class AutoEncoder(nn.Module):
-    """An encoder to means and log-variances, and a decoder to means of a Gaussian."""
+    """Auto-encoder: an encoder to means and log-variances, a decoder to Gaussian means."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ def of_mim(data: mm.Dataset) -> mm.Diagnosis:
 
 
 def seconds(count: int, features: int, latents: int) -> float:
-    """Processor time of all measurements of data of latents of which ten classes differ."""
+    """CPU seconds of `mm.diagnose` on linear-Gaussian data with ten classes."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 10
     z = torch.randn(count, latents, generator=generator)

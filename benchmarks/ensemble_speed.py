@@ -1,11 +1,11 @@
-"""Training ten models as one `Ensemble` against the same models one after another.
+"""Speed of training ten models as one `Ensemble`, compared to one after the other.
 
-The baseline is the bare-PyTorch loop of `training_speed.py` with data drawn anew in each epoch by a
-vectorised sampler: the mixture of the paper's figure 2, its 78 steps of 128 data an epoch, ten
-models in turn. The library trains the ten by `fit`, with everything that belongs to it but held-out
-data, uncompiled and compiled. All run in this process in turns, with one thread unless told
-otherwise; a figure is the median over repeats of time(ten bare loops) / time(ensemble). What
-compiling takes is printed beside it, with the number of epochs after which it has paid.
+The baseline is the plain PyTorch loop of `training_speed.py` with fresh data in each epoch from a
+vectorised sampler: the mixture of the paper's figure 2, 78 steps of 128 rows per epoch, ten models
+in turn. The library trains the ten models with `fit`, without validation data, uncompiled and
+compiled. All run alternately in this process, by default with one thread. Ratios are medians over
+repeats of time(ten plain loops) / time(ensemble). The time of compilation is printed too, with the
+number of epochs after which it pays off.
 
     python benchmarks/ensemble_speed.py --out results/ensemble-speed.json
 """
@@ -33,7 +33,7 @@ OBJECTIVES = {"mim": mm.MIM, "vae": mm.VAE}
 
 
 class FreshBare(Bare):
-    """The bare loop over new draws in each epoch."""
+    """The plain loop over fresh samples in each epoch."""
 
     def __init__(self, means: Tensor, hidden: int) -> None:
         super().__init__(means, 2, hidden, None)
@@ -54,7 +54,7 @@ def model(hidden: int) -> mm.Joint:
 
 
 def ensemble(hidden: int, objective: str, compiled: bool) -> Callable[[int], None]:
-    """A function that trains ten models for so many epochs with `fit`."""
+    """A function that trains ten models with `fit` for a given number of epochs."""
     together = mm.Ensemble([mm.Loss(model(hidden), OBJECTIVES[objective]) for _ in range(MODELS)])
     if compiled:
         together.compile()

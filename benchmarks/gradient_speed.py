@@ -1,9 +1,9 @@
-"""Time of an optimiser's step with gradients normalised tensor by tensor, on `conv_hvae`.
+"""Speed of an optimiser step with per-tensor gradient normalisation, on `conv_hvae`.
 
-The baseline is written as such optimisers usually are: a loop over the parameters that divides each
-gradient by its norm and moves each tensor by Adam's formula. "division" is the loop's first part
-alone against `normalise_gradients`, "step" all of it against `normalise_gradients` and torch's
-fused Adam. Both run in this process, in turns, on one thread; ratios are medians over repeats of
+The baseline is the usual loop over parameters, which divides each gradient by its norm and updates
+each tensor by Adam's formula. "division" compares only the normalisation with
+`normalise_gradients`; "step" compares the whole loop with `normalise_gradients` and PyTorch's fused
+Adam. Both run alternately in this process, on one thread. Ratios are medians over repeats of
 time(loop) / time(library).
 
     python benchmarks/gradient_speed.py --out results/gradient-speed.json
@@ -33,7 +33,7 @@ def divide(parameters: list[Tensor]) -> None:
 
 
 class LoopingAdam:
-    """Adam on gradients of norm 1, a tensor at a time."""
+    """Adam on gradients of norm 1, one tensor at a time."""
 
     def __init__(self, parameters: list[Tensor], rate: float) -> None:
         self.parameters, self.rate, self.count = parameters, rate, 0

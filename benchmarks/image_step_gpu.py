@@ -1,23 +1,22 @@
-"""Time of a training step of the image models on a GPU, against what the hardware allows.
+"""Time of a training step of the image models on a GPU, compared to hardware limits.
 
-Each of five steps on 100 binary images of 28 x 28, with gradients normalised and Adam as in the
-released image code, is timed uncompiled in float32 (convolutions and products in TF32) and in
-bfloat16, as a CUDA graph, compiled, and both; a time is the median over blocks of steps. Last is
-`fit` itself, which draws its images from bytes on the device, by the time from one epoch to the
-next.
+Five kinds of step on 100 binary images of 28 x 28, with normalised gradients and Adam as in the
+released image code, are timed uncompiled in float32 (TF32 convolutions and products) and in
+bfloat16, as a CUDA graph, compiled, and both. A time is the median over blocks of steps. Finally
+`fit` is timed from one epoch to the next; it samples images from bytes on the device.
 
-The limits are estimates for an H200 in bfloat16 at 100 images, made by counting and not by
-measuring. Compute: the floating-point operations of all layers, forward and backward (132, 223,
-149, 241 and 265 GFLOP), over 790 TFLOP/s. Traffic: each activation read and written as often as a
-fused forward and backward pass has to, about 10 MB an image for the convolutional model and 14 MB
-for the PixelCNN with its batch normalisation, and 1.6 MB for each pseudo-input, over 4.3 TB/s. On
-another device or for another batch they are left out.
+The limits are estimates for an H200 in bfloat16 at 100 images, counted and not measured. Compute:
+floating-point operations of all layers, forward and backward (132, 223, 149, 241 and 265 GFLOP),
+divided by 790 TFLOP/s. Traffic: reads and writes of activations in a fused forward and backward
+pass, about 10 MB per image for the convolutional model, 14 MB for the PixelCNN with batch
+normalisation, and 1.6 MB per pseudo-input, divided by 4.3 TB/s. Other devices and batch sizes have
+no limits.
 
-What is compiled comes last, and only while there is time; what was not measured is told with the
-reason. The file is written anew after each measurement, so that none is lost.
+Compiled steps come last, and only while there is time; skipped measurements are listed with the
+reason. The output file is rewritten after each measurement, so that none is lost.
 
     python benchmarks/image_step_gpu.py --out results/image-step-gpu.json      # four minutes
-    python benchmarks/image_step_gpu.py --device cpu --batch 4 --steps 2       # that it runs
+    python benchmarks/image_step_gpu.py --device cpu --batch 4 --steps 2       # smoke test
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _BATCH, _BLOCKS, _WARM_UP = 100, 5, 5
 
 
 class Case(NamedTuple):
-    """A step; the limits are in milliseconds."""
+    """A kind of step; the limits are in milliseconds."""
 
     name: str
     make: Callable[[Tensor | None], mm.Joint]
@@ -93,7 +92,7 @@ WAYS = [
 def make_call(
     case: Case, way: Way, batch: int, components: int, accelerator: str
 ) -> tuple[Callable[[Tensor], Tensor], torch.device]:
-    """A step on a batch, which gives its loss."""
+    """A function that takes a training step on a batch and returns the loss, and its device."""
     fabric = Fabric(accelerator=accelerator, devices=1, precision=way.precision)
     pseudo_inputs = torch.rand(components, 1, 28, 28) if case.mixture else None
     loss = mm.Loss(case.make(pseudo_inputs), case.objective).to(fabric.device)
@@ -111,7 +110,7 @@ def make_call(
 
 
 def milliseconds(call: Callable[[Tensor], Tensor], x: Tensor, steps: int) -> float:
-    """Time of a call, the median over blocks of calls."""
+    """Milliseconds per call, median over blocks of calls."""
     for _ in range(_WARM_UP):
         loss = call(x)
     blocks = []
@@ -122,7 +121,7 @@ def milliseconds(call: Callable[[Tensor], Tensor], x: Tensor, steps: int) -> flo
             loss = call(x)
         synchronise(x.device)
         blocks.append(1e3 * (time.perf_counter() - start) / steps)
-    assert torch.isfinite(loss), "a step that diverges is no step to be timed"
+    assert torch.isfinite(loss), "the loss is not finite; its time is meaningless"
     return statistics.median(blocks)
 
 
@@ -132,22 +131,22 @@ def synchronise(device: torch.device) -> None:
 
 
 def measure(case: Case, way: Way, options: argparse.Namespace) -> dict:
-    """Milliseconds of a step, or why there are none."""
+    """Milliseconds of a step, or the reason for a failure."""
     torch.manual_seed(0)
     try:
         with warnings.catch_warnings():
-            # What is not compiled after all is not to be timed as if it were.
+            # A step that falls back to uncompiled code must not count as compiled.
             warnings.simplefilter("error", RuntimeWarning)
             call, device = make_call(case, way, options.batch, options.components, options.device)
             x = torch.rand(options.batch, 1, 28, 28).round().to(device)
             return {"ms": round(milliseconds(call, x, options.steps), 3)}
     except Exception as error:
-        # One way that fails, in whatever way, leaves the others.
+        # Any failure affects only this measurement.
         return {"failed": f"{type(error).__name__}: {str(error).splitlines()[0]}"}
 
 
 class Timed:
-    """A source that tells when each epoch began."""
+    """A source that records the start time of each epoch."""
 
     def __init__(self, source: mm.Source) -> None:
         self.source, self.starts = source, []
@@ -161,7 +160,7 @@ class Timed:
 
 
 def of_fit(options: argparse.Namespace) -> dict:
-    """Milliseconds of a step of `fit`, its data included."""
+    """Milliseconds per step of `fit`, including its data."""
     torch.manual_seed(0)
     fabric = Fabric(accelerator=options.device, devices=1, precision="bf16-mixed")
     steps = options.steps * _BLOCKS
@@ -176,7 +175,7 @@ def of_fit(options: argparse.Namespace) -> dict:
         cuda_graphs=fabric.device.type == "cuda",
     )
     mm.fit(mm.Loss(conv(None), mm.VAE), source, None, recipe, fabric=fabric, progress=False)
-    # The second epoch: the first has the capture in it, and the third has no end.
+    # The second epoch: the first includes the capture, and the third has no end time.
     seconds = source.starts[2] - source.starts[1]
     return {"ms": round(1e3 * seconds / steps, 3), "cuda_graphs": recipe.cuda_graphs}
 
@@ -193,9 +192,11 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--batch", type=int, default=_BATCH)
-    parser.add_argument("--steps", type=int, default=50, help="in each of five blocks")
+    parser.add_argument("--steps", type=int, default=50, help="steps in each of five blocks")
     parser.add_argument("--components", type=int, default=500, help="pseudo-inputs of a VampPrior")
-    parser.add_argument("--seconds", type=float, default=220.0, help="after which none is begun")
+    parser.add_argument(
+        "--seconds", type=float, default=220.0, help="time limit for new measurements"
+    )
     parser.add_argument("--ways", nargs="+", default=[way.name for way in WAYS])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()

@@ -1,15 +1,15 @@
-"""Time of a training step of `conv_hvae` and `pixel_hvae` against the same layers in bare torch.
+"""Time of a training step of `conv_hvae` and `pixel_hvae`, compared to plain PyTorch.
 
-The baseline (`bare_images.py`) takes the same parameters through torch's functions as such code is
-usually written. Both are a step of a VAE on 100 binary images of 28 x 28 with Adam, in this process
-and in turns, on one thread by its time on the processor and on more by the clock; the ratio is the
-median over repeats of time(baseline) / time(library). With the same noise both losses are equal,
-which is checked.
+The baseline (`bare_images.py`) applies the same parameters in plain PyTorch, as usually
+implemented. Both take a step of a VAE on 100 binary images of 28 x 28 with Adam, alternately in
+this process, timed by CPU time on one thread and by wall time on more. Ratios are medians over
+repeats of time(baseline) / time(library). The benchmark checks that both losses are equal with the
+same noise.
 
-Besides, of each way: the arithmetic of a step, counted by torch, in all and by part of the model;
-the rate at which it is done; and what share that is of two rates measured in the same turns, that
-of the step's own convolutions alone, forwards and backwards in their shapes, memory format and
-precision, and that of the product of two matrices.
+It also reports for each implementation: the operations of a step, counted by PyTorch, in total and
+by part of the model; their rate; and this rate as a share of two rates measured alternately, that
+of the step's convolutions alone (forward and backward, with the same shapes, memory format and
+precision) and that of a matrix product.
 
     python benchmarks/image_training.py --out results/image-training.json      # fifteen minutes
 """
@@ -37,13 +37,13 @@ MATRIX = 1024
 
 
 class Step:
-    """A step of training.
+    """A training step.
 
     Args:
-        model: The model, whose parameters it moves.
-        loss: Gives the loss of each image.
+        model: The model to update.
+        loss: Returns the loss of each image.
         x: The images.
-        precision: What the networks compute in.
+        precision: Precision of the networks.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Step:
         self.optimiser = torch.optim.Adam(model.parameters(), lr=5e-4)
 
     def __call__(self) -> None:
-        """Take it."""
+        """Take the step."""
         self.optimiser.zero_grad()
         mixed = self.precision != torch.float32
         with torch.autocast(self.x.device.type, torch.bfloat16, enabled=mixed):
@@ -67,14 +67,14 @@ class Step:
 
 
 class Convolution(NamedTuple):
-    """What a step convolves, and which gradients that has.
+    """Arguments of a convolution and the gradients it needs.
 
     Attributes:
-        input: Shape, strides and type of the input.
-        weight: Likewise.
-        bias: Whether there is one.
+        input: Shape, strides and dtype of the input.
+        weight: Shape, strides and dtype of the weight.
+        bias: Whether it has a bias.
         settings: Stride, padding, dilation, whether transposed, output padding, groups.
-        wanted: Of which of input, weight and bias there is a gradient.
+        wanted: Whether input, weight and bias need gradients.
     """
 
     input: tuple[Any, ...]
@@ -85,7 +85,7 @@ class Convolution(NamedTuple):
 
 
 class Convolutions(TorchDispatchMode):
-    """Takes down the convolutions of what is done under it, as their backward passes tell them."""
+    """Record the convolutions run in this mode, from the arguments of their backward passes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Convolutions(TorchDispatchMode):
 
 
 class Alone:
-    """The convolutions of a step by themselves, forwards and backwards, of random numbers."""
+    """The convolutions of a step alone, forward and backward, on random tensors."""
 
     def __init__(self, step: Step) -> None:
         with Convolutions() as convolutions:
@@ -124,33 +124,33 @@ class Alone:
             self.each.append((arguments, output, [t for t in tensors if t.requires_grad]))
 
     def __call__(self) -> None:
-        """Do them."""
+        """Run the convolutions."""
         for arguments, gradient, wanted in self.each:
             torch.autograd.grad(torch.convolution(*arguments), wanted, gradient)
 
 
 class Product:
-    """The product of two square matrices, a few times over."""
+    """The product of two square matrices, ten times."""
 
     def __init__(self, precision: torch.dtype, device: torch.device) -> None:
         size = (MATRIX, MATRIX)
         self.factors = [torch.randn(size, device=device).to(precision) for _ in range(2)]
 
     def __call__(self) -> None:
-        """Work it out."""
+        """Compute the products."""
         for _ in range(10):
             torch.mm(*self.factors)
 
 
 def flops(work: Callable[[], object]) -> float:
-    """Floating-point operations in convolutions and matrix products, two to a multiplication."""
+    """Floating-point operations in convolutions and matrix products, two per multiply-add."""
     with FlopCounterMode(display=False) as counter:
         work()
     return float(counter.get_total_flops())
 
 
 def flops_by_part(model: mm.Joint, x: Tensor) -> dict[str, float]:
-    """Million operations for an image by each part of the model, forwards."""
+    """Million operations per image in the forward pass of each part of the model."""
     encoder, prior = model.encoder, model.prior
     z = encoder(x).sample()
     z2 = z[:, : encoder.first.mean.out_features]
@@ -166,12 +166,12 @@ def flops_by_part(model: mm.Joint, x: Tensor) -> dict[str, float]:
 
 
 def losses(model: mm.Joint) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Minus the ELBO of each image by the baseline and by the library."""
+    """Negative ELBO of each image by the baseline and by the library."""
     return {"bare": lambda x: -log_weights(model, x), "library": mm.Loss(model, mm.VAE)}
 
 
 def check_equal(model: mm.Joint, x: Tensor) -> float:
-    """By how many nats the two losses differ with the same noise."""
+    """Largest difference of the two losses with the same noise, in nats."""
     values = []
     for loss in losses(model).values():
         torch.manual_seed(1)
@@ -183,7 +183,7 @@ def check_equal(model: mm.Joint, x: Tensor) -> float:
 
 
 def compare(model: mm.Joint, x: Tensor, repeats: int) -> dict[str, Any]:
-    """Seconds of all ways on the threads there are now, and the rates."""
+    """Seconds and rates of all implementations with the current number of threads."""
     bare, library = losses(model).values()
     steps = {
         "bare": Step(model, bare, x),
@@ -221,7 +221,7 @@ def compare(model: mm.Joint, x: Tensor, repeats: int) -> dict[str, Any]:
 
 
 def measured(name: str, count: int, options: argparse.Namespace) -> dict[str, Any]:
-    """All of one model with so many pseudo-inputs, of which 0 is the standard normal prior."""
+    """Measure one model with `count` pseudo-inputs; 0 means a standard normal prior."""
     pseudo_inputs = torch.rand(count, 1, 28, 28) if count else None
     model: nn.Module = MODELS[name](pseudo_inputs=pseudo_inputs).to(options.device)
     x = torch.rand(options.batch, 1, 28, 28, device=options.device).round()

@@ -1,4 +1,4 @@
-"""Time until the package, its names and its command line answer, each in a fresh interpreter.
+"""Import time of the package and start-up time of its command line, in fresh interpreters.
 
 python benchmarks/import_time.py
 """

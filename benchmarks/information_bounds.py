@@ -1,19 +1,19 @@
-"""Bounds of mutual information, and KSG, on Gaussian channels where it is known; and their speed.
+"""Accuracy and speed of mutual information bounds, and of KSG, on Gaussian channels.
 
-z = x + noise in each of D coordinates, x ~ N(0, I). For each dimension and information this tells
-the lower and the upper bound, whether the truth is between them within their errors, the gap, and
-what KSG says of the same x and z. The gap should be below 0.1 nat up to about ½ log N, the more
-exactly the fewer dimensions.
+z = x + noise in each of D coordinates, x ~ N(0, I), so the mutual information is known. For each
+dimension and information the benchmark reports the lower and upper bound, their distance from the
+truth in standard errors, the gap, and the KSG estimate of the same x and z. The gap should be below
+0.1 nat up to about ½ log N, most accurately in few dimensions.
 
     python benchmarks/information_bounds.py --out results/information_bounds.json \
         --figure docs/images/information_bounds.png
     python benchmarks/information_bounds.py --coverage --out results/information_bounds.json
     python benchmarks/information_bounds.py --speed --out results/information_bounds.json
 
-`--coverage` tells how many of the intervals of ± 1.96 standard errors hold the mean over repeats.
-`--speed` times 50,000 data in 80 dimensions on two threads, in turns with the plain way: for some
-codes all (z - m) / s at once in single precision, of which the time for all codes is extrapolated.
-Each way of calling it replaces its own part of the file.
+`--coverage` reports the share of intervals of ± 1.96 standard errors that contain the mean over
+repeats. `--speed` times 50,000 rows in 80 dimensions on two threads, alternately with a plain
+implementation in float32 that computes all (z - m) / s of a code at once; its time for all codes is
+extrapolated from some. Each mode replaces only its part of the output file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BLUE, RED, GREY = "#2b5fa8", "#c8342b", "#555555"
 
 
 def channel(count: int, dim: int, information: float, seed: int) -> tuple[mm.DiagNormal, Tensor]:
-    """q(z|x) of N data, and x, which is its mean."""
+    """q(z|x) of N rows, and x, which is its mean."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(count, dim, generator=generator, dtype=torch.float64)
     noise = 1 / math.sqrt(math.expm1(2 * information / dim))
@@ -55,7 +55,7 @@ def numbers(estimate: mm.Estimate) -> list[float]:
 def measure(count: int, queries: int | None, dim: int, truth: float, ksg: bool) -> dict[str, Any]:
     seed = 100 * dim + round(10 * truth)
     conditional, x = channel(count, dim, truth, seed)
-    # A seed of its own: the noise is not to be that of x.
+    # A separate seed, so that the noise is independent of x.
     torch.manual_seed(-1 - seed)
     z = conditional.sample()
     found = mm.bounds_from_conditionals([conditional], z=z, num_queries=queries)
@@ -77,7 +77,7 @@ def measure(count: int, queries: int | None, dim: int, truth: float, ksg: bool) 
     return row
 
 
-def told(row: dict[str, Any]) -> str:
+def formatted(row: dict[str, Any]) -> str:
     lower, upper = mm.Estimate(*row["lower"]), mm.Estimate(*row["upper"])
     ksg = f"  KSG {mm.Estimate(*row['ksg'])}" if "ksg" in row else ""
     return (
@@ -89,7 +89,7 @@ def told(row: dict[str, Any]) -> str:
 
 
 def tight_up_to(rows: list[dict[str, Any]]) -> float:
-    """Information at which the gap reaches 0.1 nat, between what was measured."""
+    """Information at which the gap reaches 0.1 nat, by interpolation."""
     for before, after in itertools.pairwise(rows):
         low, high = before["gap"][0], after["gap"][0]
         if high >= 0.1:
@@ -108,7 +108,7 @@ def accuracy(count: int) -> dict[str, Any]:
             of_dim = []
             for truth in truths:
                 of_dim.append(measure(number, queries, dim, truth, ksg=number == count))
-                print(told(of_dim[-1]), flush=True)
+                print(formatted(of_dim[-1]), flush=True)
             rows += of_dim
             reach.append(
                 {
@@ -149,7 +149,7 @@ def coverage(count: int, repeats: int) -> list[dict[str, Any]]:
 
 
 def plain(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    """Log Σ_j q(z_i|x_j) up to a constant, a code after the other."""
+    """Log Σ_j q(z_i|x_j) up to a constant, one code at a time."""
     log_scale = scale.log().sum(1)
     return torch.stack(
         [
@@ -206,7 +206,7 @@ def speed(repeats: int, codes: int = 100) -> dict[str, Any]:
 
 
 def draw(rows: list[dict[str, Any]], count: int) -> Figure:
-    """The bounds and KSG over the truth, a panel for each dimension."""
+    """Plot the bounds and KSG over the truth, one panel per dimension."""
     figure = Figure(figsize=(9.6, 3.6), layout="constrained", dpi=150)
     axes = figure.subplots(1, len(DIMENSIONS), sharey=True)
     for axis, dim in zip(axes, DIMENSIONS, strict=True):
@@ -235,7 +235,7 @@ def draw(rows: list[dict[str, Any]], count: int) -> Figure:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--repeats", type=int, default=None, help="of --coverage 200, of --speed 3")
+    parser.add_argument("--repeats", type=int, default=None, help="default 200, or 3 for --speed")
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
@@ -255,9 +255,9 @@ def main() -> None:
             arguments.figure.parent.mkdir(parents=True, exist_ok=True)
             draw(part["accuracy"]["rows"], arguments.count).savefig(arguments.figure)
     if arguments.out is not None:
-        kept = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+        saved = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps({**kept, **part}, indent=1) + "\n")
+        arguments.out.write_text(json.dumps({**saved, **part}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Whether the flags of `log_likelihood` tell, and the errors of unflagged estimates hold.
+"""Calibration of `log_likelihood`: accuracy of its flags and coverage of its intervals.
 
-A linear-Gaussian model has a likelihood in closed form. Its encoder is the exact posterior, made
-too narrow by a factor; the likelihood is then estimated with the encoder as proposal, with a
-`DefensiveProposal`, and with the encoder refitted; and for each dimension by annealed chains, which
-know nothing of the encoder. Told for each: the share of estimates that are off by over 0.1 nat,
-how many of those are flagged, how many of all are, and how many of the 95 % intervals of the
-unflagged hold the truth, of all and of those whose weights are not all equal. Each repeat is a
-datum and noise of its own. Last come the bidirectional checks of the annealed chains.
+A linear-Gaussian model has a likelihood in closed form. Its encoder is the exact posterior,
+narrowed by a factor. The likelihood is estimated with the encoder as proposal, with a
+`DefensiveProposal`, with a refitted encoder, and for each dimension with annealed chains, which do
+not use the encoder. The table reports the share of estimates that are off by over 0.1 nat, the
+share of these that is flagged, the share of all that is flagged, and the coverage of the 95 %
+intervals of unflagged estimates: of all, and of those whose weights are not all equal. Each repeat
+has a new example and new noise. The bidirectional checks of the annealed chains come last.
 
     python benchmarks/likelihood_calibration.py              # about ten minutes
     python benchmarks/likelihood_calibration.py --proposals encoder --factors 1.1 1.2 1.3 1.5
@@ -52,7 +52,7 @@ def model_and_marginal(dim: int, factor: float) -> tuple[mm.Joint, mm.DiagNormal
 
 
 def proposal_of(name: str, model: mm.Joint, marginal: mm.DiagNormal) -> mm.Conditional | None:
-    """What the likelihood is estimated with; None for the encoder."""
+    """The proposal of importance sampling; None for the encoder."""
     if name == "encoder":
         return None
     if name == "defensive":
@@ -63,15 +63,15 @@ def proposal_of(name: str, model: mm.Joint, marginal: mm.DiagNormal) -> mm.Condi
 
 
 def main() -> None:
-    """Print a row for each dimension, factor and proposal, and one for all of each proposal."""
+    """Print a row for each dimension, factor and proposal, and a total for each proposal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dims", type=int, nargs="+", default=[2, 10, 40])
     parser.add_argument("--factors", type=float, nargs="+", default=[1, 2, 10, 100])
     names = ["encoder", "defensive", "refitted", "annealed"]
     parser.add_argument("--proposals", choices=names, nargs="+", default=names)
-    parser.add_argument("--repeats", type=int, default=200, help="fresh data in each row")
+    parser.add_argument("--repeats", type=int, default=200, help="fresh examples per row")
     parser.add_argument("--samples", type=int, default=5000)
-    parser.add_argument("--steps", type=int, default=2000, help="of annealed chains")
+    parser.add_argument("--steps", type=int, default=2000, help="steps of annealed chains")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.manual_seed(arguments.seed)
@@ -106,26 +106,26 @@ def main() -> None:
 
 
 def compared(result: LogLikelihood | AnnealedLogLikelihood, truth: Tensor) -> Tensor:
-    """Whether each estimate is off, flagged, has the truth in its interval, and is inexact."""
+    """Whether each estimate is off, flagged, covers the truth, and is inexact."""
     gap = (result.values - truth).abs()
-    # Equal weights have no error but rounding, and an interval that holds in any case.
+    # With equal weights the only error is rounding, and the interval always covers the truth.
     inexact = result.standard_errors > 1e-8
     inside = gap <= 1.96 * result.standard_errors + 1e-9
     return torch.stack([gap > 0.1, result.flagged, inside, inexact], 1)
 
 
 def summary(row: Tensor) -> str:
-    """Shares of the estimates: off, of these flagged, flagged, covered of the unflagged.
+    """Shares of estimates: off, flagged if off, flagged, covered if unflagged.
 
-    The last is given for all, and for those that are inexact.
+    The last is given for all estimates and for inexact estimates.
     """
     off, flagged, inside, inexact = row.T
 
     def share(part: Tensor) -> float:
         return float(part.double().mean()) if len(part) else math.nan
 
-    told = f"{share(off):5.2f} {share(flagged[off]):16.3f} {share(flagged):7.2f}"
-    return f"{told} {share(inside[~flagged]):8.3f} {share(inside[~flagged & inexact]):8.3f}"
+    shares = f"{share(off):5.2f} {share(flagged[off]):16.3f} {share(flagged):7.2f}"
+    return f"{shares} {share(inside[~flagged]):8.3f} {share(inside[~flagged & inexact]):8.3f}"
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Time of the likelihood of images from 5,000 samples each, against a loop that re-encodes.
+"""Speed of importance-sampled likelihoods of images, compared to a loop that re-encodes.
 
-The model is dense and of the size of the paper's: 784 binary pixels, 80 latents, gated layers of
-300 units, a standard normal prior or a VampPrior of 500 components; or it is `conv_hvae` or
-`pixel_hvae`. The loop is how such numbers are usually measured: one image at a time, 50 batches of
-100 copies of it, each of them encoded and decoded and, under a VampPrior, the pseudo-inputs encoded
-again; of the image models by bare torch (`bare_images.py`). Both are timed in turns, on one thread
-by its time on the processor and on more by the clock; the loop on a few of the images, or of its
-batches, and scaled. Also told: how far the estimates move in mixed precision, image by image under
-the same noise and in the mean, on images of their own.
+The model is dense and as large as the paper's: 784 binary pixels, 80 latents, gated layers of 300
+units, a standard normal prior or a VampPrior of 500 components; or it is `conv_hvae` or
+`pixel_hvae`. An image has 5,000 samples. The loop is the usual implementation: one image at a time,
+50 batches of 100 copies, each encoded and decoded and, with a VampPrior, the pseudo-inputs encoded
+again; for the image models in plain PyTorch (`bare_images.py`). Both are timed alternately, by CPU
+time on one thread and by wall time on more; the loop is timed on a few images or batches and
+extrapolated. The benchmark also reports the change of the estimates in mixed precision with the
+same noise, per image and on average, on separate images.
 
     python benchmarks/likelihood_speed.py             # about three minutes
     python benchmarks/likelihood_speed.py --chunks    # time by the number of pairs decoded at once
@@ -38,7 +38,7 @@ PIXELS, LATENTS, UNITS, COMPONENTS, COPIES = 784, 80, 300, 500, 100
 
 
 class Gated(nn.Module):
-    """A dense layer times a sigmoid of another."""
+    """A dense layer times the sigmoid of another."""
 
     def __init__(self, features: int, units: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ def network(features: int, outputs: int) -> nn.Sequential:
 
 
 def trained(images: Tensor, prior: str, arguments: argparse.Namespace) -> mm.Joint:
-    """A VAE of binary images, trained for a while so that its numbers mean something."""
+    """A VAE of binary images, trained briefly so that its likelihoods are realistic."""
     if arguments.model == "dense":
         model = dense(images, prior)
     else:
@@ -89,7 +89,7 @@ def synthetic_images(count: int) -> Tensor:
 
 @torch.no_grad()
 def by_loop(model: mm.Joint, x: Tensor, batches: int) -> Tensor:
-    """The baseline: log p(x) of each image from so many batches of copies, shape (N,)."""
+    """The baseline: log p(x) of each image from `batches` batches of copies, shape (N,)."""
     of_copies = log_weights if x.dim() > 2 else dense_log_weights
     values = []
     for image in x:
@@ -124,7 +124,7 @@ def fabrics(device: torch.device) -> dict[str, Fabric]:
 
 
 def compare(model: mm.Joint, x: Tensor, arguments: argparse.Namespace) -> dict[str, object]:
-    """Seconds for all images by the loop and by the library in both precisions."""
+    """Seconds for all images with the loop and with the library in both precisions."""
     few = x[: arguments.loop_images]
     whole = arguments.samples // COPIES
     batches = min(whole, arguments.loop_batches or whole)
@@ -146,7 +146,7 @@ def compare(model: mm.Joint, x: Tensor, arguments: argparse.Namespace) -> dict[s
 def moved_by_rounding(
     model: mm.Joint, x: Tensor, arguments: argparse.Namespace
 ) -> dict[str, object]:
-    """By how many nats bfloat16 moves the estimates, under the same noise."""
+    """Change of the estimates in bfloat16 with the same noise, in nats."""
     estimates = []
     for fabric in fabrics(arguments.device).values():
         torch.manual_seed(1)
@@ -165,7 +165,7 @@ def moved_by_rounding(
 
 
 def by_chunks(model: mm.Joint, x: Tensor, arguments: argparse.Namespace) -> None:
-    """Print the time for each number of pairs that are decoded at once."""
+    """Print the time by the number of pairs decoded at once."""
     for name, fabric in fabrics(arguments.device).items():
         ways = {
             str(size): lambda size=size, fabric=fabric: mm.log_likelihood(
@@ -179,7 +179,7 @@ def by_chunks(model: mm.Joint, x: Tensor, arguments: argparse.Namespace) -> None
 
 
 def main() -> None:
-    """Print the measurements, and keep them where --out says."""
+    """Print the measurements, and write them to --out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=50)
     parser.add_argument("--model", choices=["dense", "convolutional", "pixel"], default="dense")
@@ -198,7 +198,7 @@ def main() -> None:
         "--chunks",
         type=int,
         nargs="*",
-        help="print the time by the number of pairs decoded at once, and nothing else",
+        help="only print the time by the number of pairs decoded at once",
     )
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -227,9 +227,9 @@ def main() -> None:
         torch.set_num_threads(arguments.threads[0])
         print(prior, json.dumps(results[prior], indent=1), flush=True)
     if arguments.out is not None and results:
-        told = {"torch": torch.__version__, **vars(arguments), "device": str(arguments.device)}
-        told = {name: value for name, value in told.items() if name not in ("out", "chunks")}
-        arguments.out.write_text(json.dumps({"settings": told, **results}, indent=1) + "\n")
+        settings = {"torch": torch.__version__, **vars(arguments), "device": str(arguments.device)}
+        settings = {name: settings[name] for name in settings if name not in ("out", "chunks")}
+        arguments.out.write_text(json.dumps({"settings": settings, **results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Whether the tests see a wrong sign, a lost factor or a swapped term in the mathematics.
+"""Mutation testing of the mathematics: wrong signs, missing factors, swapped terms.
 
-Each mutant is one change of one place of the package, made in a temporary copy of it, against which
-the tests named beside it run. A mutant that they pass "survived": a law is missing, or the change
-changes nothing, and then the list says why. The exit status is 1 if a survivor is not explained.
+Each mutant is a single change in a temporary copy of the package, tested by the test files listed
+with it. A mutant "survives" if all of them pass: either a test is missing, or the mutant is
+equivalent, and the list says why. The exit status is 1 if a survivor is not explained.
 
     python benchmarks/mutation_check.py --out results/mutation-check.txt
 """
@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
-# A mutant may make a loop endless; the slowest file here takes half a minute.
+# A mutant may cause an endless loop; the slowest test file takes half a minute.
 TIME_LIMIT = 300
 
 
 class Mutant(NamedTuple):
-    """A change of a file, `old` for `new`; `why` if nothing can be seen of it."""
+    """A replacement of `old` by `new` in a file; `why` it is equivalent, if it is."""
 
     file: str
     old: str
@@ -36,8 +36,8 @@ class Mutant(NamedTuple):
     why: str = ""
 
 
-# By file: which tests to run, and (old, new) or (old, new, why) for each mutant. The old text has
-# to be in the file once.
+# By file: the tests to run, and (old, new) or (old, new, why) for each mutant. The old text must
+# occur once in the file.
 MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
     "refits.py": (
         ["estimation/test_refit_prior.py"],
@@ -84,7 +84,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ('return -joint_entropy(lp, "mixture")', 'return joint_entropy(lp, "mixture")'),
             ('return joint_entropy(lp, "encoding")', 'return joint_entropy(lp, "mixture")'),
             ("value + beta * self.regulariser(", "value + self.regulariser("),
-            # What the objectives consist of
+            # Definitions of the objectives
             ('\nMIM = Objective(mim, "mixture")', '\nMIM = Objective(mim, "encoding")'),
             ('\nA_MIM = Objective(mim, "encoding")', '\nA_MIM = Objective(mim, "mixture")'),
             ('"encoding", q_x="decoder")', '"encoding")'),
@@ -105,7 +105,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
                 "anchor = drawn if self.anchor is None else self.anchor()",
                 "anchor = drawn",
             ),
-            # What the released image code does
+            # Released image code
             ("prior = weigh_first(prior, annealing.beta)", "prior = weigh_first(prior, 1.0)"),
             (
                 'self.model.decode if self.objective.decoded == "draws"',
@@ -125,7 +125,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             (
                 "_advantage(value.detach()) * (",
                 "_advantage(value) * (",
-                "the factor beside it is zero, so no gradient comes this way; it spares the graph",
+                "the other factor is zero, so there is no gradient; detaching saves memory",
             ),
             (" * (count / (count - 1))", ""),
             ("(reward - reward.mean())", "(reward + reward.mean())"),
@@ -433,19 +433,19 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
 
 
 def mutants() -> list[Mutant]:
-    """The list, each of whose places has to be in the package once."""
+    """All mutants; exits with an error if an old text does not occur exactly once."""
     listed = [Mutant(file, *change) for file, (_, changes) in MUTANTS.items() for change in changes]
     for mutant in listed:
         count = (ROOT / "mimachine" / mutant.file).read_text().count(mutant.old)
         if count != 1:
-            raise SystemExit(f"{mutant.file} has {mutant.old!r} {count} times, not once")
+            raise SystemExit(f"{mutant.file} contains {mutant.old!r} {count} times, not once")
         if mutant.old == mutant.new:
-            raise SystemExit(f"{mutant.file}: {mutant.old!r} is no change")
+            raise SystemExit(f"{mutant.file}: {mutant.old!r} is not changed")
     return listed
 
 
 def copy_of_package(folder: Path) -> Path:
-    """A copy of all that the tests need."""
+    """Copy everything that the tests need."""
     for name in ("mimachine", "tests"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
@@ -455,8 +455,8 @@ def copy_of_package(folder: Path) -> Path:
 
 
 def run_tests(folder: Path, tests: list[str]) -> subprocess.CompletedProcess[str] | None:
-    """Run tests against a copy, to the first failure; None if they do not come to an end."""
-    # Python knows compiled files by size and time, which two versions may have in common.
+    """Run tests against a copy until the first failure; None if they time out."""
+    # Python identifies compiled files by size and time, which two versions may share.
     environment = {
         **os.environ,
         "PYTHONPATH": str(folder),
@@ -489,31 +489,31 @@ def check(mutant: Mutant, folder: Path) -> str | None:
     finally:
         file.write_text(original)
     if done is None:
-        return f"no end within {TIME_LIMIT} s"
+        return f"timeout after {TIME_LIMIT} s"
     if done.returncode == 0:
         return None
     failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+?)(?:\[| |$)", done.stdout, re.MULTILINE)
-    # A mutant that does not even import tells nothing about the tests.
+    # A mutant that cannot be imported does not test the tests.
     if done.returncode != 1 or failed is None:
         raise SystemExit(f"{mutant} broke the run:\n{done.stdout[-3000:]}\n{done.stderr[-2000:]}")
     return failed[1]
 
 
 def shown(mutant: Mutant) -> list[str]:
-    """The change in one or two lines."""
+    """Format the change in one or two lines."""
     old, new = (" ".join(text.split()) for text in (mutant.old, mutant.new))
     both = f"{old}  ->  {new or '(nothing)'}"
     return [both] if len(both) <= 90 else [old, f"  ->  {new}"]
 
 
 def checked(chosen: list[Mutant], jobs: int) -> list[tuple[str | None, float]]:
-    """For each mutant the test that failed, or none, and the seconds it took."""
+    """For each mutant the first failed test, or None, and the seconds taken."""
     with tempfile.TemporaryDirectory() as temporary:
         folders: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for number in range(jobs):
             folders.put(copy_of_package(Path(temporary) / str(number)))
 
-        # Without a change all tests pass, and it is the copy that they run against.
+        # Check that all tests pass without a change, and that they import the copy.
         folder = folders.get()
         (folder / "tests" / "test_copy.py").write_text(
             "import mimachine\n\n\ndef test_copy():\n"
@@ -522,7 +522,7 @@ def checked(chosen: list[Mutant], jobs: int) -> list[tuple[str | None, float]]:
         used = sorted({test for m in chosen for test in MUTANTS[m.file][0]})
         unchanged = run_tests(folder, ["test_copy.py", *used])
         if unchanged is None or unchanged.returncode:
-            raise SystemExit(f"tests fail as it is:\n{unchanged and unchanged.stdout[-3000:]}")
+            raise SystemExit(f"tests fail unchanged:\n{unchanged and unchanged.stdout[-3000:]}")
         folders.put(folder)
 
         def one(mutant: Mutant) -> tuple[str | None, float]:
@@ -537,8 +537,8 @@ def checked(chosen: list[Mutant], jobs: int) -> list[tuple[str | None, float]]:
             return list(pool.map(one, chosen))
 
 
-def told(chosen: list[Mutant], results: list[tuple[str | None, float]]) -> tuple[list[str], int]:
-    """The table, and how many mutants are not as they should be."""
+def summary(chosen: list[Mutant], results: list[tuple[str | None, float]]) -> tuple[list[str], int]:
+    """The table, and the number of unexplained mutants."""
     lines = ["python benchmarks/mutation_check.py --out results/mutation-check.txt"]
     unexplained = equivalent = 0
     file = ""
@@ -569,11 +569,11 @@ def main() -> None:
     """Run all mutants and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="also write the table to this file")
-    parser.add_argument("--file", choices=MUTANTS, help="mutants of this file alone")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--file", choices=MUTANTS, help="only mutants of this file")
+    parser.add_argument("--jobs", type=int, default=2, help="number of parallel runs")
     arguments = parser.parse_args()
     chosen = [m for m in mutants() if arguments.file in (None, m.file)]
-    lines, unexplained = told(chosen, checked(chosen, arguments.jobs))
+    lines, unexplained = summary(chosen, checked(chosen, arguments.jobs))
     print(file=sys.stderr)
     print("\n".join(lines))
     if arguments.out:

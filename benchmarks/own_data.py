@@ -1,11 +1,11 @@
-"""Time and memory of training on large data of one's own, a whole command each.
+"""Time and memory of training commands on large user files.
 
     python benchmarks/own_data.py [--folder DIR]
 
-Makes a table of 100,000 × 30 numbers as .csv, an array of 1 GB as .npy and a folder of 2,000 colour
-PNGs of 64 × 64, trains on each for an epoch or three, and prints seconds and the largest resident
-set of the process. Most of the time is that of training and evaluation, not of reading; for the
-table the time of reading alone is printed too.
+Writes a table of 100,000 × 30 numbers as .csv, an array of 1 GB as .npy and a folder of 2,000
+colour PNGs of 64 × 64, trains on each for one or three epochs, and prints seconds and peak resident
+memory of the process. Training and evaluation take most of the time; for the table, the time of
+reading alone is printed too.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def table(folder: Path) -> Path:
 
 
 def array(folder: Path) -> Path:
-    """Ten latent dimensions seen through a curved map, 2.5 million rows of 100."""
+    """2.5 million rows of 100 columns, a nonlinear function of ten latent dimensions."""
     file, rng = folder / "array.npy", np.random.default_rng(0)
     mixing = rng.normal(size=(10, 100)).astype(np.float32)
     values = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(2_500_000, 100))
@@ -44,21 +44,21 @@ def array(folder: Path) -> Path:
 
 
 def images(folder: Path) -> Path:
-    """Discs of random place, size and colour."""
-    place, rng = folder / "images", np.random.default_rng(0)
-    place.mkdir()
+    """Images of discs of random position, size and colour."""
+    directory, rng = folder / "images", np.random.default_rng(0)
+    directory.mkdir()
     y, x = np.mgrid[:64, :64]
     for number in range(2000):
         centre, radius = rng.uniform(10, 54, 2), rng.uniform(5, 20)
         disc = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius**2)[..., None]
         pixels = disc * rng.uniform(50, 255, 3) + rng.integers(0, 9, (64, 64, 3))
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{number}.png")
-    return place
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(directory / f"{number}.png")
+    return directory
 
 
 def measured(*command: object) -> str:
-    """Seconds and peak memory of a command in a process of its own."""
-    # Memory of children is known as the largest of all so far, so each has a parent of its own.
+    """Seconds and peak memory of a command in a separate process."""
+    # RUSAGE_CHILDREN is the maximum over all children so far, so each command has its own parent.
     code = (
         "import resource, subprocess, sys, time; start = time.perf_counter();"
         "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
@@ -76,7 +76,7 @@ def measured(*command: object) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, help="where to make the data; 1.2 GB")
+    parser.add_argument("--folder", type=Path, help="directory for the data, 1.2 GB")
     given = parser.parse_args().folder
     with tempfile.TemporaryDirectory(dir=given) as name:
         folder = Path(name)

@@ -1,14 +1,14 @@
-"""Time of drawing images of a PixelCNN against a pass of the whole network for each pixel.
+"""Speed of sampling images from a PixelCNN, compared to one network pass per pixel.
 
 The network is that of `pixel_hvae`: 8 masked layers of 64 channels and 28 x 28 binary pixels. The
-baseline is how such images are usually drawn: the network in bare torch, masked convolutions of
-whole kernels and batch normalisation, is run on the image as it is so far, and one pixel of what it
-gives is kept. It takes minutes, so `--passes` of its 784 passes are timed and scaled. Both run in
-this process, in turns, on one thread and by the process's own processor time; the ratio is the
-median over repeats of time(baseline) / time(library).
+baseline is the usual implementation: the network in plain PyTorch, masked convolutions with full
+kernels and batch normalisation, runs on the partial image, and one pixel of the output is used. It
+takes minutes, so only `--passes` of its 784 passes are timed and extrapolated. Both run alternately
+in this process, on one thread, timed by CPU time; ratios are medians over repeats of
+time(baseline) / time(library).
 
-That both draw the same images from the same uniform numbers is checked on `--exact` images, all
-passes of the baseline done.
+The benchmark checks on `--exact` images, with all passes of the baseline, that both sample the same
+images from the same uniform numbers.
 
     python benchmarks/pixel_sampling.py --out results/pixel-sampling.json      # two minutes
 """
@@ -31,7 +31,7 @@ from mimachine.model.pixelcnn import PixelCNN
 
 
 def network() -> PixelCNN:
-    """One of the size of the paper's, with statistics as after training."""
+    """A network of the paper's size, with batch statistics as after training."""
     made = mm.PixelCNN(1, 2).eval()
     for norm in made.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -41,7 +41,7 @@ def network() -> PixelCNN:
 
 
 def one_pass(net: PixelCNN, weights: list[Tensor], image: Tensor, maps: Tensor) -> Tensor:
-    """Probabilities of ones, (B, 1, H, W), by the layers in bare torch."""
+    """Probabilities of ones, (B, 1, H, W), by the layers in plain PyTorch."""
     features = torch.cat([image, maps], 1)
     for layer, weight in zip(net.layers, weights, strict=True):
         features = F.relu(layer.norm(F.conv2d(features, weight, padding=1)))
@@ -50,13 +50,13 @@ def one_pass(net: PixelCNN, weights: list[Tensor], image: Tensor, maps: Tensor) 
 
 @torch.no_grad()
 def pixel_by_pixel(net: PixelCNN, maps: Tensor, uniform: Tensor, passes: int) -> Tensor:
-    """Images of uniform numbers (B, 1, H, W), or their first pixels where passes are fewer."""
+    """Sample images from uniform numbers (B, 1, H, W), or only their first pixels."""
     weights = [layer.convolution.weight * layer.convolution.mask for layer in net.layers]
     image = torch.zeros_like(uniform)
-    for place in range(passes):
-        row, column = divmod(place, uniform.shape[-1])
+    for index in range(passes):
+        row, column = divmod(index, uniform.shape[-1])
         probability = one_pass(net, weights, image, maps)[:, :, row, column]
-        # The library takes a one above 1 - p, as quantiles do.
+        # As in the library, a pixel is one above the quantile 1 - p.
         image[:, :, row, column] = (1 - uniform[:, :, row, column] < probability).float()
     return image
 

@@ -1,13 +1,12 @@
-"""What a prior that is fitted after training recovers of what one learned from the start has.
+"""Quality of priors refitted after training, compared to a VampPrior trained from the start.
 
-For each objective and seed a model is trained with a standard normal prior, with the floor of the
-encoder's standard deviation that the library takes (0.001) and with the floor 0.05 that it takes
-for a VampPrior; and one with a VampPrior and that floor. Priors are refitted to the first two.
-Told for each, over the test data: the rate E log q(z|x) - log p(z) and the ELBO; the negative
-log-likelihood of the first 100 by importance sampling with a proposal that was refitted to the
-model, and the share of its estimates that are flagged; for the mixture by quadrature instead. Last
-the energy distance, 2 E|x-y| - E|x-x'| - E|y-y'|, of 2,000 samples x of the decoder to the test
-data y, and how many seconds of one processor core the refit took.
+For each objective and seed, models are trained with a standard normal prior and an encoder floor of
+0.001 (the default) or 0.05 (the default for a VampPrior), and with a VampPrior and a floor of 0.05.
+Priors are refitted to the first two. The benchmark reports, on the test data: the rate
+E log q(z|x) - log p(z); the ELBO; the negative log-likelihood of the first 100 rows by importance
+sampling with a refitted proposal (by quadrature for the mixture) and the share of flagged
+estimates; the energy distance 2 E|x-y| - E|x-x'| - E|y-y'| of 2,000 samples x of the model to the
+test data y; and the CPU seconds of the refit.
 
     python benchmarks/refit_prior.py --objectives a-mim vae --seeds 0
     python benchmarks/refit_prior.py --objectives a-mim vae --seeds 1 2 --kinds gmm --no-likelihood
@@ -38,7 +37,7 @@ KINDS = ("gmm", "vamp", "flow")
 
 @dataclass(frozen=True)
 class Row:
-    """One model's numbers; all but the last three are nats a datum."""
+    """Metrics of one model; `rate`, `negative_elbo` and `nll` are in nats per example."""
 
     data: str
     objective: str
@@ -62,7 +61,7 @@ def settings_of(arguments: argparse.Namespace, objective: str, seed: int) -> mm.
 
 
 def trained(settings: mm.Experiment, data: mm.Dataset) -> mm.Joint:
-    """A model as `mimachine train` would train it, on the data given."""
+    """Train a model as `mimachine train` does, on the given data."""
     loss = mm.Loss(build(settings, data), workflow.objective(settings.objective))
     train, val = workflow.sources(settings, data)
     mm.fit(loss, train, val, settings.training, progress=False)
@@ -72,7 +71,7 @@ def trained(settings: mm.Experiment, data: mm.Dataset) -> mm.Joint:
 def models(
     settings: mm.Experiment, data: mm.Dataset, kinds: list[str]
 ) -> Iterator[tuple[float, str, mm.Joint, float]]:
-    """Floor, name of the prior, model and the seconds that its prior took."""
+    """Floor, name of the prior, model, and CPU seconds of refitting the prior."""
     train, val = workflow.sources(settings, data)
     for floor, refits in ((1e-3, kinds), (0.05, ["gmm"])):
         architecture = replace(settings.model, encoder_floor=floor)
@@ -92,7 +91,7 @@ def models(
 
 
 def likelihood(model: mm.Joint, data: mm.Dataset) -> tuple[float, float]:
-    """Mean negative log-likelihood of 100 test data, and the share that is flagged."""
+    """Mean negative log-likelihood of 100 test rows, and the share of flagged estimates."""
     x = data.test[:100]
     if data.test.shape[1] == 2:
         integral = mm.quadrature_log_likelihood(model, x, tolerance=1e-2)
@@ -112,7 +111,7 @@ def likelihood(model: mm.Joint, data: mm.Dataset) -> tuple[float, float]:
 
 
 def widened(encoder: mm.Gaussian, by: float) -> mm.Gaussian:
-    """A copy with all standard deviations, less their floor, exp(by) times as wide."""
+    """A copy whose standard deviations above the floor are exp(by) times as large."""
     copied = copy.deepcopy(encoder)
     last = [layer for layer in copied.modules() if isinstance(layer, torch.nn.Linear)][-1]
     with torch.no_grad():
@@ -133,7 +132,7 @@ def rate_and_elbo(model: mm.Joint, x: Tensor) -> tuple[float, float]:
 
 
 def energy_distance(samples: Tensor, data: Tensor) -> float:
-    """Without bias: pairs of a value with itself do not count."""
+    """Unbiased energy distance, without pairs of a value with itself."""
 
     def within(values: Tensor) -> float:
         count = len(values)
@@ -143,7 +142,7 @@ def energy_distance(samples: Tensor, data: Tensor) -> float:
 
 
 def draw(settings: mm.Experiment, data: mm.Dataset, kinds: list[str], file: Path) -> None:
-    """Means of the decoder at draws of each prior, a block for each."""
+    """Plot decoder means at samples of each prior, one panel per prior."""
     shown = {}
     for floor, name, model, _ in models(settings, data, kinds):
         shown[f"{name}\nfloor {floor}"] = workflow.sample(model, 48).mean
@@ -156,12 +155,12 @@ def main() -> None:
     parser.add_argument("--objectives", nargs="+", default=["a-mim", "vae"])
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rows", type=int, help="how many of the training data to take")
-    parser.add_argument("--epochs", type=int, help="epochs of training, in place of the default")
+    parser.add_argument("--rows", type=int, help="number of training rows to use")
+    parser.add_argument("--epochs", type=int, help="training epochs instead of the default")
     parser.add_argument(
-        "--no-likelihood", action="store_true", help="leave the negative log-likelihood out"
+        "--no-likelihood", action="store_true", help="skip the negative log-likelihood"
     )
-    parser.add_argument("--picture", type=Path, help="draw samples of the first model, no numbers")
+    parser.add_argument("--picture", type=Path, help="only plot samples of the first model")
     parser.add_argument("--out", type=Path, default=Path("results/refit_prior.json"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)

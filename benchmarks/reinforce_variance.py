@@ -1,9 +1,10 @@
-"""Variance of the gradient of a loss with discrete draws, by the way it is estimated.
+"""Variance of gradient estimators of a loss with discrete samples.
 
 Trace of the covariance of the gradient of the mean loss over one fixed batch, over repeats with
-noise of their own, at the initial weights and after some training. "score" is REINFORCE without a
-baseline, which is what a datum alone gets; "leave-one-out" takes away the mean of the other data's
-losses; "sum" draws every component of a mixture and has nothing to score. The ratio is to "score".
+independent noise, at the initial weights and after training. "score" is REINFORCE without a
+baseline, as for a batch of one example; "leave-one-out" subtracts the mean loss of the other
+examples; "sum" samples every component of a mixture and needs no score. Ratios are relative to
+"score".
 
     python benchmarks/reinforce_variance.py --out results/reinforce-variance.txt
 """
@@ -29,7 +30,7 @@ def mixture(features: int, events: int, components: int) -> mm.MixtureDensity:
 
 
 class OneHotNumbers(nn.Module):
-    """Numbers of categories, (B, V), as vectors (B, V K)."""
+    """One-hot encode category numbers (B, V) as vectors (B, V K)."""
 
     def __init__(self, categories: int) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class OneHotNumbers(nn.Module):
 
 
 def pixels() -> tuple[mm.Joint, Tensor]:
-    """Twenty binary pixels, a code of 4 numbers."""
+    """20 binary pixels, a code of 4 continuous variables."""
     model = mm.Joint(
         mm.Gaussian(mm.MLP(20, 8, (20,))), mm.Bernoulli(mm.MLP(4, 20, (20,))), mm.StandardNormal(4)
     )
@@ -48,7 +49,7 @@ def pixels() -> tuple[mm.Joint, Tensor]:
 
 
 def categories() -> tuple[mm.Joint, Tensor]:
-    """Eight values of 5 categories, a code of 4 categorical variables of 3."""
+    """8 variables with 5 categories, a code of 4 variables with 3 categories."""
     network = nn.Sequential(OneHotNumbers(5), mm.MLP(40, 12, (20,)))
     model = mm.Joint(
         mm.OneHotCategorical(network, 3, event_dims=2),
@@ -59,7 +60,7 @@ def categories() -> tuple[mm.Joint, Tensor]:
 
 
 def mixtures(components: int) -> Callable[[], tuple[mm.Joint, Tensor]]:
-    """Data and code of one dimension, all four parts mixtures, as in the paper's E.2."""
+    """One-dimensional data and code; all four distributions are mixtures (paper, E.2)."""
 
     def make() -> tuple[mm.Joint, Tensor]:
         model = mm.Joint(
@@ -82,7 +83,7 @@ MODELS: dict[str, Callable[[], tuple[mm.Joint, Tensor]]] = {
 
 
 def square_deviations(loss: mm.Loss, x: Tensor, repeats: int) -> Tensor:
-    """For each repeat what it adds to the trace of the covariance of the mean loss's gradient."""
+    """Contribution of each repeat to the trace of the covariance of the mean loss's gradient."""
     parameters = {name: p.detach() for name, p in loss.named_parameters()}
 
     def value(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
@@ -98,7 +99,7 @@ def square_deviations(loss: mm.Loss, x: Tensor, repeats: int) -> Tensor:
 
 
 def without_baseline(loss: mm.Loss, x: Tensor, repeats: int) -> Tensor:
-    """The same where each datum is a batch of its own, so that there are no others."""
+    """The same with a separate batch for each example, so that there is no baseline."""
     alone = [square_deviations(loss, x[i : i + 1], repeats) for i in range(len(x))]
     return sum(alone) / len(x) ** 2
 

@@ -1,11 +1,10 @@
-"""Symmetric MIM on binary images: decoded to draws or to means, beside A-MIM, on real MNIST.
+"""Symmetric MIM on binary MNIST: decoding to samples or to means, compared with A-MIM.
 
-The paper's decoding half draws images from the decoder, with REINFORCE; the released code takes the
-decoder's means, at which the decoder has no gradient (`MIM_OF_MEANS`). Both train the dense
-two-level model with the recipe of the released image code, with fewer epochs, and so does A-MIM,
-which has no decoding half. The noise of each loss's gradient is measured on one batch of test
-images, at the weights that each of the models ends with. A cell that is in the file of results is
-not run again.
+The paper's decoding half samples images from the decoder, with REINFORCE; the released code uses
+decoder means, through which the decoder gets no gradient (`MIM_OF_MEANS`). Both train the dense
+two-level model with the recipe of the released image code and fewer epochs; so does A-MIM, which
+has no decoding half. The noise of each loss's gradient is measured on one batch of test images, at
+the final weights of each model. Cells in the results file are not run again.
 
     python benchmarks/symmetric_readings.py --out results/symmetric-readings.json   # two hours
 """
@@ -48,7 +47,7 @@ METRICS = (
 
 
 class WithoutBaseline(Loss):
-    """The same loss with REINFORCE as it is in the paper, nothing taken off the reward."""
+    """The loss with REINFORCE as in the paper, without a baseline."""
 
     def _half(self, sample: Sample, *arguments: Any) -> Tensor:
         if sample.score is None:
@@ -58,7 +57,7 @@ class WithoutBaseline(Loss):
 
 
 def noise(loss: Loss, x: Tensor, repeats: int) -> dict[str, dict[str, float]]:
-    """Noise and signal of the gradient by part, in norms: √ trace of the covariance, and mean."""
+    """Noise (√ trace of the covariance) and signal (norm of the mean) of the gradient by part."""
     parts = {"encoder": loss.model.encoder, "decoder": loss.model.decoder}
     found: dict[str, dict[str, float]] = {}
     gradients: dict[str, list[Tensor]] = {name: [] for name in parts}
@@ -90,15 +89,15 @@ def gradients(model: mm.Joint, x: Tensor, repeats: int) -> dict[str, dict[str, d
 
 
 def energy(samples: Tensor, test: Tensor) -> dict[str, float]:
-    """Energy distance of drawn and test images (N, *X), as a share of that of test images."""
+    """Energy distance of samples and test images (N, *X), relative to the spread of test images."""
     x, y = samples.flatten(1), test.flatten(1)
     count = len(x)
     across = torch.cdist(x, y)
-    # Without the zeros of the diagonals: unbiased, so that it scatters about 0 for test images.
+    # Without the diagonals: unbiased, so that test images scatter about 0.
     within = torch.cdist(x, x).sum(1) / (count - 1)
     of_test = torch.cdist(y, y).sum(1) / (count - 1)
     value = 2 * across.mean() - within.mean() - of_test.mean()
-    # What each image adds, to first order.
+    # Contribution of each image, to first order.
     terms = ((across.mean(1) - within), (across.mean(0) - of_test))
     error = sum(float(2 * term.std()) ** 2 / count for term in terms) ** 0.5
     scale = float(of_test.mean())
@@ -123,7 +122,7 @@ def cell(name: str, components: int, seed: int, options: argparse.Namespace) -> 
     source = mm.Binarized(mm.TensorSource(as_bytes(train), seed), seed)
     history = mm.fit(mm.Loss(model, OBJECTIVES[name]), source, data.val, recipe, progress=False)
     seconds = time.monotonic() - start
-    # Codes of the training images are those of one draw of them.
+    # Training images are binarised once for their codes.
     with torch.random.fork_rng():
         torch.manual_seed(777)
         data = replace(data, train=torch.bernoulli(train))
@@ -131,7 +130,7 @@ def cell(name: str, components: int, seed: int, options: argparse.Namespace) -> 
     values = {m.name: m for m in report.metrics}
     drawn = workflow.sample(model, 2000, seed=0)
     restored = workflow.reconstruct(model, data.test[:8])
-    # As many other test images stand for samples of a perfect model.
+    # The same number of other test images represents samples of a perfect model.
     first, second = data.test[:2000], data.test[2000:4000]
     result = {
         "objective": name,
@@ -159,7 +158,7 @@ def cell(name: str, components: int, seed: int, options: argparse.Namespace) -> 
 
 
 def picture(models: Path, components: list[int]) -> Figure:
-    """Test images, what the models of the first seed make of them, and samples of the models."""
+    """Plot test images, reconstructions and samples of the models of the first seed."""
     figure = Figure(figsize=(4.2 * len(components), 5.0), layout="constrained", dpi=150)
     axes = figure.subplots(1 + 2 * len(NAMES), len(components), squeeze=False)
     for column, count in enumerate(components):
@@ -187,10 +186,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--warmup", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=240.0, help="for the numbers of a model")
-    parser.add_argument("--repeats", type=int, default=100, help="of the gradient")
+    parser.add_argument("--seconds", type=float, default=240.0, help="evaluation time limit")
+    parser.add_argument("--repeats", type=int, default=100, help="number of gradients")
     parser.add_argument("--models", type=Path, default=Path("runs/symmetric-readings"))
-    parser.add_argument("--picture", type=Path, help="of models that were trained here")
+    parser.add_argument("--picture", type=Path, help="plot models trained by this benchmark")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""How the benchmarks of images take time: all ways of doing a thing in turns, in one process."""
+"""Timing of image benchmarks: alternate between implementations in one process."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import torch
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Time of some work.
+    """Seconds of a call.
 
-    On a processor with one thread it is that of the process on it, which others do not take from;
-    else it is the clock's.
+    CPU time with one thread on a CPU, which other processes do not affect; otherwise wall time.
     """
     of_process = device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if of_process else time.perf_counter
@@ -27,7 +26,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 def in_turns(
     ways: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Seconds of every way, one after the other and so on, after a first turn that is not kept."""
+    """Seconds of alternating calls, after a discarded first round."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(1 + repeats):
         for name, work in ways.items():
@@ -36,12 +35,12 @@ def in_turns(
 
 
 def medians(taken: Mapping[str, list[float]]) -> dict[str, float]:
-    """Median seconds of every way."""
+    """Median seconds of each implementation."""
     return {name: rounded(statistics.median(each)) for name, each in taken.items()}
 
 
 def ratios(taken: Mapping[str, list[float]], baseline: str) -> dict[str, float]:
-    """How many times as fast as the baseline every other way is, by the median over the turns."""
+    """Median over rounds of time(baseline) / time(implementation)."""
     return {
         name: rounded(statistics.median(map(lambda slow, own: slow / own, taken[baseline], each)))
         for name, each in taken.items()
@@ -50,7 +49,7 @@ def ratios(taken: Mapping[str, list[float]], baseline: str) -> dict[str, float]:
 
 
 def rounded(number: float) -> float:
-    """The number to three digits."""
+    """Round to three significant digits."""
     return float(f"{number:.3g}")
 
 

@@ -1,11 +1,10 @@
-"""Training steps per second of the library against a bare-PyTorch loop of the same maths.
+"""Training steps per second of the library, compared to a plain PyTorch loop.
 
-The baseline knows nothing of distributions, modules of ours, sources or Fabric: plain tensors,
-closed formulas, the same networks, the same fused Adam, no data pipeline but indexing. Both run in
-this process, in turns, with the same number of threads; the figure is the median over repeats of
-time(library) / time(baseline) for epochs of the same number of steps. Times are the process's own
-processor time, which other programs on the machine disturb least; with one thread it is what a
-quiet machine's clock would show.
+The baseline uses no distributions, sources or Fabric: plain tensors, closed formulas, the same
+networks, the same fused Adam, and indexing instead of a data pipeline. Both run alternately in this
+process with the same number of threads. Ratios are medians over repeats of
+time(library) / time(baseline), for epochs with the same number of steps. Times are CPU times, which
+other processes affect least; with one thread they equal wall times on an idle machine.
 
     python benchmarks/training_speed.py --out results/training-speed.json
 """
@@ -111,7 +110,7 @@ class Bare:
 def library(
     x: Tensor, latent: int, hidden: int, levels: int | None, objective: mm.Objective
 ) -> Callable[[int], None]:
-    """A function that trains so many epochs with `fit`."""
+    """A function that trains with `fit` for a given number of epochs."""
     decoder_net = mm.MLP(latent, 2 * x.shape[1], (hidden,))
     decoder = (
         mm.Gaussian(decoder_net, FLOOR)

@@ -1,1 +1,1 @@
-"""The experiments of the paper, each a declaration over the library's public parts."""
+"""Experiments of the paper, built on the public API of the library."""

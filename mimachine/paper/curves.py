@@ -1,4 +1,4 @@
-"""Curves of means over seeds, ours beside the paper's: the layout of figures 2, 3 and 8."""
+"""Plot means over seeds together with the paper's curves, as in figures 2, 3 and 8."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Panel:
 
     Attributes:
         metric: Its name in our reports.
-        title: What to call it in figures and tables.
-        reference: Its name in the paper's readings; None if the paper does not have it.
+        title: Its title in figures and tables.
+        reference: Its name in reference.json; None if the paper does not report it.
         digits: Decimals to print.
-        logarithmic: Whether its values span orders of magnitude.
+        logarithmic: Whether to use a logarithmic axis.
     """
 
     metric: str
@@ -48,16 +48,16 @@ def curves(
     paper: Mapping[str, Mapping[tuple[str, float], Reading]],
     x_label: str,
 ) -> Figure:
-    """A panel for each metric: mean and standard deviation over seeds for each curve.
+    """Plot one panel per metric: mean and standard deviation over seeds of each curve.
 
-    Ours are filled and joined by lines, the paper's are open and dashed.
+    Our curves have filled markers and solid lines, the paper's open markers and dashed lines.
     """
     figure = Figure(figsize=(3.3 * len(panels), 3.5), layout="constrained", dpi=150)
     names = list(dict.fromkeys(each.cell.curve for each in measured))
     for axis, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
         for name in names:
-            _ours(axis, [each for each in measured if each.cell.curve == name], panel)
-            _theirs(axis, name, paper.get(panel.reference or "", {}))
+            _our_curve(axis, [each for each in measured if each.cell.curve == name], panel)
+            _paper_curve(axis, name, paper.get(panel.reference or "", {}))
         axis.set(title=panel.title, xlabel=x_label)
         axis.grid(alpha=0.25)
         if panel.logarithmic:
@@ -85,7 +85,7 @@ _PAPER_STYLE: dict[str, Any] = {
 }
 
 
-def _ours(axis: Axes, measured: Sequence[Measured], panel: Panel) -> None:
+def _our_curve(axis: Axes, measured: Sequence[Measured], panel: Panel) -> None:
     x = [each.cell.x for each in measured]
     values = [each.values(panel.metric) for each in measured]
     colour = COLOURS[measured[0].cell.curve]
@@ -101,7 +101,7 @@ def _bars(
     axis.errorbar(x, means, yerr=deviations, **style)
 
 
-def _theirs(axis: Axes, name: str, points: Mapping[tuple[str, float], Reading]) -> None:
+def _paper_curve(axis: Axes, name: str, points: Mapping[tuple[str, float], Reading]) -> None:
     found = [(x, reading) for (curve, x), reading in points.items() if curve == name]
     if not found:
         return

@@ -1,4 +1,4 @@
-"""Experiments of the paper by name, and the files that they leave."""
+"""Reproduce an experiment of the paper by name, and write its figures and tables."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ EXPERIMENTS: dict[str, Callable[[Request], Reproduction]] = {
 
 
 def default_jobs() -> int:
-    """A process for each core; one where a GPU does the work."""
+    """Number of processes: one per core, or one if there is a GPU."""
     return 1 if torch.cuda.is_available() else os.cpu_count() or 1
 
 
 def reproduce(name: str, request: Request) -> Path:
-    """Carry out an experiment of the paper and write what it gives.
+    """Run an experiment of the paper and write its results.
 
     Args:
         name: One of `EXPERIMENTS`.
-        request: How, and where.
+        request: Options and output directory.
 
     Returns:
         Directory with the figures as PNG and SVG, results.json and table.md.

@@ -1,4 +1,4 @@
-"""Table 1 of the paper and figures 4, 5 and 12 to 21: its models of images."""
+"""Reproduce table 1 and figures 4, 5 and 12 to 21 of the paper: models of images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["DATA", "table1_of"]
 
 DATA = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "omniglot": "Omniglot"}
-# What quick calls take in their place, images of 8 x 8 pixels.
+# Data set of quick runs, images of 8 x 8 pixels.
 QUICK = "digits"
 _LIKELIHOOD, _NEIGHBOURS = "negative_log_likelihood", "knn_5_accuracy_sampled"
 _SHOWN, _SAMPLES, _EMBEDDED = 10, 64, 2000
@@ -42,9 +42,9 @@ class Column:
     """A column of the table: a model, its prior and its objective.
 
     Attributes:
-        title: Its head.
-        architecture: The model.
-        prior: Its prior.
+        title: Its heading.
+        architecture: Architecture of the model.
+        prior: Prior of the model.
         learning: MIM or VAE.
     """
 
@@ -68,62 +68,62 @@ COLUMNS: tuple[Column, ...] = (
 
 @dataclass(frozen=True)
 class Cell:
-    """A model of a column, of one data set and one seed."""
+    """A model of one column, data set and seed."""
 
     data: str
     column: Column
     settings: Experiment
 
     def directory(self, request: Request) -> Path:
-        """Its run directory, another one for other settings."""
+        """Its run directory, which depends on its settings."""
         model = self.settings.model
         name = f"{self.data}-{model.architecture}-{model.prior}-{self.settings.objective}"
         return run_directory(request, name, experiment.to_json(self.settings))
 
 
 def table1_of(*names: str) -> Callable[[Request], Reproduction]:
-    """What carries the table out for data sets of the paper, those of them that are there."""
+    """Function that reproduces table 1 for those of the data sets that are available."""
 
-    def carry_out(request: Request) -> Reproduction:
+    def run(request: Request) -> Reproduction:
         if request.quick:
-            return _carry_out([QUICK], request)
+            return _run([QUICK], request)
         if not torch.cuda.is_available():
             request.say(
-                "there is no GPU: each training takes days on a processor, in which it can be "
-                "interrupted and gone on with; --quick shows all of it with small models"
+                "no GPU found: each training takes days on a CPU, but can be interrupted and "
+                "resumed; --quick runs everything with small models"
             )
-        return _carry_out(_there(names, request), request)
+        return _run(_available(names, request), request)
 
-    return carry_out
+    return run
 
 
-def _there(names: Sequence[str], request: Request) -> list[str]:
-    """Data sets whose files are there, or can be had.
+def _available(names: Sequence[str], request: Request) -> list[str]:
+    """Data sets whose files exist or can be downloaded.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If there are none.
     """
-    there, missing = [], []
+    available, missing = [], []
     for data in names:
         try:
             workflow.prepare(_settings(data, COLUMNS[0], 1, request))
-            there.append(data)
+            available.append(data)
         except FileNotFoundError as error:
             missing.append(error)
-    if not there:
+    if not available:
         raise missing[0]
     for each in missing:
-        request.say(f"left out: {each}")
-    return there
+        request.say(f"skipped: {each}")
+    return available
 
 
 def _settings(data: str, column: Column, seed: int, request: Request) -> Experiment:
-    """Settings of a cell; of quick ones those of small models of small images."""
+    """Settings of a cell; for quick runs, a small model."""
     objective = _objective(column, request)
     start = published(data, objective, column.architecture)
     if request.preset == "default":
         own = default(data, objective, architecture=column.architecture)
-        # The same pixels and samples, so that the numbers can be compared.
+        # The same pixels and number of samples, so that metrics are comparable.
         model = replace(own.model, likelihood="bernoulli")
         start = replace(own, data=start.data, model=model, num_samples=start.num_samples)
     model, training = replace(start.model, prior=column.prior), replace(start.training, seed=seed)
@@ -132,7 +132,7 @@ def _settings(data: str, column: Column, seed: int, request: Request) -> Experim
         if column.architecture == "pixel-hvae":
             model = replace(model, layers=3)
         warmup = replace(training.annealing, epochs=5)
-        # Few data make few steps, in which smaller batches and a larger rate do more.
+        # A small data set has few steps per epoch: smaller batches and a larger rate compensate.
         training = replace(training, epochs=25, batch_size=40, learning_rate=2e-3, warmup=warmup)
     settings = replace(start, model=model, training=training)
     return replace(settings, num_samples=100) if request.quick else settings
@@ -143,11 +143,11 @@ def _objective(column: Column, request: Request) -> str:
         return "vae"
     if column.architecture == "pixel-hvae":
         return "a-mim"
-    # What the released code made the table with decodes to means.
+    # The released code of the table decodes to means.
     return "mim-of-means" if request.preset == "published" else "mim"
 
 
-def _carry_out(names: Sequence[str], request: Request) -> Reproduction:
+def _run(names: Sequence[str], request: Request) -> Reproduction:
     seeds = range(1, (request.seeds or 1) + 1)
     cells = [
         Cell(data, column, _settings(data, column, seed, request))
@@ -159,17 +159,19 @@ def _carry_out(names: Sequence[str], request: Request) -> Reproduction:
     missing = [cell for cell in cells if not _is_done(places[cell])]
     if missing:
         request.say(
-            f"{len(missing)} of {len(cells)} trainings to do, in "
+            f"training {len(missing)} of {len(cells)} models in "
             f"{min(request.jobs, len(missing))} processes"
         )
     tasks = [(places[cell], cell.settings) for cell in missing]
-    for number, (path, seconds) in enumerate(as_they_come(_do, tasks, request.jobs), 1):
+    for number, (path, seconds) in enumerate(as_they_come(_train_cell, tasks, request.jobs), 1):
         request.say(f"[{number}/{len(missing)}] {path.name}: {seconds:.0f} s")
     reports = {c: Report.from_json(kept(Run(path), "report.json")) for c, path in places.items()}
     paper = table_1()
-    notes = [f"Of the {QUICK}, by small models: no comparison."] if request.quick else []
+    notes = []
+    if request.quick:
+        notes.append(f"Quick run: small models of {QUICK}, not comparable to the paper.")
     if any(report[_LIKELIHOOD].flagged for report in reports.values()):
-        notes.append("† flagged: an upper bound that may be loose.")
+        notes.append("† Flagged: an upper bound that may be loose.")
     tables = [
         _table(title, metric, digits, reports, paper)
         for title, metric, digits in (
@@ -196,8 +198,8 @@ def _is_done(path: Path) -> bool:
     return (path / "experiment.json").exists() and Run(path).finished
 
 
-def _do(task: tuple[Path, Experiment]) -> tuple[Path, float]:
-    """Train and measure one cell in its run directory, or go on with what was broken off."""
+def _train_cell(task: tuple[Path, Experiment]) -> tuple[Path, float]:
+    """Train and evaluate one cell in its run directory, or resume it; path and seconds."""
     path, settings = task
     start = time.monotonic()
     if (path / "experiment.json").exists():
@@ -214,7 +216,7 @@ def _table(
     reports: Mapping[Cell, Report],
     paper: Mapping[str, Mapping[tuple[str, str], Entry]],
 ) -> str:
-    """A row for each column of the paper's table, ours beside the paper's for each data set."""
+    """Table with one row per column of the paper's table: our and the paper's value by data set."""
     names = list(dict.fromkeys(cell.data for cell in reports))
     header = ["", *(part for name in names for part in (DATA.get(name, name), "paper"))]
     rows = []
@@ -233,7 +235,7 @@ def _table(
 
 
 def _mean(found: Sequence[Metric], digits: int) -> str:
-    """Mean ± standard deviation over seeds, marked where one of them is flagged."""
+    """Mean ± standard deviation over seeds, marked if one of them is flagged."""
     if not found:
         return "-"
     values = np.array([metric.value for metric in found])
@@ -243,7 +245,7 @@ def _mean(found: Sequence[Metric], digits: int) -> str:
 
 
 def _figures(cells: Sequence[Cell], places: Mapping[Cell, Path]) -> dict[str, Figure]:
-    """Reconstructions and samples, figures 4 and 12 to 17, and codes, figures 5 and 18 to 21."""
+    """Figures of reconstructions and samples (4, 12 to 17) and of codes (5, 18 to 21)."""
     drawn: dict[str, Figure] = {}
     groups = dict.fromkeys((c.data, c.column.architecture, c.column.prior) for c in cells)
     for data, architecture, prior in groups:
@@ -253,7 +255,7 @@ def _figures(cells: Sequence[Cell], places: Mapping[Cell, Path]) -> dict[str, Fi
             if (cell.data, cell.column.architecture, cell.column.prior)
             == (data, architecture, prior)
         ]
-        # The VAE first, as in the paper.
+        # VAE first, as in the paper.
         opened = {cell.column.title: workflow.open_run(places[cell]) for cell in reversed(group)}
         stem = f"{data}-{architecture}-{'s' if prior == 'standard-normal' else 'vp'}"
         drawn |= _pictures(stem, opened)

@@ -1,4 +1,4 @@
-"""Figures 1, 2, 3, 7, 8 of the paper and the 20-D mixture: sweeps over low-dimensional data."""
+"""Reproduce figures 1, 2, 3, 7 and 8 of the paper and the 20-D mixture."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ NEIGHBOURS = Panel("knn_5_accuracy_sampled", "5-NN accuracy", "knn5_accuracy", d
 PAPER_PANELS = (INFORMATION, BOUND, DISTANCE, NEIGHBOURS)
 HONEST_PANELS = (
     INFORMATION,
-    Panel("mutual_information_lower", "MI at least, nats"),
-    Panel("mutual_information_upper", "MI at most, nats"),
+    Panel("mutual_information_lower", "MI lower bound, nats"),
+    Panel("mutual_information_upper", "MI upper bound, nats"),
     BOUND,
     Panel("converged_negative_log_likelihood", "NLL, nats"),
-    Panel("converged_share_flagged", "of it flagged"),
+    Panel("converged_share_flagged", "NLL flagged, share"),
     Panel("reconstruction_rmse", "RMSE of the mean", digits=3),
     DISTANCE,
     *(Panel(f"knn_{k}_accuracy_sampled", f"{k}-NN", digits=3) for k in (1, 3, 5, 10)),
@@ -59,7 +59,7 @@ HONEST_PANELS = (
 
 
 def figure2(request: Request) -> Reproduction:
-    """MIM and VAE on the 2-D mixture by the number of hidden units."""
+    """Figure 2: MIM and VAE on the 2-D mixture, by number of hidden units."""
     measured = carry_out(_plane_cells(request, ("MIM", "VAE")), request)
     paper = readings("figure2_2d_mixture")
     verdicts = [*_bands(measured, FIGURE_2_BANDS), _margin(measured), _epochs(measured)]
@@ -67,37 +67,37 @@ def figure2(request: Request) -> Reproduction:
 
 
 def figure8(request: Request) -> Reproduction:
-    """Entropy as a regulariser on the 2-D mixture.
+    """Figure 8: entropy as a regulariser on the 2-D mixture.
 
     MIM-H subtracts L_CE, as the released code does; "MIM-H, true" subtracts H(M_S), as the text
-    says, which the anchors' densities make possible. The paper's conclusion speaks of
-    auto-encoders, so one is beside them.
+    says, which is possible because the anchors have densities. An auto-encoder is added because
+    the paper's conclusion mentions auto-encoders.
     """
     cells = _plane_cells(request, ("MIM-H", "VAE+H"))
     cells += _plane_cells(request, ("MIM-H, true", "auto-encoder"), BESIDE_WIDTHS, (20,))
     measured = carry_out(cells, request)
     paper = readings("figure8_entropy_variants")
     verdicts = _bands(measured, FIGURE_8_BANDS)
-    # MIM-H is unstable where it is wide, by orders of magnitude.
+    # Wide MIM-H models are unstable: their values span orders of magnitude.
     panels = [replace(p, logarithmic=True) if p is BOUND else p for p in PAPER_PANELS]
     return _sweep("figure8", measured, paper, "hidden units", verdicts, panels)
 
 
 def figure1(request: Request) -> Reproduction:
-    """What the models of figure 2 make of the plane."""
+    """Figure 1: data and latent space of models of figure 2."""
     return _planes("figure1", request, ("VAE", "MIM"))
 
 
 def figure7(request: Request) -> Reproduction:
-    """What the models of figure 8 make of the plane."""
+    """Figure 7: data and latent space of models of figure 8."""
     return _planes("figure7", request, ("VAE+H", "MIM-H"))
 
 
 def figure3(request: Request) -> Reproduction:
-    """PCA of Fashion-MNIST in 20 dimensions by the number of latents, by both protocols.
+    """Figure 3: Fashion-MNIST projected onto 20 principal components, by number of latents.
 
-    The protocol of the figure projects test images on a basis of their own; it is repeated for
-    three numbers of latents. The other has one basis, from the training images.
+    The paper's protocol fits a separate PCA basis to the test images; it is repeated for three
+    numbers of latents. The corrected protocol has one basis, fitted to the training images.
     """
     latents = (2, 10) if request.quick else LATENTS
     flawed_latents = (2,) if request.quick else (2, 10, 20)
@@ -111,24 +111,24 @@ def figure3(request: Request) -> Reproduction:
     return Reproduction(
         {**one_basis.figures, **two_bases.figures},
         {"one basis": one_basis.results, "published protocol": two_bases.results},
-        f"One basis, from the training images.\n\n{one_basis.table}\n\n"
-        f"The protocol of the figure, a basis for each split.\n\n{two_bases.table}",
+        f"Corrected protocol: one PCA basis, from the training images.\n\n{one_basis.table}\n\n"
+        f"Protocol of the paper: a separate PCA basis for each split.\n\n{two_bases.table}",
     )
 
 
 def mixture_20d(request: Request) -> Reproduction:
-    """The 20-D mixture of the released code's README by the number of latents."""
+    """The 20-D mixture of the released code's README, by number of latents."""
     latents = (2, 10) if request.quick else LATENTS
     measured = carry_out(_latent_cells(request, "mixture-20d", latents), request)
     return _sweep("mixture-20d", measured, readings("readme_20d_mixture"), "latent dimensions", [])
 
 
 def schedules(request: Request) -> Reproduction:
-    """What of the released code's recipe makes the difference: one change at a time, 2-D mixture.
+    """Ablation of the released code's recipe on the 2-D mixture, one change at a time.
 
-    The schedule puts β on log q(z|x) + log q(x) and begins with decoding samples at β = 1, where
-    Eq. (12) puts it on the priors and samples from the start; the halves are summed or averaged;
-    log q(x) of decoding samples is that of Algorithm 2 or importance-sampled.
+    The released code multiplies log q(z|x) + log q(x) by β and uses decoding samples only from
+    β = 1; Eq. (12) multiplies the priors by β and uses decoding samples from the start. The halves
+    are summed or averaged; log q(x) of decoding samples is by Algorithm 2 or importance sampling.
     """
     code = Warmup(3, ("q_z_given_x", "q_x"), decoding="after", halves="sum")
     recipes = {
@@ -201,14 +201,14 @@ def _settings(request: Request, data: str, name: str) -> Experiment:
     return settings
 
 
-# --- what is made of them ------------------------------------------------------------------------
+# --- results -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Band:
-    """Where the mean over seeds of a metric should be in a rerun by the published settings.
+    """Expected range of the mean over seeds of a metric, with the published settings.
 
-    They come from running the authors' released code with Algorithm 2 of the paper.
+    The ranges come from running the authors' released code with Algorithm 2 of the paper.
     """
 
     curve: str
@@ -246,10 +246,10 @@ def _sweep(
     verdicts: Sequence[tuple[str, str]],
     panels: Sequence[Panel] = PAPER_PANELS,
 ) -> Reproduction:
-    """Curves, all numbers, and tables of a sweep."""
+    """Curves, metrics and tables of a sweep."""
     tables = [beside_the_paper(measured, PAPER_PANELS, paper, x_label)] if paper else []
     if verdicts:
-        tables.append(markdown(("question", "answer"), verdicts))
+        tables.append(markdown(("check", "result"), verdicts))
     tables.append(means(measured, HONEST_PANELS, x_label))
     return Reproduction(
         {name: curves(measured, panels, paper, x_label)},
@@ -259,15 +259,15 @@ def _sweep(
 
 
 def _planes(name: str, request: Request, names: Sequence[str]) -> Reproduction:
-    """The plane as the first sound one of each cell's models sees it; numbers of all of them."""
+    """Data and latent space of the first model of each cell that did not diverge; all metrics."""
     measured = carry_out(_plane_cells(request, names, PLANE_WIDTHS), request)
     shown, rows = {}, []
     for each in measured:
-        sound = [index for index, epoch in enumerate(each.best_epochs) if epoch]
-        if not sound:
+        converged = [index for index, epoch in enumerate(each.best_epochs) if epoch]
+        if not converged:
             continue
-        model, data = open_member(each.cell, request, sound[0])
-        numbers = {metric: float(values[sound[0]]) for metric, values in each.metrics.items()}
+        model, data = open_member(each.cell, request, converged[0])
+        numbers = {metric: float(values[converged[0]]) for metric, values in each.metrics.items()}
         title = f"{each.cell.curve}, {each.cell.x:g} units"
         shown[title] = model, numbers
         theirs = insets().get((each.cell.curve, each.cell.x))
@@ -275,7 +275,7 @@ def _planes(name: str, request: Request, names: Sequence[str]) -> Reproduction:
         distance = f"{numbers[DISTANCE.metric]:.2g}"
         paper = [f"{number:g}" for number in theirs] if theirs else ["", ""]
         rows.append((title, information, paper[0], distance, paper[1]))
-    header = ("model drawn", "MI (3,000 points), nats", "paper", DISTANCE.title, "paper")
+    header = ("model shown", "MI (3,000 points), nats", "paper", DISTANCE.title, "paper")
     return Reproduction(
         {name: figures.plane(shown, data)} if shown else {},
         {"cells": [each.to_json() for each in measured]},
@@ -284,14 +284,14 @@ def _planes(name: str, request: Request, names: Sequence[str]) -> Reproduction:
 
 
 def _inset_information(model: Joint, data: Dataset) -> float:
-    """Mutual information by as many data as the paper's insets have, in nats."""
+    """Mutual information by KSG, in nats, from as many points as in the paper's insets."""
     x = data.test[:INSET_POINTS]
     with forked(derived_seed(0, "inset")):
         return float(mutual_information(x, codes(model, x).sample))
 
 
 def _bands(measured: Sequence[Measured], bands: Sequence[Band]) -> list[tuple[str, str]]:
-    """For each band whether the mean over seeds is in it."""
+    """Check for each band whether the mean over seeds is in it."""
     verdicts = []
     for band in bands:
         for each in measured:
@@ -305,7 +305,7 @@ def _bands(measured: Sequence[Measured], bands: Sequence[Band]) -> list[tuple[st
 
 
 def _margin(measured: Sequence[Measured]) -> tuple[str, str]:
-    """By how much MIM's information exceeds that of the VAE, at the least."""
+    """Check that the mutual information of MIM exceeds that of the VAE by at least 4 nats."""
     information = {
         (each.cell.curve, each.cell.x): each.mean(INFORMATION.metric) for each in measured
     }
@@ -314,17 +314,17 @@ def _margin(measured: Sequence[Measured]) -> tuple[str, str]:
         for (curve, x), value in information.items()
         if curve == "MIM" and x >= 20
     }
-    # One that is not known, as all models diverged, decides as the least.
+    # NaN, if all models diverged, counts as the least.
     x, least = min(margins.items(), key=lambda item: np.nan_to_num(item[1], nan=-np.inf))
     answer = "yes" if least >= 4 else "NO"
     return (
         "MI of MIM at least 4 nats above that of VAE from 20 units on",
-        f"{answer}: {least:.2f} at the least, with {x:g} units",
+        f"{answer}: minimum {least:.2f}, with {x:g} units",
     )
 
 
 def _epochs(measured: Sequence[Measured]) -> tuple[str, str]:
-    """How many times the epochs of the VAE the MIM takes to its best weights."""
+    """Check the ratio of epochs to the best weights, MIM over VAE."""
     best = {
         (m.cell.curve, m.cell.x): float(np.nanmean(np.array(m.best_epochs, dtype=float)))
         for m in measured

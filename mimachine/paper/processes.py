@@ -1,4 +1,4 @@
-"""Processes for trainings that do not need each other, which end with what they work for."""
+"""Run independent tasks in parallel processes, which end with their parent."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ Result = TypeVar("Result")
 def as_they_come(
     work: Callable[[Task], Result], tasks: Sequence[Task], jobs: int
 ) -> Iterator[Result]:
-    """Results of tasks, the first that is done first; in this process if one is enough.
+    """Yield results of tasks as they complete; in this process if one process is enough.
 
-    Whatever ends this process, were it SIGKILL, ends the others, in the middle of a task: work that
-    takes long has to keep on disk what it can go on from.
+    The processes end with this one, even by SIGKILL and in the middle of a task, so long tasks must
+    save checkpoints.
 
     Args:
-        work: What to do, a function of a module.
-        tasks: What to do it to, begun in this order.
-        jobs: Most processes.
+        work: A module-level function, called with each task.
+        tasks: The tasks, started in this order.
+        jobs: Maximum number of processes.
 
     Raises:
-        ChildProcessError: If something else than this process ended one of them.
+        ChildProcessError: If one of the processes is killed from outside.
     """
     jobs = min(jobs, len(tasks))
     if jobs <= 1:
         yield from map(work, tasks)
         return
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    # A forked process would inherit torch's threads in whatever state they are.
+    # A forked process would inherit torch's threads in an undefined state.
     context = multiprocessing.get_context("spawn")
-    with _ending_children(), ProcessPoolExecutor(jobs, context, _begin, (threads,)) as pool:
+    with _ending_children(), ProcessPoolExecutor(jobs, context, _start, (threads,)) as pool:
         futures = [pool.submit(work, task) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                f"one of {jobs} processes was ended by something else, as where memory is short; "
-                "fewer jobs take less"
+                f"one of {jobs} processes was killed, perhaps because memory ran out; fewer jobs "
+                "need less memory"
             ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -60,7 +60,7 @@ def as_they_come(
 
 @contextmanager
 def _ending_children() -> Iterator[None]:
-    """End the processes that were begun within and are still there."""
+    """Terminate child processes that were started in the block and are still running."""
     before = multiprocessing.active_children()
     try:
         yield
@@ -70,16 +70,16 @@ def _ending_children() -> Iterator[None]:
                 child.terminate()
 
 
-def _begin(threads: int) -> None:
-    """What a new process does before its first task."""
+def _start(threads: int) -> None:
+    """Initialise a new process."""
     torch.set_num_threads(threads)
-    # Ctrl-C reaches all processes of a terminal; the one that was asked ends the others.
+    # Ctrl-C reaches all processes of a terminal; the parent ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Where the parent was killed: its locks and its part of the machine are to be free again."""
+    """Exit once the parent was killed, to free its locks and resources."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""What the paper's figures show, as numbers."""
+"""Values read off the paper's figures and table 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 __all__ = ["INSET_POINTS", "NUM_SEEDS", "Entry", "Reading", "insets", "readings", "table_1"]
 
 NUM_SEEDS = 10
-# Data that the mutual information in the insets of figures 1 and 7 is estimated from.
+# Number of points from which the insets of figures 1 and 7 estimate mutual information.
 INSET_POINTS = 3000
 
 
@@ -23,8 +23,8 @@ class Reading:
 
     Attributes:
         mean: The mean.
-        std: The standard deviation, or the largest that it can be.
-        hidden: Whether the error bar is hidden by its marker, so that `std` is only a bound.
+        std: The standard deviation, or an upper bound.
+        hidden: Whether the marker hides the error bar, so that `std` is an upper bound.
         error: Error of the reading, about one pixel.
     """
 
@@ -34,13 +34,13 @@ class Reading:
     error: float
 
     def difference(self, mean: float, std: float, count: int) -> float:
-        """How far another mean is from this one, in standard errors of the difference."""
+        """Difference of another mean from this one, in standard errors of the difference."""
         variance = std**2 / count + self.std**2 / NUM_SEEDS + self.error**2
         return (mean - self.mean) / math.sqrt(variance) if variance > 0 else math.nan
 
 
 def readings(figure: str) -> Mapping[str, Mapping[tuple[str, float], Reading]]:
-    """What a figure shows, by the metric and then by the curve and the place on the x axis.
+    """Readings of a figure by metric, then by curve and position on the x axis.
 
     Args:
         figure: Name of a figure in reference.json.
@@ -61,7 +61,7 @@ def readings(figure: str) -> Mapping[str, Mapping[tuple[str, float], Reading]]:
 def insets() -> Mapping[tuple[str, float], tuple[float, float]]:
     """Mutual information, nats, and reconstruction error of the models in figures 1 and 7.
 
-    They are by the curve and the number of hidden units, each of one model.
+    The keys are the curve and the number of hidden units; each value is of one model.
     """
     curves = _reference()["insets_of_figures_1_and_7"]
     return {
@@ -78,20 +78,20 @@ class Entry:
 
     Attributes:
         mean: Mean over 10 trials.
-        std: Their standard deviation, where the paper gives it.
+        std: Their standard deviation, if the paper gives it.
     """
 
     mean: float
     std: float | None
 
     def text(self, digits: int) -> str:
-        """As it is printed there."""
+        """The entry as printed in the paper."""
         spread = "" if self.std is None else f" ± {self.std:.{digits}f}"
         return f"{self.mean:.{digits}f}{spread}"
 
 
 def table_1() -> Mapping[str, Mapping[tuple[str, str], Entry]]:
-    """Table 1, by the metric and then by the data set and the head of a column."""
+    """Table 1 by metric, then by data set and column heading."""
     table = _reference()["table_1"]
     return {
         metric: {

@@ -1,4 +1,4 @@
-"""What an experiment of the paper is asked for, and what it gives."""
+"""Request and result of an experiment of the paper, and its run directories."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ __all__ = ["Reproduction", "Request", "begun", "kept", "run_directory"]
 
 @dataclass(frozen=True)
 class Request:
-    """How to carry out an experiment of the paper.
+    """Options of an experiment of the paper.
 
     Attributes:
-        out: Directory for all that is made; what a killed run left there is gone on with.
-        preset: Settings that the paper's figures were made with, or the library's.
-        quick: Fewer and smaller models, for under two minutes on two cores.
-        seeds: Number of models of each kind; None: as many as the paper has.
+        out: Output directory; an interrupted run in it is resumed.
+        preset: Settings of the paper's figures, or defaults of the library.
+        quick: Train fewer and smaller models, under two minutes on two cores.
+        seeds: Number of models of each kind; by default as many as in the paper.
         jobs: Number of processes.
-        say: Told what is going on, a line at a time.
+        say: Called with progress messages, one line each.
     """
 
     out: Path
@@ -39,58 +39,58 @@ class Request:
 
     @property
     def label(self) -> str:
-        """Which of several calls it is: they leave their figures and tables side by side."""
+        """Suffix of the output directory, so that different options do not overwrite each other."""
         seeds = [] if self.seeds is None else [f"{self.seeds}-seeds"]
         return "-".join([self.preset, *seeds, *(["quick"] if self.quick else [])])
 
     @property
     def options(self) -> str:
-        """Options of the command that the numbers depend on."""
+        """Command-line options that affect the results."""
         seeds = "" if self.seeds is None else f" --seeds {self.seeds}"
         preset = "" if self.preset == "published" else f" --preset {self.preset}"
         return f"{preset}{seeds}{' --quick' if self.quick else ''}"
 
 
 def run_directory(request: Request, name: str, record: Any) -> Path:
-    """Where models are trained: a directory of its own for all that their weights depend on.
+    """Run directory that is unique to everything the weights depend on.
 
     Args:
-        request: Below whose `out` it is.
-        name: What they are, for a reader.
-        record: What their weights depend on, as JSON values.
+        request: Its `out` is the parent directory.
+        name: Readable part of the directory's name.
+        record: Everything the weights depend on, as JSON values.
     """
     digest = hashlib.blake2b(json.dumps(record).encode(), digest_size=4).hexdigest()
     return request.out / "runs" / f"{name}-{digest}"
 
 
 def begun(path: Path, record: dict[str, Any]) -> Run:
-    """The run of a directory from `run_directory`, a new one if there is none yet."""
+    """Open the run of a directory from `run_directory`, or create it."""
     return Run(path) if (path / "experiment.json").exists() else Run.create(path, record)
 
 
 def kept(run: Run, name: str, *entries: str) -> dict[str, Any]:
-    """A JSON object that a run keeps.
+    """Read a JSON object of a run.
 
     Raises:
-        ValueError: If it is damaged: it is no object, or lacks one of the entries.
+        ValueError: If the file is not an object or lacks one of the entries.
     """
     value = run.read_json(name)
     if not isinstance(value, dict) or not value.keys() >= set(entries):
         raise ValueError(
-            f"{run.path / name} is damaged: it must have {', '.join(entries)}; remove it, and what "
-            "it tells is found out again"
+            f"{run.path / name} is damaged: it must contain {', '.join(entries)}; remove it, "
+            "and it is computed again"
         )
     return value
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What an experiment gives.
+    """Results of an experiment.
 
     Attributes:
-        figures: Figures by the name of the file they go to.
-        results: Every number of every seed, as JSON values.
-        table: Our numbers beside the paper's, in Markdown.
+        figures: Figures by file name.
+        results: Metrics of every seed, as JSON values.
+        table: Comparison with the paper's values, in Markdown.
     """
 
     figures: Mapping[str, Figure]

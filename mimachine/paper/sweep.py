@@ -1,4 +1,4 @@
-"""Sweeps: models of several shapes and objectives, those that differ by the seed trained as one."""
+"""Sweep over model sizes and objectives; models that differ by seed train as an ensemble."""
 
 from __future__ import annotations
 
@@ -41,28 +41,28 @@ from mimachine.training.run import Run
 
 __all__ = ["Cell", "Measured", "carry_out", "open_member"]
 
-# Importance samples: few for all test data, and for the first of them as many as it takes.
+# Importance samples: few for all test rows, many for the first rows.
 _NUM_SAMPLES, _MANY_SAMPLES, _FEW_DATA = 50, 4000, 500
-# Where there are as many data as are asked for: those that bounds of the information average over,
-# and those whose codes they look at.
+# If the data distribution can be sampled: rows that the information bounds average over, and codes
+# that they evaluate.
 _MANY_DATA, _FEW_CODES = 100_000, 2000
-# Of the decoder for an integral. Those of MIM take 20,000, and there is none to find where the
-# decoder of an auto-encoder is a point.
+# Most decoder evaluations per integral. MIM needs 20,000; the integral of an auto-encoder whose
+# decoder is almost a point never converges.
 _MOST_EVALUATIONS = 60_000
-# Hidden units of all models of an ensemble, above which a training is longer than the compiler.
+# Total hidden units of an ensemble from which training takes longer than compilation.
 _COMPILED_UNITS = 1000
-# Files of a cell's run directory, beside those of every run.
+# Additional files of a cell's run directory.
 _TRAINED, _RESULT = "training.json", "result.json"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A point of a curve: models of one shape under one objective, one for each seed.
+    """A point of a curve: models of one size and objective, one per seed.
 
     Attributes:
         curve: Name of the curve.
-        x: Where on it, such as the number of hidden units.
-        settings: Settings of each model but for the seed.
+        x: Position on the x axis, such as the number of hidden units.
+        settings: Settings of each model except the seed.
         seeds: Seeds of weights and data.
     """
 
@@ -73,11 +73,11 @@ class Cell:
 
     @property
     def record(self) -> dict[str, Any]:
-        """All that its numbers depend on, as JSON values."""
+        """Everything its metrics depend on, as JSON values."""
         return {"settings": experiment.to_json(self.settings), "seeds": list(self.seeds)}
 
     def directory(self, request: Request) -> Path:
-        """Its run directory, another one for other settings."""
+        """Its run directory, which depends on its settings."""
         settings = self.settings
         hidden = "-".join(map(str, settings.model.hidden))
         shape = f"{hidden}x{settings.model.latent}"
@@ -87,16 +87,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Measured:
-    """Numbers of a cell's models.
+    """Metrics of a cell's models.
 
     Attributes:
         cell: The cell.
-        metrics: Values by the name of a metric, in the order of the seeds, shape (M,); NaN where
-            there is no finite one. None at all if all models diverged.
-        epochs: Epochs that each model was trained for.
-        best_epochs: Epochs whose weights each has; None for those that diverged before there were
-            any.
-        seconds: Time that training took, or its last part, and measuring.
+        metrics: Values by metric name, in the order of the seeds, shape (M,); NaN if a value is not
+            finite. Empty if all models diverged.
+        epochs: Number of epochs that each model was trained for.
+        best_epochs: Epoch of each model's weights; None for models that diverged before.
+        seconds: Time of training, since the last resumption, and of evaluation.
     """
 
     cell: Cell
@@ -106,7 +105,7 @@ class Measured:
     seconds: tuple[float, float]
 
     def values(self, metric: str) -> NDArray[np.float64]:
-        """Values of a metric, shape (M,), NaN where there is no finite one."""
+        """Values of a metric, shape (M,), NaN where not finite."""
         return self.metrics.get(metric, np.full(len(self.cell.seeds), math.nan))
 
     def mean(self, metric: str) -> float:
@@ -116,7 +115,7 @@ class Measured:
         return float(finite.mean()) if len(finite) else math.nan
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; what is not finite becomes null."""
+        """Convert to JSON values; values that are not finite become null."""
         metrics = {
             name: [value if math.isfinite(value) else None for value in values.tolist()]
             for name, values in self.metrics.items()
@@ -127,7 +126,7 @@ class Measured:
 
     @classmethod
     def from_json(cls, cell: Cell, value: dict[str, Any]) -> Measured:
-        """Numbers read back; null becomes NaN."""
+        """Convert from JSON values; null becomes NaN."""
         metrics = {
             name: np.array([math.nan if v is None else v for v in values])
             for name, values in value["metrics"].items()
@@ -136,17 +135,16 @@ class Measured:
 
 
 def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
-    """Train and measure what is missing, in as many processes as are asked for.
+    """Train and evaluate cells in parallel; resume interrupted cells and read finished ones.
 
-    Every cell has a run directory of its own; one that was broken off is gone on
-    with, and one that is finished is read back.
+    Every cell has a separate run directory.
 
     Args:
-        cells: What to do.
-        request: Where, and in how many processes.
+        cells: The cells.
+        request: Output directory and number of processes.
 
     Returns:
-        The numbers, in the order of the cells.
+        The metrics, in the order of the cells.
     """
     places = {cell: cell.directory(request) for cell in cells}
     found = {
@@ -157,36 +155,36 @@ def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
     missing.sort(key=lambda cell: -math.prod(cell.settings.model.hidden) * len(cell.seeds))
     if missing:
         request.say(
-            f"{len(missing)} of {len(cells)} trainings to do, of {len(missing[0].seeds)} models "
-            f"each, in {min(request.jobs, len(missing))} processes"
+            f"training {len(missing)} of {len(cells)} ensembles of {len(missing[0].seeds)} models "
+            f"in {min(request.jobs, len(missing))} processes"
         )
     tasks = [(cell, places[cell]) for cell in missing]
-    for number, done in enumerate(as_they_come(_do, tasks, request.jobs), 1):
+    for number, done in enumerate(as_they_come(_train_and_measure, tasks, request.jobs), 1):
         training, measuring = done.seconds
         request.say(
             f"[{number}/{len(missing)}] {places[done.cell].name}: {min(done.epochs)} to "
-            f"{max(done.epochs)} epochs, {training:.0f} s, and {measuring:.0f} s to measure"
+            f"{max(done.epochs)} epochs in {training:.0f} s, evaluation in {measuring:.0f} s"
         )
         found[done.cell] = _read(done.cell, places[done.cell])
     return [found[cell] for cell in cells]
 
 
 def _read(cell: Cell, path: Path) -> Measured:
-    """Numbers that a cell's run directory keeps."""
+    """Read the metrics of a cell from its run directory."""
     entries = ("metrics", "epochs", "best_epochs", "seconds")
     return Measured.from_json(cell, kept(Run(path), _RESULT, *entries))
 
 
-def _do(task: tuple[Cell, Path]) -> Measured:
-    """Train and measure one cell in its run directory."""
+def _train_and_measure(task: tuple[Cell, Path]) -> Measured:
+    """Train and evaluate one cell in its run directory."""
     cell, path = task
     data, start = workflow.prepare(cell.settings), time.monotonic()
     run = begun(path, cell.record)
-    # The best there is. Where it is a GPU, it also measures.
+    # A GPU, if any, both trains and evaluates.
     device = "cuda" if torch.cuda.is_available() else "cpu"
     ensemble = _ensemble(cell, data).to(device)
     with run.locked():
-        # What was trained needs no more than to be measured.
+        # A trained ensemble only needs evaluation.
         if not (path / _TRAINED).exists():
             run.write_json(_TRAINED, _train(ensemble, cell, data, run))
             run.finish()
@@ -210,12 +208,12 @@ def _do(task: tuple[Cell, Path]) -> Measured:
 def _train(
     ensemble: Ensemble, cell: Cell, data: Dataset, run: Run
 ) -> dict[str, list[int] | list[int | None]]:
-    """Train a cell's models as one; the epochs that each took, and those of the best weights."""
+    """Train a cell's models as an ensemble; number of epochs and best epoch of each."""
     members = _members(cell)
     if sum(cell.settings.model.hidden) * len(members) >= _COMPILED_UNITS:
         ensemble.compile()
     train, val = zip(*(workflow.sources(each, data) for each in members), strict=True)
-    # That all models have diverged is a result too, of which the records tell.
+    # If all models diverge, the records show it: a result, not an error.
     with suppress(FloatingPointError):
         fit(
             ensemble,
@@ -234,7 +232,7 @@ def _train(
 
 
 def _best_epoch(records: Sequence[dict[str, Any]], index: int) -> int | None:
-    """Epoch after the warm-up with a model's lowest held-out loss; None if it had none."""
+    """Epoch after warm-up with a model's lowest validation loss; None if there is none."""
     losses = {
         each["epoch"]: each["val_loss"][index]
         for each in records
@@ -244,7 +242,7 @@ def _best_epoch(records: Sequence[dict[str, Any]], index: int) -> int | None:
 
 
 def open_member(cell: Cell, request: Request, index: int = 0) -> tuple[Joint, Dataset]:
-    """A trained model of a cell that was carried out, and its data."""
+    """Load a trained model of a finished cell, and its data."""
     data = workflow.prepare(cell.settings)
     ensemble = _ensemble(cell, data)
     Run(cell.directory(request)).load_weights(ensemble)
@@ -265,7 +263,7 @@ def _ensemble(cell: Cell, data: Dataset) -> Ensemble:
 
 
 def _measure(model: Joint, data: Dataset, seed: int) -> dict[str, float]:
-    """Numbers of one model on the test data, by name."""
+    """Metrics of one model on the test data, by name."""
     report = evaluate(model, data, num_samples=_NUM_SAMPLES, seed=seed)
     values = report.values
     rows = data.test[:_FEW_DATA].to(next(model.parameters()).device)
@@ -280,7 +278,7 @@ def _measure(model: Joint, data: Dataset, seed: int) -> dict[str, float]:
 def _information(
     model: Joint, distribution: Distribution, seed: int, device: torch.device
 ) -> dict[str, float]:
-    """Bounds of the mutual information with as high a ceiling as fresh data can give."""
+    """Bounds on mutual information from many fresh samples, for a high ceiling."""
     with forked(derived_seed(seed, "information"), device):
         x = distribution.sample(torch.Size((_MANY_DATA,))).to(device)
         bounds = information_bounds(model, x, num_queries=_FEW_CODES)
@@ -291,7 +289,7 @@ def _information(
 
 
 def _converged(model: Joint, x: Tensor, seed: int) -> LogLikelihood | QuadratureLogLikelihood:
-    """Likelihoods that do not depend on how narrow the encoder is, which that of MIM is."""
+    """Log-likelihoods that stay accurate if the encoder is narrow, as that of MIM."""
     if model.prior().event_shape.numel() <= 2:
         return quadrature_log_likelihood(model, x, most_evaluations=_MOST_EVALUATIONS)
     with forked(derived_seed(seed, "converged"), x.device):

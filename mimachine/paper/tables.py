@@ -1,4 +1,4 @@
-"""Our numbers beside the paper's, in Markdown."""
+"""Markdown tables that compare our results with the paper's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["beside_the_paper", "markdown", "means"]
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its first column to the left and the others to the right."""
+    """Markdown table with a left-aligned first column; the others are right-aligned."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -26,10 +26,10 @@ def beside_the_paper(
     paper: Mapping[str, Mapping[tuple[str, float], Reading]],
     x_label: str,
 ) -> str:
-    """A table for each metric that the paper has: ours, the paper's, and their difference.
+    """Tables of our value, the paper's value and their difference, one per metric of the paper.
 
-    The difference is in standard errors. Where the paper's error bar is hidden by its marker, the
-    largest that fits there is taken, and the difference is at least what is printed.
+    Differences are in standard errors. If a marker hides the paper's error bar, the largest hidden
+    error bar is assumed, and the difference is a lower bound (≥).
     """
     names = list(dict.fromkeys(each.cell.curve for each in measured))
     parts = []
@@ -53,7 +53,7 @@ def beside_the_paper(
 
 
 def means(measured: Sequence[Measured], panels: Sequence[Panel], x_label: str) -> str:
-    """A row for each point of each curve with the mean and standard deviation of every metric."""
+    """Table of mean and standard deviation of every metric, one row per point of each curve."""
     header = ["curve", x_label, *(panel.title for panel in panels), "best epoch", "epochs"]
     rows = []
     for each in measured:
@@ -89,7 +89,7 @@ def _reading(reading: Reading, digits: int) -> str:
 
 
 def _mean(values: NDArray[np.float64], digits: int) -> str:
-    """Mean ± standard deviation of the finite values; how many are not, if any."""
+    """Mean ± standard deviation of the finite values, and the number of diverged models."""
     finite = values[np.isfinite(values)]
     lost = "" if len(finite) == len(values) else f" ({len(values) - len(finite)} diverged)"
     if not len(finite):

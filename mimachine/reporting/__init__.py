@@ -1,1 +1,1 @@
-"""Reports: HTML page, figures, tables, comparison of runs."""
+"""HTML reports, figures, tables, and comparisons of runs."""

@@ -1,4 +1,4 @@
-"""Columns: the numbers of a datum one by one, by their names and in the units of their file."""
+"""Names, original units, explained variance (R²) and histogram bins of the columns of data."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 _MOST_FITTED = 2000
-# Data to decode where the decoder's mean is that of many draws.
+# Rows to decode if the decoder's mean is estimated from samples.
 _MOST_DRAWN = 64
-# Fewest and most bins.
+# Minimum and maximum number of bins.
 _BINS = (8, 40)
 
 
 class Explained(NamedTuple):
-    """What is left of the columns after encoding and decoding, in units of the rows.
+    """Reconstruction error and variance of each column, in the model's units.
 
     Attributes:
-        error: Mean squared error of each column, shape (D,).
+        error: Mean squared reconstruction error of each column, shape (D,).
         variance: Variance of each column, shape (D,).
     """
 
@@ -61,19 +61,19 @@ class Explained(NamedTuple):
 
 
 def names(data: Dataset) -> list[str]:
-    """The columns' names; where they have none, x1, x2, ..., or places such as x(1, 2)."""
-    places, shape = _places(data)
+    """Column names; by default x1, x2, ..., or indices such as x(1, 2)."""
+    indices, shape = _indices(data)
     given = data.columns
     if given is not None and len(given) == math.prod(shape):
-        return [given[place] for place in places]
+        return [given[index] for index in indices]
     if len(shape) == 1:
-        return [f"x{place + 1}" for place in places]
-    spots = np.stack(np.unravel_index(places, shape), 1) + 1
-    return [f"x({', '.join(map(str, spot))})" for spot in spots.tolist()]
+        return [f"x{index + 1}" for index in indices]
+    positions = np.stack(np.unravel_index(indices, shape), 1) + 1
+    return [f"x({', '.join(map(str, position))})" for position in positions.tolist()]
 
 
-def _places(data: Dataset) -> tuple[Array, tuple[int, ...]]:
-    """Places of the columns in a flat datum of the file, and the shape that a datum has there."""
+def _indices(data: Dataset) -> tuple[Array, tuple[int, ...]]:
+    """Indices of the columns in a flattened row of the file, and the shape of a row there."""
     known = data.preprocessing
     shape = tuple(data.test.shape[1:]) if known is None else known.shape
     if known is None or known.kept is None:
@@ -82,13 +82,13 @@ def _places(data: Dataset) -> tuple[Array, tuple[int, ...]]:
 
 
 def values(rows: torch.Tensor, data: Dataset) -> Array:
-    """Rows (n, D) in the units of their file, still (n, D)."""
+    """Convert rows (n, D) of the model to the units of their file, shape (n, D)."""
     restored = data.restore(rows)
-    return restored.reshape(len(rows), -1)[:, _places(data)[0]]
+    return restored.reshape(len(rows), -1)[:, _indices(data)[0]]
 
 
 def chosen(count: int, most: int) -> Array:
-    """Which rows to take for a picture: all, or a random part, since data may be sorted."""
+    """Indices of the rows to plot: all, or a random subset, because data may be sorted."""
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
@@ -96,9 +96,9 @@ def chosen(count: int, most: int) -> Array:
 
 @torch.no_grad()
 def explained(model: Joint, data: Dataset) -> Explained:
-    """How much of each column the codes' means keep, measured on the test split.
+    """Variance of each column explained by reconstructions from mean codes, on the test split.
 
-    Where the decoder's mean has no closed form it is that of draws, of the first 64 test data.
+    If the decoder's mean has no closed form, it is estimated from samples for the first 64 rows.
     """
 
     def decoded(rows: torch.Tensor) -> Array:
@@ -113,7 +113,7 @@ def explained(model: Joint, data: Dataset) -> Explained:
 
 
 def linear(data: Dataset, dimensions: int) -> Explained:
-    """The same for so many principal components of at most 2,000 training rows."""
+    """Variance explained by PCA with this number of components, fitted on up to 2,000 rows."""
     rows = data.train[chosen(len(data.train), _MOST_FITTED)].flatten(1).double().cpu().numpy()
     pca = PCA(min(dimensions, *rows.shape), random_state=0).fit(rows)
 
@@ -126,7 +126,7 @@ def linear(data: Dataset, dimensions: int) -> Explained:
 
 
 def _explained(data: Dataset, pairs: Iterator[tuple[torch.Tensor, Array]]) -> Explained:
-    """Sums over blocks of the test split and what was made of them."""
+    """Error and variance from pairs of test rows and their reconstructions, block by block."""
     count = len(data.test)
     mean = sum(_flat(rows).sum(0) for rows in _blocks(data)) / count
     error, variance = np.zeros_like(mean), np.zeros_like(mean)
@@ -148,16 +148,16 @@ def _flat(rows: torch.Tensor) -> Array:
 
 
 def edges(column: Array, samples: Array, step: float) -> Array:
-    """Edges of 8 to 40 bins, by the number of data, for a column (n,) and samples of it (m,).
+    """Histogram bin edges for a column (n,) and samples of it (m,): 8 to 40 bins, depending on n.
 
-    The outermost 0.5 % on either side may be outside, and so may samples that are further from the
-    data than half their range.
+    The bins may exclude the outermost 0.5 % on either side, and samples farther from the data than
+    half their range.
 
     Args:
         column: Finite values.
-        samples: Values of any kind.
-        step: Step of the grid that the column lies on, or 0. Each bin then holds as many places of
-            the grid as any other, in its inside.
+        samples: Values, which need not be finite.
+        step: Step of the grid of the column's values; 0 if continuous. On a grid, all bins contain
+            the same number of grid points, none of them on an edge.
     """
     most = int(np.clip(2 * len(column) ** (1 / 3), *_BINS))
     low, high = np.quantile(column, (0.005, 0.995))

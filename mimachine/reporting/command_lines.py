@@ -1,4 +1,4 @@
-"""Commands: what to type to make a outcome again, or to use it."""
+"""Command lines that repeat, compare or use a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def flat(value: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Nested settings by their names on the command line, such as training.warmup.epochs."""
+    """Flatten nested settings to command-line names, such as training.warmup.epochs."""
     settings: dict[str, Any] = {}
     for name, part in value.items():
         nested = isinstance(part, dict)
@@ -38,7 +38,7 @@ def flat(value: Mapping[str, Any], place: str = "") -> dict[str, Any]:
 
 
 def shown(settings: Experiment) -> Experiment:
-    """Settings as they may be shown to others: of paths to files the name alone."""
+    """Settings without the directories of files, which a shared report must not reveal."""
     data = settings.data
     if not data.is_path:
         return settings
@@ -50,21 +50,21 @@ def shown(settings: Experiment) -> Experiment:
 
 
 def options(settings: Experiment) -> list[str] | None:
-    """Options of `mimachine train` that give these settings; none if the command has no such."""
+    """Options of `mimachine train` that give these settings; None if no options do."""
     architecture = settings.model.architecture
     chosen = [] if architecture == "mlp" else ["--model.architecture", architecture]
-    ways = [
+    candidates = [
         [*([] if preset == "default" else ["--preset", preset]), *chosen, *changes]
         for preset, start in presets(settings).items()
         if (changes := _changes(start, settings)) is not None
     ]
-    if not ways:
+    if not candidates:
         return None
-    return min(ways, key=len) + _file_options(shown(settings).data.file)
+    return min(candidates, key=len) + _file_options(shown(settings).data.file)
 
 
 def presets(settings: Experiment) -> dict[str, Experiment]:
-    """What `mimachine train` would start from with each preset that there is for the data."""
+    """Settings of each `mimachine train` preset that exists for the data, before options."""
     data, objective, architecture = settings.data, settings.objective, settings.model.architecture
     starts = {"default": experiment.default(data.name, objective, data.file, architecture)}
     for preset, make in (("published", experiment.published), ("paper", experiment.paper_images)):
@@ -74,7 +74,7 @@ def presets(settings: Experiment) -> dict[str, Experiment]:
 
 
 def _changes(start: Experiment, settings: Experiment) -> list[str] | None:
-    """Options that make settings of others; none if no option does."""
+    """Options that turn `start` into `settings`; None if no options do."""
     defaults, given = flat(asdict(start)), list[str]()
     for name, value in flat(asdict(settings)).items():
         if name in defaults and defaults[name] == value:
@@ -99,11 +99,11 @@ def _option(name: str, value: Any) -> list[str]:
 
 
 def training(outcome: Outcome) -> str:
-    """What trains the model again: a command, or Python where the command line cannot say it."""
+    """Command that trains the model again, or Python code if no command line can."""
     settings, path = outcome.trained.experiment, outcome.trained.run.path
     refitted = outcome.trained.run.refit_record()
     if refitted is not None:
-        return _refitting(refitted, f"{path}-again")
+        return _refit_command(refitted, f"{path}-again")
     given, again = options(settings), f"{path}-again"
     if given is not None:
         name = shown(settings).data.name
@@ -117,8 +117,8 @@ def training(outcome: Outcome) -> str:
     )
 
 
-def _refitting(record: Mapping[str, Any], again: str) -> str:
-    """What fits the prior again, to the codes of the run that it was fitted to."""
+def _refit_command(record: Mapping[str, Any], again: str) -> str:
+    """Command that refits the prior to the codes of the same run."""
     command = ["mimachine", "refit", record["run"], "--kind", record["kind"]]
     if record["components"] is not None:
         command += ["--components", str(record["components"])]
@@ -126,10 +126,10 @@ def _refitting(record: Mapping[str, Any], again: str) -> str:
 
 
 def comparing(outcome: Outcome, other: str = "") -> str:
-    """What compares the objective with another one, or with those that are usual."""
+    """Command that compares the objective with `other`, or with the default objectives."""
     settings = outcome.trained.experiment
     if outcome.trained.run.refit_record() is not None:
-        # Not every prior that was fitted after training is one that can be trained with.
+        # Some refitted priors are not available for training.
         settings = replace(settings, model=replace(settings.model, prior="standard-normal"))
     name, given = shown(settings).data.name, options(settings)
     objectives = ["--objectives", settings.objective, other] if other else []
@@ -137,35 +137,37 @@ def comparing(outcome: Outcome, other: str = "") -> str:
 
 
 def of_runs(*outcomes: Outcome) -> list[tuple[str, str]]:
-    """What each of a list of commands is for, and the command, a line for each run."""
+    """Pairs of purpose and commands, one line per run."""
     paths = [quoted(outcome.trained.run.path) for outcome in outcomes]
 
     def each(command: str, options: str = "") -> str:
         return "\n".join(f"mimachine {command} {path}{options}" for path in paths)
 
-    # JSON's quotes and escapes are also Python's.
+    # A JSON string is also a Python string.
     first = json.dumps(str(outcomes[0].trained.run.path))
     return [
-        (_again(outcomes[0]), "\n".join(training(outcome) for outcome in outcomes)),
-        ("Measure again with more importance samples", each("evaluate", " --num-samples 5000")),
-        ("Draw new data", each("sample", " --num 64")),
-        ("Write the codes of the test data", each("embed")),
-        ("Reconstruct the test data", each("reconstruct")),
-        ("Use in Python", f"from mimachine import workflow\ntrained = workflow.open_run({first})"),
+        (_repeat_heading(outcomes[0]), "\n".join(training(outcome) for outcome in outcomes)),
+        ("Evaluate with more importance samples", each("evaluate", " --num-samples 5000")),
+        ("Sample new data", each("sample", " --num 64")),
+        ("Save the codes of the test set", each("embed")),
+        ("Reconstruct the test set", each("reconstruct")),
+        ("Load in Python", f"from mimachine import workflow\ntrained = workflow.open_run({first})"),
     ]
 
 
-def _again(outcome: Outcome) -> str:
+def _repeat_heading(outcome: Outcome) -> str:
     settings = outcome.trained.experiment
     if outcome.trained.run.refit_record() is not None:
-        return "Fit the prior again"
-    # The page may be read elsewhere, and by others: it does not tell where the file is.
-    where = f", in the folder of {shown(settings).data.name}" if settings.data.is_path else ""
-    return f"Train the same again{where}"
+        return "Refit the prior with the same settings"
+    # The report may be shared, so it does not reveal the file's directory.
+    if settings.data.is_path:
+        name = shown(settings).data.name
+        return f"Train again with the same settings, from the folder of {name}"
+    return "Train again with the same settings"
 
 
 def of_comparison(directory: Path, outcomes: Sequence[Outcome]) -> list[tuple[str, str]]:
-    """The same for a comparison, which one command repeats if the runs share their options."""
+    """Pairs of purpose and commands for a comparison; one command if the runs share options."""
     separate = of_runs(*outcomes)
     settings = [outcome.trained.experiment for outcome in outcomes]
     given = [options(each) for each in settings]

@@ -1,4 +1,4 @@
-"""Comparison: several objectives, the same architecture and data, side by side."""
+"""Compare objectives: train, evaluate and plot models of the same architecture and data."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Comparison:
 
     Attributes:
         reports: A report for each objective.
-        pictures: Files with pictures.
-        summary: Which objective is best at what, a line for each question.
+        pictures: Paths of the figures.
+        summary: The best objectives by several metrics, one line per metric.
     """
 
     reports: dict[str, Report]
@@ -54,28 +54,27 @@ def compare(
     *,
     say: Callable[[str], None] = lambda text: None,
 ) -> Comparison:
-    """Train each experiment in a run directory of its own, measure them and draw pictures.
+    """Train and evaluate each experiment in a separate run directory and draw figures.
 
     Args:
         experiments: Settings by name; the data must be the same.
-        out: Directory for the runs, the pictures and comparison.json; it must not exist, or be
-            empty.
-        say: Told what is going on.
+        out: Directory for the runs, the figures and comparison.json; it must be empty or not exist.
+        say: Called with progress messages.
 
     Raises:
-        FileExistsError: If there is something at `out`.
-        ValueError: If any of the settings make no sense; nothing is trained then.
+        FileExistsError: If `out` is a file or a directory that is not empty.
+        ValueError: If any of the settings is invalid; nothing is trained then.
     """
     directory = Path(out)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise FileExistsError(f"{directory} is there already; give another place")
+        raise FileExistsError(f"{directory} already exists; choose another directory or remove it")
     for settings in experiments.values():
         workflow.check(settings)
     trained: dict[str, Trained] = {}
     reports: dict[str, Report] = {}
     for name, settings in experiments.items():
         trained[name], _, reports[name] = workflow.train(settings, directory / name, say=say)
-    # The numbers first: whatever may happen to a picture, they have taken long.
+    # Save the metrics first: they took long to compute, and a figure may fail.
     comparison = Comparison(reports, (), _summary(reports))
     write_json(directory / "comparison.json", comparison.to_json())
     pictures = []
@@ -103,20 +102,20 @@ def _pictures(trained: Mapping[str, Trained], reports: Mapping[str, Report]) -> 
     return pictures
 
 
-# What a reader asks of a comparison, the metric that answers it, and which way is better.
+# Label of a line of the summary, its metric, and which way is better.
 _QUESTIONS = (
-    ("most information about x in z, at least", "mutual_information_lower", max),
-    ("best reconstruction by the mean", "reconstruction_rmse", min),
-    ("best reconstruction by a sample", "sampled_reconstruction_distance", min),
-    ("best 5-NN classification of codes", "knn_5_accuracy", max),
-    ("best likelihood of the data", "negative_log_likelihood", min),
+    ("highest mutual information of x and z (lower bound)", "mutual_information_lower", max),
+    ("lowest reconstruction error (from means)", "reconstruction_rmse", min),
+    ("lowest reconstruction distance (from samples)", "sampled_reconstruction_distance", min),
+    ("highest 5-NN accuracy of the codes", "knn_5_accuracy", max),
+    ("lowest negative log-likelihood", "negative_log_likelihood", min),
 )
 
 
 def _summary(reports: Mapping[str, Report]) -> str:
-    """The best objectives for each question, with everyone's number.
+    """The best objectives by each metric, with all values.
 
-    Those that differ from the best by less than two standard errors are named beside it.
+    Objectives within two standard errors of the best are listed with it.
     """
     lines = []
     for question, name, better in _QUESTIONS:

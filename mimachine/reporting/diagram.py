@@ -1,4 +1,4 @@
-"""Diagram of a model: its two factorisations, and the distribution that samples come from."""
+"""Diagram of a MIM: its encoding and decoding factorisations, and the sample distribution."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = [
 
 
 _RED, _GREEN, _GREY = "#c8342b", "#2d8a4e", "#555555"
-# Places and size of the nodes.
+# Positions and radius of the nodes.
 _X, _Z, _RADIUS = (0.0, 0.0), (0.0, 1.5), 0.24
 
 
 def factorisations() -> Figure:
-    """What MIM learns, as in the paper's figure 6: two factorisations of one joint distribution.
+    """Draw the two factorisations of the joint distribution that MIM learns (paper, figure 6).
 
-    Left the encoding factorisation, in the middle the decoding one, right the distribution M_S
-    of Eq. (4) that samples come from. An anchor, P(x) or P(z), gives samples; the model prior
-    beside it, q(x) or p(z), is evaluated at them.
+    Left: the encoding factorisation. Middle: the decoding factorisation. Right: the sample
+    distribution M_S, Eq. (4). Samples come from an anchor, P(x) or P(z); the model prior next to
+    it, q(x) or p(z), is evaluated at them.
     """
     figure = Figure(figsize=(9.0, 3.45), layout="constrained", dpi=150)
     axes = figure.subplots(1, 3)
@@ -57,7 +57,7 @@ def _node(axis: Axes, place: tuple[float, float], name: str, colour: str) -> Non
 
 
 def _entry(axis: Axes, node: tuple[float, float], name: str, colour: str, left: bool) -> None:
-    """An arrow into a node from the side: from an anchor on the left, dashed from a prior."""
+    """Draw an arrow into a node: solid from an anchor on the left, dashed from a prior."""
     side = -1 if left else 1
     far, near = (side * 0.78, node[1]), (side * (_RADIUS + 0.03), node[1])
     _arrow(axis, far, near, colour, "-" if left else "--")
@@ -72,7 +72,7 @@ def _edge(
     colour: str,
     bend: float = 0.0,
 ) -> None:
-    """An arrow from node to node, bent to its left by a share of its length."""
+    """Draw an arrow between nodes, bent to its left by a fraction of its length."""
     up = 1 if end[1] > start[1] else -1
     gap = up * (_RADIUS + 0.04)
     shift = -0.1 * up if bend else 0.0
@@ -83,7 +83,7 @@ def _edge(
 
 
 def _label(axis: Axes, place: tuple[float, float], name: str, colour: str, left: bool) -> None:
-    """Text that ends, or else begins, at a place."""
+    """Draw text that ends (left) or begins (right) at a position."""
     axis.text(*place, name, color=colour, fontsize=12, va="center", ha="right" if left else "left")
 
 

@@ -1,4 +1,4 @@
-"""Pictures of trained models. Each function returns a matplotlib `Figure` and draws no window."""
+"""Figures of trained models. Functions return a matplotlib `Figure` and open no window."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _COLOURS = (
     *("#4477aa", "#cc3311", "#228833", "#aa3377", "#8a6500"),
     *("#117788", "#555555", "#b85500", "#6644cc", "#000000"),
 )
-# Of the names in a legend, and rows of one.
+# Longest class name in a legend, and most rows of a legend.
 _MOST_LETTERS, _MOST_ROWS = 20, 6
 _LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), "-.")
 _BARS = "#b4bcc4"
@@ -47,19 +47,19 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
 def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Training and held-out loss by epoch, a panel for each run's records of its epochs."""
+    """Plot training and validation loss by epoch, one panel per run."""
     figure, axes = _panels(1, len(runs), width=3.6, height=2.8)
     for axis, (name, records) in zip(axes[0], runs.items(), strict=True):
         epochs = [record["epoch"] for record in records]
         axis.plot(epochs, [r["train_loss"] for r in records], color=_GREY, label="training")
-        held_out = [r["val_loss"] for r in records]
-        if None not in held_out:
-            axis.plot(epochs, held_out, color=_BLUE, label="held out")
+        val_losses = [r["val_loss"] for r in records]
+        if None not in val_losses:
+            axis.plot(epochs, val_losses, color=_BLUE, label="validation")
             warm = [i for i, record in enumerate(records) if record["beta"] >= 1]
-            best = min(warm, key=lambda i: held_out[i])
-            axis.plot(epochs[best], held_out[best], "o", color=_RED, label="kept")
-            # Early losses can be orders of magnitude larger than all that follow.
-            axis.set_ylim(*_span([*held_out[1:], *(r["train_loss"] for r in records[1:])]))
+            best = min(warm, key=lambda i: val_losses[i])
+            axis.plot(epochs[best], val_losses[best], "o", color=_RED, label="best")
+            # Early losses can be orders of magnitude larger than later ones.
+            axis.set_ylim(*_span([*val_losses[1:], *(r["train_loss"] for r in records[1:])]))
         axis.set(title=_plain(name), xlabel="epoch", ylabel="loss (nats)")
         axis.legend(frameon=False, fontsize=8)
     return figure
@@ -74,14 +74,14 @@ _PLANE_NUMBERS = (
 def plane(
     models: Mapping[str, tuple[Joint, Mapping[str, float]]], data: Dataset, seed: int = 0
 ) -> Figure:
-    """The panels of the paper's figure 1, for data and latents of two dimensions.
+    """Plot 2-D data and 2-D latents as in the paper's figure 1.
 
-    Top: level sets of P(x), black, and sampled reconstructions of test points, red, with the
-    mutual information and the mean reconstruction distance. Bottom: q(z|x) of the same points as
-    ellipses of one standard deviation, green, and that of N(0, I), dashed.
+    Top: contours of P(x), black, and sampled reconstructions of test points, red, with the mutual
+    information and the mean reconstruction distance. Bottom: q(z|x) of the same points as ellipses
+    of one standard deviation, green, and that of N(0, I), dashed.
 
     Args:
-        models: Models with what was measured of them, see `Report.values`.
+        models: Models with their metrics, see `Report.values`.
         data: The data; the first test points are shown.
         seed: Seed of the noise.
     """
@@ -100,7 +100,7 @@ def plane(
             "\n".join(
                 f"{label} {measured[metric]:.2g}{unit}"
                 for label, metric, unit in _PLANE_NUMBERS
-                # Few test data are not enough for some of them.
+                # Some metrics need more test data.
                 if metric in measured
             ),
             transform=top.transAxes,
@@ -115,9 +115,9 @@ def plane(
 def image_reconstructions(
     models: Mapping[str, Joint], data: Dataset, count: int = 12, images: Tensor | None = None
 ) -> Figure:
-    """Images, of the test split if none are given, and what each model makes of their codes.
+    """Plot images, by default of the test split, and their reconstructions by each model.
 
-    That is the decoder's mean, or a sample, and its title says so, where there is none.
+    Reconstructions are decoder means, or samples if the mean has no closed form, as titles state.
     """
     originals = data.test[:count] if images is None else images[:count]
     rows = {"test data" if images is None else "data": originals}
@@ -132,7 +132,7 @@ def image_reconstructions(
 
 
 def image_samples(samples: Mapping[str, Tensor], data: Dataset, columns: int = 8) -> Figure:
-    """Images drawn from each model, a block for each."""
+    """Plot samples of each model, one panel per model."""
     figure, axes = _panels(1, len(samples), width=3.2, height=3.4)
     for axis, (name, images) in zip(axes[0], samples.items(), strict=True):
         _show(axis, image_grid(images, data, columns))
@@ -141,10 +141,10 @@ def image_samples(samples: Mapping[str, Tensor], data: Dataset, columns: int = 8
 
 
 def image_grid(images: Tensor, data: Dataset, columns: int = 8) -> Array:
-    """Images (N, D) side by side as bytes, of shape (H', W') if they are grey, else (H', W', 3).
+    """Tile images (N, D) in a grid of bytes: shape (H', W') if grey, otherwise (H', W', 3).
 
     Raises:
-        ValueError: If the data are no images.
+        ValueError: If the data are not images.
     """
     if data.image_shape is None:
         raise ValueError(f"{data.name} does not consist of images")
@@ -158,13 +158,13 @@ def image_grid(images: Tensor, data: Dataset, columns: int = 8) -> Array:
 def histogram(
     column: Array, samples: Mapping[str, Array], edges: Array, whole: bool = False
 ) -> Figure:
-    """Share of the values of a column (n,) in each bin, filled; that of samples as lines.
+    """Plot the histogram of a column (n,), filled, and of samples, as lines.
 
     Args:
         column: The values.
-        samples: Other values, shape (m,), by what they are.
+        samples: Samples by label, each of shape (m,).
         edges: Edges of the bins.
-        whole: Whether to mark whole numbers alone.
+        whole: Whether to put ticks at integers only.
     """
     figure = Figure(figsize=(2.5, 2.0), layout="constrained")
     axis = figure.subplots()
@@ -188,7 +188,7 @@ def histogram(
 
 
 def _shares(column: Array, edges: Array) -> Array:
-    """Share of the values in each bin; what is outside, or no number, is in none."""
+    """Fraction of all values in each bin; values outside or not finite are in no bin."""
     counted: Array = np.histogram(column[np.isfinite(column)], edges)[0] / max(1, len(column))
     return counted
 
@@ -200,14 +200,14 @@ def code_scatter(
     title: str,
     names: Sequence[str] = (),
 ) -> Figure:
-    """Points (N, 2) by class, in colours and shapes, with the name of a class at its middle.
+    """Scatter plot of points (N, 2), with a colour, marker and name for each class.
 
     Args:
         points: The points.
-        labels: Their classes, shape (N,), or none.
-        axes: Names of the axes.
-        title: What they are.
-        names: Names of the classes, where labels are places in them.
+        labels: Their classes, shape (N,), or None.
+        axes: Labels of the axes.
+        title: Title.
+        names: Class names, indexed by label.
     """
     figure = Figure(figsize=(3.6, 4.0), layout="constrained")
     axis = figure.subplots()
@@ -231,7 +231,7 @@ def code_scatter(
 
 
 def fits(names: Sequence[str]) -> bool:
-    """Whether names can be drawn: the font has their letters, and a legend has room for them."""
+    """Whether class names can be drawn: the font has their letters and the legend has room."""
     font = get_font(findfont(FontProperties()))
     letters = {ord(letter) for name in names for letter in _short(name, _MOST_LETTERS)}
     rows = -(-len(names) // _legend_columns(names))
@@ -244,8 +244,8 @@ def _legend_columns(names: Sequence[str]) -> int:
 
 
 def _mark(axis: Axes, members: Array, index: int, name: str) -> None:
-    """The members of a class, and its name at their middle."""
-    # After each round of colours the shapes move on by one, so that pairs come back late.
+    """Draw the members of a class, with its name at their median."""
+    # Markers shift by one after each cycle of colours, so that pairs repeat late.
     marker = _MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)]
     colour = _COLOURS[index % len(_COLOURS)]
     label = _plain(_short(name, _MOST_LETTERS))
@@ -264,12 +264,12 @@ def _mark(axis: Axes, members: Array, index: int, name: str) -> None:
 
 
 def _plain(name: str) -> str:
-    """A name for matplotlib, which takes what is between two dollars for a formula."""
+    """Escape dollar signs, which matplotlib reads as mathematics."""
     return name.replace("$", r"\$")
 
 
 def _short(name: str, most: int) -> str:
-    """A name on one line, of at most so many letters."""
+    """Shorten a name to one line of at most `most` letters."""
     name = " ".join(name.split())
     return name if len(name) <= most else name[: most - 1] + "…"
 
@@ -314,7 +314,7 @@ def _latent_panel(axis: Axes, mean: Tensor, std: Tensor) -> None:
         linewidths=0.7,
     )
     axis.add_collection(ellipses)
-    # An ellipse can be far smaller than a pixel; its centre shows that it is there.
+    # An ellipse can be far smaller than a pixel, so its centre is drawn too.
     x, y = mean.T.numpy()
     axis.scatter(x, y, s=1.5, color=_GREEN, linewidths=0)
     axis.add_patch(Circle((0, 0), 1, fill=False, linestyle="--", color="black"))
@@ -324,10 +324,10 @@ def _latent_panel(axis: Axes, mean: Tensor, std: Tensor) -> None:
 
 
 def _tiled(images: Tensor, shape: tuple[int, int, int], columns: int) -> Array:
-    """Images in a grid, as one of shape (H', W', C) with one channel for grey or three."""
+    """Tile images in a grid of shape (H', W', C), with one channel if grey, otherwise three."""
     channels, height, width = shape
     rows = math.ceil(len(images) / columns)
-    # A border of half-grey separates the images whatever their background is.
+    # Mid-grey lines separate images on any background.
     tiles = np.full((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), 0.5)
     upright = images.reshape(-1, *shape).permute(0, 2, 3, 1).cpu().numpy()
     for index, image in enumerate(upright):

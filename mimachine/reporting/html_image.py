@@ -1,7 +1,7 @@
-"""Pictures: what a page shows as an image, with words for those who cannot see it.
+"""Images of an HTML page as data URLs with alternative text.
 
-A page is white or dark as its reader likes. Drawings have no ground of their own, and the page
-turns their lightness round where it is dark; pixels of data are shown as they are everywhere.
+Pages have a light and a dark colour scheme. Plots have a transparent background, and the dark
+scheme inverts their lightness; images of data are shown unchanged in both.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ __all__ = [
 ]
 
 
-# A drawing is stored with twice the pixels it is shown with, for screens that have them.
+# Plots are stored at twice the shown resolution, for high-resolution screens.
 _SHOWN_DPI, _STORED_DPI = 100, 200
-# Pixels on the page; images of data are enlarged by a whole factor to about so much.
+# Width on the page in pixels; images of data are enlarged by an integer factor to about this.
 _WIDTH = 400
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of a page.
+    """An image of an HTML page.
 
     Attributes:
         source: The file as a data URL.
-        alt: What is to be seen, for those who cannot see it.
-        caption: What is below it.
+        alt: Alternative text.
+        caption: Text below the image.
         width: Width on the page in pixels.
         height: Height on the page in pixels.
-        kind: Ink without a ground, or pixels of data.
+        kind: "ink" for a plot with a transparent background, "pixels" for images of data.
     """
 
     source: str
@@ -50,24 +50,25 @@ class Picture:
 
 
 def drawing(figure: Figure, alt: str, caption: str) -> Picture:
-    """A figure as ink without a ground; equal figures give equal files."""
+    """Convert a figure to a PNG with a transparent background; equal figures give equal files."""
     file = io.BytesIO()
-    nameless = {"Software": None}
-    figure.savefig(file, format="png", dpi=_STORED_DPI, transparent=True, metadata=nameless)
+    # The name and version of matplotlib would make files differ.
+    no_software = {"Software": None}
+    figure.savefig(file, format="png", dpi=_STORED_DPI, transparent=True, metadata=no_software)
     width, height = (round(_SHOWN_DPI * inches) for inches in figure.get_size_inches())
     return Picture(_url(file), alt, caption, width, height, "ink")
 
 
 def pixels(image: np.ndarray[Any, Any], alt: str, caption: str) -> Picture:
-    """Bytes of shape (H, W) or (H, W, 3), a pixel for each, or fewer if they are very many."""
+    """Convert bytes (H, W) or (H, W, 3) to a PNG, reduced in size if it is very wide."""
     stored = Image.fromarray(image)
     if stored.width > 2 * _WIDTH:
         height = max(1, round(stored.height * 2 * _WIDTH / stored.width))
         stored = stored.resize((2 * _WIDTH, height), Image.Resampling.BOX)
-    times = max(1, round(_WIDTH / stored.width))
+    scale = max(1, round(_WIDTH / stored.width))
     file = io.BytesIO()
     stored.save(file, format="png", optimize=True)
-    return Picture(_url(file), alt, caption, times * stored.width, times * stored.height, "pixels")
+    return Picture(_url(file), alt, caption, scale * stored.width, scale * stored.height, "pixels")
 
 
 def _url(file: io.BytesIO) -> str:

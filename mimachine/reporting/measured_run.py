@@ -1,4 +1,4 @@
-"""Outcomes: trained runs with all that was measured of them, read back from their files."""
+"""Load a trained run with its metrics, as input of a report."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _FEWEST_SAMPLES, _MOST_SAMPLES, _MOST_VALUES = 100, 2000, 5_000_000
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained run with its numbers.
+    """A trained run with its metrics.
 
     Attributes:
-        name: What to call it among others.
+        name: Its name in a comparison.
         trained: Its settings, data and model.
         report: Its metrics and verdict.
         records: Its epochs, as in metrics.jsonl.
-        measured: All of report.json.
-        link: Where its own page is, from the page of the comparison it belongs to; "" if nowhere.
+        measured: The content of report.json.
+        link: Relative URL of its own report, for the report of a comparison; "" if it has none.
     """
 
     name: str
@@ -52,33 +52,33 @@ class Outcome:
 
     @cached_property
     def explained(self) -> Explained:
-        """How much of each column of the test data its codes keep."""
+        """Variance of each column of the test set explained by reconstructions."""
         return explained(self.trained.model, self.trained.data)
 
     @cached_property
     def samples(self) -> Tensor:
-        """Data drawn from its model, shape (n, *X): 2,000, or fewer if they are large."""
+        """Samples of the model, shape (n, *X): 2,000, or fewer if they are large."""
         size = math.prod(self.trained.data.test.shape[1:])
         count = max(_FEWEST_SAMPLES, min(_MOST_SAMPLES, _MOST_VALUES // size))
         return workflow.sample(self.trained.model, count).x
 
 
 def open_outcome(path: Path, name: str = "") -> Outcome:
-    """A run that was trained and measured.
+    """Load a trained and evaluated run.
 
     Args:
         path: Its directory.
-        name: What to call it; its objective if "".
+        name: Its name; by default its objective.
 
     Raises:
-        FileNotFoundError: If there is no run, or a file of it is missing.
+        FileNotFoundError: If the run or one of its files is missing.
         ValueError: If a file of the run is damaged.
     """
     run = Run(path)
     for file in FILES:
         if not (run.path / file).is_file():
             raise FileNotFoundError(
-                f"{run.path} has no {file}: a report needs a run that was trained and measured"
+                f"{run.path} has no {file}: a report needs a trained and evaluated run"
             )
     measured, records = run.read_json("report.json"), run.metrics()
     if not records:
@@ -89,7 +89,7 @@ def open_outcome(path: Path, name: str = "") -> Outcome:
 
 
 def open_compared(directory: Path, name: str, report: Any) -> Outcome:
-    """A run of a comparison with the numbers of that, for the run may be measured anew later."""
+    """Load a run with its metrics in a comparison; the run may have been re-evaluated since."""
     outcome = open_outcome(directory / name, name)
     link = f"{quote(name)}/report.html" if (directory / name / "report.html").is_file() else ""
     measured = {**outcome.measured, "num_samples": outcome.trained.experiment.num_samples}

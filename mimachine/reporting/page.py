@@ -1,4 +1,4 @@
-"""Report: a run or a comparison as one HTML file that can be mailed, archived and read offline."""
+"""Write a run or a comparison as a self-contained HTML report."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ __all__ = [
 
 
 def write_report(run_directory: str | os.PathLike[str], *, embedding: Embedding = "pca") -> Path:
-    """Write RUN/report.html: numbers, what they mean, pictures, settings and commands of a run.
+    """Write RUN/report.html: metrics, their meaning, figures, settings and commands of a run.
 
     Args:
-        run_directory: A run that was trained and measured.
-        embedding: How codes of more than two dimensions are drawn. t-SNE may show clusters that
-            PCA hides, but its distances mean little.
+        run_directory: A trained and evaluated run.
+        embedding: Projection of codes with more than two dimensions. t-SNE may show clusters that
+            PCA hides, but its distances carry little meaning.
 
     Returns:
-        The file. It needs no other file, no network and no scripts.
+        Path of the file, which needs no other files, network or scripts.
 
     Raises:
-        FileNotFoundError: If there is no run, or a file of it is missing.
+        FileNotFoundError: If the run or one of its files is missing.
         ValueError: If a file of the run is damaged.
     """
     _check(embedding)
@@ -58,14 +58,14 @@ def write_report(run_directory: str | os.PathLike[str], *, embedding: Embedding 
 def write_comparison(directory: str | os.PathLike[str], *, embedding: Embedding = "pca") -> Path:
     """Write DIRECTORY/report.html: the runs of a comparison side by side.
 
-    Numbers are those of comparison.json. A run's own report.html is linked if it is there.
+    Metrics are read from comparison.json. The report links to the report.html of each run, if any.
 
     Args:
-        directory: What `comparison.compare` made.
+        directory: Directory written by `comparison.compare`.
         embedding: As for `write_report`.
 
     Raises:
-        FileNotFoundError: If there is no comparison.json, or a file of a run is missing.
+        FileNotFoundError: If comparison.json or a file of a run is missing.
         ValueError: If a file is damaged.
     """
     _check(embedding)
@@ -80,7 +80,7 @@ def write_comparison(directory: str | os.PathLike[str], *, embedding: Embedding 
     names = listed([outcome.name for outcome in outcomes])
     page = _page(
         f"{names} on {data.name}",
-        f"{len(outcomes)} models trained on the same data, side by side. {_described(data)}",
+        f"{len(outcomes)} models trained on the same data. {_described(data)}",
         outcomes,
         embedding,
         command_lines.of_comparison(directory, outcomes),
@@ -100,19 +100,19 @@ def _page(
     lead: str,
     outcomes: Sequence[Outcome],
     embedding: Embedding,
-    to_type: Sequence[tuple[str, str]],
+    commands: Sequence[tuple[str, str]],
     summary: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """All that the template shows."""
+    """Variables of the template."""
     with forked(derived_seed(0, "report")):
         shown = list(sections(outcomes, embedding))
-        told = [tips(outcome, compared=len(outcomes) > 1) for outcome in outcomes]
-    shared = [tip for tip in told[0] if len(told) > 1 and all(tip in each for each in told)]
+        advice = [tips(outcome, compared=len(outcomes) > 1) for outcome in outcomes]
+    shared = [tip for tip in advice[0] if len(advice) > 1 and all(tip in each for each in advice)]
     return {
         "title": title,
         "lead": lead,
         "outcomes": outcomes,
-        "tips": [[tip for tip in each if tip not in shared] for each in told],
+        "tips": [[tip for tip in each if tip not in shared] for each in advice],
         "shared_tips": shared,
         "summary": summary,
         "groups": _groups(outcomes),
@@ -120,7 +120,7 @@ def _page(
         "sections": shown,
         "settings": _settings(outcomes),
         "versions": _versions(outcomes),
-        "commands": to_type,
+        "commands": commands,
     }
 
 
@@ -144,24 +144,23 @@ def _fitted(run: Run) -> str:
     record = run.refit_record()
     if record is None:
         return ""
-    return f", whose prior ({record['kind']}) was fitted to its codes after that"
+    return f", with a prior ({record['kind']}) refitted to its codes after training"
 
 
 def _described(data: Dataset) -> str:
     shape = data.test.shape[1:] if data.preprocessing is None else data.preprocessing.shape
-    size = f"each of {' × '.join(map(str, shape))} numbers"
+    size = f"examples of {' × '.join(map(str, shape))} numbers"
     if shape == (1,):
-        size = "one number each"
+        size = "examples of one number"
     elif data.columns is not None:
         size = f"rows of {len(data.columns)} columns"
     if data.image_shape is not None:
         channels, height, width = data.image_shape
         colour = " in colour" if channels > 1 else ""
         size = f"images of {height} × {width} pixels{colour}"
-    parts = f"{len(data.train):,} for training, {len(data.val):,} for validation"
     return (
-        f"Data: {data.name}, {size}; {parts}, and {len(data.test):,} for the test, on which "
-        "everything below was measured."
+        f"Data: {data.name}, {size}; {len(data.train):,} for training, {len(data.val):,} for "
+        f"validation and {len(data.test):,} for testing. All metrics are computed on the test set."
     )
 
 
@@ -176,7 +175,7 @@ class _Row:
 
 
 def _groups(outcomes: Sequence[Outcome]) -> dict[str, list[_Row]]:
-    """Rows of the table of metrics by their group: every metric that any run has."""
+    """Rows of the table of metrics by group, with every metric that any run has."""
     rows: dict[str, _Row] = {}
     for outcome in outcomes:
         for metric in outcome.report.metrics:
@@ -192,7 +191,7 @@ def _groups(outcomes: Sequence[Outcome]) -> dict[str, list[_Row]]:
 
 
 class _Setting(NamedTuple):
-    """A row of the settings: for each run its value and, if another one, the default."""
+    """A row of the settings: for each run the value and, if changed, the default."""
 
     name: str
     cells: list[tuple[str, str | None]]
@@ -219,7 +218,7 @@ def _settings(outcomes: Sequence[Outcome]) -> list[_Setting]:
 
 
 def _flat(settings: Experiment) -> dict[str, Any]:
-    """Settings by their names; how to read a file is of no interest where there is none."""
+    """Settings by name, without file options if the data are not a file."""
     named = command_lines.flat(asdict(command_lines.shown(settings)))
     if settings.data.is_path:
         return named
@@ -237,7 +236,7 @@ def _shown(value: Any) -> str:
 
 
 def _versions(outcomes: Sequence[Outcome]) -> dict[str, list[str]]:
-    """Versions that the numbers were measured with, a cell for each run."""
+    """Software versions and numbers of importance samples of the evaluation, by run."""
     names = dict.fromkeys(name for r in outcomes for name in r.measured.get("versions", {}))
     versions = {
         name: [str(r.measured.get("versions", {}).get(name, "unknown")) for r in outcomes]

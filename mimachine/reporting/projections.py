@@ -1,4 +1,4 @@
-"""Projections: points of any number of dimensions in a plane."""
+"""Project codes to two dimensions by PCA or t-SNE."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Array = np.ndarray[Any, Any]
 
 
 class Projection(NamedTuple):
-    """Points in a plane.
+    """Points in two dimensions.
 
     Attributes:
         points: Shape (N, 2).
         axes: Labels of the axes.
-        way: What was done, in words.
+        way: Description of the projection.
     """
 
     points: Array
@@ -33,25 +33,25 @@ class Projection(NamedTuple):
 
 
 def project(points: Array, embedding: Embedding) -> Projection:
-    """Points of shape (N, D) as (N, 2): as they are if D is 1 or 2, else embedded."""
+    """Project points (N, D) to (N, 2); unchanged if D is 1 or 2, otherwise by the embedding."""
     dimensions = points.shape[1]
     if dimensions == 1:
         placed = np.pad(points, ((0, 0), (0, 1)))
-        return Projection(placed, ("$z_1$", ""), "the one latent as it is")
+        return Projection(placed, ("$z_1$", ""), "the single latent")
     if dimensions == 2:
-        return Projection(points, ("$z_1$", "$z_2$"), "the two latents as they are")
+        return Projection(points, ("$z_1$", "$z_2$"), "both latents")
     if embedding == "tsne":
         from sklearn.manifold import TSNE
 
         perplexity = min(30.0, (len(points) - 1) / 3)
         tsne = TSNE(2, perplexity=perplexity, init="random", random_state=0)
         placed = tsne.fit_transform(points)
-        return Projection(placed, ("t-SNE 1", "t-SNE 2"), f"{dimensions} latents by t-SNE")
+        return Projection(placed, ("t-SNE 1", "t-SNE 2"), f"t-SNE of {dimensions} latents")
     pca = PCA(2, svd_solver="full")
-    # Codes that are all the same have no variance to take a share of.
+    # Identical codes have no variance, so their ratios are 0/0.
     with np.errstate(invalid="ignore"):
         placed = pca.fit_transform(points)
     shares = np.nan_to_num(pca.explained_variance_ratio_)
     axes = tuple(f"component {i + 1} ({share:.0%})" for i, share in enumerate(shares))
-    way = f"2 principal components of {dimensions} latents, with {shares.sum():.0%} of the variance"
+    way = f"2 principal components of {dimensions} latents, {shares.sum():.0%} of the variance"
     return Projection(placed, (axes[0], axes[1]), way)

@@ -1,4 +1,4 @@
-"""Sections: the pictures of a page, in groups with a heading and a text."""
+"""Figure sections of a report: loss curves, reconstructions, samples, columns and codes."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _NUM_SAMPLES = 64
 _NUM_RECONSTRUCTIONS = 8
 _MOST_HISTOGRAMS = 12
 _MOST_SHARES = 20
-# More cannot be told apart, and their legend would be larger than the picture.
+# More classes are indistinguishable, and their legend would be larger than the figure.
 _MOST_CLASSES = 20
 
 
 class Shares(NamedTuple):
-    """A table of shares: R² of columns, the smallest first.
+    """Table of R² by column, lowest first.
 
     Attributes:
-        models: Names of the models, the heads of the table.
-        rows: A column's name, and for each model its R² in words and as the length of a bar.
-        left_out: Number of columns that are left out.
+        models: Names of the models, the header of the table.
+        rows: Name of a column, and for each model its R² in words and as the length of a bar.
+        left_out: Number of columns not in the table.
     """
 
     models: list[str]
@@ -53,15 +53,15 @@ class Shares(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page.
+    """A section of a report.
 
     Attributes:
         name: Its anchor.
         title: Its heading.
-        texts: What its pictures show and what to look for, in paragraphs.
-        pictures: Its pictures.
-        stacked: Whether they are to be compared from top to bottom, one below the other.
-        shares: A table beside them.
+        texts: Paragraphs that explain the figures.
+        pictures: Its figures.
+        stacked: Whether to put the figures below each other, for comparison.
+        shares: Table next to the figures.
     """
 
     name: str
@@ -73,14 +73,14 @@ class Section:
 
 
 def sections(outcomes: Sequence[Outcome], embedding: Embedding) -> Iterator[Section]:
-    """All sections that the data and the models have something for."""
+    """All sections that apply to the data and the models."""
     data = outcomes[0].trained.data
     yield Section(
         "loss",
         "Loss curves",
         (
-            "Loss by epoch, in nats. The weights of the marked epoch were kept. A held-out loss "
-            "that rises while the training loss falls is overfitting.",
+            "Loss by epoch, in nats. The model has the weights of the marked epoch. A validation "
+            "loss that rises while the training loss falls indicates overfitting.",
         ),
         [_loss_picture(outcome) for outcome in outcomes],
     )
@@ -92,30 +92,30 @@ def sections(outcomes: Sequence[Outcome], embedding: Embedding) -> Iterator[Sect
     if plane:
         yield Section(
             "plane",
-            "Data and latent plane",
+            "Data and latent space",
             (
-                "Above, level sets of P(x) as lines and reconstructions as dots: the closer they "
-                "follow each other, the better. Below, the codes: an ellipse for each datum, one "
-                "standard deviation wide, and the circle of N(0, I), dashed.",
+                "Top: contours of the data density P(x) and reconstructions of test points (dots); "
+                "the better they match, the better the model. Bottom: q(z|x) of the same points as "
+                "ellipses of one standard deviation, and that of N(0, I) as a dashed circle.",
             ),
             [_plane_picture(outcome) for outcome in plane],
         )
     scatters = [drawn for r in outcomes if (drawn := _scatter_picture(r, embedding))]
     if scatters:
-        yield Section("codes", "Codes of the test data", (_SCATTER_TEXT[embedding],), scatters)
+        yield Section("codes", "Codes of the test set", (_SCATTER_TEXT[embedding],), scatters)
 
 
 def _image_sections(outcomes: Sequence[Outcome], data: Dataset) -> Iterator[Section]:
     images = data.test[:_NUM_RECONSTRUCTIONS]
     restored = {r.name: workflow.reconstruct(r.trained.model, images) for r in outcomes}
     text = (
-        "Test images, encoded and decoded again without noise. What is lost here, the "
-        "codes do not keep."
+        "Test images, and their reconstructions without noise. Details missing from the "
+        "reconstructions are missing from the codes."
     )
     if any(drawn.mean is None for drawn in restored.values()):
         text += (
-            " A decoder whose p(x|z) has no mean in closed form, as that of a PixelCNN, is "
-            "sampled: some of what differs is then the sample's noise."
+            " A decoder whose p(x|z) has no closed-form mean, such as a PixelCNN, is sampled, so "
+            "some differences are sampling noise."
         )
     pictures = list(_reconstruction_pictures(outcomes, data, restored))
     yield Section("reconstructions", "Reconstructions", (text,), pictures, stacked=True)
@@ -123,46 +123,46 @@ def _image_sections(outcomes: Sequence[Outcome], data: Dataset) -> Iterator[Sect
         "samples",
         "Samples",
         (
-            "Images decoded from latents that were drawn from the prior. If they look worse "
-            "than the reconstructions, the prior does not match the codes.",
+            "Images decoded from latents sampled from the prior. If they look worse than the "
+            "reconstructions, the prior does not match the codes.",
         ),
         [_sample_picture(outcome, data) for outcome in outcomes],
     )
 
 
 _SCATTER_TEXT = {
-    "pca": "Each mark is the code of a test datum. Codes of more than two dimensions are projected "
-    "on their first two principal components, which can hide how well classes are apart.",
-    "tsne": "Each mark is the code of a test datum. Codes of more than two dimensions are drawn by "
-    "t-SNE: neighbours are kept, but distances and sizes of groups mean little.",
+    "pca": "Each point is the code of a test example. Codes with more than two dimensions are "
+    "projected onto their first two principal components, which can hide class separation.",
+    "tsne": "Each point is the code of a test example. Codes with more than two dimensions are "
+    "embedded by t-SNE, which preserves neighbours; distances and cluster sizes mean little.",
 }
 
 
 def _loss_picture(outcome: Outcome) -> Picture:
-    first, last, kept = outcome.records[0], outcome.records[-1], kept_epoch(outcome.records)
+    first, last, best = outcome.records[0], outcome.records[-1], kept_epoch(outcome.records)
     alt = (
         f"Loss curves of {outcome.name}: over {len(outcome.records)} epochs the training loss goes "
         f"from {first['train_loss']:.4g} to {last['train_loss']:.4g} nats"
     )
-    caption = f"{outcome.name}: {len(outcome.records)} epochs."
-    if kept is not None:
+    caption = f"{outcome.name}: {len(outcome.records)} epochs"
+    if best is not None:
         alt += (
-            f"; the best held-out loss is {kept['val_loss']:.4g} nats in epoch {kept['epoch']}, "
-            "whose weights were kept"
+            f"; the best validation loss is {best['val_loss']:.4g} nats, in epoch {best['epoch']}, "
+            "whose weights the model has"
         )
-        caption += f" Kept: epoch {kept['epoch']}."
+        caption += f", best epoch {best['epoch']}"
     figure = figures.loss_curves({outcome.name: outcome.records})
-    return drawing(figure, f"{alt}.", caption)
+    return drawing(figure, f"{alt}.", f"{caption}.")
 
 
 def _reconstruction_pictures(
     outcomes: Sequence[Outcome], data: Dataset, restored: Mapping[str, Drawn]
 ) -> Iterator[Picture]:
-    """A row of test images, and a row of what each model makes of them."""
+    """A row of test images, and a row of reconstructions by each model."""
     images = data.test[:_NUM_RECONSTRUCTIONS]
     count = len(images)
     grid = figures.image_grid(images, data, count)
-    yield pixels(grid, f"A row of {count} images from the test data, to compare with.", "Test data")
+    yield pixels(grid, f"A row of {count} images from the test set, the originals.", "Test data")
     for outcome in outcomes:
         drawn = restored[outcome.name]
         caption, what, name = outcome.name, "error", "reconstruction_rmse"
@@ -173,7 +173,7 @@ def _reconstruction_pictures(
             metric = outcome.report[name]
             caption += f": reconstruction {what} {metric} {metric.unit}"
         grid = figures.image_grid(drawn.shown, data, count)
-        alt = f"The same {count} images, encoded and decoded again by the {caption}."
+        alt = f"The same {count} images, encoded and decoded by the {caption}."
         yield pixels(grid, alt.replace(outcome.name, f"{outcome.name} model", 1), caption)
 
 
@@ -181,7 +181,7 @@ def _sample_picture(outcome: Outcome, data: Dataset) -> Picture:
     drawn = workflow.sample(outcome.trained.model, _NUM_SAMPLES)
     return pixels(
         figures.image_grid(drawn.shown, data),
-        f"{_NUM_SAMPLES} images in a grid, decoded from latents drawn from the prior of the "
+        f"A grid of {_NUM_SAMPLES} images, decoded from latents sampled from the prior of the "
         f"{outcome.name} model.",
         f"{outcome.name}: {drawn.kind} of p(x|z), z ~ p(z).",
     )
@@ -190,31 +190,30 @@ def _sample_picture(outcome: Outcome, data: Dataset) -> Picture:
 def _columns_section(outcomes: Sequence[Outcome], data: Dataset) -> Section:
     names = columns.names(data)
     texts = [
-        "Filled: the test data. Lines: data drawn from the model, x ~ p(x|z) with z ~ p(z). Where "
-        "they part, the model makes data unlike these. R² is the share of a column's variance in "
-        "the test data that is still there after encoding and decoding without noise."
+        "Filled: test data. Lines: samples of the model, x ~ p(x|z) with z ~ p(z). Where they "
+        "differ, samples do not follow the distribution of the data. R² is the fraction of a "
+        "column's variance in the test set that reconstructions without noise explain."
     ]
     if len(names) > _MOST_HISTOGRAMS:
-        left_out = len(names) - _MOST_HISTOGRAMS
-        texts[0] += f" The first {_MOST_HISTOGRAMS} columns are drawn, and {left_out} left out."
+        texts[0] += f" Only the first {_MOST_HISTOGRAMS} of {len(names)} columns are plotted."
     for outcome in outcomes:
-        who = f" by {outcome.name}" if len(outcomes) > 1 else ""
-        worst = _least_kept(outcome, names)
+        which = f" of {outcome.name}" if len(outcomes) > 1 else ""
+        worst = _worst_columns(outcome, names)
         if worst:
-            texts.append(f"Least kept{who}: {listed(worst)}.")
+            texts.append(f"Lowest R²{which}: {listed(worst)}.")
     pictures = list(_histogram_pictures(outcomes, data, names))
     return Section("columns", "Columns", tuple(texts), pictures, shares=_shares(outcomes, names))
 
 
-def _least_kept(outcome: Outcome, names: Sequence[str]) -> list[str]:
-    """Up to three columns and how much of them is kept; none that do not vary."""
+def _worst_columns(outcome: Outcome, names: Sequence[str]) -> list[str]:
+    """Up to three columns with the lowest R², in words; constant columns are skipped."""
     shares = outcome.explained.shares
-    worst = [place for place in np.argsort(shares)[:3] if np.isfinite(shares[place])]
-    return [f"'{names[place]}' ({_share(shares[place])} of its variance)" for place in worst]
+    worst = [index for index in np.argsort(shares)[:3] if np.isfinite(shares[index])]
+    return [f"'{names[index]}' ({_share(shares[index])} of its variance)" for index in worst]
 
 
 def _share(share: float) -> str:
-    """R² in words; below 0 not even the mean came back. It is no number if nothing varies."""
+    """R² in words: "none" if not above 0, "unknown" if NaN because nothing varies."""
     if np.isnan(share):
         return "unknown"
     return f"{share:.0%}" if share >= 0.005 else "none"
@@ -224,13 +223,13 @@ def _shares(outcomes: Sequence[Outcome], names: Sequence[str]) -> Shares:
     shares = np.stack([outcome.explained.shares for outcome in outcomes])
     worst = np.argsort(shares.min(0), kind="stable")[:_MOST_SHARES]
     rows = []
-    for place in worst:
-        lengths = np.nan_to_num(shares[:, place]).clip(0, 1)
+    for index in worst:
+        lengths = np.nan_to_num(shares[:, index]).clip(0, 1)
         cells = [
             (_share(share), f"{length:.0%}")
-            for share, length in zip(shares[:, place], lengths, strict=True)
+            for share, length in zip(shares[:, index], lengths, strict=True)
         ]
-        rows.append((names[place], cells))
+        rows.append((names[index], cells))
     return Shares([outcome.name for outcome in outcomes], rows, len(names) - len(rows))
 
 
@@ -241,21 +240,21 @@ def _histogram_pictures(
     test = columns.values(rows, data)
     drawn = {outcome.name: columns.values(outcome.samples, data) for outcome in outcomes}
     steps = column_grids(test)
-    for place, name in enumerate(names[:_MOST_HISTOGRAMS]):
-        column = test[:, place]
-        samples = {model: each[:, place] for model, each in drawn.items()}
-        edges = columns.edges(column, np.concatenate(list(samples.values())), float(steps[place]))
+    for index, name in enumerate(names[:_MOST_HISTOGRAMS]):
+        column = test[:, index]
+        samples = {model: each[:, index] for model, each in drawn.items()}
+        edges = columns.edges(column, np.concatenate(list(samples.values())), float(steps[index]))
         shown = samples if len(samples) > 1 else {"samples": next(iter(samples.values()))}
         alt = f"Histogram of {name}: the test data have {_moments(column)}"
         alt += "".join(f"; samples of {model} {_moments(each)}" for model, each in samples.items())
-        whole = bool((np.abs(column - np.rint(column)) <= 1e-3 * steps[place]).all())
+        whole = bool((np.abs(column - np.rint(column)) <= 1e-3 * steps[index]).all())
         yield drawing(figures.histogram(column, shown, edges, whole), f"{alt}.", name)
 
 
 def _moments(column: Array) -> str:
     finite = column[np.isfinite(column)]
     if not len(finite):
-        return "no finite value"
+        return "no finite values"
     return f"mean {finite.mean():.4g} and standard deviation {finite.std():.4g}"
 
 
@@ -274,36 +273,36 @@ def _plane_picture(outcome: Outcome) -> Picture:
     shown = {outcome.name: (outcome.trained.model, outcome.report.values)}
     return drawing(
         figures.plane(shown, outcome.trained.data),
-        f"Two panels of {outcome.name}. Top: reconstructed test points over the level sets of the "
-        f"data's density; their mean distance from the originals is {distance}. Bottom: codes of "
+        f"Two panels of {outcome.name}. Top: reconstructed test points over contours of the data "
+        f"density; their mean distance from the originals is {distance}. Bottom: codes of "
         f"the same points as ellipses; mutual information {information} nats.",
-        f"{outcome.name}: data above, latents below.",
+        f"{outcome.name}: data (top) and latents (bottom).",
     )
 
 
 def _scatter_picture(outcome: Outcome, embedding: Embedding) -> Picture | None:
-    """Codes of the test data in a plane; none if a code is not finite."""
+    """Scatter plot of the codes of the test set; None if a code is not finite."""
     data = outcome.trained.data
     rows = columns.chosen(len(data.test), _MOST_POINTS)
     points = codes(outcome.trained.model, data.test[rows]).mean.flatten(1).double().cpu().numpy()
     if len(points) < 2 or not np.isfinite(points).all():
         return None
     placed, axes, way = project(points, embedding)
-    alt = f"Scatter of the codes of {len(points)} test data of {outcome.name}, {way}"
+    alt = f"Scatter plot of the codes of {len(points)} test examples by {outcome.name}, {way}"
     caption = f"{outcome.name}: {len(points):,} codes, {way}."
     labels = None if data.test_labels is None else data.test_labels.cpu().numpy()[rows]
     count = 0 if labels is None else len(np.unique(labels))
     if count > _MOST_CLASSES:
         labels = None
-        caption += f" The {count:,} classes are too many to be told apart."
-    alt += "; classes are not shown." if labels is None else f"; each of {count} classes is marked."
+        caption += f" Classes are not shown: {count:,} are too many to distinguish."
+    alt += "; classes are not shown." if labels is None else f"; {count} classes are marked."
     names = data.classes or ()
     if labels is not None and names:
         shown = {label: names[label] for label in np.unique(labels)}
         if not figures.fits(list(shown.values())):
             names = ()
             key = ", ".join(f"{label} is {name}" for label, name in shown.items())
-            caption += f" Of the classes, {key}."
+            caption += f" Classes: {key}."
     if outcome.report.has("knn_5_accuracy"):
         alt += f" 5-nearest-neighbour accuracy of the codes: {outcome.report['knn_5_accuracy']}."
     figure = figures.code_scatter(placed, labels, axes, outcome.name, names)

@@ -1,4 +1,4 @@
-"""Tables of reports for a text: Markdown or LaTeX, a column for each model."""
+"""Markdown and LaTeX tables of reports, one column per model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    # In LaTeX's first encoding these are dashes and marks of Spanish.
+    # In LaTeX's default encoding these print as dashes and inverted punctuation.
     "|": r"\textbar{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
@@ -29,17 +29,17 @@ _LATEX = {
 
 
 def markdown_table(reports: Mapping[str, Report], metrics: Sequence[str] = ()) -> str:
-    """A Markdown table: a row for each metric, a column for each report.
+    """Markdown table with one row per metric and one column per report.
 
-    Values are those that reports print, with their standard errors. What a report flags as not to
-    be trusted is marked with † and explained below the table.
+    Values are rounded as in reports, with standard errors. Flagged values are marked with † and
+    explained below the table.
 
     Args:
-        reports: Reports by the name of their column.
-        metrics: Names of the metrics to show, in this order; by default all that any report has.
+        reports: Reports by column name.
+        metrics: Names of the metrics to show, in this order; by default all metrics of all reports.
 
     Raises:
-        ValueError: If there are no reports, or none has a metric of one of the names.
+        ValueError: If there are no reports, or no report has one of the metrics.
 
     Example:
         >>> nll = mm.Metric("negative_log_likelihood", 84.4, "nats", "...", "sample", 0.6)
@@ -50,22 +50,22 @@ def markdown_table(reports: Mapping[str, Report], metrics: Sequence[str] = ()) -
     """
     rows, notes = _rows(reports, metrics, lambda metric: metric.marked)
     lines = [
-        f"| | {' | '.join(map(_in_a_cell, reports))} |",
+        f"| | {' | '.join(map(_escaped_markdown, reports))} |",
         "|---|" + "---:|" * len(reports),
-        *(f"| {_in_a_cell(row.title)} | {' | '.join(row.cells)} |" for row in rows),
+        *(f"| {_escaped_markdown(row.title)} | {' | '.join(row.cells)} |" for row in rows),
     ]
     return "\n".join(lines + [f"\n† {note}" for note in notes])
 
 
 def latex_table(reports: Mapping[str, Report], metrics: Sequence[str] = ()) -> str:
-    r"""The same as rows of a LaTeX `tabular`, with the rules of the package booktabs.
+    r"""LaTeX table (`tabular` with booktabs rules) with one row per metric.
 
     Args:
         reports: As for `markdown_table`.
-        metrics: Likewise.
+        metrics: As for `markdown_table`.
 
     Raises:
-        ValueError: Likewise.
+        ValueError: As for `markdown_table`.
 
     Example:
         >>> nll = mm.Metric("negative_log_likelihood", 84.4, "nats", "...", "sample", 0.6)
@@ -78,16 +78,16 @@ def latex_table(reports: Mapping[str, Report], metrics: Sequence[str] = ()) -> s
         \bottomrule
         \end{tabular}
     """
-    rows, notes = _rows(reports, metrics, _in_mathematics)
+    rows, notes = _rows(reports, metrics, _latex_number)
     lines = [
         rf"\begin{{tabular}}{{l{'r' * len(reports)}}}",
         r"\toprule",
-        rf" & {' & '.join(map(_escaped, reports))} \\",
+        rf" & {' & '.join(map(_escaped_latex, reports))} \\",
         r"\midrule",
-        *(rf"{_escaped(row.title)} & {' & '.join(row.cells)} \\" for row in rows),
+        *(rf"{_escaped_latex(row.title)} & {' & '.join(row.cells)} \\" for row in rows),
         r"\bottomrule",
         r"\end{tabular}",
-        *(rf"\par\footnotesize $\dagger$ {_escaped(note)}" for note in notes),
+        *(rf"\par\footnotesize $\dagger$ {_escaped_latex(note)}" for note in notes),
     ]
     return "\n".join(lines)
 
@@ -100,7 +100,7 @@ class _Row(NamedTuple):
 def _rows(
     reports: Mapping[str, Report], names: Sequence[str], written: Callable[[Metric], str]
 ) -> tuple[list[_Row], list[str]]:
-    """Rows of a table, and what is to be said of the numbers that are flagged."""
+    """Rows of a table, and notes on the flagged values."""
     if not reports:
         raise ValueError("reports must have one report or more, got none")
     known = list(dict.fromkeys(m.name for report in reports.values() for m in report.metrics))
@@ -120,7 +120,7 @@ def _rows(
     return rows, notes
 
 
-def _in_mathematics(metric: Metric) -> str:
+def _latex_number(metric: Metric) -> str:
     dagger = r"^\dagger" if metric.flagged else ""
     if not math.isfinite(metric.value):
         return "not finite" + (f"${dagger}$" if dagger else "")
@@ -128,9 +128,9 @@ def _in_mathematics(metric: Metric) -> str:
     return f"${number}{dagger}$"
 
 
-def _in_a_cell(text: str) -> str:
+def _escaped_markdown(text: str) -> str:
     return text.replace("|", r"\|")
 
 
-def _escaped(text: str) -> str:
+def _escaped_latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)

@@ -269,7 +269,7 @@ MISTAKES = [
     (["train", "digits", "--preset", "published"], "mixture-2d"),
     (["train", "mixture-2d", "--model.likelihood", "bernoulli"], "needs grey levels in [0, 1]"),
     (["train", "digits", "--out", "taken"], "taken already exists"),
-    (["compare", "digits", "--out", "taken"], "taken is there already"),
+    (["compare", "digits", "--out", "taken"], "taken already exists"),
     (["compare", "digits", "--objectives", "mim", "mim"], "must be different"),
     (["compare", "digits", "--objectives", "mim", "gan"], "objective must be one of"),
     (["evaluate", "nowhere"], "no run at nowhere"),

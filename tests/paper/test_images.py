@@ -20,7 +20,7 @@ def cells(request, data="mnist"):
     ]
 
 
-def test_every_entry_of_the_table_has_its_place_in_ours():
+def test_our_table_has_every_entry_of_the_papers():
     titles = {column.title for column in images.COLUMNS}
     likelihoods, accuracies = (
         table_1()[name] for name in ("negative_log_likelihood", "knn_5_accuracy_sampled")
@@ -50,7 +50,7 @@ def test_published_cells_are_those_of_the_released_code():
         assert settings.num_samples == 5000
 
 
-def test_our_own_cells_draw_what_they_decode_and_are_measured_alike():
+def test_default_cells_decode_to_samples_and_are_evaluated_like_published_ones():
     published, own = cells(Request(".")), cells(Request(".", preset="default"))
     for theirs, ours in zip(published, own, strict=True):
         assert ours.settings.data == theirs.settings.data
@@ -59,7 +59,7 @@ def test_our_own_cells_draw_what_they_decode_and_are_measured_alike():
     assert {cell.settings.objective for cell in own} == {"vae", "mim", "a-mim"}
 
 
-def test_every_model_of_the_table_has_a_directory_of_its_own(tmp_path):
+def test_every_model_of_the_table_has_a_separate_directory(tmp_path):
     requests = [Request(tmp_path), Request(tmp_path, preset="default")]
     places = {
         cell.directory(request)
@@ -70,7 +70,7 @@ def test_every_model_of_the_table_has_a_directory_of_its_own(tmp_path):
     assert len(places) == 2 * 3 * 8
 
 
-def test_a_number_over_seeds_has_its_spread_and_says_if_one_of_them_is_flagged():
+def test_a_mean_over_seeds_has_its_spread_and_is_marked_if_a_value_is_flagged():
     def metric(value, flagged=False):
         return Metric("nll", value, "nats", "", "sample", 0.1, (), flagged)
 
@@ -80,18 +80,18 @@ def test_a_number_over_seeds_has_its_spread_and_says_if_one_of_them_is_flagged()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which takes hours")
-def test_days_on_a_processor_are_told_of_before_they_begin(tmp_path):
+def test_days_of_training_on_a_cpu_are_announced(tmp_path):
     def stop(text):
         raise KeyboardInterrupt(text)
 
-    with pytest.raises(KeyboardInterrupt, match=r"no GPU: each training takes days.*--quick"):
+    with pytest.raises(KeyboardInterrupt, match=r"no GPU found: each training takes days.*--quick"):
         images.table1_of("mnist")(Request(tmp_path, say=stop))
-    with pytest.raises(KeyboardInterrupt, match="8 of 8 trainings to do, in 1 processes"):
+    with pytest.raises(KeyboardInterrupt, match="training 8 of 8 models in 1 processes"):
         images.table1_of("mnist")(Request(tmp_path, quick=True, say=stop))
 
 
 @pytest.mark.slow
-def test_the_quick_table_is_made_once(tmp_path):
+def test_the_quick_table_is_computed_once(tmp_path):
     assert {"table1", "table1-mnist", "table1-fashion-mnist", "table1-omniglot"} <= set(EXPERIMENTS)
     said = []
     request = Request(tmp_path, quick=True, jobs=2, say=said.append)
@@ -101,10 +101,10 @@ def test_the_quick_table_is_made_once(tmp_path):
     assert {cell["data"] for cell in results["cells"]} == {"digits"}
     for cell in results["cells"]:
         values = {each["name"]: each["value"] for each in cell["report"]["metrics"]}
-        # Worse than 64 pixels of equal chances would be no model at all.
+        # A model must not be worse than 64 pixels of equal probabilities.
         assert 0 < values["negative_log_likelihood"] < 64 * math.log(2)
     assert len(list(directory.glob("*.png"))) == 4 * (2 + 2)
-    assert "no comparison" in (directory / "table.md").read_text()
+    assert "not comparable" in (directory / "table.md").read_text()
 
     said.clear()
     again = reproduce("table1-mnist", replace(request, jobs=1))

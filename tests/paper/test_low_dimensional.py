@@ -57,7 +57,7 @@ def test_a_sweep_has_a_number_for_every_seed_of_every_cell(done):
         assert len(set(each.metrics["negative_elbo"])) == 2
 
 
-def test_what_is_done_is_not_done_again(done):
+def test_finished_cells_are_not_trained_again(done):
     request, measured = done
     said = []
     again = carry_out(SMALL, replace(request, say=said.append))
@@ -75,7 +75,7 @@ def test_an_opened_member_is_the_model_that_was_measured(done):
         assert report[name].value == pytest.approx(measured[0].metrics[name][1], rel=1e-6)
 
 
-def test_a_killed_sweep_goes_on_in_two_processes_and_ends_as_if_nothing_had_been(done, tmp_path):
+def test_a_killed_sweep_resumes_in_two_processes_with_the_same_results(done, tmp_path):
     _, measured = done
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
@@ -85,9 +85,9 @@ def test_a_killed_sweep_goes_on_in_two_processes_and_ends_as_if_nothing_had_been
     )
     command = [sys.executable, "-c", script, str(tmp_path), os.path.dirname(__file__)]
     process = subprocess.Popen(command)
-    # Once the first cell has records of an epoch, it is in the middle of something.
-    begun = SMALL[0].directory(Request(tmp_path)) / "metrics.jsonl"
-    while not (begun.exists() and begun.stat().st_size) and process.poll() is None:
+    # Once the first cell has records of an epoch, its training is under way.
+    records = SMALL[0].directory(Request(tmp_path)) / "metrics.jsonl"
+    while not (records.exists() and records.stat().st_size) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -95,7 +95,7 @@ def test_a_killed_sweep_goes_on_in_two_processes_and_ends_as_if_nothing_had_been
     assert numbers(carry_out(SMALL, Request(tmp_path, jobs=2))) == numbers(measured)
 
 
-def test_other_settings_or_seeds_are_another_directory(tmp_path):
+def test_other_settings_or_seeds_have_another_directory(tmp_path):
     here = Request(tmp_path)
     others = [small_cell(hidden=5), small_cell(objective="vae"), small_cell(seeds=(1, 2, 3))]
     places = [cell.directory(here) for cell in (small_cell(), small_cell(), *others)]
@@ -103,14 +103,14 @@ def test_other_settings_or_seeds_are_another_directory(tmp_path):
     assert len(set(places)) == 4
 
 
-def test_calls_that_ask_for_other_models_leave_their_figures_side_by_side():
+def test_requests_for_other_models_have_other_output_directories():
     requests = [Request("."), Request(".", quick=True), Request(".", seeds=1)]
     requests += [Request(".", preset="default"), Request(".", seeds=2)]
     assert len({request.label for request in requests}) == len(requests)
     assert len({request.options for request in requests}) == len(requests)
 
 
-def test_numbers_survive_json_those_that_are_not_finite_as_null():
+def test_metrics_survive_json_with_null_for_values_that_are_not_finite():
     metrics = {"a": np.array([1.5, math.nan]), "b": np.array([math.inf, -2.0])}
     measured = Measured(SMALL[0], metrics, [3, 4], [1, 2], (1.0, 2.0))
     value = json.loads(json.dumps(measured.to_json(), allow_nan=False))
@@ -122,11 +122,11 @@ def test_numbers_survive_json_those_that_are_not_finite_as_null():
 
 
 def diverging(monkeypatch, which):
-    """Have some models of a cell begin with scales that overflow: never is a loss a number."""
-    begun = sweep._ensemble
+    """Start some models of a cell with scales that overflow, so that no loss is finite."""
+    original = sweep._ensemble
 
     def broken(cell, data):
-        ensemble = begun(cell, data)
+        ensemble = original(cell, data)
         with torch.no_grad():
             dict(ensemble.named_parameters())["model/decoder/network/2/bias"][which] = 1e4
         return ensemble
@@ -134,7 +134,7 @@ def diverging(monkeypatch, which):
     monkeypatch.setattr(sweep, "_ensemble", broken)
 
 
-def test_a_model_that_diverges_has_no_numbers_and_takes_none_from_the_others(
+def test_a_diverged_model_has_no_metrics_and_does_not_affect_the_others(
     done, tmp_path, monkeypatch
 ):
     diverging(monkeypatch, [1])
@@ -142,13 +142,13 @@ def test_a_model_that_diverges_has_no_numbers_and_takes_none_from_the_others(
     assert (found.epochs, found.best_epochs) == ([2, 0], [2, None])
     for values in found.metrics.values():
         assert np.isfinite(values).tolist() == [True, False]
-    # It ends with the first epoch, after which what is drawn is for fewer models.
+    # It ends in the first epoch; later noise is drawn for fewer models.
     of_epochs = [Run(SMALL[0].directory(r)).metrics()[0] for r in (Request(tmp_path), done[0])]
-    first, sound = (record["train_loss"] for record in of_epochs)
-    assert first == [pytest.approx(sound[0], rel=1e-6), None]
+    first, unbroken = (record["train_loss"] for record in of_epochs)
+    assert first == [pytest.approx(unbroken[0], rel=1e-6), None]
 
 
-def test_a_cell_whose_models_all_diverge_is_done_and_told_as_such(tmp_path, monkeypatch):
+def test_a_cell_whose_models_all_diverge_is_finished_and_reported(tmp_path, monkeypatch):
     diverging(monkeypatch, [0, 1])
     (found,) = carry_out(SMALL[:1], Request(tmp_path))
     assert (found.epochs, found.best_epochs) == ([0, 0], [None, None])
@@ -163,7 +163,7 @@ def test_a_cell_whose_models_all_diverge_is_done_and_told_as_such(tmp_path, monk
 
 @pytest.mark.parametrize("name", ["training.json", "result.json"])
 @pytest.mark.parametrize("content", ["{}", "[]"])
-def test_a_damaged_file_is_named_with_the_way_out(name, content, tmp_path):
+def test_a_damaged_file_is_named_with_a_remedy(name, content, tmp_path):
     run = Run.create(SMALL[0].directory(Request(tmp_path)), {})
     (run.path / name).write_text(content)
     with pytest.raises(ValueError, match=rf"{name} is damaged: .* epochs, .*; remove it"):
@@ -186,8 +186,8 @@ def test_readings_cover_the_latents_of_the_sweep(figure):
         assert {x for _, x in points} == set(low_dimensional.LATENTS)
 
 
-def test_information_is_far_below_the_estimators_ceiling_in_no_reading_of_mim():
-    # An independent check that curves were not mixed up: MIM's are near 7, the VAE's below 2.
+def test_all_readings_of_mim_are_near_the_ceiling_of_the_estimator():
+    # An independent check that curves are not swapped: MIM is near 7, the VAE below 2.
     points = readings("figure2_2d_mixture")["ksg_mutual_information_nats"]
     for (curve, x), reading in points.items():
         if x >= 20:
@@ -211,7 +211,7 @@ def test_a_difference_is_in_standard_errors_of_both_means():
     assert np.var(scores) == pytest.approx(18 / 16, abs=5 * 18 / 16 * math.sqrt(2.4 / 4000))
 
 
-def test_bands_are_those_of_a_rerun_and_say_no_outside():
+def test_values_outside_of_the_bands_are_reported():
     metrics = {panel.metric: np.full(3, 99.0) for panel in low_dimensional.PAPER_PANELS}
     cell = replace(small_cell(), x=20)
     outside = Measured(cell, metrics, [1] * 3, [1] * 3, (0.0, 0.0))
@@ -245,7 +245,7 @@ def made_up(curve, x, values):
     )
 
 
-def test_curves_are_means_over_seeds_beside_the_papers():
+def test_curves_are_means_over_seeds_together_with_the_papers():
     measured = [made_up("MIM", 5, [1.0, 3.0]), made_up("MIM", 20, [4.0, math.nan])]
     paper = {"ksg_mutual_information_nats": {("MIM", 5): Reading(2.5, 0.1, False, 0.01)}}
     figure = curves(measured, [INFORMATION], paper, "hidden units")
@@ -256,7 +256,7 @@ def test_curves_are_means_over_seeds_beside_the_papers():
     assert labels == ["MIM, ours", "MIM, paper"]
 
 
-def test_tables_tell_what_is_ours_what_is_the_papers_and_what_diverged():
+def test_tables_show_our_values_the_papers_and_diverged_models():
     measured = [made_up("MIM", 5, [1.0, 3.0]), made_up("MIM", 20, [4.0, math.nan])]
     paper = {
         "ksg_mutual_information_nats": {
@@ -283,7 +283,7 @@ def test_tables_tell_what_is_ours_what_is_the_papers_and_what_diverged():
         ([], "NAME"),
     ],
 )
-def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path, capsys, monkeypatch):
+def test_errors_are_one_line_with_exit_code_2(arguments, message, tmp_path, capsys, monkeypatch):
     from mimachine.cli.entry import main
 
     monkeypatch.chdir(tmp_path)
@@ -294,7 +294,7 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, message, tmp_path, cap
 
 
 @pytest.mark.slow
-def test_figure_2_in_little_has_the_effect_and_is_made_of_files(tmp_path):
+def test_quick_figure_2_shows_the_effect_and_writes_its_files(tmp_path):
     command = [sys.executable, "-m", "mimachine.cli", "reproduce", "figure2", "--quick", "--json"]
     done = subprocess.run(
         [*command, "--out", str(tmp_path)], check=True, capture_output=True, text=True

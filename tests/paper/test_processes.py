@@ -1,4 +1,4 @@
-"""Processes of an experiment: what they give, and that none of them outlives its parent."""
+"""Parallel processes: their results, and that none of them outlives its parent."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ def doubled(task):
     return 2 * task
 
 
-def ended_by_something_else(task):
+def killed_from_outside(task):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -25,29 +25,29 @@ def sleeping(place):
     time.sleep(600)
 
 
-def is_there(pid):
+def is_running(pid):
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # Nobody may be there to take note of its end.
+    # A zombie has ended, but no process has waited for it.
     state = Path(f"/proc/{pid}/stat")
     return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_tasks_are_done_here_or_elsewhere():
+def test_tasks_run_in_this_process_or_in_others():
     assert list(as_they_come(doubled, [1, 2, 3], 1)) == [2, 4, 6]
     assert sorted(as_they_come(doubled, [1, 2, 3], 2)) == [2, 4, 6]
     assert list(as_they_come(doubled, [], 2)) == []
 
 
-def test_a_process_that_something_else_ended_is_told_of():
+def test_a_process_that_was_killed_is_reported():
     with pytest.raises(ChildProcessError, match="fewer jobs"):
-        list(as_they_come(ended_by_something_else, [1, 2], 2))
+        list(as_they_come(killed_from_outside, [1, 2], 2))
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_no_process_outlives_the_one_that_asked(number, tmp_path):
+def test_no_process_outlives_its_parent(number, tmp_path):
     script = (
         "import signal, sys; sys.path.insert(0, sys.argv[1])\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -66,10 +66,10 @@ def test_no_process_outlives_the_one_that_asked(number, tmp_path):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert all(map(is_there, pids()))
+    assert all(map(is_running, pids()))
     process.send_signal(number)
     process.wait(100)
     deadline = time.monotonic() + 20
-    while any(map(is_there, pids())):
+    while any(map(is_running, pids())):
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -21,13 +21,13 @@ def dataset(test, train=None, **more):
 
 
 def linear_model(features, latent):
-    """Weights at random: what is kept depends on them, and is far from 0 and from 1."""
+    """Random weights, so that R² depends on them and is far from 0 and 1."""
     encoder = Gaussian(nn.Linear(features, 2 * latent))
     return Joint(encoder, Gaussian(nn.Linear(latent, 2 * features)), StandardNormal(latent))
 
 
 def from_file(values, **more):
-    """Data as they are read from a file of values (N, *S)."""
+    """Data as read from a file of values (N, *S)."""
     learned, _ = preprocessing.learn(values, np.ones(len(values), dtype=bool), **more)
     return dataset(learned.apply(values), preprocessing=learned, image_shape=learned.image_shape)
 
@@ -39,7 +39,7 @@ def test_explained_variance_is_that_of_an_independent_implementation():
         restored = model.decoder(model.encoder(x).mean).mean
     found = columns.explained(model, dataset(x))
     expected = r2_score(x.numpy(), restored.numpy(), multioutput="raw_values")
-    # The model computes in single precision, 7 digits.
+    # The model computes in float32, 7 digits.
     assert found.shares == pytest.approx(expected, abs=1e-5)
     weighted = r2_score(x.numpy(), restored.numpy(), multioutput="variance_weighted")
     assert found.total == pytest.approx(weighted, abs=1e-5)
@@ -52,7 +52,7 @@ def test_blocks_make_no_difference(monkeypatch):
     assert columns.explained(model, data).shares == pytest.approx(whole, abs=1e-5)
 
 
-def test_columns_that_do_not_vary_have_no_share_and_take_none_of_the_whole():
+def test_constant_columns_have_no_share_and_do_not_affect_the_total():
     found = columns.Explained(np.array([0.5, 0.5]), np.array([2.0, 0.0]))
     assert found.shares[0] == 0.75
     assert np.isnan(found.shares[1])
@@ -61,14 +61,14 @@ def test_columns_that_do_not_vary_have_no_share_and_take_none_of_the_whole():
 
 
 @pytest.mark.parametrize("dimensions", [1, 3, 6, 9])
-def test_a_linear_map_keeps_the_largest_eigenvalues(dimensions):
+def test_pca_explains_the_largest_eigenvalues(dimensions):
     x = torch.randn(300, 6) @ torch.randn(6, 6)
     eigenvalues = np.linalg.eigvalsh(np.cov(x.T.double().numpy()))[::-1]
     kept = eigenvalues[:dimensions].sum() / eigenvalues.sum()
     assert columns.linear(dataset(x), dimensions).total == pytest.approx(kept, abs=1e-6)
 
 
-def test_of_rows_in_a_file_no_more_than_two_thousand_are_read():
+def test_at_most_two_thousand_rows_of_a_file_are_read():
     values = np.random.default_rng(0).normal(size=(2500, 3))
     data = from_file(values)
     seen = []
@@ -103,7 +103,7 @@ def test_columns_are_named_as_in_their_file():
     assert columns.names(dataset(values)) == ["x1", "x2", "x3", "x4"]
 
 
-def test_columns_of_data_with_more_axes_are_named_by_their_places():
+def test_columns_of_data_with_more_axes_are_named_by_their_indices():
     values = np.random.default_rng(0).normal(size=(20, 2, 3))
     values[:, 0, 1] = 0.0
     data = from_file(values)
@@ -117,7 +117,7 @@ def test_values_are_those_of_the_file(shape):
     values.reshape(20, -1)[:, 2] = -1.0
     data = from_file(values)
     expected = np.delete(values.reshape(20, -1), 2, axis=1)
-    # Rows are in single precision, in units of a standard deviation.
+    # Rows are in float32, in units of a standard deviation.
     assert columns.values(data.test, data) == pytest.approx(expected, abs=50 * 1e-6)
     plain = dataset(torch.rand(5, 2))
     assert np.array_equal(columns.values(plain.test, plain), plain.test.numpy())
@@ -126,14 +126,14 @@ def test_values_are_those_of_the_file(shape):
 @pytest.mark.parametrize("step", [1.0, 0.1, 5.0])
 @pytest.mark.parametrize("places", [2, 7, 39, 150, 100_000])
 @pytest.mark.parametrize("count", [10, 1000])
-def test_bins_of_a_grid_hold_equally_many_of_its_places(step, places, count):
+def test_bins_of_a_grid_contain_equally_many_grid_points(step, places, count):
     rng = np.random.default_rng(0)
     column = 3.0 + step * rng.integers(0, places, count)
     samples = column.mean() + column.std() * rng.normal(size=500)
     edges = columns.edges(column, samples, step)
     widths = np.diff(edges) / step
     assert widths == pytest.approx(np.full(len(widths), round(widths[0])), abs=1e-6)
-    # Places of the grid are half a step from any edge, so that rounding moves none of them.
+    # Grid points are half a step from any edge, so that rounding moves none of them.
     offsets = (edges - 3.0) / step
     assert offsets - np.floor(offsets) == pytest.approx(np.full(len(edges), 0.5), abs=1e-6)
     # Margins for samples are as wide as the data at most.
@@ -145,7 +145,7 @@ def test_bins_of_a_grid_hold_equally_many_of_its_places(step, places, count):
         assert np.histogram(column, edges)[0].sum() == count
 
 
-def test_bins_of_a_continuous_column_are_more_the_more_data_there_are():
+def test_continuous_columns_have_more_bins_with_more_rows():
     rng = np.random.default_rng(0)
     counts = {
         n: len(columns.edges(rng.normal(size=n), np.zeros(0), 0.0)) - 1 for n in (5, 200, 9000)
@@ -156,10 +156,10 @@ def test_bins_of_a_continuous_column_are_more_the_more_data_there_are():
 @pytest.mark.parametrize("samples", [[], [np.nan], [np.inf, -np.inf], [1e30, -1e30], [2.0]])
 @pytest.mark.parametrize("column", [[2.0], [2.0, 2.0], [1.0, 2.0, 4.0]])
 @pytest.mark.parametrize("step", [0.0, 1.0])
-def test_samples_of_any_kind_leave_the_data_in_sight(samples, column, step):
+def test_outlying_samples_leave_the_data_visible(samples, column, step):
     column = np.array(column)
     edges = columns.edges(column, np.array(samples), step)
     assert np.isfinite(edges).all()
     assert (np.diff(edges) > 0).all()
-    # The data have a third of the width at least: half their range is added on either side.
+    # The data have at least half of the width: half their range is added on either side.
     assert edges[-1] - edges[0] <= 2 * max(np.ptp(column), 1.0) + 2 * step

@@ -23,7 +23,7 @@ def outcome(settings, path):
 
 
 def read(command):
-    """Settings that a line of a shell would train with."""
+    """Parse a `mimachine train` command: its settings and output directory."""
     program, verb, *arguments = shlex.split(command)
     assert (program, verb) == ("mimachine", "train")
     parsed = parsing.parse_trainer(Train, arguments)
@@ -65,14 +65,14 @@ def read(command):
         ),
     ],
 )
-def test_the_command_for_the_same_again_gives_the_same_settings(settings, tmp_path):
+def test_the_command_to_train_again_gives_the_same_settings(settings, tmp_path):
     command = command_lines.training(outcome(settings, tmp_path / "a run"))
     assert read(command) == (settings, tmp_path / "a run-again")
 
 
 @pytest.fixture
 def table(tmp_path, monkeypatch):
-    """A file of one's own, in a folder whose name is nobody's business."""
+    """A user's file, in a folder whose name must not be revealed."""
     (tmp_path / "secret").mkdir()
     file = tmp_path / "secret" / "my data.csv"
     rows = [f"{i},{i * i % 7},{i % 2}" for i in range(30)]
@@ -90,14 +90,14 @@ def table(tmp_path, monkeypatch):
         File(labels="kind", drop=("the b",), image_shape=(1, 2), resize=(3, 4)),
     ],
 )
-def test_the_command_for_a_file_works_where_it_is_and_does_not_tell_where(
+def test_the_command_for_a_file_works_in_its_folder_and_does_not_reveal_it(
     file, table, tmp_path, monkeypatch
 ):
     settings = replace(default(str(table), "vae", file), num_samples=3)
     done = outcome(settings, Path("run"))
     command = command_lines.training(done)
     ((heading, _), *_) = command_lines.of_runs(done)
-    assert heading == "Train the same again, in the folder of my data.csv"
+    assert heading == "Train again with the same settings, from the folder of my data.csv"
     text = str(
         [command, command_lines.of_runs(done), command_lines.of_comparison(Path("."), [done])]
     )
@@ -107,7 +107,7 @@ def test_the_command_for_a_file_works_where_it_is_and_does_not_tell_where(
     assert read(command) == (expected, Path("run-again"))
 
 
-def test_of_labels_in_a_file_the_name_alone_is_shown(table):
+def test_only_the_name_of_a_file_of_labels_is_shown(table):
     labels = str(table.parent / "labels.txt")
     settings = replace(default(str(table)), data=Data(str(table), file=File(labels=labels)))
     assert command_lines.shown(settings).data == Data("my data.csv", file=File(labels="labels.txt"))
@@ -120,7 +120,7 @@ def test_objectives_are_compared_with_the_settings_of_the_run(tmp_path):
     assert command == "mimachine compare digits --objectives vae mim --num-samples 7"
 
 
-def test_what_the_command_line_cannot_say_is_said_in_python(tmp_path):
+def test_settings_without_command_line_options_are_repeated_in_python(tmp_path):
     settings = replace(default("digits"), training=Training(schedule=Noam(5)))
     assert command_lines.options(settings) is None
     assert (

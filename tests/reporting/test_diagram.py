@@ -15,7 +15,7 @@ def figure():
 
 
 def arrows(axis):
-    """Ends of the arrows by the letter of the node that they leave or reach, "" for neither."""
+    """Start and end node of each arrow, "" for no node, and its line style."""
     nodes = {"x": (0.0, 0.0), "z": (0.0, 1.5)}
 
     def node(place):
@@ -41,7 +41,7 @@ def test_arrows_are_those_of_the_factorisations_and_of_the_samples(figure):
     assert arrows(samples) == [("", "x", "-"), ("", "z", "-"), ("x", "z", "-"), ("z", "x", "-")]
 
 
-def test_each_panel_names_its_parts_and_no_text_leaves_the_picture_or_meets_another(figure):
+def test_each_panel_names_its_parts_and_no_text_is_clipped_or_overlaps_another(figure):
     named = [
         {"$P(x)$", "$q(x)$", "$q(z|x)$"},
         {"$P(z)$", "$p(z)$", "$p(x|z)$"},

@@ -13,7 +13,7 @@ GREY = dataset.Dataset(
 
 
 @pytest.mark.parametrize("ink", [True, False])
-def test_a_grid_has_every_image_in_its_place_between_lines(ink):
+def test_a_grid_contains_every_image_between_lines(ink):
     images = torch.rand(5, 6)
     grid = figures.image_grid(images, replace(GREY, ink=ink), columns=2)
     assert grid.shape == (3 * 3 - 1, 2 * 4 - 1)
@@ -35,13 +35,13 @@ def test_colours_keep_their_channels_and_transparency_is_left_out():
     ]
 
 
-def test_values_outside_and_numbers_that_are_none_are_shown_as_the_nearest_or_as_grey():
+def test_values_out_of_range_are_clipped_and_nan_is_grey():
     values = torch.tensor([[-1.0, 2.0, torch.nan, 0.0, 1.0, 0.5]])
     grid = figures.image_grid(values, replace(GREY, ink=False))
     assert grid[:2, :3].tolist() == [[0, 255, 128], [0, 255, 128]]
 
 
-def test_data_that_are_no_images_have_no_grid():
+def test_data_that_are_not_images_have_no_grid():
     with pytest.raises(ValueError, match="grey does not consist of images"):
         figures.image_grid(torch.zeros(1, 6), replace(GREY, image_shape=None))
 
@@ -83,7 +83,7 @@ def test_a_histogram_shows_shares_of_all_values_in_and_out_of_its_bins():
     filled, *lines = drawn.axes[0].patches
     assert filled.get_data().values.tolist() == [0.5, 0.25]
     assert [line.get_data().values.tolist() for line in lines] == [[0.0, 0.4], [0.5, 0.25]]
-    # Told apart without colours too.
+    # Distinguishable without colours.
     assert len({str(line.get_linestyle()) for line in lines}) == 2
     (legend,) = drawn.legends
     assert [text.get_text() for text in legend.get_texts()] == ["test data", "one", "two"]

@@ -94,11 +94,11 @@ def quick(data, objective="mim", **model):
 
 @pytest.fixture(scope="module", autouse=True)
 def small_data():
-    """Little data."""
+    """A small mixture-2d data set."""
     plane = replace(bundled.mixture_2d(60), name="mixture-2d")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundled, "mixture_2d", lambda: plane)
-        # Pictures take most of the time.
+        # Figures take most of the time.
         patch.setattr(html_image, "_STORED_DPI", 20)
         yield
 
@@ -119,7 +119,7 @@ def compared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A run on a file of one's own: 14 columns that vary and one that does not, with classes."""
+    """A run on a user's file with classes: 14 columns that vary and one that is constant."""
     folder = tmp_path_factory.mktemp("secret")
     rng = np.random.default_rng(0)
     values = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 15)) + 100
@@ -152,7 +152,7 @@ def digits_page(digits):
 
 @pytest.fixture
 def copied(digits, tmp_path):
-    """A run of one's own to damage."""
+    """A copy of a run to damage."""
     copy = tmp_path / "run"
     copy.mkdir()
     for file in measured_run.FILES:
@@ -162,7 +162,7 @@ def copied(digits, tmp_path):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """For what is about text alone."""
+    """Omit figures, for tests of the text alone."""
     monkeypatch.setattr(report, "sections", lambda outcomes, embedding: iter(()))
 
 
@@ -173,7 +173,7 @@ def edited(run, name, edit):
 
 
 def check_self_contained(read, links=()):
-    """No script, and nothing from elsewhere but links to reports beside this one."""
+    """No scripts, and no external resources except links to reports of runs."""
     assert not {"script", "link", "iframe", "object", "base"} & {tag for tag, _ in read.tags}
     anchors = {a["id"] for _, a in read.tags if "id" in a}
     hrefs = [a["href"] for _, a in read.tags if "href" in a]
@@ -198,7 +198,7 @@ def check_accessible(read):
     assert referenced <= set(ids)
 
 
-def test_a_page_needs_nothing_else_and_can_be_heard(digits, compared):
+def test_a_page_is_self_contained_and_accessible(digits, compared):
     for file in (write_report(digits), write_comparison(compared)):
         read = page(file)
         check_self_contained(read)
@@ -232,7 +232,7 @@ def test_every_metric_is_in_the_glossary(digits, compared):
         assert metric["name"] in glossary.GLOSSARY
 
 
-def test_what_is_null_is_shown_as_not_finite(copied, no_pictures):
+def test_null_is_shown_as_not_finite(copied, no_pictures):
     def spoil(value):
         value["metrics"][0]["value"] = value["metrics"][0]["standard_error"] = None
 
@@ -260,7 +260,7 @@ def test_settings_are_all_there_and_changes_are_marked(digits, digits_page):
     assert cells["model.latent"] == ["3 (changed; default 32)"]
     assert cells["model.hidden"] == ["8 (changed; default 300)"]
     assert cells["training.schedule"] == ["none"]
-    # How to read a file is of no interest where there is none.
+    # Options for reading a file are shown only for files.
     assert "data.file" not in read.text
 
 
@@ -283,7 +283,7 @@ def test_images_have_reconstructions_and_samples_and_points_have_the_plane(digit
     assert sections_of(page(write_comparison(compared))) == ["summary", *of_points]
 
 
-def test_a_dark_page_turns_drawings_round_and_leaves_images_of_data(digits, digits_page):
+def test_a_dark_page_inverts_plots_and_leaves_images_of_data(digits, digits_page):
     kinds = [image["class"] for image in digits_page.attributes("img")]
     assert kinds == ["ink", "pixels", "pixels", "pixels", "ink"]
     style = (digits / "report.html").read_text().partition("<style>")[2].partition("</style>")[0]
@@ -313,7 +313,7 @@ def test_a_comparison_has_every_run_in_every_row_and_links_to_reports_that_exist
     (compared / "vae+h" / "report.html").unlink()
 
 
-def test_a_comparison_keeps_its_numbers_when_a_run_is_measured_anew(compared):
+def test_a_comparison_keeps_its_metrics_when_a_run_is_evaluated_again(compared):
     file = compared / "mim" / "report.json"
     before = write_comparison(compared).read_bytes()
     original = file.read_text()
@@ -346,7 +346,7 @@ def test_hostile_names_of_files_columns_and_classes_are_text(table, table_page):
     assert words[-1] == f"{table}-again"
 
 
-def test_a_run_of_a_comparison_may_have_a_name_that_is_no_formula_and_no_tag(copied):
+def test_names_of_runs_are_neither_read_as_formulas_nor_as_tags(copied):
     name = "$\\nonsense{$ <i> & 50%"
     copied.rename(copied.parent / name)
     measured = json.loads((copied.parent / name / "report.json").read_text())
@@ -360,14 +360,14 @@ def test_a_run_of_a_comparison_may_have_a_name_that_is_no_formula_and_no_tag(cop
 
 
 @pytest.mark.parametrize("file", measured_run.FILES)
-def test_what_is_missing_is_named(file, copied):
+def test_missing_files_are_named(file, copied):
     (copied / file).unlink()
     with pytest.raises(FileNotFoundError, match=re.escape(file)):
         write_report(copied)
     assert not (copied / "report.html").exists()
 
 
-def test_what_cannot_be_read_is_an_error_that_names_it(copied, tmp_path):
+def test_unreadable_files_are_named_in_the_error(copied, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         write_report(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"comparison\.json"):
@@ -415,14 +415,14 @@ def test_a_page_that_cannot_be_finished_leaves_the_old_one(copied, no_pictures, 
     assert sorted(path.name for path in copied.iterdir()) == names
 
 
-def test_tsne_is_drawn_only_when_asked_for(digits, digits_page, monkeypatch):
+def test_tsne_is_used_only_on_request(digits, digits_page, monkeypatch):
     assert "t-SNE" not in digits_page.text
     monkeypatch.setattr(sections, "_MOST_POINTS", 50)
     read = page(write_report(digits, embedding="tsne"))
-    assert "50 codes, 3 latents by t-SNE" in read.text
+    assert "50 codes, t-SNE of 3 latents" in read.text
 
 
-def test_an_interrupted_run_says_how_to_go_on(copied, no_pictures):
+def test_the_report_of_an_interrupted_run_says_how_to_resume_it(copied, no_pictures):
     (copied / "state.ckpt").write_bytes(b"")
     assert f"mimachine train --resume {copied}" in page(write_report(copied)).text
 
@@ -435,11 +435,11 @@ def test_a_table_has_a_histogram_of_each_of_its_first_columns(table_page):
         f"Histogram of {n}" for n in names[:12]
     ]
     assert all(name in captions for name in names[:12])
-    assert "The first 12 columns are drawn, and 2 left out." in table_page.text
+    assert "Only the first 12 of 14 columns are plotted." in table_page.text
     assert sections_of(table_page)[:4] == ["numbers", "loss", "columns", "codes"]
 
 
-def test_what_is_kept_of_columns_is_what_reconstruct_gives_the_worst_first(table, table_page):
+def test_explained_variance_is_that_of_reconstruct_the_worst_first(table, table_page):
     trained = workflow.open_run(table)
     restored = workflow.reconstruct(trained.model, trained.data.test).mean
     before, after = (trained.data.restore(rows) for rows in (trained.data.test, restored))
@@ -452,15 +452,15 @@ def test_what_is_kept_of_columns_is_what_reconstruct_gives_the_worst_first(table
     assert [row[0] for row in rows] == worst
     for name, share in rows:
         assert share == ("none" if expected[name] < 0.005 else f"{expected[name]:.0%}")
-    assert f"Least kept: '{worst[0]}' (" in table_page.text
+    assert f"Lowest R²: '{worst[0]}' (" in table_page.text
 
 
 def test_classes_have_the_names_of_the_file(table_page):
-    # Two of them are not for the picture: its font has no such letter, and they are told below.
+    # The figure's font lacks the letters of two names, so the caption lists the names.
     assert f"0 is {HOSTILE}, 1 is third, 2 is 猫." in table_page.text
 
 
-def test_a_page_does_not_tell_where_the_file_is(table, table_page):
+def test_a_page_does_not_reveal_the_folder_of_the_file(table, table_page):
     html = write_report(table).read_text(encoding="utf-8")
     assert str(Path.cwd()) not in html
     assert Path.cwd().name not in html
@@ -468,15 +468,15 @@ def test_a_page_does_not_tell_where_the_file_is(table, table_page):
     assert table_page.row("data.file.labels") == ["kind"]
 
 
-def test_data_that_stay_in_their_file_make_the_same_page(table, monkeypatch):
+def test_data_read_on_demand_make_the_same_page(table, monkeypatch):
     before = write_report(table).read_bytes()
     monkeypatch.setattr(memory, "stays_on_disk", lambda size: True)
     assert isinstance(workflow.open_run(table).data.train, Rows)
     assert write_report(table).read_bytes() == before
 
 
-def test_a_page_is_the_same_in_another_process_and_knows_no_other_places(digits, monkeypatch):
-    """Sets have another order there, and the run is given as a relative path."""
+def test_a_page_is_the_same_in_another_process_and_has_no_absolute_paths(digits, monkeypatch):
+    """With another hash seed, and the run given as a relative path."""
     code = (
         "from mimachine.reporting import html_image, page; html_image._STORED_DPI = 20; "
         f"page.write_report({digits.name!r})"
@@ -491,13 +491,13 @@ def test_a_page_is_the_same_in_another_process_and_knows_no_other_places(digits,
         assert str(place) not in html
 
 
-def test_what_all_runs_of_a_comparison_are_told_is_said_once(compared):
+def test_tips_for_all_runs_of_a_comparison_are_shown_once(compared):
     read = page(write_comparison(compared))
-    few = "rows for training, so all numbers"
+    few = "rows, so all metrics"
     assert few in page(write_report(compared / "mim")).text
     assert read.text.count(few) == 1
-    assert "Tips for all of them" in read.text
-    assert read.text.index("Tips for all of them") < read.text.index(few)
+    assert "Tips for all models" in read.text
+    assert read.text.index("Tips for all models") < read.text.index(few)
     (compared / "mim" / "report.html").unlink()
 
 
@@ -512,21 +512,21 @@ def test_options_in_tips_are_not_broken_after_their_hyphens(digits, digits_page)
 
 @pytest.mark.parametrize(
     ("columns", "size"),
-    [(None, "each of 3 numbers"), (("a",) * 3, "rows of 3 columns")],
+    [(None, "examples of 3 numbers"), (("a",) * 3, "rows of 3 columns")],
 )
-def test_the_size_of_data_is_told_by_their_columns_where_they_have_names(columns, size):
+def test_named_columns_are_counted_in_the_description_of_data(columns, size):
     learned, _ = preprocessing.learn(np.eye(3), np.ones(3, dtype=bool), columns=columns)
     x = torch.eye(3)
     data = dataset.Dataset("any", x, x, x, preprocessing=learned)
     assert report._described(data).startswith(f"Data: any, {size}; 3 for training")
     single = replace(data, train=x[:, :1], test=x[:, :1], preprocessing=None)
-    assert "any, one number each;" in report._described(single)
+    assert "any, examples of one number;" in report._described(single)
 
 
-def test_columns_that_do_not_vary_in_the_test_are_not_among_the_least_kept(digits):
+def test_constant_columns_are_not_among_the_worst(digits):
     outcome = open_outcome(digits)
     outcome.__dict__["explained"] = Explained(np.array([1.0, 0.5, 0.0]), np.array([4.0, 1.0, 0.0]))
     expected = ["'b' (50% of its variance)", "'a' (75% of its variance)"]
-    assert sections._least_kept(outcome, "abc") == expected
+    assert sections._worst_columns(outcome, "abc") == expected
     outcome.__dict__["explained"] = Explained(np.zeros(3), np.zeros(3))
-    assert sections._least_kept(outcome, "abc") == []
+    assert sections._worst_columns(outcome, "abc") == []

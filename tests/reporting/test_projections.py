@@ -3,7 +3,7 @@ import numpy as np
 from mimachine.reporting.projections import project
 
 
-def test_codes_are_placed_as_they_are_or_by_components():
+def test_codes_are_unchanged_or_projected_by_pca():
     points = np.random.default_rng(0).normal(size=(50, 4)) * (5.0, 3.0, 0.1, 0.1)
     for dimensions in (1, 2):
         placed, _, _ = project(points[:, :dimensions], "pca")

@@ -47,7 +47,7 @@ def test_a_latex_table_is_the_same_with_everything_escaped():
 
 
 @pytest.mark.parametrize("write", [mm.markdown_table, mm.latex_table])
-def test_what_no_report_has_is_refused(write):
+def test_unknown_metrics_and_no_reports_are_errors(write):
     with pytest.raises(ValueError, match=r"metric must be one of .*got 'rates'; did you mean 'rat"):
         write(REPORTS, ["rates"])
     with pytest.raises(ValueError, match="reports must have one report or more, got none"):
@@ -60,7 +60,7 @@ def test_a_number_that_is_not_finite_keeps_its_mark():
     assert r"Rate, nats & not finite$^\dagger$ \\" in mm.latex_table(reports).splitlines()
 
 
-def test_names_with_the_signs_of_tables_stay_in_their_cells():
+def test_special_characters_in_names_are_escaped():
     reports = {"a|b < c": REPORTS["vae"]}
     assert mm.markdown_table(reports).splitlines()[0] == r"| | a\|b < c |"
     assert r" & a\textbar{}b \textless{} c \\" in mm.latex_table(reports).splitlines()

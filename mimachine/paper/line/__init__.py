@@ -1,1 +1,1 @@
-"""Figures 9 to 11: models of one-dimensional data."""
+"""Figures 9 to 11 of the paper: one-dimensional models."""

@@ -1,4 +1,4 @@
-"""What the paper says of models on a line, and whether our numbers bear it out."""
+"""Claims of the paper about figures 9 to 11, tested on our models."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ __all__ = [
 
 
 Array = NDArray[np.float64]
-# Numbers of the models of all seeds, see `Curves.numbers`.
+# Results of the models of all seeds, see `Curves.numbers`.
 Numbers = Sequence[Mapping[str, Any]]
-# Largest distance of two densities that are said to match, and least share of seeds that a
-# comparison has to hold for.
+# Largest distance of densities that match, and smallest share of seeds in which a comparison holds.
 _CLOSE, _SHARE = 0.1, 0.9
 _SIDES = (("x", DATA), ("z", LATENT))
 _PAIRS = {
@@ -46,13 +45,13 @@ _TERMS = {
 
 
 class Claim(NamedTuple):
-    """Something the paper says.
+    """A claim of the paper.
 
     Attributes:
-        words: What it says.
-        criterion: When we say that it holds.
-        found: The numbers that decide.
-        holds: Whether it does.
+        words: The claim.
+        criterion: Our criterion for it.
+        found: The measured values.
+        holds: Whether the criterion is met.
     """
 
     words: str
@@ -62,14 +61,14 @@ class Claim(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A criterion, the numbers that decide, and how they do."""
+    """A criterion, the measured values, and whether it is met."""
 
     criterion: str
     found: str
     holds: bool
 
     def __and__(self, other: Finding) -> Finding:
-        """Both of two criteria."""
+        """Combine two criteria, which must both be met."""
         return Finding(
             f"{self.criterion}; {other.criterion}",
             f"{self.found}; {other.found}",
@@ -77,14 +76,14 @@ class Finding(NamedTuple):
         )
 
     def of(self, words: str) -> Claim:
-        """What the paper says, decided by this."""
+        """The claim that this finding decides."""
         return Claim(words, *self)
 
 
 def apart(numbers: Numbers, pair: str) -> Array:
-    """How far a pair of densities is apart, for each seed.
+    """Distance D of a pair of densities, for each seed.
 
-    The 1-Wasserstein distance in standard deviations of the anchor, mean of x and z.
+    D is the 1-Wasserstein distance in standard deviations of the anchor, averaged over x and z.
     """
     parts = [
         [each[side][pair]["wasserstein"] / anchor.deviation for side, anchor in _SIDES]
@@ -100,14 +99,14 @@ def term(numbers: Numbers, name: str) -> Array:
 
 
 def close(what: Mapping[str, Array]) -> Finding:
-    """Whether pairs of densities match: mean distances over seeds are at most 0.1."""
+    """Check that pairs of densities match: mean distances over seeds are at most 0.1."""
     found = ", ".join(f"{name} {shown(values)}" for name, values in what.items())
     holds = all(values.mean() <= _CLOSE for values in what.values())
     return Finding(f"D at most {_CLOSE} for {' and '.join(what)}", found, holds)
 
 
 def lower(what: str, first: tuple[str, Array], second: tuple[str, Array]) -> Finding:
-    """Whether a number is lower for the first kind of models, in 90 % of seeds."""
+    """Check that a value is lower for the first kind of model in 90 % of seeds."""
     wins = int((first[1] < second[1]).sum())
     need = math.ceil(_SHARE * len(first[1]))
     return Finding(
@@ -119,7 +118,7 @@ def lower(what: str, first: tuple[str, Array], second: tuple[str, Array]) -> Fin
 
 
 def similar(what: str, first: Array, second: Array) -> Finding:
-    """Whether means of a number are within a factor of 2."""
+    """Check that two means are within a factor of 2."""
     means = sorted((first.mean(), second.mean()))
     return Finding(
         f"means of {what} within a factor of 2",
@@ -129,7 +128,7 @@ def similar(what: str, first: Array, second: Array) -> Finding:
 
 
 def shown(values: Array) -> str:
-    """Mean and, of several seeds, standard deviation over them."""
+    """Mean and, if there are several seeds, standard deviation."""
     mean = values.mean()
     digits = 3 if abs(mean) < 10 else 1
     spread = f" ± {values.std(ddof=1):,.{digits}f}" if len(values) > 1 else ""
@@ -137,7 +136,7 @@ def shown(values: Array) -> str:
 
 
 def numbers_table(kinds: Mapping[str, Numbers]) -> str:
-    """All distances and terms, mean ± standard deviation over seeds, a column for each kind."""
+    """Table of all distances and loss terms, mean ± standard deviation, one column per kind."""
     lines = [f"| | | {' | '.join(kinds)} |", "|---" * (len(kinds) + 2) + "|"]
     for side, names in (("x", ("x", "q", "z", "p")), ("z", ("z", "p", "x", "q"))):
         for pair, text in _PAIRS.items():
@@ -154,8 +153,8 @@ def numbers_table(kinds: Mapping[str, Numbers]) -> str:
 
 
 def claims_table(claims: Sequence[Claim]) -> str:
-    """What the paper says, our criterion, our numbers, and whether it holds."""
-    lines = ["| the paper | criterion | found | holds |", "|---|---|---|---|"]
+    """Table of claims of the paper, our criteria, our results, and whether they hold."""
+    lines = ["| claim of the paper | criterion | result | holds |", "|---|---|---|---|"]
     for claim in claims:
         holds = "yes" if claim.holds else "no"
         lines.append(f"| {claim.words} | {claim.criterion} | {claim.found} | {holds} |")

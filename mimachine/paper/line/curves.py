@@ -1,4 +1,4 @@
-"""Densities over x and over z that a model on a line has, and how far apart they are."""
+"""Densities over x and z of a one-dimensional model, and distances between them."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ __all__ = [
 
 
 _STEP, _SMALLEST, _LARGEST = 0.02, 5.12, 41.0
-# Of probability that may be off the grid, or made by its step.
+# Probability that may be missing from the grid, or in excess because of its step.
 _TOLERANCE = 1e-4
-# How samples of a panel are made, and what they are to be like: samples of an anchor are taken to
-# the other side and back, and are to be like the anchor; samples of the other side's anchor are
-# carried over, and are to be like this side's; and the same with the other side's prior.
+# How samples of a panel are made. "reconstruction": samples of the anchor, mapped to the other side
+# and back, should match the anchor. "anchors": samples of the other side's anchor, mapped to this
+# side, should match its anchor. "priors": the same for the priors.
 Route = Literal["reconstruction", "anchors", "priors"]
 
 
@@ -50,12 +50,12 @@ class Side:
     """Log-densities over x, or over z, on a grid, each of shape (N,), in nats.
 
     Attributes:
-        grid: Where they are.
-        anchor: P(x); or P(z).
-        prior: q(x); or p(z).
-        reconstruction: ∫∫ P(x) q(z|x) p(x'|z); or ∫∫ P(z) p(x|z) q(z'|x).
-        anchors: ∫ P(z) p(x|z); or ∫ P(x) q(z|x).
-        priors: ∫ p(z) p(x|z); or ∫ q(x) q(z|x).
+        grid: The grid.
+        anchor: P(x), or P(z).
+        prior: q(x), or p(z).
+        reconstruction: ∫∫ P(x) q(z|x) p(x'|z), or ∫∫ P(z) p(x|z) q(z'|x).
+        anchors: ∫ P(z) p(x|z), or ∫ P(x) q(z|x).
+        priors: ∫ p(z) p(x|z), or ∫ q(x) q(z|x).
     """
 
     grid: Grid
@@ -66,26 +66,26 @@ class Side:
     priors: Tensor
 
     def pair(self, route: Route) -> tuple[Tensor, Tensor]:
-        """What samples are to be like, and what they are like."""
+        """Target density of the samples of a route, and their density."""
         return self.prior if route == "priors" else self.anchor, getattr(self, route)
 
     def fits(self) -> bool:
-        """Whether all of each density is on the grid.
+        """Whether the grid covers all densities.
 
         Raises:
-            ValueError: If a density has more than all of it there: the grid is too coarse.
+            ValueError: If a density integrates to more than 1: the grid is too coarse.
         """
         fields = (self.anchor, self.prior, self.reconstruction, self.anchors, self.priors)
         masses = [mass(log_p, self.grid) for log_p in fields]
         if max(masses) > 1 + _TOLERANCE:
             raise ValueError(
-                f"a density has the probability {max(masses):.6f} on a grid of step "
-                f"{self.grid.step}, which is too coarse for it"
+                f"a density integrates to {max(masses):.6f} on a grid of step {self.grid.step}, "
+                "which is too coarse"
             )
         return min(masses) > 1 - _TOLERANCE
 
     def numbers(self) -> dict[str, dict[str, float]]:
-        """Distances of the prior to the anchor, and of samples to what they are to be like."""
+        """Distances of the prior to the anchor, and of samples to their targets."""
         pairs = {"prior": (self.anchor, self.prior)}
         pairs |= {route: self.pair(route) for route in get_args(Route)}
         return {name: distances(*pair, self.grid) for name, pair in pairs.items()}
@@ -114,7 +114,7 @@ class Curves:
     terms: JointTerms
 
     def numbers(self) -> dict[str, Any]:
-        """All numbers, as JSON values."""
+        """Distances, loss terms and grids, as JSON values."""
         reaches = {"x": self.x.grid.reach, "z": self.z.grid.reach}
         return {
             "x": self.x.numbers(),
@@ -128,21 +128,21 @@ class Curves:
 def curves(
     model: mm.Joint, data: Gaussians = DATA, latent: Gaussians = LATENT, step: float = _STEP
 ) -> Curves:
-    """Densities of a model on grids that hold all of each.
+    """Densities of a model on grids that cover all of them.
 
     Args:
-        model: A model of one number x and one number z with an explicit q(x).
+        model: A model of one-dimensional x and z with an explicit q(x).
         data: P(x).
         latent: P(z).
         step: Step of both grids.
 
     Raises:
-        ValueError: If a density reaches farther than any grid, or is too narrow for its step.
+        ValueError: If a density extends beyond the largest grid, or is too narrow for the step.
     """
     assert isinstance(model.data_prior, nn.Module)
-    # What starts off a grid is missing on the other one too, so the sources come first.
-    x = _holding((data.distribution(), model.data_prior()), step)
-    z = _holding((latent.distribution(), model.prior()), step)
+    # Mass missing from one grid is missing from the other too, so the sources come first.
+    x = _covering((data.distribution(), model.data_prior()), step)
+    z = _covering((latent.distribution(), model.prior()), step)
     while max(x.reach, z.reach) <= _LARGEST:
         found = _on_grids(model, data, latent, x, z)
         fits = found.x.fits(), found.z.fits()
@@ -150,13 +150,13 @@ def curves(
             return found
         x, z = (grid if fit else _wider(grid) for grid, fit in zip((x, z), fits, strict=True))
     raise ValueError(
-        f"model has densities that reach farther than {_LARGEST} from 0: more than {_TOLERANCE} of "
-        "their probability is beyond"
+        f"model has densities that reach farther than {_LARGEST} from 0, with more than "
+        f"{_TOLERANCE} of their probability"
     )
 
 
-def _holding(distributions: Sequence[Distribution], step: float) -> Grid:
-    """The smallest grid that holds all of each distribution, or one that is too large."""
+def _covering(distributions: Sequence[Distribution], step: float) -> Grid:
+    """The smallest grid that covers all distributions, or one above the largest reach."""
     grid = Grid(_SMALLEST, step)
     while grid.reach <= _LARGEST and not all(
         mass(log_density(each, grid), grid) > 1 - _TOLERANCE for each in distributions
@@ -175,7 +175,7 @@ def _on_grids(model: mm.Joint, data: Gaussians, latent: Gaussians, x: Grid, z: G
     anchor_z = log_density(latent.distribution(torch.float64), z)
     prior_x, prior_z = log_probs.q_x[:, 0], log_probs.p_z[0]
     encoder, decoder = log_probs.q_z_given_x, log_probs.p_x_given_z.T
-    # A side's `anchors` is the other side's anchor, carried over; from there it goes back.
+    # A side's `anchors` is the other side's anchor mapped here; mapped back, its reconstruction.
     encoded, decoded = carried(anchor_x, encoder, x), carried(anchor_z, decoder, z)
     return Curves(
         Side(
@@ -199,7 +199,7 @@ def _on_grids(model: mm.Joint, data: Gaussians, latent: Gaussians, x: Grid, z: G
 
 
 class Samples(NamedTuple):
-    """Values of x and of z at the ends of a route, each of shape (N,)."""
+    """Samples of x and z of a route, each of shape (N,)."""
 
     x: Tensor
     z: Tensor
@@ -214,15 +214,15 @@ def samples(
     latent: Gaussians = LATENT,
     seed: int = 0,
 ) -> Samples:
-    """Draw what `Side.pair` gives the densities of.
+    """Draw samples of a route, whose density `Side.pair` gives.
 
     Args:
         model: The model.
-        route: How they are made.
-        count: Number N.
+        route: How samples are made.
+        count: Number of samples N.
         data: P(x).
         latent: P(z).
-        seed: Seed of the noise; the global generator is left as found.
+        seed: Seed of the noise; the global generator is not changed.
     """
     with forked(derived_seed(seed, "line", route)):
         x, z = (anchor.distribution().sample((count,)) for anchor in (data, latent))

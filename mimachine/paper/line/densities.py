@@ -1,10 +1,9 @@
-r"""Densities on a line by quadrature: marginals, distances and divergences without samples.
+r"""Quadrature of one-dimensional densities: marginals, distances and divergences.
 
-For models whose x and z are single numbers. Densities are held as their logarithms in float64 on
-an even grid, so a ratio of two is known even where both are far below the smallest number. An
-integral is the sum over the grid times its step, which is the trapezoidal rule for what vanishes at
-both ends; of a Gaussian of standard deviation s it misses a share of about
-2 exp(-2 π² s² / step²).
+For models with one-dimensional x and z. Densities are stored as logarithms in float64 on an even
+grid, so ratios are accurate even where both densities underflow. An integral is the sum over the
+grid times its step: the trapezoidal rule for functions that vanish at both ends. For a Gaussian of
+standard deviation s its relative error is about 2 exp(-2 π² s² / step²).
 """
 
 from __future__ import annotations
@@ -36,17 +35,17 @@ __all__ = [
 ]
 
 
-# Numbers in the largest tensor that is made at once.
+# Most elements of a temporary tensor.
 _CHUNK = 2_000_000
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Points -reach, -reach + step, ..., reach of a line.
+    """Even grid of points -reach, -reach + step, ..., reach.
 
     Attributes:
         reach: Largest point, a multiple of the step.
-        step: Distance of two neighbours.
+        step: Distance of neighbouring points.
 
     Raises:
         ValueError: If one of them is not positive and finite, or the reach is below the step.
@@ -90,7 +89,7 @@ def log_conditionals(conditional: Conditional, conditions: Grid, values: Grid) -
         Shape (C, V), in nats.
     """
     rows, points = conditions.points[:, None], values.points
-    # A mixture has some numbers for each pair; a dozen is a fair guess.
+    # Temporaries of a mixture have several elements per pair; 12 is an estimate.
     size = max(1, _CHUNK // (12 * len(points)))
     return torch.cat([_log_rows(conditional(part), points) for part in rows.split(size)])
 
@@ -111,7 +110,7 @@ def _check_event(distribution: Distribution) -> None:
 
 
 def carried(log_source: Tensor, log_conditional: Tensor, conditions: Grid) -> Tensor:
-    """Log-density of what conditions become, log ∫ p(c) p(v|c) dc.
+    """Log-density of values, marginalised over conditions: log ∫ p(c) p(v|c) dc.
 
     Args:
         log_source: Log-density of the conditions, shape (C,), in nats.
@@ -125,7 +124,7 @@ def carried(log_source: Tensor, log_conditional: Tensor, conditions: Grid) -> Te
 
 
 def mass(log_p: Tensor, grid: Grid) -> float:
-    """Probability of the grid: 1 unless it is too small, or its step too long."""
+    """Integral of a density over the grid: 1 unless the grid is too small or too coarse."""
     return float(log_p.exp().sum()) * grid.step
 
 
@@ -135,16 +134,16 @@ def kl_divergence(log_p: Tensor, log_q: Tensor, grid: Grid) -> float:
 
 
 def wasserstein(log_p: Tensor, log_q: Tensor, grid: Grid) -> float:
-    """1-Wasserstein distance ∫ |F - G| of two densities on a grid, in the unit of the line."""
+    """1-Wasserstein distance ∫ |F - G| of two densities on a grid, in units of the grid."""
     difference = (log_p.exp() - log_q.exp()).cumsum(0) * grid.step
     return float(difference.abs().sum()) * grid.step
 
 
 def tabulate(model: Joint, x: Grid, z: Grid) -> LogProbs:
-    """The four log-probabilities of a model at all pairs of a grid's x and z, in float64 nats.
+    """The four log-probabilities of a model at all pairs of grid points, in float64 nats.
 
     Args:
-        model: A model of one number x and one number z, with an explicit q(x), on the processor.
+        model: A model of one-dimensional x and z with an explicit q(x), on the CPU.
         x: Grid of X points.
         z: Grid of Z points.
 
@@ -152,7 +151,7 @@ def tabulate(model: Joint, x: Grid, z: Grid) -> LogProbs:
         Conditionals of shape (X, Z), q_x of shape (X, 1) and p_z of shape (1, Z).
 
     Raises:
-        ValueError: If q(x) is the decoder's marginal, or x or z are more than one number.
+        ValueError: If q(x) is the decoder's marginal, or x or z is not one-dimensional.
     """
     if isinstance(model.data_prior, Marginal):
         raise ValueError("data_prior must be explicit, got the decoder's marginal")
@@ -168,7 +167,7 @@ def tabulate(model: Joint, x: Grid, z: Grid) -> LogProbs:
 
 @dataclass(frozen=True)
 class JointTerms:
-    """What a model's MIM loss consists of, in nats; see `mimachine.decomposition`.
+    """Terms of a model's MIM loss, in nats; see `mimachine.decompose`.
 
     Attributes:
         loss: L_MIM, Eq. (8).
@@ -176,7 +175,7 @@ class JointTerms:
         regulariser: R_MIM, Eq. (10).
         sample_entropy: H(M_S).
         kl_model: KL(M_S ‖ M_θ).
-        sample_mass: Probability of the grid under M_S.
+        sample_mass: Integral of M_S over the grid.
     """
 
     loss: float

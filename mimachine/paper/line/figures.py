@@ -1,8 +1,8 @@
-"""Figures 9, 10 and 11 of the paper: what the regulariser R_MIM does to models on a line.
+"""Reproduce figures 9, 10 and 11 of the paper: effect of the regulariser R_MIM in one dimension.
 
-The paper shows one model of each kind and says what is to be seen. It has no numbers, and does not
-say how the models were trained; what we chose is in `line_models` and `line_training`. The numbers
-beside the panels and in the tables are by quadrature, see `line_curves`.
+The paper shows one model of each kind and describes it. It gives no numbers and no training
+settings; our choices are in `paper.line.models` and `paper.line.training`. The numbers in the
+panels and tables are computed by quadrature, see `paper.line.curves`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 
-# Of the floors on standard deviations 0.2 gives what the paper describes; 0.05 shows what hangs on
-# it.
+# With a floor of 0.2 on standard deviations, results match the paper's description; 0.05 shows the
+# effect of the floor.
 _FLOOR, _SMALL_FLOOR = 0.2, 0.05
 _ROUTES: dict[Route, str] = {
     "reconstruction": "reconstruction",
@@ -46,14 +46,14 @@ _ROUTES: dict[Route, str] = {
 
 
 class _Plan(NamedTuple):
-    """How many models there are of each kind, and how they are trained."""
+    """Seeds of the models of each kind, and the training recipe."""
 
     seeds: range
     recipe: Recipe
 
 
 class _Kind(NamedTuple):
-    """Models of one kind, a column of the table, and the seed that is drawn of them."""
+    """Models of one kind, a column of the table, and the seed of the plotted model."""
 
     label: str
     phase: Phase
@@ -61,7 +61,7 @@ class _Kind(NamedTuple):
 
 
 def figure9(request: Request) -> Reproduction:
-    """L_CE against L_MIM: reconstruction, and samples from anchors and from priors (E.2)."""
+    """Figure 9: L_CE and L_MIM, reconstructions and samples from anchors and priors (E.2)."""
     plan = _plan(request)
     floors = (_FLOOR, _SMALL_FLOOR)
     chains = [Chain((objective,), floor=floor) for floor in floors for objective in ("ce", "mim")]
@@ -113,7 +113,7 @@ def _claims_9(where: str, ce: Phase, mim: Phase) -> list[Claim]:
 
 
 def figure10(request: Request) -> Reproduction:
-    """Gaussian priors, learned or fixed at N(0, 1), under L_MIM (E.3)."""
+    """Figure 10: Gaussian priors, learned or fixed at N(0, 1), with L_MIM (E.3)."""
     plan = _plan(request)
     chains = {
         "(a) q(x), p(z) learned": Chain(("mim",), "normal", "normal", _FLOOR),
@@ -159,7 +159,7 @@ def _claims_10(phases: Sequence[Phase]) -> list[Claim]:
 
 
 def figure11(request: Request) -> Reproduction:
-    """L_CE and then L_MIM, and the reverse, from the weights that the first ends with (E.4)."""
+    """Figure 11: L_CE followed by L_MIM, and L_MIM followed by L_CE (E.4)."""
     plan = _plan(request)
     chains = [Chain(("ce", "mim"), floor=_FLOOR), Chain(("mim", "ce"), floor=_FLOOR)]
     (ce, mim_last), (mim, ce_last) = carry_out(chains, plan.seeds, plan.recipe, request)
@@ -176,7 +176,7 @@ def figure11(request: Request) -> Reproduction:
             _side_by_side({"L_{MIM}": mim, "L_{CE}": ce_last}, routes, seeds[1], "efgh"),
         ),
     ]
-    title = f"Training goes on with the other loss; seed {seeds[0]} in (i), {seeds[1]} in (ii)"
+    title = f"Training continues with the other loss; seed {seeds[0]} in (i), {seeds[1]} in (ii)"
     kinds = [
         _Kind("(i) L_CE", ce, seeds[0]),
         _Kind("(i) then L_MIM", mim_last, seeds[0]),
@@ -207,10 +207,10 @@ def _claims_11(kinds: Sequence[_Kind]) -> list[Claim]:
             & lower(sampled, named(mim, "priors"), named(ce_last, "priors"))
         ).of("only models that were last trained with L_MIM are consistent"),
         lower("R_MIM", regulariser(mim), regulariser(ce_last)).of(
-            "a consistent model that goes on with L_CE loses its consistency"
+            "a consistent model trained further with L_CE loses its consistency"
         ),
         lower("R_MIM", regulariser(mim_last), regulariser(ce)).of(
-            "an inconsistent model that goes on with L_MIM becomes consistent"
+            "an inconsistent model trained further with L_MIM becomes consistent"
         ),
         (
             lower(prior, named(ce_last, "prior"), named(mim, "prior"))
@@ -227,7 +227,7 @@ def _plan(request: Request) -> _Plan:
 
 
 def _middle(phase: Phase) -> int:
-    """The seed whose R_MIM is the median, the lower of two."""
+    """The seed with the median R_MIM; the lower of two."""
     order = np.argsort(term(phase.numbers, "regulariser"))
     return int(order[(len(order) - 1) // 2])
 
@@ -238,7 +238,7 @@ def _side_by_side(
     seed: int | None = None,
     letters: str = "abcdef",
 ) -> list[Column]:
-    """The models of one route beside each other, then those of the next."""
+    """Columns ordered by route, then by loss."""
     pairs = [(route, loss) for route in routes for loss in phases]
     columns = []
     for letter, (route, loss) in zip(letters, pairs, strict=False):
@@ -249,7 +249,7 @@ def _side_by_side(
 
 
 def _in_italics(label: str) -> str:
-    """A label with its densities as formulas."""
+    """A label with densities as formulas."""
     return label.replace("q(x)", "$q(x)$").replace("p(z)", "$p(z)$")
 
 
@@ -281,13 +281,12 @@ def _reproduction(
 
 def _preface(plan: _Plan) -> str:
     return (
-        "The paper has no numbers for these figures and no settings but the families, so both "
-        "presets are the same. Chosen by us: "
+        "The paper gives no numbers for these figures and no settings except the model families, "
+        "so both presets are the same. Our choices: "
         f"P(x) = {DATA}; P(z) = {LATENT}; {COMPONENTS} components; "
-        f"{' and '.join(map(str, HIDDEN))} hidden units with the swish activation; standard "
-        f"deviations above a floor and, in conditionals, less than {CEILING:g} above it; "
-        f"{plan.recipe}.\n\n"
+        f"{' and '.join(map(str, HIDDEN))} hidden units with swish activation; standard deviations "
+        f"above a floor and, for conditionals, less than {CEILING:g} above it; {plan.recipe}.\n\n"
         f"Mean ± standard deviation over {len(plan.seeds)} seeds. W₁ is the 1-Wasserstein "
-        "distance of two densities, KL the divergence of the second from the first, both by "
-        "quadrature. D is W₁ in standard deviations of the anchor, mean of x and z."
+        "distance of two densities, KL is KL(first ‖ second), both computed by quadrature. D is W₁ "
+        "in standard deviations of the anchor, averaged over x and z."
     )

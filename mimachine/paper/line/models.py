@@ -1,15 +1,14 @@
-"""Models of one number x and one number z, of the paper's appendices E.2 to E.4.
+"""One-dimensional models of the paper's appendices E.2 to E.4.
 
 The paper gives the families: q(x), q(z|x), p(z) and p(x|z) are mixtures of 10 Gaussians, and the
-conditionals' parameters come from two hidden layers of 10 units with the swish activation. What it
-does not give is a choice of ours:
+conditionals are networks with two hidden layers of 10 units and swish activation. Our choices:
 
-- the anchors, of which the paper says "GMMs with up to 3 components": `DATA` has three and `LATENT`
-  two;
-- standard deviations of components lie above a floor, and those of conditionals less than `CEILING`
-  above it. Without a floor L_CE ends in two models that have nothing to do with each other. Without
-  a ceiling a component whose weight has gone to 0 widens without limit; under
-  `Loss(components="sum")` it is drawn all the same, until its values are no numbers any more.
+- The anchors, which the paper calls "GMMs with up to 3 components": `DATA` has three and `LATENT`
+  two.
+- Standard deviations of components lie above a floor, and those of conditionals less than `CEILING`
+  above it. Without a floor, L_CE ends in two unrelated models. Without a ceiling, a component whose
+  weight goes to 0 widens without limit; `Loss(components="sum")` still samples it, until its values
+  overflow.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ __all__ = [
 COMPONENTS, HIDDEN = 10, (10, 10)
 CEILING = 2.0
 PriorFamily = Literal["mixture", "normal", "standard"]
-# Each makes a prior of one number from a floor: learned, learned, and fixed.
+# Builders of one-dimensional priors from a floor: learned, learned, and fixed.
 _PRIORS: dict[PriorFamily, Callable[[float], nn.Module]] = {
     "mixture": lambda floor: mm.GaussianMixture(1, COMPONENTS, floor),
     "normal": lambda floor: mm.LearnedNormal(1, floor),
@@ -51,7 +50,7 @@ _PRIORS: dict[PriorFamily, Callable[[float], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Gaussians:
-    """A mixture of Gaussians on a line.
+    """A one-dimensional mixture of Gaussians.
 
     Attributes:
         weights: Weights, which sum to 1.
@@ -85,7 +84,7 @@ LATENT = Gaussians((0.6, 0.4), (-1.2, 1.3), (0.5, 0.35))
 
 
 class _Limited(nn.Module):
-    """Outputs (..., 3K) for a `MixtureDensity` of one feature, with log-scales below a ceiling."""
+    """Bound the log-scales in outputs (..., 3K) of a one-dimensional `MixtureDensity`."""
 
     def forward(self, output: Tensor) -> Tensor:
         logits, means, scales = output.unflatten(-1, (-1, 3)).unbind(-1)
@@ -94,13 +93,13 @@ class _Limited(nn.Module):
 
 
 def build(data_prior: PriorFamily, prior: PriorFamily, floor: float, seed: int) -> mm.Joint:
-    """An untrained model, whose weights depend on the seed alone.
+    """Build an untrained model; its weights depend only on the seed.
 
     Args:
         data_prior: Family of q(x).
         prior: Family of p(z).
         floor: Smallest standard deviation.
-        seed: The seed; the global generator is left as found.
+        seed: The seed; the global generator is not changed.
     """
 
     def conditional() -> mm.MixtureDensity:

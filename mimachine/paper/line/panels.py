@@ -1,4 +1,4 @@
-"""Panels of figures 9 to 11 of the paper: densities on a line, and histograms of samples."""
+"""Plot the panels of figures 9 to 11 of the paper: densities and histograms of samples."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = [
 
 _RED, _BLUE, _GREEN, _YELLOW = "#c8342b", "#2b5fa8", "#7cc08d", "#f0c75e"
 _NUM_SAMPLES = 20_000
-# Density below which a curve is not worth room.
+# Density below which a curve is outside of the limits.
 _FAINT = 0.004
 
 
 class _Look(NamedTuple):
-    """How the densities of a side are shown."""
+    """Labels and colours of the densities of a side."""
 
     variable: str
     anchor: str
@@ -48,7 +48,7 @@ class Column(NamedTuple):
     """A panel over x and one over z below it.
 
     Attributes:
-        title: What they are.
+        title: Title.
         model: The model.
         curves: Its densities.
         route: How samples are made.
@@ -61,15 +61,14 @@ class Column(NamedTuple):
 
 
 def panels(blocks: Sequence[tuple[str, Sequence[Column]]], title: str) -> Figure:
-    """Blocks of two rows of panels, over x and over z, below each other.
+    """Plot blocks of two rows of panels, over x and over z, below each other.
 
-    In each panel: the anchor, black; the model prior, red or blue; a histogram of samples, cut off
+    Each panel has the anchor, black; the model prior, red or blue; a histogram of samples, cut off
     at twice the height of the curves; and the 1-Wasserstein distance and the KL divergence in nats
-    from the density that the samples are to be like to their own, which are no estimates from the
-    samples.
+    from the target density of the samples to their density, by quadrature.
 
     Args:
-        blocks: Name and columns of each, all with as many columns.
+        blocks: Name and columns of each block; all have the same number of columns.
         title: Title of the figure.
     """
     width = len(blocks[0][1])
@@ -105,7 +104,7 @@ def _panel(axis: Axes, column: Column, look: _Look, limits: tuple[float, float])
     edges = np.linspace(*limits, 71)
     counts, _ = np.histogram(drawn.numpy(), edges)
     heights = counts / (len(drawn) * (edges[1] - edges[0]))
-    # A spike is cut off where the curves could not be read beside it, below the numbers.
+    # Cut off spikes, so that the curves stay readable.
     curves = max(anchor.max(), prior.max())
     tallest = min(2 * curves, max(curves, heights.max()))
     axis.stairs(heights.clip(max=tallest), edges, fill=True, color=look.filling)
@@ -134,7 +133,7 @@ def _short(value: float) -> str:
 
 
 def _limits(sides: Sequence[Side]) -> tuple[float, float]:
-    """Where any of the curves is not faint."""
+    """Limits of the x axis that include all curves where they are not faint."""
     low, high = 0.0, 0.0
     for side in sides:
         shown = side.grid.points[_above(side.anchor) | _above(side.prior)]

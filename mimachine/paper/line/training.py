@@ -1,4 +1,4 @@
-"""Training of models on a line, all seeds as one, in run directories that can be gone on with."""
+"""Train one-dimensional models as ensembles over seeds, in resumable run directories."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Recipe:
-    """How models are trained in a phase: with Adam, on fresh data in every step.
+    """Training recipe of a phase: Adam, with fresh data in every step.
 
-    In the last 1,000 of the 3,000 steps by default, losses (means over 10 seeds) fall by at most
-    0.01 nats with a floor of 0.2, and by 0.04 with one of 0.05.
+    In the last 1,000 of the default 3,000 steps, losses (means over 10 seeds) decrease by at most
+    0.01 nats with a floor of 0.2, and by 0.04 with a floor of 0.05.
 
     Attributes:
-        epochs: Epochs of `steps` steps, after each of which the learning rate changes.
-        steps: Steps of an epoch.
-        batch_size: Data in a step, and as many latents from P(z).
-        learning_rate: The largest learning rate.
-        warmup: Epoch of the largest learning rate, see `mm.Noam`.
+        epochs: Number of epochs; the learning rate changes after each.
+        steps: Steps per epoch.
+        batch_size: Number of examples, and of latents from P(z), in a step.
+        learning_rate: Peak learning rate.
+        warmup: Epoch of the peak learning rate, see `mm.Noam`.
     """
 
     epochs: int = 30
@@ -55,19 +55,19 @@ class Recipe:
 
     def __str__(self) -> str:
         return (
-            f"Adam, {self.epochs * self.steps:,} steps of {self.batch_size} fresh data and as many "
-            f"latents; learning rate {self.learning_rate:g} at most, rising for "
-            f"{self.warmup * self.steps:,} steps and falling with the square root of time after"
+            f"Adam, {self.epochs * self.steps:,} steps with {self.batch_size} fresh examples and "
+            f"{self.batch_size} latents each; peak learning rate {self.learning_rate:g}, with "
+            f"{self.warmup * self.steps:,} steps of warm-up, then inverse square-root decay"
         )
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What models are, and the objectives they are trained with one after another.
+    """Families of a model, and the objectives it is trained with, one after the other.
 
     Attributes:
-        objectives: Names of objectives in `OBJECTIVES`, in their order; each phase goes on from
-            the weights that the one before has ended with.
+        objectives: Names in `OBJECTIVES`, in order; each phase starts from the final weights of the
+            phase before.
         data_prior: Family of q(x).
         prior: Family of p(z).
         floor: Smallest standard deviation.
@@ -85,18 +85,18 @@ class Chain:
         return "-".join(parts)
 
     def upto(self, count: int) -> Chain:
-        """The first phases alone."""
+        """The chain of the first phases only."""
         return replace(self, objectives=self.objectives[:count])
 
 
 class Phase(NamedTuple):
-    """What there is after a phase of a chain.
+    """Result of a phase of a chain.
 
     Attributes:
-        models: A model for each seed.
-        numbers: Numbers of each model, see `Curves.numbers`.
-        settings: All that the weights depend on.
-        epochs: Records of the epochs, see `mimachine.state.Epoch`.
+        models: One model per seed.
+        numbers: Distances and loss terms of each model, see `Curves.numbers`.
+        settings: Everything the weights depend on.
+        epochs: Records of the epochs, see `mimachine.training.state.Epoch`.
     """
 
     models: list[mm.Joint]
@@ -108,29 +108,29 @@ class Phase(NamedTuple):
 def carry_out(
     chains: Sequence[Chain], seeds: Sequence[int], recipe: Recipe, request: Request
 ) -> list[list[Phase]]:
-    """Train and measure models; what each phase of each chain gave.
+    """Train and evaluate models; the results of each phase of each chain.
 
-    Every phase has a run directory of its own. What a killed run left there is gone on with, and
-    what is finished is read.
+    Every phase has a separate run directory. Interrupted runs are resumed, and finished runs are
+    read.
 
     Args:
-        chains: What to train.
+        chains: The chains.
         seeds: Seeds of the models, their data and their noise.
-        recipe: How each phase is trained.
-        request: Where, and in how many processes.
+        recipe: Training recipe of each phase.
+        request: Output directory and number of processes.
     """
     missing = [chain for chain in chains if not _finished(chain, seeds, recipe, request)]
     if request.jobs > 1 and len(missing) > 1:
-        request.say(f"{len(missing)} of {len(chains)} trainings to do, of {len(seeds)} models each")
+        request.say(f"training {len(missing)} of {len(chains)} ensembles of {len(seeds)} models")
         tasks = [(chain, tuple(seeds), recipe, request.out) for chain in missing]
         for chain in as_they_come(_in_process, tasks, request.jobs):
             request.say(f"finished {chain.name}")
-    # After several processes all of this is read from disk.
+    # After parallel training, everything is read from disk.
     return [_phases(chain, seeds, recipe, request) for chain in chains]
 
 
 def _finished(chain: Chain, seeds: Sequence[int], recipe: Recipe, request: Request) -> bool:
-    """Whether the last phase of a chain needs no more than to be read."""
+    """Whether the last phase of a chain is finished."""
     path = run_directory(request, chain.name, _settings(chain, seeds, recipe))
     return path.is_dir() and mm.Run(path).finished
 
@@ -156,7 +156,7 @@ def _phase(
     recipe: Recipe,
     request: Request,
 ) -> Phase:
-    """Models after the last phase of a chain, from what they were before it."""
+    """Train the last phase of a chain, from the models before it or from new models."""
     models = before or [build(chain.data_prior, chain.prior, chain.floor, seed) for seed in seeds]
     objective, anchor = OBJECTIVES[chain.objectives[-1]], mm.Fixed(LATENT.distribution())
     ensemble = mm.Ensemble(
@@ -169,9 +169,9 @@ def _phase(
         if run.finished:
             run.load_weights(ensemble)
         else:
-            request.say(f"training {len(seeds)} models, run directory {run.path}")
+            request.say(f"training {len(seeds)} models in {run.path}")
             _train(ensemble, chain, seeds, recipe, run)
-        # Densities are tabulated on the processor, wherever training was.
+        # Densities are tabulated on the CPU.
         ensemble.cpu()
         models = [ensemble.member(index).model for index in range(len(seeds))]
         if not run.finished:
@@ -198,12 +198,12 @@ def _train(
         warmup=0,
         seed=phase,
     )
-    # Without held-out data the last weights stay; with fresh data there is nothing to overfit.
+    # Without validation data the last weights are used; with fresh data nothing can be overfitted.
     mm.fit(ensemble, Stacked(sources), training=training, run=run, progress=False)
 
 
 def _settings(chain: Chain, seeds: Sequence[int], recipe: Recipe) -> dict[str, Any]:
-    """All that the weights depend on, as JSON values."""
+    """Everything the weights depend on, as JSON values."""
     return {
         "objectives": list(chain.objectives),
         "data_prior": chain.data_prior,

@@ -1,4 +1,4 @@
-"""Quadrature on a line against closed forms of Gaussians, and against estimates from samples."""
+"""One-dimensional quadrature against closed forms of Gaussians and estimates from samples."""
 
 import math
 
@@ -25,8 +25,8 @@ from mimachine.paper.line.densities import (
     wasserstein,
 )
 
-# Of all standard deviations here the smallest is 0.3, of which the rule misses exp(-2 (π s/h)²),
-# far less than rounding; the grid holds nine of the largest. What is left is rounding.
+# The smallest standard deviation here is 0.3, for which the quadrature error exp(-2 (π s/h)²) is
+# far below rounding; the grid covers nine times the largest. Only rounding errors remain.
 GRID = Grid(48.0, 0.08)
 ROUNDING = 1e-9
 
@@ -60,7 +60,7 @@ def test_a_grid_is_even_and_symmetric():
 @pytest.mark.parametrize(
     ("reach", "step"), [(1, 0), (1, -1), (0.5, 1), (math.inf, 1), (1, math.nan)]
 )
-def test_a_grid_that_makes_no_sense_is_refused(reach, step):
+def test_an_invalid_grid_is_an_error(reach, step):
     with pytest.raises(ValueError, match=r"step and reach must be positive.*got step"):
         Grid(reach, step)
 
@@ -84,7 +84,7 @@ def test_divergence_of_gaussians_is_their_closed_form(seed):
     )
 
 
-def test_divergence_is_known_where_densities_are_no_numbers_of_float64():
+def test_divergence_is_accurate_where_densities_underflow():
     narrow, far = normal(0.0, 0.3), normal(20.0, 0.3)
     assert float(log_density(far, GRID)[0]) < math.log(torch.finfo(torch.float64).tiny)
     found = kl_divergence(log_density(narrow, GRID), log_density(far, GRID), GRID)
@@ -93,8 +93,8 @@ def test_divergence_is_known_where_densities_are_no_numbers_of_float64():
 
 def test_wasserstein_distance_of_shifted_gaussians_is_the_shift():
     a, b = log_density(normal(-0.7, 1.3), GRID), log_density(normal(0.4, 1.3), GRID)
-    # Cumulative sums of a shifted Gaussian differ by the same sign everywhere, so they add up to
-    # the difference of the means, which sums give as exactly as the mass.
+    # Cumulative sums of a shifted Gaussian differ with the same sign everywhere, so they add up to
+    # the difference of the means, which is as accurate as the mass.
     assert wasserstein(a, b, GRID) == pytest.approx(1.1, abs=ROUNDING)
     assert wasserstein(a, a, GRID) == 0
 
@@ -149,7 +149,7 @@ def test_terms_are_what_decompose_estimates(double):
         assert abs(getattr(terms, name) - estimate.value) <= 5 * estimate.standard_error, name
 
 
-def test_chunks_do_not_show(monkeypatch):
+def test_chunks_do_not_change_the_result(monkeypatch):
     encoder, *_ = LinearGaussian.random(1, 1, 0).modules()
     few = Grid(2.0, 0.5)
     whole = log_conditionals(encoder, few, few)
@@ -157,7 +157,7 @@ def test_chunks_do_not_show(monkeypatch):
     assert torch.equal(log_conditionals(encoder, few, few), whole)
 
 
-def test_the_model_is_left_as_it_was():
+def test_the_model_is_not_changed():
     model = mm.Joint(
         mm.Gaussian(mm.MLP(1, 2, (3,))),
         mm.Gaussian(mm.MLP(1, 2, (3,))),
@@ -170,7 +170,7 @@ def test_the_model_is_left_as_it_was():
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
-def test_what_is_not_on_a_line_is_refused():
+def test_models_that_are_not_one_dimensional_are_errors():
     decoder = mm.Gaussian(mm.MLP(1, 4, (3,)))
     with pytest.raises(ValueError, match=r"one number, shape \(1,\), got \(2,\)"):
         log_conditionals(decoder.double(), GRID, GRID)

@@ -1,4 +1,4 @@
-"""Models on a line: their densities against samples, resuming, the criteria and the panels."""
+"""One-dimensional models: densities against samples, resuming, criteria and panels."""
 
 import json
 
@@ -21,7 +21,7 @@ ROUTES = ("reconstruction", "anchors", "priors")
 
 
 def some_model(floor=0.2, prior="mixture"):
-    """A model whose conditionals depend on their condition more than those of a new one do."""
+    """A model whose conditionals depend on their condition more than initially."""
     model = build(prior, prior, floor, 0)
     with torch.no_grad():
         for part in (model.encoder, model.decoder):
@@ -33,7 +33,7 @@ def some_model(floor=0.2, prior="mixture"):
 @pytest.fixture(scope="module")
 def shown():
     model = some_model()
-    # A step of 0.4 of the smallest deviation: still exact to rounding.
+    # A step of 0.4 times the smallest standard deviation: still exact to rounding.
     return model, curves(model, step=0.08)
 
 
@@ -59,7 +59,7 @@ def test_half_the_step_gives_the_same_numbers():
     coarse, fine = curves(model, step=0.04).numbers(), curves(model, step=0.02).numbers()
     for side in ("x", "z"):
         for pair, expected in fine[side].items():
-            # All is smooth, and exact far beyond step², but for the kinks of |F - G|.
+            # The error is far below step², except for the kinks of |F - G|.
             assert coarse[side][pair] == pytest.approx(expected, abs=0.04**2)
     assert coarse["terms"] == pytest.approx(fine["terms"], rel=1e-4, abs=1e-6)
 
@@ -79,7 +79,7 @@ def test_terms_are_what_decompose_estimates(shown):
         assert abs(getattr(terms, name) - estimate.value) <= 5 * estimate.standard_error, name
 
 
-def test_grids_grow_until_they_hold_all():
+def test_grids_grow_until_they_cover_all_densities():
     model = build("normal", "standard", 0.2, 0)
     with torch.no_grad():
         model.data_prior.loc.fill_(6.0)
@@ -94,12 +94,12 @@ def test_grids_grow_until_they_hold_all():
         curves(model, step=0.08)
 
 
-def test_a_grid_that_is_too_coarse_is_refused():
+def test_a_grid_that_is_too_coarse_is_an_error():
     with pytest.raises(ValueError, match=r"on a grid of step 1\.28, which is too coarse"):
         curves(some_model(), step=1.28)
 
 
-def test_weights_depend_on_the_seed_alone():
+def test_weights_depend_only_on_the_seed():
     before = torch.get_rng_state()
     first, again, other = (build("mixture", "normal", 0.2, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), before)
@@ -131,7 +131,7 @@ class Interrupted(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_and_a_finished_one_is_read(tmp_path, monkeypatch):
+def test_a_killed_run_is_resumed_and_a_finished_one_is_read(tmp_path, monkeypatch):
     chain = Chain(("ce", "mim"), "standard", "standard")
     whole = carry_out([chain], (0, 1), TINY, Request(tmp_path / "whole"))[0]
 
@@ -165,18 +165,18 @@ def test_a_killed_run_goes_on_and_a_finished_one_is_read(tmp_path, monkeypatch):
     assert [len(phase.epochs) for phase in whole] == [TINY.epochs] * 2
 
 
-def test_a_phase_goes_on_from_the_weights_of_the_one_before(tmp_path):
+def test_a_phase_starts_from_the_weights_of_the_one_before(tmp_path):
     chain, request = Chain(("ce", "mim"), "standard", "standard"), Request(tmp_path)
     carry_out([chain.upto(1)], (0,), TINY, request)
     (file,) = tmp_path.glob("runs/*/model.safetensors")
     save_file({name: 0 * tensor for name, tensor in load_file(file).items()}, file)
     _, after = carry_out([chain], (0,), TINY, request)[0]
     largest = max(float(p.detach().abs().max()) for p in after.models[0].parameters())
-    # A step of Adam moves a weight by little more than the learning rate; new ones are up to 1.
+    # A step of Adam moves a weight by about the learning rate; initial weights are up to 1.
     assert 0 < largest < 0.1
 
 
-def test_models_of_other_settings_have_a_place_of_their_own(tmp_path):
+def test_models_of_other_settings_have_a_separate_directory(tmp_path):
     chains, request = [Chain(("mim",), "standard", "standard")], Request(tmp_path)
     (one,) = carry_out(chains, (0,), TINY, request)
     (two,) = carry_out(chains, (0, 1), TINY, request)
@@ -185,7 +185,7 @@ def test_models_of_other_settings_have_a_place_of_their_own(tmp_path):
 
 
 @pytest.mark.slow
-def test_several_processes_give_what_one_gives(tmp_path):
+def test_several_processes_give_the_same_as_one(tmp_path):
     chains = [Chain(("ce",)), Chain(("mim",))]
     alone = carry_out(chains, (0,), TINY, Request(tmp_path / "one"))
     together = carry_out(chains, (0,), TINY, Request(tmp_path / "two", jobs=2))
@@ -204,7 +204,7 @@ def test_distances_are_in_deviations_of_the_anchors_and_the_mean_of_both_sides()
     assert DATA.deviation == pytest.approx(float(drawn.std()), rel=5 * 2 / (2e5) ** 0.5)
 
 
-def test_a_comparison_holds_in_nine_of_ten_seeds_or_not_at_all():
+def test_a_comparison_must_hold_in_nine_of_ten_seeds():
     low, high = np.zeros(10), np.ones(10)
     once, twice = high.copy(), high.copy()
     once[0], twice[:2] = -1, -1
@@ -216,7 +216,7 @@ def test_a_comparison_holds_in_nine_of_ten_seeds_or_not_at_all():
     assert not lower("D", ("a", low), ("b", low)).holds
 
 
-def test_criteria_are_about_means():
+def test_criteria_use_means():
     far, near = np.array([0.0, 0.3]), np.array([0.0, 0.1])
     assert close({"a": near}).holds
     assert not close({"a": near, "b": far}).holds
@@ -225,7 +225,7 @@ def test_criteria_are_about_means():
     assert not similar("D", near, far).holds
 
 
-def test_panels_have_both_sides_and_say_what_they_are_measured_against(shown):
+def test_panels_have_both_sides_and_name_their_targets(shown):
     columns = [Column(route, *shown, route) for route in ROUTES]
     figure = panels([("(i)", columns), ("(ii)", columns)], "all")
     figure.draw_without_rendering()
@@ -246,23 +246,23 @@ def test_tables_have_a_row_for_each_number(shown):
     assert claims_table([claim]).splitlines()[-1] == (
         "| words | D at most 0.1 for a | a 0.300 ± 0.141 | no |"
     )
-    # Of one seed there is no spread, and none is claimed.
+    # One seed has no spread.
     claim = close({"a": np.array([0.2])}).of("words")
     assert claims_table([claim]).splitlines()[-1].endswith("| a 0.200 | no |")
 
 
-def test_a_number_of_seeds_that_makes_no_sense_is_refused(tmp_path):
+def test_an_invalid_number_of_seeds_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="seeds must be 1 or more, got 0"):
         figure9(Request(tmp_path, seeds=0))
 
 
 @pytest.mark.slow
 def test_the_regulariser_makes_models_consistent_quickly(tmp_path):
-    """The effect of figure 11 in both orders, from runs that are read again the second time."""
+    """The effect of figure 11 in both orders; the second call reads the runs of the first."""
     request = Request(tmp_path, quick=True)
     first = figure11(request)
     assert figure11(request).results == first.results
     json.dumps(first.results, allow_nan=False)
     claims = {claim["words"]: claim["holds"] for claim in first.results["claims"]}
-    assert claims["a consistent model that goes on with L_CE loses its consistency"]
-    assert claims["an inconsistent model that goes on with L_MIM becomes consistent"]
+    assert claims["a consistent model trained further with L_CE loses its consistency"]
+    assert claims["an inconsistent model trained further with L_MIM becomes consistent"]
