@@ -39,7 +39,7 @@ class Mutant(NamedTuple):
 # By file: the tests to run, and (old, new) or (old, new, why) for each mutant. The old text must
 # occur once in the file.
 MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
-    "refits.py": (
+    "estimation/refit_prior.py": (
         ["estimation/test_refit_prior.py"],
         [
             ("mean + std * loc, ", "mean - std * loc, "),
@@ -51,7 +51,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ),
         ],
     ),
-    "objectives.py": (
+    "model/objectives.py": (
         ["model/test_objectives.py"],
         [
             # Eq. 8 and 12
@@ -98,6 +98,11 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("AUTO_ENCODER = beta_vae(0.0)", "AUTO_ENCODER = beta_vae(1.0)"),
             ("lp = lp._replace(q_x=lp.p_x_given_z)", "lp = lp._replace(q_x=lp.p_z)"),
             ("self.loss(lp.scaled(beta, terms), 1.0)", "self.loss(lp.scaled(beta, terms), beta)"),
+        ],
+    ),
+    "model/loss.py": (
+        ["model/test_objectives.py"],
+        [
             # Algorithm 1
             ('halves == "sum" else 0.5 * total', 'halves == "sum" else total'),
             ("total = total + self._half(", "total = total - self._half("),
@@ -136,7 +141,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("total + (weight.detach() * terms).sum(0)", "total"),
         ],
     ),
-    "joint.py": (
+    "model/joint.py": (
         ["model/test_joint.py", "model/test_objectives.py"],
         [
             # Eq. 23 and Algorithm 2
@@ -159,7 +164,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("term: factor * getattr(self, term)", "term: factor + getattr(self, term)"),
         ],
     ),
-    "priors.py": (
+    "model/priors.py": (
         ["model/test_priors.py", "model/test_objectives.py"],
         [
             ("self.log_scale.exp() + self.floor, self.loc", "self.log_scale.exp(), self.loc"),
@@ -169,7 +174,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ),
         ],
     ),
-    "distributions.py": (
+    "model/distributions.py": (
         ["model/test_distributions.py"],
         [
             ("noise, noise, value=0.5)", "noise, noise, value=1.0)"),
@@ -203,6 +208,12 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ),
             ("score = score + _at(each.score, index)", "score = _at(each.score, index)"),
             ("self.log_weights.exp().movedim(-1, 0)", "self.log_weights.movedim(-1, 0)"),
+            ("return Draw(value, log_prob, log_prob)", "return Draw(value, log_prob, None)"),
+        ],
+    ),
+    "model/discrete.py": (
+        ["model/test_distributions.py"],
+        [
             ("value, self.logits, value=-1)", "value, self.logits, value=1)"),
             ("torch.rand_like(probability) < p", "torch.rand_like(probability) > p"),
             ("places[..., :1]).squeeze(-1)", "0 * places[..., :1]).squeeze(-1)"),
@@ -217,10 +228,9 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
                 "torch.where(top, below, torch.where(bottom",
             ),
             ("edge = (k + 0.5) / ", "edge = k / "),
-            ("return Draw(value, log_prob, log_prob)", "return Draw(value, log_prob, None)"),
         ],
     ),
-    "decomposition.py": (
+    "estimation/decomposition.py": (
         ["estimation/test_decomposition.py"],
         [
             ("_sum_of_means(0.5 * e.mim, 0.5 * d.mim)", "_sum_of_means(0.5 * e.mim, 0.5 * e.mim)"),
@@ -257,7 +267,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ('    "vae_loss": 0.25,', '    "vae_loss": 0.5,'),
         ],
     ),
-    "aggregate.py": (
+    "estimation/codes/aggregate.py": (
         ["estimation/codes/test_aggregate.py"],
         [
             ("(-ratio.log() + 0.5", "(ratio.log() + 0.5"),
@@ -281,7 +291,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("dimensions / 2 * np.log1p", "dimensions * np.log1p"),
         ],
     ),
-    "euclidean.py": (
+    "estimation/codes/nearest.py": (
         ["estimation/codes/test_nearest.py"],
         [
             ("found.beyond - slack <=", "found.beyond - slack <= 0 *"),
@@ -293,7 +303,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("places = places.sort(1).values", ""),
         ],
     ),
-    "probes.py": (
+    "estimation/codes/probes.py": (
         ["estimation/codes/test_probes.py"],
         [
             ("1 / (penalty * len(points))", "1 / penalty"),
@@ -303,7 +313,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("found = nearest_others(codes, k)", "found = nearest(codes, codes, k)"),
         ],
     ),
-    "hamiltonian.py": (
+    "estimation/likelihood/hamiltonian.py": (
         ["estimation/likelihood/test_hamiltonian.py"],
         [
             ("self.base + torch.where(beta > 0, beta", "self.base - torch.where(beta > 0, beta"),
@@ -325,7 +335,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("    return 0.5 * (squares", "    return 1.0 * (squares"),
         ],
     ),
-    "likelihood.py": (
+    "estimation/likelihood/importance.py": (
         ["estimation/likelihood/test_annealed.py", "estimation/likelihood/test_importance.py"],
         [
             ("- torch.logsumexp(2 * log_weights, 0)", "- torch.logsumexp(log_weights, 0)"),
@@ -333,7 +343,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("return total - math.log(samples)", "return total"),
         ],
     ),
-    "annealed.py": (
+    "estimation/likelihood/annealed.py": (
         ["estimation/likelihood/test_annealed.py"],
         [
             ("return log_prior, log_p\n", "return log_prior, log_p + log_prior\n"),
@@ -355,7 +365,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("low.lerp(high, part", "low.lerp(high, 2 + part"),
         ],
     ),
-    "chain.py": (
+    "model/hierarchy.py": (
         ["model/test_hierarchy.py", "model/test_objectives.py"],
         [
             ("log_prob_of_a + log_prob_of_b, score", "log_prob_of_a, score"),
@@ -370,7 +380,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("return Chain(_Weighed(prior.first", "return Chain(_Weighed(prior"),
         ],
     ),
-    "networks.py": (
+    "model/networks.py": (
         ["model/test_networks.py"],
         [
             ("value * torch.sigmoid(gate)", "value * torch.tanh(gate)"),
@@ -389,7 +399,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("nn.init.kaiming_normal_(part.weight)", "nn.init.xavier_normal_(part.weight)"),
         ],
     ),
-    "autoregressive.py": (
+    "model/pixelcnn.py": (
         ["model/test_pixelcnn.py"],
         [
             ("centre=False)", "centre=True)"),
@@ -407,14 +417,14 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("weight = weight * convolution.mask", "weight = 0 * weight"),
         ],
     ),
-    "observations.py": (
+    "model/pixel_likelihoods.py": (
         ["model/test_pixel_likelihoods.py"],
         [
             ("location.sigmoid(), torch.exp", "location, torch.exp"),
             ("torch.exp(F.hardtanh(log_scale, *self.log_scale))", "torch.exp(log_scale)"),
         ],
     ),
-    "architectures.py": (
+    "model/architectures.py": (
         ["model/test_architectures.py"],
         [
             (

@@ -121,5 +121,7 @@ from .training.recipe import Training as Training
 from .training.recipe import Warmup as Warmup
 from .training.run import Run as Run
 from .training.state import Epoch as Epoch
+from .workflow.load_run import load as load
+from .workflow.train_run import train as train
 
 __version__: str

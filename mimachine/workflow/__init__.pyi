@@ -5,6 +5,7 @@ from .load_run import Trained as Trained
 
 # Where it was in 0.1; its home is `mimachine.experiment`.
 from .load_run import build as build  # type: ignore[attr-defined]
+from .load_run import load as load
 from .load_run import open_model as open_model
 from .load_run import open_run as open_run
 from .measure_run import measure as measure

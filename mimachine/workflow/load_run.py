@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimachine._support.messages import quoted
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import blank_dataset
+from mimachine.evaluation.metric import Report
 from mimachine.experiment.build import build, refitted
 from mimachine.experiment.settings import Experiment, from_json
 from mimachine.model.joint import Joint
 from mimachine.training.run import Run
 from mimachine.workflow.prepare_run import objective, prepare
+from mimachine.workflow.reports import read_report
 
 __all__ = [
     "Trained",
+    "load",
     "open_model",
     "open_run",
 ]
@@ -36,6 +41,52 @@ class Trained:
     experiment: Experiment
     data: Dataset
     model: Joint
+
+    @property
+    def report(self) -> Report:
+        """Metrics and verdict, as they were last measured.
+
+        Raises:
+            FileNotFoundError: If the run was not evaluated.
+            ValueError: If report.json is damaged.
+        """
+        file = self.run.path / "report.json"
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{self.run.path} has no report.json; evaluate it with: "
+                f"mimachine evaluate {quoted(self.run.path)}"
+            )
+        return read_report(self.run.read_json("report.json"), file)
+
+
+def load(path: str | os.PathLike[str]) -> Trained:
+    """Load a trained run: `.model`, `.data` with its preprocessing, `.report`, `.experiment`.
+
+    A run on a file of your own loads without the file too, with a warning. Its `data` then has
+    zeros in place of the rows; preprocessing, names of columns and classes are those of the run.
+
+    Args:
+        path: Run directory that `mimachine train` or `refit`, or `mm.train`, wrote.
+
+    Raises:
+        FileNotFoundError: If the run or its weights do not exist.
+        ValueError: If a file of the run is damaged, or the data changed since the training.
+
+    Example:
+        >>> mm.load("no-such-run")
+        Traceback (most recent call last):
+        FileNotFoundError: there is no run at no-such-run
+    """
+    settings = from_json(Run(Path(path)).read_json("experiment.json"))
+    if not settings.data.is_path or os.path.exists(settings.data.name):
+        return open_run(path)
+    trained = open_model(path)
+    warnings.warn(
+        f"{settings.data.name} does not exist: the data of {path} are zeros; model and "
+        "preprocessing are complete",
+        stacklevel=2,
+    )
+    return trained
 
 
 def open_run(path: str | os.PathLike[str]) -> Trained:

@@ -11,6 +11,7 @@ from mimachine.training.run import Run
 
 __all__ = [
     "kept_epoch",
+    "read_report",
     "read_reports",
 ]
 

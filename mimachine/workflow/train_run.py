@@ -12,6 +12,7 @@ from mimachine.data.files.load import data_record
 from mimachine.data.files.options import check_there
 from mimachine.data.sources import Source
 from mimachine.evaluation.metric import Report
+from mimachine.experiment.presets import default
 from mimachine.experiment.settings import Experiment, from_json, to_json
 from mimachine.model.loss import Loss
 from mimachine.training.fit import History, fit
@@ -27,7 +28,7 @@ __all__ = [
 
 
 def train(
-    settings: Experiment,
+    settings: Experiment | str,
     out: str | os.PathLike[str],
     *,
     progress: bool | None = None,
@@ -37,7 +38,8 @@ def train(
     """Train a model, evaluate it, and store everything in a run directory.
 
     Args:
-        settings: Settings of the experiment.
+        settings: Settings of the experiment, or the name of a data set or a path, for the default
+            settings of that data.
         out: The run directory; it must not exist or be empty.
         progress: Whether to show a progress bar; by default only in a terminal.
         say: Function that receives progress messages.
@@ -48,6 +50,8 @@ def train(
         FileNotFoundError: If the data do not exist; nothing is written.
         FileExistsError: If `out` exists and is not an empty directory.
     """
+    if isinstance(settings, str):
+        settings = default(settings)
     if settings.data.is_path:
         check_there(settings.data.name)
         settings = replace(settings, data=with_absolute_paths(settings.data))
