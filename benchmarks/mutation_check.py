@@ -85,15 +85,15 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ('return joint_entropy(lp, "encoding")', 'return joint_entropy(lp, "mixture")'),
             ("value + beta * self.regulariser(", "value + self.regulariser("),
             # Definitions of the objectives
-            ('\nMIM = Objective(mim, "mixture")', '\nMIM = Objective(mim, "encoding")'),
-            ('\nA_MIM = Objective(mim, "encoding")', '\nA_MIM = Objective(mim, "mixture")'),
-            ('"encoding", q_x="decoder")', '"encoding")'),
+            ('\nMIM = Objective(mim, "mixture"', '\nMIM = Objective(mim, "encoding"'),
+            ('\nA_MIM = Objective(mim, "encoding"', '\nA_MIM = Objective(mim, "mixture"'),
+            ('"encoding", q_x="decoder", ', '"encoding", '),
             (
                 'CE = Objective(cross_entropy, "mixture")',
                 'CE = Objective(cross_entropy, "encoding")',
             ),
-            ('"encoding", _encoding_entropy)', '"encoding")'),
-            (', regulariser_priors="anchors")', ")"),
+            ('"encoding", _encoding_entropy, ', '"encoding", '),
+            (', regulariser_priors="anchors"', ""),
             ('Objective(mim, "mixture", priors="anchors")', 'Objective(mim, "mixture")'),
             ("AUTO_ENCODER = beta_vae(0.0)", "AUTO_ENCODER = beta_vae(1.0)"),
             ("lp = lp._replace(q_x=lp.p_x_given_z)", "lp = lp._replace(q_x=lp.p_z)"),
@@ -184,8 +184,8 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
                 "self._log_density((value - self.loc) * self.scale)",
             ),
             (
-                "_sum_last(log_scale, dims) + 0.5 * self",
-                "_sum_last(log_scale, dims) - 0.5 * self",
+                "sum_last(log_scale, dims) + 0.5 * self",
+                "sum_last(log_scale, dims) - 0.5 * self",
             ),
             (
                 "return -0.5 * event_shape.numel() * _LOG_2PI",

@@ -84,7 +84,7 @@ def main() -> None:
         train = (sys.executable, "-m", "mimachine.cli", "train")
         print("importing torch and all:", measured(*python, "import mimachine.workflow"))
         file = table(folder)
-        read = f"import mimachine.tables as t; t.read_table({str(file)!r})"
+        read = f"import mimachine.data.files.read_table as t; t.read_table({str(file)!r})"
         print("reading 100,000 × 30 of .csv:", measured(*python, read))
         done = measured(*train, file, *ONE_EPOCH, "--out", folder / "1")
         print("  and training for 1 epoch:", done)
