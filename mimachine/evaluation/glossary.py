@@ -184,6 +184,18 @@ _DECLARED = [
         "Typical error in each value after encoding and decoding without noise.",
     ),
     Declaration(
+        "reconstruction_mae",
+        _KEPT,
+        "Mean absolute reconstruction error",
+        "unit of x",
+        "lower",
+        "mean",
+        "mean absolute difference between x and its reconstruction, {reconstruction}, over rows "
+        "and dimensions",
+        "Average error in each value after encoding and decoding without noise. Far below the "
+        "root mean square, a few values cause most of that.",
+    ),
+    Declaration(
         "sampled_reconstruction_distance",
         _KEPT,
         "Reconstruction distance",

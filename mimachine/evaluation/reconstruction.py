@@ -32,24 +32,32 @@ __all__ = ["has_closed_mean", "reconstruction_of_arrays", "reconstruction_of_mod
 
 
 class _Errors(NamedTuple):
-    """Errors of the rows' reconstructions, means over their values, each of shape (N,)."""
+    """Errors of the rows' reconstructions, means over their values, each of shape (N,).
+
+    Attributes:
+        square: Squared errors.
+        absolute: Absolute errors; NaN where the reconstruction is known from draws only.
+    """
 
     square: Tensor
+    absolute: Tensor
 
     @classmethod
     def of(cls, x: Tensor, reconstructed: Tensor) -> _Errors:
         """Errors of reconstructions (N, *X)."""
         difference = (reconstructed - x).flatten(1)
-        return cls(difference.square().mean(1))
+        return cls(difference.square().mean(1), difference.abs().mean(1))
 
     @classmethod
     def of_draws(cls, x: Tensor, draws: Tensor) -> _Errors:
         """Errors of the mean that draws (S, N, *X) come from.
 
-        The square of the error of a mean of S draws is too large by their variance over S.
+        The square of the error of a mean of S draws is too large by their variance over S. There
+        is no such correction of an absolute error.
         """
         square = (draws.mean(0) - x).square() - draws.var(0) / len(draws)
-        return cls(square.flatten(1).mean(1))
+        mean = square.flatten(1).mean(1)
+        return cls(mean, torch.full_like(mean, math.nan))
 
     @classmethod
     def joined(cls, parts: list[_Errors]) -> _Errors:
@@ -71,7 +79,16 @@ def _error_metrics(
         notes=notes,
         reconstruction=reconstruction,
     )
-    return [rmse]
+    if errors.absolute.isnan().any():
+        return [rmse]
+    mae = measured(
+        "reconstruction_mae",
+        Estimate.mean_of(errors.absolute),
+        unit=unit,
+        notes=notes,
+        reconstruction=reconstruction,
+    )
+    return [rmse, mae]
 
 
 # --- of a model ----------------------------------------------------------------------------------
