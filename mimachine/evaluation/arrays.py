@@ -1,4 +1,4 @@
-"""Encodings: what somebody's auto-encoder made of data, as arrays that were checked."""
+"""Check arrays of data, codes and reconstructions of any auto-encoder."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _SHORT = (np.float16, np.float32, np.int8, np.uint8, np.int16, np.uint16, np.boo
 
 @dataclass(frozen=True)
 class Encodings:
-    """Data with their codes, all of the same N rows in the same order.
+    """Data with their codes: N rows in the same order.
 
     Attributes:
         x: Data, shape (N, F), float32 or float64.
         mean: Means of the codes, shape (N, D), float64.
-        std: Their standard deviations, likewise; None where they are not known.
-        reconstructed: What the data were decoded to, like x; None where it is not known.
-        labels: The number of each datum's class, shape (N,); None where there are no classes.
-        seed: Seed of all that is drawn.
+        std: Standard deviations of the codes, shape (N, D), float64; None if unknown.
+        reconstructed: Reconstructions, of the shape of x; None if unknown.
+        labels: Number of each row's class, shape (N,); None without classes.
+        seed: Seed of all random numbers.
     """
 
     x: Tensor
@@ -47,7 +47,7 @@ class Encodings:
 
     @cached_property
     def sample(self) -> Tensor:
-        """A draw of each code from a normal distribution; the means where no width is known."""
+        """A sample of each code from a normal distribution; the means if the width is unknown."""
         if self.std is None:
             return self.mean
         noise = torch.randn(self.mean.shape, generator=self._generator("codes")).double()
@@ -55,12 +55,12 @@ class Encodings:
 
     @cached_property
     def aggregate_std(self) -> Tensor:
-        """Standard deviation of the codes of all data together, shape (D,)."""
+        """Standard deviation of the aggregate posterior, shape (D,)."""
         variance = self.mean.var(0, correction=0)
         return (variance if self.std is None else variance + self.std.square().mean(0)).sqrt()
 
     def rows(self, most: int) -> Tensor:
-        """Places of all rows, or of so many random ones: data may be sorted."""
+        """Indices of all rows, or of `most` random ones: rows may be sorted."""
         if len(self.x) <= most:
             return torch.arange(len(self.x))
         return torch.randperm(len(self.x), generator=self._generator("rows"))[:most]
@@ -72,10 +72,10 @@ class Encodings:
 def encodings(
     x: Any, z_mean: Any, z_std: Any, x_reconstructed: Any, labels: Any, seed: int
 ) -> Encodings:
-    """Arrays or tensors as encodings.
+    """Check arrays or tensors, and bring them to one form.
 
     Raises:
-        ValueError: If one of them cannot be used, by its name.
+        ValueError: If an array cannot be used; the message names it.
     """
     data, mean = _values("x", x), _values("z_mean", z_mean)
     count = len(data)
@@ -95,7 +95,7 @@ def encodings(
 
 
 def _values(name: str, values: Any) -> Tensor:
-    """Finite numbers of shape (N, *S), S of one axis at least."""
+    """Finite numbers of shape (N, *S), with at least one axis S."""
     array = _array(name, values)
     if array.ndim == 0:
         raise ValueError(f"{name} must have shape (N, ...), got a single number")
@@ -119,7 +119,7 @@ def _array(name: str, values: Any) -> NDArray[Any]:
         raise ValueError(f"{name} must be of numbers, got the type {array.dtype}")
     kind = np.float32 if array.dtype.newbyteorder("=") in _SHORT else np.float64
     with np.errstate(over="ignore"):
-        # A copy: a tensor of an array that cannot be written to is a warning.
+        # A copy: torch warns about arrays that are not writable.
         return np.array(array, dtype=kind, order="C")
 
 
@@ -176,7 +176,7 @@ def _like(x_reconstructed: Any, data: Tensor) -> Tensor:
 
 
 def _classes(labels: Any, count: int) -> Tensor:
-    """The number of each datum's class."""
+    """Number of each row's class."""
     array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
     if array.dtype.kind == "O" and all(isinstance(label, str) for label in array.flat):
         array = array.astype(np.str_)
