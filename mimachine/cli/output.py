@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from mimachine.cli.options import (
     Sample,
     Train,
 )
+from mimachine.experiment.settings import flat
 
 if TYPE_CHECKING:
     from mimachine.evaluation.metric import Report as EvaluationReport
@@ -94,7 +95,7 @@ def print_run(
 
 def print_inspection(found: dict[str, Any], run: Path) -> None:
     """Print what `inspect` found in a run directory."""
-    for name, value in _flattened(found["experiment"]):
+    for name, value in flat(found["experiment"]).items():
         print(f"{name:<32} {value}")
     for name, value in (found["data"] or {}).items():
         print(f"{'data: ' + name:<32} {value}")
@@ -110,15 +111,6 @@ def print_inspection(found: dict[str, Any], run: Path) -> None:
             value = "not finite" if metric["value"] is None else f"{metric['value']:.5g}"
             print(f"{metric['name']:<32} {value} {metric['unit']}")
         print(f"verdict: {found['report']['verdict']}")
-
-
-def _flattened(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as dotted names with their values."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flattened(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def print_data_sets(files: Sequence[dict[str, str | None]]) -> None:

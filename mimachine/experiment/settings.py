@@ -6,6 +6,7 @@ This module does not import torch, so that the command line can show and check s
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ __all__ = [
     "HIERARCHIES",
     "IMAGE_ARCHITECTURES",
     "Model",
+    "flat",
     "from_json",
     "to_json",
 ]
@@ -239,3 +241,12 @@ def _missing(complete: dict[str, Any], given: Any, prefix: str = "") -> list[str
         elif isinstance(value, dict) and isinstance(given[name], dict):
             missing += _missing(value, given[name], f"{prefix}{name}.")
     return missing
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings to command-line names, such as training.warmup.epochs."""
+    found: dict[str, Any] = {}
+    for name, value in settings.items():
+        nested = isinstance(value, dict)
+        found |= flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+    return found

@@ -20,6 +20,7 @@ from mimachine.model.networks import evaluating
 __all__ = [
     "Explained",
     "chosen",
+    "percent",
     "edges",
     "explained",
     "linear",
@@ -177,3 +178,10 @@ def edges(column: Array, samples: Array, step: float) -> Array:
     count = math.floor((high - start) / width) + 1
     found: Array = start + width * np.arange(count + 1)
     return found
+
+
+def percent(share: float) -> str:
+    """R² in words: "none" if not above 0, "unknown" if NaN because nothing varies."""
+    if np.isnan(share):
+        return "unknown"
+    return f"{share:.0%}" if share >= 0.005 else "none"

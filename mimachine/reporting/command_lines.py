@@ -13,12 +13,11 @@ from typing import Any
 from mimachine import experiment
 from mimachine._support.messages import quoted
 from mimachine.data.files.options import File
-from mimachine.experiment.settings import Experiment
+from mimachine.experiment.settings import Experiment, flat
 from mimachine.reporting.measured_run import Outcome
 
 __all__ = [
     "comparing",
-    "flat",
     "of_comparison",
     "of_runs",
     "options",
@@ -26,15 +25,6 @@ __all__ = [
     "shown",
     "training",
 ]
-
-
-def flat(value: Mapping[str, Any], place: str = "") -> dict[str, Any]:
-    """Flatten nested settings to command-line names, such as training.warmup.epochs."""
-    settings: dict[str, Any] = {}
-    for name, part in value.items():
-        nested = isinstance(part, dict)
-        settings |= flat(part, f"{place}{name}.") if nested else {place + name: part}
-    return settings
 
 
 def shown(settings: Experiment) -> Experiment:

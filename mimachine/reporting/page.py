@@ -12,7 +12,7 @@ from mimachine._support.files import replacing
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.evaluation.glossary import Declaration, declaration, listed
-from mimachine.experiment.settings import Experiment
+from mimachine.experiment.settings import Experiment, flat
 from mimachine.reporting import command_lines
 from mimachine.reporting.measured_run import Outcome, open_compared, open_outcome
 from mimachine.reporting.projections import Embedding
@@ -219,7 +219,7 @@ def _settings(outcomes: Sequence[Outcome]) -> list[_Setting]:
 
 def _flat(settings: Experiment) -> dict[str, Any]:
     """Settings by name, without file options if the data are not a file."""
-    named = command_lines.flat(asdict(command_lines.shown(settings)))
+    named = flat(asdict(command_lines.shown(settings)))
     if settings.data.is_path:
         return named
     return {name: value for name, value in named.items() if not name.startswith("data.file.")}

@@ -125,8 +125,8 @@ def _worse_than_pca(outcome: Outcome) -> str | None:
     if not linear > explained + _MARGIN or not explained < _GOOD:
         return None
     return (
-        f"Reconstructions explain {_share(explained)} of the variance of the data; PCA with the "
-        f"same number of dimensions would explain {_share(linear)}."
+        f"Reconstructions explain {columns.percent(explained)} of the variance of the data; PCA "
+        f"with the same number of dimensions would explain {columns.percent(linear)}."
     )
 
 
@@ -160,15 +160,10 @@ def _too_few_latents(outcome: Outcome) -> str | None:
     if _is_cut_short(outcome) or _is_noisy(outcome) or _linear(outcome) > _GOOD:
         return None
     return (
-        f"All {latents} latents are active, and reconstructions explain {_share(explained)} of the "
-        f"variance of the data. Try more latents, for example --model.latent "
-        f"{min(2 * model.latent, most)}."
+        f"All {latents} latents are active, and reconstructions explain "
+        f"{columns.percent(explained)} of the variance of the data. Try more latents, for example "
+        f"--model.latent {min(2 * model.latent, most)}."
     )
-
-
-def _share(share: float) -> str:
-    """R² in words; "none" if it is not above 0, the R² of the mean of the data."""
-    return f"{share:.0%}" if share >= 0.005 else "none"
 
 
 def _is_noisy(outcome: Outcome) -> bool:

@@ -209,14 +209,9 @@ def _worst_columns(outcome: Outcome, names: Sequence[str]) -> list[str]:
     """Up to three columns with the lowest R², in words; constant columns are skipped."""
     shares = outcome.explained.shares
     worst = [index for index in np.argsort(shares)[:3] if np.isfinite(shares[index])]
-    return [f"'{names[index]}' ({_share(shares[index])} of its variance)" for index in worst]
-
-
-def _share(share: float) -> str:
-    """R² in words: "none" if not above 0, "unknown" if NaN because nothing varies."""
-    if np.isnan(share):
-        return "unknown"
-    return f"{share:.0%}" if share >= 0.005 else "none"
+    return [
+        f"'{names[index]}' ({columns.percent(shares[index])} of its variance)" for index in worst
+    ]
 
 
 def _shares(outcomes: Sequence[Outcome], names: Sequence[str]) -> Shares:
@@ -226,7 +221,7 @@ def _shares(outcomes: Sequence[Outcome], names: Sequence[str]) -> Shares:
     for index in worst:
         lengths = np.nan_to_num(shares[:, index]).clip(0, 1)
         cells = [
-            (_share(share), f"{length:.0%}")
+            (columns.percent(share), f"{length:.0%}")
             for share, length in zip(shares[:, index], lengths, strict=True)
         ]
         rows.append((names[index], cells))

@@ -22,8 +22,8 @@ from mimachine.data.rows import Rows
 from mimachine.evaluation import glossary
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.presets import default
-from mimachine.experiment.settings import Data
-from mimachine.reporting import command_lines, comparison, html_image, measured_run, sections
+from mimachine.experiment.settings import Data, flat
+from mimachine.reporting import comparison, html_image, measured_run, sections
 from mimachine.reporting import page as report
 from mimachine.reporting.columns import Explained
 from mimachine.reporting.measured_run import open_outcome
@@ -253,7 +253,7 @@ def test_settings_are_all_there_and_changes_are_marked(digits, digits_page):
     read = digits_page
     settings = json.loads((digits / "experiment.json").read_text())
     del settings["format_version"]
-    names = [name for name in command_lines.flat(settings) if not name.startswith("data.file.")]
+    names = [name for name in flat(settings) if not name.startswith("data.file.")]
     assert {"data.name", "model.latent", "training.warmup.epochs", "num_samples"} <= set(names)
     cells = {name: read.row(name) for name in names}
     assert cells["model.prior"] == ["standard-normal"]
