@@ -25,10 +25,13 @@ class Estimate:
     standard_error: float
 
     @classmethod
-    def mean_of(cls, values: Tensor) -> Estimate:
-        """Mean of independent values, with the standard error of their scatter."""
+    def mean_of(cls, values: Tensor, errors: Tensor | None = None) -> Estimate:
+        """Mean of independent values, with the standard error from their scatter.
+
+        A single value has the error given for it in `errors`, or NaN.
+        """
         if values.numel() < 2:
-            return cls(float(values.mean()), math.nan)
+            return cls(float(values.mean()), math.nan if errors is None else float(errors))
         values = values.double()
         return cls(float(values.mean()), float(values.std()) / math.sqrt(values.numel()))
 

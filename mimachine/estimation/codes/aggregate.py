@@ -62,7 +62,7 @@ def kl_terms(
         raise ValueError(f"std must be 0 or more, got {float(std.min())}")
     centre, width = _of_prior(mean, prior_mean, prior_std)
     offset, ratio = ((mean - centre) / width).double(), (std / width).double()
-    return (-ratio.log() + 0.5 * (ratio.square() + offset.square() - 1)).flatten(1)
+    return (-ratio.log() + 0.5 * (ratio.square() + offset.square() - 1)).reshape(len(mean), -1)
 
 
 def energy_distance(

@@ -18,6 +18,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from mimachine._support.memory import rows_at_once
 from mimachine.data.rows import Rows
+from mimachine.estimation.codes.aggregate import kl_terms
 from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.information.all_pairs import Groups, density_columns, log_sums
 from mimachine.model.conditionals import Conditional
@@ -326,11 +327,8 @@ def _rates(parts: Sequence[Distribution], codes: _Codes, prior: Distribution) ->
 
 
 def _divergence(q: DiagNormal, p: DiagNormal | StandardNormal) -> Tensor:
-    """KL of diagonal normals in nats, (n,)."""
-    ratio = q.stddev / p.stddev.double()
-    offset = (q.loc - p.mean.double()) / p.stddev.double()
-    each = 0.5 * (ratio.square() + offset.square() - 1) - ratio.log()
-    return each.reshape(len(each), -1).sum(1)
+    """KL of diagonal normals in nats, shape (n,)."""
+    return kl_terms(q.loc, q.stddev, p.mean.double(), p.stddev.double()).sum(1)
 
 
 def _summary(

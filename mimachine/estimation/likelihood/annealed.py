@@ -87,9 +87,7 @@ class AnnealedLogLikelihood:
 
     def mean(self) -> Estimate:
         """Mean over the data in nats; its error is that of the data's and the chains' scatter."""
-        if len(self.values) == 1:
-            return Estimate(float(self.values), float(self.standard_errors))
-        return Estimate.mean_of(self.values)
+        return Estimate.mean_of(self.values, self.standard_errors)
 
 
 @dataclass(frozen=True)
@@ -122,9 +120,7 @@ class BidirectionalCheck:
 
     def mean_gap(self) -> Estimate:
         """Mean over the data in nats: what estimates with these settings are off by, at most."""
-        if len(self.gaps) == 1:
-            return Estimate(float(self.gaps), float(self.standard_errors))
-        return Estimate.mean_of(self.gaps)
+        return Estimate.mean_of(self.gaps, self.standard_errors)
 
     def __str__(self) -> str:
         wide = int((self.gaps - 2 * self.standard_errors > 0.1).sum())

@@ -85,9 +85,7 @@ class LogLikelihood:
 
     def mean(self) -> Estimate:
         """Mean over the data in nats; its error is that of the data's and the samples' scatter."""
-        if len(self.values) == 1:
-            return Estimate(float(self.values), float(self.standard_errors))
-        return Estimate.mean_of(self.values)
+        return Estimate.mean_of(self.values, self.standard_errors)
 
 
 @torch.no_grad()

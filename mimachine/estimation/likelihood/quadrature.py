@@ -67,9 +67,7 @@ class QuadratureLogLikelihood:
 
     def mean(self) -> Estimate:
         """Mean over the data in nats; its error is that of the data's scatter."""
-        if len(self.values) == 1:
-            return Estimate(float(self.values), float(self.errors))
-        return Estimate.mean_of(self.values)
+        return Estimate.mean_of(self.values, self.errors)
 
 
 @torch.no_grad()
