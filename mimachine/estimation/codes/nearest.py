@@ -23,7 +23,7 @@ def nearest(points: Tensor, queries: Tensor, k: int) -> Tensor:
 
     A fast search proposes k + 16 candidates, which are sorted by distance and then by index. So
     the smaller index wins a tie, unless more than 16 points are tied with the k-th: then the search
-    decides which of them are candidates, and its choice may depend on the number of threads.
+    decides which of them are candidates, which may depend on the numbers of threads and queries.
     In more than 6 columns, or on a GPU, the search does not resolve distances below about 1e-7
     times the largest distance from the points' mean.
 
