@@ -1,16 +1,19 @@
 """Time of `mutual_information` against KSG-1 written down with SciPy's KD-trees.
 
 The baseline is a query for the k-th neighbour in (x, z) and a count within it in x and in z. It
-gives the value alone; `mutual_information` also gives the value of half of the data and a standard
+gives the value alone; `mutual_information` also gives the value of half of the rows and a standard
 error, and both values must be equal. Both run in this process, in turns, with the same number of
 threads; the ratio is the median over repeats of time(baseline) / time(library). With one thread
 times are the process's own processor time, which other programs on the machine disturb least; with
-more they are the clock's.
+more they are wall-clock times.
+
+`trees_over_ranks` is the median of the library's time with trees in place of ranks for counts in
+one and two dimensions, over its time.
 
     python benchmarks/ksg_speed.py --out results/ksg-speed.json
     python benchmarks/ksg_speed.py --threads 2
 
-`--crossover` measures instead in how many dimensions trees or pairs are faster.
+`--crossover` measures instead up to how many dimensions trees are faster than pairs.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import scipy
@@ -32,13 +36,14 @@ from scipy.spatial import cKDTree
 from scipy.special import digamma
 
 import mimachine as mm
+from mimachine.estimation.information import ksg_neighbours
 from mimachine.estimation.information.ksg_neighbours import CoarsePairs, Rows, TreeRows
 
 K = 5
 
 
 def correlated(count: int, x_dims: int, z_dims: int, rho: float) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussians of which the first columns are correlated pairwise."""
+    """Gaussians whose first columns are correlated in pairs."""
     generator = np.random.default_rng(0)
     x, z = generator.normal(size=(count, x_dims)), generator.normal(size=(count, z_dims))
     both = min(x_dims, z_dims)
@@ -70,26 +75,47 @@ def timed(work: Callable[[], object], threads: int) -> float:
 def compare(count: int, dims: tuple[int, int], rho: float, repeats: int, threads: int) -> dict:
     x, z = correlated(count, *dims, rho)
     assert abs(float(mm.mutual_information(x, z, K)) - scipy_ksg1(x, z, threads)) < 1e-9
-    times = [
-        (
-            timed(lambda: mm.mutual_information(x, z, K), threads),
-            timed(lambda: mm.mutual_information(x, z, K, estimator="ksg2"), threads),
-            timed(lambda: scipy_ksg1(x, z, threads), threads),
-        )
-        for _ in range(repeats)
-    ]
-    ours, second, baseline = (statistics.median(column) for column in zip(*times, strict=True))
-    ratios = [slow / fast for fast, _, slow in times]
+    first = partial(mm.mutual_information, x, z, K)
+    second = partial(mm.mutual_information, x, z, K, estimator="ksg2")
+    times = []
+    for _ in range(repeats):
+        times.append({"ksg1": timed(first, threads), "ksg2": timed(second, threads)})
+        with patch.object(ksg_neighbours, "_others_within", count_by_tree):
+            times[-1] |= {
+                "ksg1_trees": timed(first, threads),
+                "ksg2_trees": timed(second, threads),
+            }
+        times[-1]["scipy"] = timed(lambda: scipy_ksg1(x, z, threads), threads)
+    medians = {name: statistics.median(t[name] for t in times) for name in times[0]}
+    ratios = [t["scipy"] / t["ksg1"] for t in times]
     return {
         "count": count,
         "dimensions": list(dims),
         "rho": rho,
-        "ksg1_s": round(ours, 3),
-        "ksg2_s": round(second, 3),
-        "scipy_ksg1_s": round(baseline, 3),
+        "ksg1_s": round(medians["ksg1"], 3),
+        "ksg2_s": round(medians["ksg2"], 3),
+        "scipy_ksg1_s": round(medians["scipy"], 3),
         "scipy_over_library": round(statistics.median(ratios), 2),
         "scipy_over_library_range": [round(min(ratios), 2), round(max(ratios), 2)],
+        "trees_over_ranks": {
+            name: round(statistics.median(t[f"{name}_trees"] / t[name] for t in times), 2)
+            for name in ("ksg1", "ksg2")
+        },
     }
+
+
+def count_by_tree(points: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    return ksg_neighbours._in_balls(cKDTree(points), points, distance)
+
+
+def processor() -> str:
+    """Model of the processor, or its architecture where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
 
 
 def count_near(rows: Rows) -> None:
@@ -134,7 +160,18 @@ def main() -> None:
         crossover(arguments.repeats)
         return
     rows = []
-    for dims in ((1, 1), (2, 2), (3, 3), (20, 2), (20, 5), (20, 10), (20, 20)):
+    for dims in (
+        (1, 1),
+        (2, 1),
+        (2, 2),
+        (3, 3),
+        (5, 5),
+        (10, 10),
+        (20, 2),
+        (20, 5),
+        (20, 10),
+        (20, 20),
+    ):
         rows.append(
             compare(arguments.count, dims, arguments.rho, arguments.repeats, arguments.threads)
         )
@@ -150,7 +187,7 @@ def main() -> None:
             "numpy": np.__version__,
             "scipy": scipy.__version__,
             "threads": arguments.threads,
-            "processor": platform.machine(),
+            "processor": processor(),
             "clock": "processor" if arguments.threads == 1 else "wall",
         }
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

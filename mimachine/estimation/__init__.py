@@ -1,1 +1,1 @@
-"""Estimators: likelihood, mutual information, codes. Numbers without wording."""
+"""Estimators of likelihoods, mutual information and properties of codes."""

@@ -1,12 +1,12 @@
-"""What a MIM loss consists of: entropies and divergences that add up to it, with their errors.
+"""Decomposition of a MIM loss into entropies and divergences, with standard errors.
 
-With e the encoding samples x ~ P(x), z ~ q(z|x), and d the decoding samples z ~ P(z), x ~ p(x|z),
-every term is a mean over e, over d, or over both, so all of them come from the same samples and
-the identities of the paper hold among the estimates up to rounding:
+Encoding samples e are x ~ P(x), z ~ q(z|x), and decoding samples d are z ~ P(z), x ~ p(x|z). Every
+term is a mean over e, over d, or over both. All terms use the same samples, so the identities of
+the paper hold among the estimates up to rounding:
 
 - L_MIM = L_CE + R_MIM, Eq. (9, 10);
-- L_MIM = R_H + ¼ of four KL divergences, Eq. (11), where the text of the paper prints ½;
-- L_MIM = R_H + JSD + KL(M_S ‖ M_θ) + R_MIM, from Eq. (6, 7, 9): all but R_H are 0 or more.
+- L_MIM = R_H + ¼ of the sum of four KL divergences, Eq. (11), where the paper prints ½;
+- L_MIM = R_H + JSD + KL(M_S ‖ M_θ) + R_MIM, from Eq. (6, 7, 9); all but R_H are 0 or more.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 
-# Fields of a decomposition with their weights in the loss, in two forms of Eq. (11): with and
+# Fields of a decomposition and their weights in the loss, for two forms of Eq. (11): with and
 # without the entropies of the anchors, which cancel in the sum.
 _EQ_11 = {
     "entropy": 1.0,
@@ -93,38 +93,38 @@ _BLOCKS = (
 
 @dataclass(frozen=True)
 class Decomposition:
-    """Terms of a model's MIM loss, each with its standard error, in nats.
+    """Terms of a model's MIM loss with standard errors, in nats.
 
-    A term that cannot be known is None, and `notes` say why. The errors are those of new data and
-    new noise; they know only what the samples saw.
+    A term that cannot be estimated is None, and `notes` say why. The standard errors are over new
+    data and new noise.
 
     Attributes:
         loss: L_MIM, Eq. (8).
-        conditional_entropy: ½(H(q(z|x) | P(x)) + H(p(x|z) | P(z))): R_H without the anchors' own
-            entropies.
+        conditional_entropy: ½(H(q(z|x) | P(x)) + H(p(x|z) | P(z))): R_H without the entropies of
+            the anchors.
         prior_cross_entropy: H(P(z), p(z)).
         vae_loss: -E[log p(x|z) + log p(z) - log q(z|x)] on encoding samples, Eq. (24).
         cross_entropy: L_CE, Eq. (7).
-        regulariser: R_MIM, Eq. (10); 0 or more at every sample.
+        regulariser: R_MIM, Eq. (10); 0 or more for every sample.
         data_prior_cross_entropy: H(P(x), q(x)).
         mirrored_vae_loss: -E[log q(z|x) + log q(x) - log p(x|z)] on decoding samples: the VAE loss
             of the model with x and z exchanged.
         encoding_log_ratio: E[log q(x, z) - log p(x, z)] on encoding samples, which is
-            KL(q(z|x)P(x) ‖ p(x, z)) - KL(P(x) ‖ q(x)): in it H(P(x)) cancels.
+            KL(q(z|x)P(x) ‖ p(x, z)) - KL(P(x) ‖ q(x)), where H(P(x)) cancels.
         decoding_log_ratio: E[log p(x, z) - log q(x, z)] on decoding samples.
         anchor_entropy: H(P(z)).
         kl_prior: KL(P(z) ‖ p(z)).
         kl_decoding: KL(p(x|z)P(z) ‖ q(x, z)).
         data_entropy: H(P(x)).
         kl_data_prior: KL(P(x) ‖ q(x)).
-        kl_encoding: KL(q(z|x)P(x) ‖ p(x, z)), the VAE loss less H(P(x)), Eq. (13).
+        kl_encoding: KL(q(z|x)P(x) ‖ p(x, z)), the VAE loss minus H(P(x)), Eq. (13).
         entropy: R_H, Eq. (5).
         sample_entropy: H(M_S), which L_CE and L_MIM bound.
         jensen_shannon: JSD, Eq. (3).
         kl_model: KL(M_S ‖ M_θ), the gap of Eq. (7).
-        num_data: Number of data.
-        num_samples: Pairs of each half for each datum.
-        notes: What a reader has to know, a sentence each.
+        num_data: Number of rows of data.
+        num_samples: Encoding and decoding samples per row, each.
+        notes: Explanations of missing terms.
     """
 
     loss: Estimate
@@ -152,12 +152,12 @@ class Decomposition:
     notes: tuple[str, ...] = ()
 
     def shares(self) -> dict[str, float]:
-        """Terms times their weights by Eq. (11), in nats; their sum is the loss.
+        """Contributions of the terms to the loss by Eq. (11), in nats; their sum is the loss.
 
-        Where an anchor's entropy is not known, it is left out of all terms: it cancels.
+        If an anchor's entropy is unknown, the terms without it are used: it cancels.
 
         Raises:
-            ValueError: If q(x) is the decoder's marginal, for which there is no such sum.
+            ValueError: If q(x) is the decoder's marginal, for which Eq. (11) does not hold.
         """
         for weights in (_EQ_11, _WITHOUT_ANCHORS):
             terms = {name: getattr(self, name) for name in weights}
@@ -166,7 +166,7 @@ class Decomposition:
         raise ValueError("Eq. (11) needs an explicit data prior q(x)")
 
     def to_json(self) -> dict[str, Any]:
-        """The record as JSON values; a number that is infinite or not a number becomes null."""
+        """The decomposition as JSON values; infinite numbers and NaN become null."""
         value = dataclasses.asdict(self)
         for term in value.values():
             if isinstance(term, dict):
@@ -174,22 +174,22 @@ class Decomposition:
         return value
 
     def __str__(self) -> str:
-        pairs = f"{self.num_samples:,} pair{'s' * (self.num_samples != 1)} of each half"
-        lines = [f"{self.num_data:,} data, {pairs} for each; in nats"]
+        samples = f"{self.num_samples:,} sample{'s' * (self.num_samples != 1)}"
+        lines = [f"{self.num_data:,} rows, {samples} of each half per row; in nats"]
         for title, names in _BLOCKS:
             lines += ["", title]
             for name in names:
                 weight = "¼" if (_EQ_11 | _WITHOUT_ANCHORS).get(name) == 0.25 else " "
                 estimate = getattr(self, name)
-                shown = "not known" if estimate is None else str(estimate)
+                shown = "unknown" if estimate is None else str(estimate)
                 lines.append(f"  {weight} {_SYMBOLS[name]:<28}{shown:>22}")
         return "\n".join([*lines, *(f"\nnote: {note}" for note in self.notes)])
 
 
 class _Half(NamedTuple):
-    """Log-probabilities and what is not linear in them, in float64 nats, each of shape (N,).
+    """Log-probabilities and nonlinear functions of them, in float64 nats, each of shape (N,).
 
-    Where a density is not known its values are NaN.
+    The values of an unknown density are NaN.
     """
 
     q_z_given_x: Tensor
@@ -215,28 +215,28 @@ def decompose(
     seed: int = 0,
     chunk_size: int = 5_000,
 ) -> Decomposition:
-    r"""Estimate the terms that make up a model's MIM loss.
+    r"""Decompose a model's MIM loss into entropies and divergences.
 
     .. math::
         L_{MIM} = R_H + \tfrac14 [KL(P(z) \| p(z)) + KL(P(x) \| q(x))
         + KL(q(z|x) P(x) \| p(x, z)) + KL(p(x|z) P(z) \| q(x, z))]  \qquad (11)
 
-    Data are usually known by samples alone. Terms with the entropy H(P(x)) in them are not known
-    then; it cancels in the sum, and the record has the terms without it beside them.
+    Data are usually known only by samples. Terms with the entropy H(P(x)) are then unknown; it
+    cancels in the sum, and the result also has the terms without it.
 
     Args:
         model: The model, used in evaluation mode.
         x: Data, shape (N, *X), independent draws of P(x).
-        anchor: P(z); by default the model's prior. One that cannot be evaluated does: terms with
-            its entropy are not known then.
-        data_distribution: P(x), where it can be evaluated, on the model's device.
-        num_samples: Latents for each datum, and as many decoding samples.
-        seed: Seed of the noise; the global generator is left as found.
-        chunk_size: Most pairs that are made at once; bounds the memory.
+        anchor: P(z); by default the model's prior. If its density cannot be evaluated, terms with
+            its entropy are unknown.
+        data_distribution: P(x), if its density can be evaluated, on the model's device.
+        num_samples: Encoding and decoding samples per row, each.
+        seed: Seed of the noise; the global generator is not changed.
+        chunk_size: Largest number of samples at once; bounds the memory.
 
     Raises:
-        ValueError: If there are no data, or `num_samples` or `chunk_size` is not positive, or an
-            anchor does not give one log-probability for each event.
+        ValueError: If there are no data, `num_samples` or `chunk_size` is not positive, or an
+            anchor does not give one log-probability per event.
     """
     _check_positive(("len(x)", len(x)), ("num_samples", num_samples), ("chunk_size", chunk_size))
     device = _device_of(model)
@@ -248,7 +248,7 @@ def decompose(
 
         def half(log_probs: LogProbs, x: Tensor, z: Tensor) -> Tensor:
             at_x = _log_prob("data_distribution", data_distribution, x)
-            # The prior as its own anchor is the same number, not one that rounding separates.
+            # Use the same number if the prior is the anchor, so that rounding cannot separate them.
             at_z = log_probs.p_z if anchor is None else _log_prob("anchor", anchor_density, z)
             return _columns(log_probs, at_x, at_z)
 
@@ -274,16 +274,16 @@ def geometric_mean_log_normaliser(
 
     .. math:: \beta = \int \sqrt{q p} = E_{M_\theta} [1 / \cosh(\tfrac12 \log q / p)] \le 1
 
-    It is 1 where the two factorisations agree, and L_MIM + log β is the cross-entropy of M_S to
-    the normalised geometric mean. The weights are at most 1, so their mean is well-behaved unless
-    β is tiny: then few samples carry it, and the error, by the delta method, says too little. An
-    error near 1 says that one sample carries all, and that β is not known.
+    It is 1 if the two factorisations agree, and L_MIM + log β is the cross-entropy of M_S to the
+    normalised geometric mean. The weights are at most 1, so their mean is well-behaved unless β is
+    tiny. Then few samples dominate, and the error, by the delta method, is too small. An error near
+    1 means that a single sample dominates and β is unknown.
 
     Args:
         model: The model, used in evaluation mode.
-        num_samples: Pairs drawn from each of the two factorisations.
-        seed: Seed of the noise; the global generator is left as found.
-        chunk_size: Most pairs that are made at once; bounds the memory.
+        num_samples: Samples from each of the two factorisations.
+        seed: Seed of the noise; the global generator is not changed.
+        chunk_size: Largest number of samples at once; bounds the memory.
 
     Raises:
         ValueError: If q(x) is the decoder's marginal, or `num_samples` or `chunk_size` is not
@@ -303,7 +303,7 @@ def geometric_mean_log_normaliser(
                 log_ratio = _log_ratio(_double(model.log_probs(sample, prior)))
                 part.append(-_log_cosh(0.5 * log_ratio).cpu())
     parts = [torch.cat(part) for part in log_weights]
-    # A tiny β would underflow if it were not taken relative to the largest weight.
+    # Relative to the largest weight, because a tiny β would underflow.
     largest = max(float(part.max()) for part in parts)
     mean = _sum_of_means(*(0.5 * (part - largest).exp() for part in parts))
     return Estimate(largest + math.log(mean.value), mean.standard_error / mean.value)
@@ -318,7 +318,7 @@ class _Known(NamedTuple):
 
 
 def _columns(log_probs: LogProbs, at_x: Tensor | None, at_z: Tensor | None) -> Tensor:
-    """The fields of a half for some samples, shape (fields, B)."""
+    """Fields of `_Half` for a batch of samples, shape (fields, B)."""
     lp = _double(log_probs)
     unknown = torch.full_like(lp.p_z, math.nan)
     data = unknown if at_x is None else at_x.double()
@@ -330,7 +330,7 @@ def _columns(log_probs: LogProbs, at_x: Tensor | None, at_z: Tensor | None) -> T
 
 
 def _terms(e: _Half, d: _Half, known: _Known) -> dict[str, Estimate]:
-    """All terms that can be known, from the encoding and the decoding half."""
+    """All known terms, from the encoding and the decoding half."""
     terms = {
         "loss": _sum_of_means(0.5 * e.mim, 0.5 * d.mim),
         "conditional_entropy": _sum_of_means(-0.5 * e.q_z_given_x, -0.5 * d.p_x_given_z),
@@ -387,15 +387,15 @@ def _notes(known: _Known) -> tuple[str, ...]:
     notes = []
     if not known.data_prior:
         notes.append(
-            "q(x) is the decoder's marginal, of which log q(x) is a one-sample estimate: the loss "
-            "is what training minimises, no upper bound of H(M_S), and Eq. (7-11) do not hold for "
-            "it; terms with q(x) are not given"
+            "q(x) is the decoder's marginal, and log q(x) is a one-sample estimate: the loss is "
+            "the training loss, but no upper bound of H(M_S), and Eq. (7-11) do not hold; terms "
+            "with q(x) are omitted"
         )
     sampled = [name for name, is_known in (("x", known.data), ("z", known.anchor)) if not is_known]
     for name in sampled:
         notes.append(
-            f"P({name}) is only sampled: terms that need its entropy H(P({name})) are not given, "
-            "and beside them is what remains of them without it"
+            f"P({name}) is known only by samples: terms with its entropy H(P({name})) are "
+            "omitted; the terms without it are given"
         )
     return tuple(notes)
 
@@ -417,19 +417,19 @@ def _log_ratio(lp: LogProbs | _Half) -> Tensor:
 
 
 def _log_cosh(value: Tensor) -> Tensor:
-    """Log cosh without overflow, and never below 0: R_MIM is log cosh(½ log q/p) (A.2.1)."""
+    """Log cosh without overflow, 0 or more: R_MIM is log cosh(½ log q/p) (A.2.1)."""
     size = value.abs()
     return (size + F.softplus(-2 * size) - math.log(2)).clamp_min(0)
 
 
 def _log_prob(name: str, distribution: Any, value: Tensor) -> Tensor | None:
-    """Log-probability of each event, if the distribution is known."""
+    """Log-probability of each event, or None if there is no distribution."""
     if distribution is None:
         return None
     log_prob: Tensor = distribution.log_prob(value)
     if log_prob.shape != value.shape[:1]:
         raise ValueError(
-            f"{name} must give one log-probability for each event, shape ({len(value)},), "
+            f"{name} must give one log-probability per event, shape ({len(value)},), "
             f"got {tuple(log_prob.shape)}"
         )
     return log_prob

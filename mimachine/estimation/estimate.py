@@ -1,4 +1,4 @@
-"""A measured number with its error."""
+"""An estimate with its standard error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = [
 ]
 
 
-# Numbers that would have so many digits are written with a power of ten.
+# Numbers from here on are written with a power of ten.
 _LARGE = 1e7
 
 
@@ -25,10 +25,13 @@ class Estimate:
     standard_error: float
 
     @classmethod
-    def mean_of(cls, values: Tensor) -> Estimate:
-        """Mean of independent values, with the standard error of their scatter."""
+    def mean_of(cls, values: Tensor, errors: Tensor | None = None) -> Estimate:
+        """Mean of independent values, with the standard error from their scatter.
+
+        A single value has the error given for it in `errors`, or NaN.
+        """
         if values.numel() < 2:
-            return cls(float(values.mean()), math.nan)
+            return cls(float(values.mean()), math.nan if errors is None else float(errors))
         values = values.double()
         return cls(float(values.mean()), float(values.std()) / math.sqrt(values.numel()))
 
@@ -48,17 +51,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class CorrectedMean(Estimate):
-    r"""Mean of N numbers that are known of a random subset alone, by rough ones known of all.
+    r"""Mean of N numbers known only for a random subset, with rough values known for all.
 
     .. math:: \frac1N \sum_i r_i + \frac1n \sum_{i \in \text{subset}} (e_i - r_i)
 
-    It is unbiased for the mean of all e, and that itself if the subset is all data.
+    It is unbiased for the mean of all e, and equal to it if the subset is all rows.
 
     Attributes:
         value: The mean.
-        standard_error: That of the mean over all data there could be.
-        subset_error: What of it comes from the subset: the standard error about the mean of all
-            N numbers e. 0 if the subset is all data.
+        standard_error: Standard error as an estimate of the population mean.
+        subset_error: The part of it due to the subset: the standard error as an estimate of the
+            mean of all N numbers e. 0 if the subset is all rows.
 
     References:
         The difference estimator of survey sampling (Cochran, 1977, Sampling Techniques, ch. 7).
@@ -68,10 +71,10 @@ class CorrectedMean(Estimate):
 
     @classmethod
     def of(cls, rough: Tensor, chosen: Tensor, exact: Tensor) -> CorrectedMean:
-        """From all rough numbers r (N,), and indices and numbers e of the subset, each (n,)."""
+        """From all rough values r (N,), and the indices and values e of the subset, each (n,)."""
         rough, exact = rough.double(), exact.double()
         gain = exact - rough[chosen]
-        # What the mean over all data would still have of the scatter of the subset's gain.
+        # Variance of the subset's mean gain about the mean over all rows.
         of_subset = (1 / len(chosen) - 1 / len(rough)) * _variance(gain)
         return cls(
             float(rough.mean() + gain.mean()),
@@ -81,5 +84,5 @@ class CorrectedMean(Estimate):
 
 
 def _variance(values: Tensor) -> float:
-    """NaN for a single number, of whose scatter nothing is known."""
+    """Sample variance; NaN for a single number."""
     return float(values.var()) if len(values) > 1 else math.nan

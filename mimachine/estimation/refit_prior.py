@@ -1,4 +1,4 @@
-"""Priors that are fitted to the aggregate posterior of a trained model."""
+"""Fit a prior to the aggregate posterior of a trained model."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ __all__ = [
 
 
 Kind = Literal["gmm", "vamp", "flow"]
-# Codes that a mixture is fitted to: draws enough of few data, and one of each of many.
+# Codes to fit a mixture to: several samples per row of few data, one per row of many.
 _MOST_CODES, _MOST_DRAWS = 10_000, 8
-# What is added to the variances of a mixture's components, in units of those of all codes.
+# Ridges added to the variances of components, in units of the variances of all codes.
 _RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 _FIRST_RIDGE, _USUAL_RIDGE = _RIDGES.index(1e-3), 1e-1
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-# More components and a larger share go together: narrow components need the more to be added.
+# More components may need a larger ridge at the same time, because they are narrower.
 _STEPS_ON_GRID = ((1, 0), (1, 1), (0, 1), (0, -1), (-1, 0), (-1, -1))
-# Nats that a step on the grid has to gain, so that no noise adds components.
+# Smallest gain in nats of a step on the grid, so that noise adds no components.
 _WORTH = 0.01
 _PSEUDO_INPUTS = 100
-# Pseudo-inputs move by whole units of the data, which takes more than networks need.
+# Pseudo-inputs move by whole units of the data and need a higher rate than networks.
 _RATES = {"gmm": 1e-3, "vamp": 1e-2, "flow": 1e-3}
 _STEPS, _FEWEST_EPOCHS, _PATIENCE = 2000, 10, 20
 
@@ -66,55 +66,55 @@ def refit_prior(
     fabric: Fabric | None = None,
     progress: bool | None = None,
 ) -> Joint:
-    r"""Fit a prior to where the codes of a trained model are; encoder and decoder stay as they are.
+    r"""Fit a new prior to the aggregate posterior of a model, keeping encoder and decoder.
 
-    The codes of all data have the distribution q(z) = E_x q(z|x), the aggregate posterior. The new
-    prior p'(z) maximises their mean log-density, which raises the ELBO of every decoder by exactly
-    as much as it lowers the divergence of the aggregate posterior from the prior:
+    The aggregate posterior q(z) = E_x q(z|x) is the distribution of the codes of all data. The new
+    prior p'(z) maximises its mean log-density. This raises the ELBO, for any decoder, by as much
+    as it lowers the divergence of the aggregate posterior from the prior:
 
     .. math:: E_{q(z)} [\log p'(z) - \log p(z)]
         = \mathrm{KL}(q(z) \| p(z)) - \mathrm{KL}(q(z) \| p'(z))
 
-    "gmm" is a `FullGaussianMixture` by EM on up to 10,000 codes in units of their standard
-    deviations. A share of the variance of all codes is added to that of every component, which
-    keeps components from closing in on single data; it and the number of components are found from
-    one component on, by steps on a grid that each raise the held-out likelihood. "vamp" is a
-    `VampPrior` of this encoder, whose pseudo-inputs alone are trained. "flow" is a `FlowPrior` of
-    codes in units of their standard deviations. These two are trained on new draws z ~ q(z|x) in
-    every epoch.
+    "gmm" is a `FullGaussianMixture`, fitted by EM to up to 10,000 codes in units of their standard
+    deviations. A fraction of the variance of all codes is added to that of every component, so that
+    components do not collapse on single rows. This fraction and the number of components are chosen
+    by steps on a grid, starting with one component, as long as a step raises the held-out
+    likelihood. "vamp" is a `VampPrior` with this encoder, of which only the pseudo-inputs are
+    trained. "flow" is a `FlowPrior` of codes in units of their standard deviations. These two are
+    trained on new samples z ~ q(z|x) in every epoch.
 
-    Where the encoder is nearly deterministic "gmm" is the one to take: a `VampPrior` consists of
-    posteriors, and where they are narrow it is none but at its own pseudo-inputs' codes.
+    Use "gmm" if the encoder is nearly deterministic: a `VampPrior` is a mixture of posteriors, and
+    if they are narrow it covers only the codes of its pseudo-inputs.
 
     Args:
-        model: The model. It is not changed, and used in evaluation mode.
-        train: Data to take codes of, as for `fit`.
-        val: Held-out data, likewise, for early stopping, and for the choices of "gmm": without
-            them it has 10 components unless told, and a tenth of the variance added.
-        kind: What the prior is.
-        components: Components of the mixture, by default chosen; pseudo-inputs of the
-            `VampPrior`, which start at training data, by default 100, or as many as there are data.
-            A flow has none.
-        training: The recipe; of "gmm" it is the seed alone that counts. By default epochs of 2,000
-            steps in all and at least 10, with a learning rate of 0.01 for pseudo-inputs.
+        model: The model, used in evaluation mode. It is not changed.
+        train: Data to encode, as for `fit`.
+        val: Held-out data, as for `fit`, for early stopping and for the choices of "gmm". Without
+            them "gmm" has 10 components by default, and adds a tenth of the variance.
+        kind: Kind of the prior.
+        components: Number of components of the mixture, by default chosen. For a `VampPrior`,
+            number of pseudo-inputs, which start at training data; by default 100, or the number of
+            rows if that is smaller. A flow has none.
+        training: The recipe, of which "gmm" uses only the seed. By default 2,000 steps and at least
+            10 epochs, with a learning rate of 0.01 for pseudo-inputs.
         fabric: Device, precision and strategy of the training, as for `fit`.
         progress: Whether to show a progress bar, as for `fit`.
 
     Returns:
         A model with the new prior that shares the encoder, the decoder and the data prior with
-        `model`: to train the one changes the other. Its prior can be trained on.
+        `model`, so training one changes the other.
 
     Raises:
         ImportError: If zuko is not installed and the kind is "flow".
         TypeError: If the latents are discrete.
-        ValueError: If the kind is unknown, the number of components makes no sense, the latents
-            are no vectors (for "gmm" and "flow"), or their codes are not finite or do not vary;
-            and for data and recipe as `fit` does.
+        ValueError: If the kind is unknown, the number of components is out of range, the latents
+            are not vectors (for "gmm" and "flow"), or the codes are not finite or do not vary; and
+            as for `fit`.
 
     References:
         ELBO surgery: yet another way to carve up the variational evidence lower bound (Hoffman
         and Johnson, 2016); From Variational to Deterministic Autoencoders (Ghosh et al., 2020),
-        https://arxiv.org/abs/1903.12436, which fits a mixture after training, too
+        https://arxiv.org/abs/1903.12436, which also fits a mixture after training
 
     Example:
         >>> model = Joint(
@@ -144,27 +144,27 @@ def refit_prior(
         prior = loss.prior.to(like.device)
         prior.zero_grad(set_to_none=True)
     if isinstance(prior, VampPrior):
-        # Of the model's own encoder again, in place of the copy.
+        # Use the model's encoder again instead of the copy.
         prior = VampPrior(model.encoder, prior.pseudo_inputs)
     refitted = Joint(model.encoder, model.decoder, prior, model.data_prior)
-    # Not by `train`, which would put the shared parts into another mode.
+    # `train` would change the mode of the shared parts.
     refitted.training = model.training
     return refitted
 
 
 def recipe(kind: Kind, num_data: int, seed: int = 0) -> Training:
-    """How `refit_prior` trains if it is not told: 2,000 steps, and no less than 10 epochs."""
+    """Default recipe of `refit_prior`: 2,000 steps, and at least 10 epochs."""
     steps = math.ceil(num_data / Training.batch_size)
     epochs = max(_FEWEST_EPOCHS, _STEPS // max(1, steps))
     return Training(epochs, learning_rate=_RATES[kind], warmup=0, patience=_PATIENCE, seed=seed)
 
 
 class _CrossEntropy(nn.Module):
-    """-log p(z) of fresh codes z ~ q(z|x), of which the prior alone can be trained."""
+    """Cross-entropy -log p(z) of new codes z ~ q(z|x), in which only the prior is trained."""
 
     def __init__(self, model: Joint, prior: nn.Module) -> None:
         super().__init__()
-        # A copy, since training may move it to another device; in a VampPrior the same copy.
+        # Copies, since training may move them; a VampPrior has the same copy of the encoder.
         memo: dict[int, Any] = {}
         self.encoder = copy.deepcopy(model.encoder, memo).requires_grad_(False)
         self.prior = copy.deepcopy(prior, memo)
@@ -175,7 +175,7 @@ class _CrossEntropy(nn.Module):
         return super().train(False)
 
     def forward(self, x: Tensor, annealing: Annealing | None = None) -> Tensor:
-        """Loss for each of the data (B, *X), shape (B,), in nats; there is nothing to anneal."""
+        """Loss of each row of x (B, *X), shape (B,), in nats; annealing is ignored."""
         with torch.no_grad():
             z = checked("encoder", self.encoder(x), len(x)).sample()
         return -log_prior("prior", self.prior(), z)
@@ -189,8 +189,7 @@ def _check_latents(model: Joint, data: Source, like: Tensor, kind: Kind) -> None
         encoder = checked("encoder", model.encoder(x.to(like.device)), len(x))
     if is_discrete(encoder):
         raise TypeError(
-            "encoder must give continuous latents for a prior to be fitted to them, "
-            f"got {type(encoder).__name__}"
+            f"encoder must give continuous latents to fit a prior, got {type(encoder).__name__}"
         )
     if kind != "vamp" and len(encoder.event_shape) != 1:
         raise ValueError(
@@ -204,7 +203,7 @@ def _check_latents(model: Joint, data: Source, like: Tensor, kind: Kind) -> None
 
 @torch.no_grad()
 def _codes(model: Joint, data: Source, training: Training, purpose: str, like: Tensor) -> Tensor:
-    """Draws of q(z|x) for up to 10,000 data, shape (n, D); several for each of few data."""
+    """Samples of q(z|x) for up to 10,000 rows, shape (n, D); several per row of few data."""
     parts: list[Tensor] = []
     with forked(derived_seed(training.seed, "codes", purpose), like.device), evaluating(model):
         for x in _rows(data, training.batch_size):
@@ -213,12 +212,12 @@ def _codes(model: Joint, data: Source, training: Training, purpose: str, like: T
         raise ValueError(f"{purpose} gave no batch in an epoch")
     codes = torch.cat(parts)
     if not codes.isfinite().all():
-        raise ValueError(f"the codes of {purpose} must be finite numbers, got others")
+        raise ValueError(f"the codes of {purpose} must be finite, but some are not")
     return codes
 
 
 def _rows(data: Source, batch_size: int) -> Iterator[Tensor]:
-    """Batches of at most 10,000 rows in all, from up to 8 epochs."""
+    """Batches of about 10,000 rows in total, from up to 8 epochs."""
     count = 0
     for epoch in range(1, 1 + min(_MOST_DRAWS, max(1, _MOST_CODES // max(1, len(data))))):
         for x in data.batches(batch_size, epoch):
@@ -232,7 +231,7 @@ def _location(codes: Tensor) -> tuple[Tensor, Tensor]:
     mean, std = codes.mean(0), codes.std(0, correction=0)
     constant = (std <= 0).nonzero().flatten().tolist()
     if constant:
-        raise ValueError(f"the codes of train must vary in every latent, got constant {constant}")
+        raise ValueError(f"the codes of train must vary, but latents {constant} are constant")
     return mean, std
 
 
@@ -248,7 +247,7 @@ def _first(
     training: Training,
     like: Tensor,
 ) -> nn.Module:
-    """The prior that training starts from; of a mixture all there is to do."""
+    """The prior before training; a mixture is already fitted."""
     if kind == "gmm":
         return _mixture(model, data, held_out, components, training, like)
     if kind == "vamp":
@@ -278,7 +277,7 @@ def _mixture(
         found = _by_em(standardized, size, _USUAL_RIDGE, seed)
     else:
         unseen = _codes(model, held_out, training, "val", like).double().cpu()
-        # Two codes a component at the least; none is worth having with fewer.
+        # At least two codes per component.
         few = max(1, len(codes) // 2)
         sizes = [n for n in _SIZES if n <= few] if components is None else [components]
         found = _chosen(standardized, (unseen - mean) / std, sizes, seed)
@@ -290,7 +289,7 @@ def _mixture(
 
 
 def _chosen(codes: Tensor, unseen: Tensor, sizes: Sequence[int], seed: int) -> Any:
-    """The mixture of the highest held-out likelihood, by steps on a grid from one normal on."""
+    """The mixture with the best held-out likelihood, by steps on a grid from one component."""
     fitted: dict[tuple[int, int], tuple[float, Any]] = {}
 
     def score(place: tuple[int, int]) -> float:
@@ -318,16 +317,16 @@ def _by_em(codes: Tensor, components: int, ridge: float, seed: int) -> Any:
         components, reg_covar=ridge, tol=1e-2, max_iter=100, random_state=seed % 2**32
     )
     with warnings.catch_warnings():
-        # What is not quite done is still a density, and judged as one.
+        # A mixture that has not converged is still a density, and is scored as one.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return mixture.fit(codes.numpy())
 
 
 def _pseudo_inputs(model: Joint, data: Source, components: int) -> VampPrior:
-    """Mixture of this encoder's posteriors at training data, the first of a random order."""
+    """VampPrior of this encoder with random training rows as pseudo-inputs."""
     if components > len(data):
         raise ValueError(
-            f"components must be at most {len(data)}, the number of training data that "
+            f"components must be at most {len(data)}, the number of training rows that "
             f"pseudo-inputs start from, got {components}"
         )
     rows = next(iter(data.batches(components, 1)))
@@ -339,11 +338,11 @@ def _pseudo_inputs(model: Joint, data: Source, components: int) -> VampPrior:
 
 @dataclass(frozen=True)
 class PriorComparison:
-    """Likelihoods of the same data by the same draws under two priors.
+    """Likelihoods of the same data under two priors, with the same random numbers.
 
     Attributes:
-        before: Estimates under the first.
-        after: Estimates under the second.
+        before: Estimates under the first prior.
+        after: Estimates under the second prior.
     """
 
     before: LogLikelihood
@@ -351,7 +350,7 @@ class PriorComparison:
 
     @property
     def likelihood_gain(self) -> Estimate:
-        """Mean gain of log p(x) in nats; its error is that of the differences."""
+        """Mean gain of log p(x) in nats, with the standard error of the differences."""
         return Estimate.mean_of(self.after.values - self.before.values)
 
     @property
@@ -364,8 +363,8 @@ class PriorComparison:
         flagged = [float(each.flagged.double().mean()) for each in (self.before, self.after)]
         return (
             f"log p(x) {self.before.mean()} before and {self.after.mean()} after, a gain of "
-            f"{self.likelihood_gain} nats ({flagged[0]:.0%} and {flagged[1]:.0%} flagged); of the "
-            f"ELBO {self.bound_gain} nats"
+            f"{self.likelihood_gain} nats ({flagged[0]:.0%} and {flagged[1]:.0%} flagged); gain of "
+            f"the ELBO {self.bound_gain} nats"
         )
 
 
@@ -378,19 +377,19 @@ def compare_priors(
     proposal: Conditional | None = None,
     seed: int = 0,
 ) -> PriorComparison:
-    """Likelihood of data under two models that differ in their priors, from the same draws.
+    """Compare the likelihood of data under two priors, with the same random numbers.
 
     Args:
         before: A model.
         after: The model with another prior, as from `refit_prior`.
         x: Data, shape (N, *X).
-        num_samples: Number of importance samples for each datum.
-        proposal: What the samples are from, as for `log_likelihood`; by default the encoder, which
-            the models share. `flagged` of each result tells which estimates not to trust.
-        seed: Seed of the draws; the global generator is left as found.
+        num_samples: Number of importance samples per row.
+        proposal: Proposal, as for `log_likelihood`; by default the encoder, which the models share.
+            Unreliable estimates are marked by `flagged` of each result.
+        seed: Seed of the samples; the global generator is not changed.
 
     Raises:
-        ValueError: If the models do not share encoder and decoder, and as `log_likelihood` does.
+        ValueError: If the models do not share encoder and decoder, and as for `log_likelihood`.
     """
     for name in ("encoder", "decoder"):
         if getattr(before, name) is not getattr(after, name):

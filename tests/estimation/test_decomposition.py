@@ -129,7 +129,7 @@ def agree(result, expected, errors=5.0):
     for name, value in expected.items():
         estimate = getattr(result, name)
         gap = abs(estimate.value - float(value))
-        # What does not vary is compared up to rounding.
+        # Compare constants up to rounding.
         assert gap <= errors * estimate.standard_error + 1e-9, f"{name}: {estimate}, not {value}"
 
 
@@ -169,7 +169,7 @@ def test_errors_are_as_large_as_the_scatter_over_new_data_and_noise(oracle):
     )
     scores = {name: [] for name in expected}
     for seed in range(repeats):
-        # Several latents of one datum are no independent data: they must not count as such.
+        # Several latents of one row are not independent rows and must not count as such.
         result = decomposed(oracle, num_data=150, num_samples=3, seed=seed)
         for name, value in expected.items():
             estimate = getattr(result, name)
@@ -230,7 +230,7 @@ def test_identities_hold_on_the_samples_themselves(precision, num_data):
 def test_without_the_anchors_densities_the_terms_that_are_left_make_up_the_same_loss():
     oracle = LinearGaussian.random(3, 2, 1)
     full = decomposed(oracle, 500)
-    # The same noise in the same order, since densities draw nothing.
+    # The noise is the same, because densities draw none.
     torch.manual_seed(0)
     x = data_of(oracle).sample((500,))
     model, anchor = joint(oracle), oracle.modules()[4]
@@ -253,9 +253,9 @@ def test_without_the_anchors_densities_the_terms_that_are_left_make_up_the_same_
         assert getattr(left, name) == getattr(known, name)
     same(sum(left.shares().values()), known.loss.value)
     assert [note[:4] for note in left.notes] == ["P(x)", "P(z)"]
-    assert "not known" in str(left)
+    assert "unknown" in str(left)
     assert not full.notes
-    assert "not known" not in str(full)
+    assert "unknown" not in str(full)
 
 
 def test_with_sampled_data_alone_what_needs_only_the_anchor_is_given():
@@ -415,7 +415,7 @@ def test_no_more_pairs_are_made_at_once_than_the_chunk_holds(num_data, num_sampl
     x = torch.randn(num_data, 3)
     mm.decompose(model, x, num_samples=num_samples, chunk_size=chunk_size)
     assert max(model.decoder.rows) <= chunk_size
-    # Once at the encoding samples, once to make the decoding samples.
+    # Once at the encoding samples, and once to draw the decoding samples.
     assert sum(model.decoder.rows) == 2 * num_data * num_samples
     model.decoder.rows.clear()
     mm.geometric_mean_log_normaliser(model, 10, chunk_size=chunk_size)
@@ -429,7 +429,7 @@ def test_the_record_can_be_read_and_stored():
     text = str(result)
     for name in ("loss", "regulariser", "kl_decoding", "vae_loss"):
         assert str(getattr(result, name)) in text
-    assert "300 data, 2 pairs of each half for each; in nats" in text
+    assert "300 rows, 2 samples of each half per row; in nats" in text
     assert f"note: {result.notes[0]}" in text
     assert max(map(len, text.splitlines()[:-1])) < 80
     stored = json.loads(json.dumps(result.to_json(), allow_nan=False))
@@ -456,7 +456,7 @@ def test_what_cannot_be_done_is_refused():
     with pytest.raises(ValueError, match=r"data_distribution must give .* shape \(5,\).* \(5, 3\)"):
         mm.decompose(model, x, data_distribution=separate)
     two = torch.distributions.Normal(torch.zeros(2), 1.0)
-    with pytest.raises(ValueError, match=r"anchor must give one log-probability"):
+    with pytest.raises(ValueError, match=r"anchor must give one log-probability per event"):
         mm.decompose(model, x, anchor=lambda: two)
     marginal = mm.Joint(model.encoder, model.decoder, model.prior)
     with pytest.raises(ValueError, match="explicit"):

@@ -38,7 +38,7 @@ def as_normal(model):
 
 
 def excess(count, free=5):
-    """Most that a fit of free numbers to so many codes loses: χ² / (2 n), at 5 standard errors."""
+    """Largest loss of a fit of free parameters to n codes: χ² / (2 n), at 5 standard errors."""
     return (free + 5 * math.sqrt(2 * free)) / (2 * count)
 
 
@@ -86,7 +86,7 @@ def test_the_bound_rises_by_as_much_as_the_divergence_from_the_prior_falls():
     case, model, aggregate = linear(seed=3)
     refitted = mm.refit_prior(model, draws(case.data, 5000), draws(case.data, 1000), components=1)
     fitted = as_normal(refitted)
-    # In closed form, with all else equal: the ELBO of the data's mean is minus the VAE's loss.
+    # In closed form: the ELBO at the mean of the data is minus the VAE's loss.
     before, after = gaussian_kl(aggregate, case.p_z), gaussian_kl(aggregate, fitted)
     assert after < before
     gain = case.vae_loss() - replace(case, p_z=fitted).vae_loss()
@@ -120,7 +120,7 @@ def test_the_gain_in_likelihood_is_that_of_the_closed_form():
     within(scores[~compared.after.flagged], 0.0)
     exact = float((after - case.marginal().log_prob(x)).mean())
     assert exact > 0.1
-    # The first is exact, for the encoder is its posterior; of the second see above.
+    # The first is exact, because the encoder is its posterior; for the second see above.
     assert compared.likelihood_gain.value == pytest.approx(exact, abs=0.02)
 
 
@@ -173,7 +173,7 @@ def test_densities_are_normalised(kind):
     mass = torch.trapezoid(prior.log_prob(z).detach().exp().squeeze(), z.squeeze())
     assert float(mass) == pytest.approx(1, abs=1e-3)
     plane = refit(nonlinear(latents=2), kind).prior()
-    # By importance sampling from one wide normal, in whose weights the error shows.
+    # By importance sampling from one wide normal, whose weights show the error.
     wide = mm.DiagNormal(torch.zeros(2), torch.tensor(3.0))
     drawn = wide.sample((20_000,))
     within((plane.log_prob(drawn) - wide.log_prob(drawn)).exp().detach(), 1.0)
@@ -332,7 +332,7 @@ def test_codes_that_are_no_numbers_or_do_not_vary_are_refused():
             return mm.DiagNormal(self.value.expand(len(x), 2), torch.tensor(0.0))
 
     decoder = mm.Gaussian(mm.MLP(2, 6))
-    for value, message in ((1.0, r"constant \[0, 1\]"), (math.nan, "finite numbers")):
+    for value, message in ((1.0, r"latents \[0, 1\] are constant"), (math.nan, "must be finite")):
         model = mm.Joint(Constant(value), decoder, mm.StandardNormal(2))
         with pytest.raises(ValueError, match=message):
             mm.refit_prior(model, torch.zeros(4, 3))

@@ -1,4 +1,4 @@
-"""Aggregate posterior: how the codes of all data together lie to the prior."""
+"""Aggregate posterior: how far the distribution of all codes is from the prior."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 
 _PAIRS = 2**22
-# Trapezoids over the logarithm of Laplace's variable are exact to the last digits.
+# Trapezoids over the logarithm of Laplace's variable reach full double precision.
 _STEP, _REACH = 0.25, 72.0
 
 
@@ -29,19 +29,19 @@ def kl_per_dimension(
     prior_mean: float | Tensor = 0.0,
     prior_std: float | Tensor = 1.0,
 ) -> Tensor:
-    r"""Mean over the data of KL(q(z_d|x) ‖ p(z_d)) of diagonal normals, in nats, shape (D,).
+    r"""Mean KL(q(z_d|x) ‖ p(z_d)) of each dimension of diagonal normals, in nats, shape (D,).
 
     .. math:: \frac1N \sum_n \log\frac{s_d}{\sigma_{nd}}
               + \frac{\sigma_{nd}^2 + (\mu_{nd} - m_d)^2}{2 s_d^2} - \frac12
 
     The sum over dimensions is the rate, E KL(q(z|x) ‖ p(z)), an upper bound of the mutual
-    information of x and z in the encoder. A dimension without noise has an infinite one.
+    information of x and z in the encoder. It is infinite in a dimension without noise.
 
     Args:
         mean: Posterior means μ, shape (N, *Z).
-        std: Posterior standard deviations σ, likewise, 0 or more.
+        std: Posterior standard deviations σ, shape (N, *Z), 0 or more.
         prior_mean: Mean m of the prior, a number or of shape (*Z).
-        prior_std: Its standard deviation s, likewise, positive.
+        prior_std: Standard deviation s of the prior, a number or of shape (*Z), positive.
 
     Raises:
         ValueError: If the shapes differ or a standard deviation is out of range.
@@ -55,48 +55,48 @@ def kl_terms(
     prior_mean: float | Tensor = 0.0,
     prior_std: float | Tensor = 1.0,
 ) -> Tensor:
-    """KL(q(z_d|x) ‖ p(z_d)) of each datum and dimension, in nats, shape (N, D)."""
+    """KL(q(z_d|x) ‖ p(z_d)) of each row and dimension, in nats, shape (N, D)."""
     if std.shape != mean.shape:
         raise ValueError(f"std must have mean's shape {tuple(mean.shape)}, got {tuple(std.shape)}")
     if not (std >= 0).all():
         raise ValueError(f"std must be 0 or more, got {float(std.min())}")
     centre, width = _of_prior(mean, prior_mean, prior_std)
     offset, ratio = ((mean - centre) / width).double(), (std / width).double()
-    return (-ratio.log() + 0.5 * (ratio.square() + offset.square() - 1)).flatten(1)
+    return (-ratio.log() + 0.5 * (ratio.square() + offset.square() - 1)).reshape(len(mean), -1)
 
 
 def energy_distance(
     z: Tensor, prior_mean: float | Tensor = 0.0, prior_std: float | Tensor = 1.0
 ) -> Estimate:
-    r"""Energy distance of the distribution of samples from a normal prior, as a share.
+    r"""Relative energy distance of samples from a normal prior.
 
     In units of the prior's standard deviation, with z, z' samples and ε, ε' standard normal, all
     independent,
 
     .. math:: \frac{2 E|z - ε| - E|z - z'| - E|ε - ε'|}{E|ε - ε'|},
 
-    which is 0 if and only if the samples are of the prior (Székely & Rizzo, 2005, who test whether
-    data are normal by it). Where z is the prior shifted by δ standard deviations in each of many
-    dimensions it is δ² / 2, and where it is s times as wide :math:`\sqrt{2 + 2 s^2} - s - 1`.
+    which is 0 if and only if the samples come from the prior (Székely & Rizzo, 2005, use it to
+    test for normality). It is δ² / 2 if z is the prior shifted by δ standard deviations in each of
+    many dimensions, and :math:`\sqrt{2 + 2 s^2} - s - 1` if z is s times as wide.
 
-    The estimate is a U-statistic: unbiased, so it scatters about 0, and below, where the samples
-    are of the prior. Its standard error holds there as well as elsewhere, for it has both terms of
-    Hoeffding's variance, of which the first vanishes there. Estimated, that one is at least 0, so
-    in few dimensions the error of samples of the prior is up to 1.4 times too large. No samples of
-    the prior are taken: E|z - ε| and E|ε - ε'| are the means of (non-central) χ distributions. This
-    is why it is taken here in place of a sliced Wasserstein distance, whose estimate is biased
-    upwards by an amount that only simulation tells, and whose directions are random.
+    The estimate is an unbiased U-statistic, so it can be slightly negative for samples from the
+    prior. The standard error includes both terms of Hoeffding's variance, because the first one
+    vanishes for samples from the prior. The estimate of that term is clipped at 0, so in few
+    dimensions the error for samples from the prior is up to 1.4 times too large. The prior is not
+    sampled: E|z - ε| and E|ε - ε'| are the means of (non-central) χ distributions. A sliced
+    Wasserstein distance, in contrast, uses random directions, and its estimate has an upward bias
+    that is only known by simulation.
 
-    Takes time and memory for N² distances, a block of which is held at once.
+    It computes N² distances, one block at a time.
 
     Args:
         z: N independent samples, shape (N, *Z), N at least 4; for an aggregate posterior one
-            sample of q(z|x) for each datum.
+            sample of q(z|x) for each row of data.
         prior_mean: Mean of the prior, a number or of shape (*Z).
-        prior_std: Its standard deviation, likewise, positive.
+        prior_std: Standard deviation of the prior, a number or of shape (*Z), positive.
 
     Raises:
-        ValueError: If there are too few samples, one is not finite, or the prior does not fit.
+        ValueError: If there are too few samples, one is not finite, or the prior's shape is wrong.
 
     References:
         A new test for multivariate normality (Székely & Rizzo, 2005), J. Multivariate Analysis 93
@@ -105,7 +105,7 @@ def energy_distance(
     if len(z) < 4:
         raise ValueError(f"z must have 4 samples or more, got {len(z)}")
     if not z.isfinite().all():
-        raise ValueError("z must be finite, and some samples are not")
+        raise ValueError("z must be finite, but some samples are not")
     centre, width = _of_prior(z, prior_mean, prior_std)
     points = ((z - centre) / width).double().reshape(len(z), -1)
     count, dimensions = points.shape
@@ -115,14 +115,14 @@ def energy_distance(
     sums, squares = torch.zeros_like(from_prior), torch.zeros_like(from_prior)
     for rows in torch.arange(count, device=points.device).split(max(1, _PAIRS // count)):
         kernel = from_prior[rows, None] + from_prior - of_prior
-        # Differences, for expanded squares lose digits where two samples are close.
+        # Expanded squares would lose digits for samples that are close to each other.
         kernel -= torch.cdist(points[rows], points, compute_mode="donot_use_mm_for_euclid_dist")
         kernel[torch.arange(len(rows)), rows] = 0
         sums[rows], squares[rows] = kernel.sum(1), kernel.square().sum(1)
     others = count - 1
     value = float(sums.mean()) / others
     of_pairs = max(0.0, float(squares.mean()) / others - value**2)
-    # Means over the others scatter by their own variance and by that of a pair around them.
+    # The variance of a mean over the others includes the variance of single pairs around it.
     of_means = float((sums / others).var())
     first = max(0.0, (of_means * others - of_pairs) / (count - 2))
     variance = (4 * (count - 2) * first + 2 * of_pairs) / (count * others)
@@ -130,7 +130,7 @@ def energy_distance(
 
 
 def _of_prior(z: Tensor, mean: float | Tensor, std: float | Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the prior, each of a number or of the shape of one code."""
+    """Mean and standard deviation of the prior, each of shape () or (*Z)."""
     parts = []
     for name, value in (("prior_mean", mean), ("prior_std", std)):
         part = torch.as_tensor(value, dtype=z.dtype, device=z.device)
@@ -147,8 +147,8 @@ def _of_prior(z: Tensor, mean: float | Tensor, std: float | Tensor) -> tuple[Ten
 def _distances_from_normal(norms: NDArray[np.float64], dimensions: int) -> NDArray[np.float64]:
     r"""E|u - ε| for points u of given norms (N,) and ε ~ N(0, I), shape (N,).
 
-    The root of a non-negative S has the mean :math:`\int (1 - E e^{-tS}) t^{-3/2} dt / 2\sqrtπ`,
-    and a non-central χ² has a Laplace transform in closed form; the variable is log(t E S).
+    The square root of S ≥ 0 has the mean :math:`\int (1 - E e^{-tS}) t^{-3/2} dt / 2\sqrtπ`, and
+    a non-central χ² has a Laplace transform in closed form; the integration is over log(t E S).
     """
     grid = np.arange(-_REACH, _REACH + _STEP / 2, _STEP)
     weights = np.exp(-grid / 2) * _STEP / (2 * math.sqrt(math.pi))

@@ -1,4 +1,4 @@
-"""Quality of a representation: what its codes keep, and whether they collapsed."""
+"""Posterior collapse: which latent dimensions are in use."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Health:
     Attributes:
         verdict: "collapsed" if no latent dimension is active, "partly collapsed" if fewer than
             half are, "deterministic" if the median posterior standard deviation is below 1 % of
-            the aggregate's or at its floor, else "healthy".
-        active: For each latent dimension, whether the variance over data of its posterior mean
+            the aggregate's or at its floor, and otherwise "healthy".
+        active: For each latent dimension, whether the variance of its posterior mean over the data
             exceeds 1 % of its aggregate variance, shape (D,).
-        relative_std: Median of posterior over aggregate standard deviation.
+        relative_std: Median ratio of posterior to aggregate standard deviation.
     """
 
     verdict: Verdict
@@ -47,18 +47,19 @@ def diagnose_codes(
     *,
     share_at_floor: float | None = None,
 ) -> Health:
-    """Judge codes by their posterior means and standard deviations, each of shape (N, *Z).
+    """Diagnose posterior collapse from posterior means and standard deviations.
 
     Args:
-        mean: Posterior means.
-        std: Posterior standard deviations.
+        mean: Posterior means, shape (N, *Z).
+        std: Posterior standard deviations, shape (N, *Z).
         floor: The smallest standard deviation that the encoder can give, a number or (*Z).
-        share_at_floor: Share of the encoder's scales that are at their floor, where it is not
-            `std` that has one: of a chain of latents it holds for each given those before it.
+        share_at_floor: Share of the encoder's scales that are at their floor. Give it where the
+            floor does not apply to `std`: in a chain of latents it applies to the scales of each
+            part given the parts before it.
     """
     mean, std = mean.flatten(1).double(), std.flatten(1).double()
     of_means = mean.var(0, correction=0)
-    # Law of total variance: the aggregate posterior's variance in each dimension.
+    # Law of total variance: variance of the aggregate posterior in each dimension.
     aggregate = of_means + std.square().mean(0)
     active = of_means > _ACTIVE_SHARE * aggregate
     relative = float((std / aggregate.sqrt().clamp_min(torch.finfo(std.dtype).tiny)).median())

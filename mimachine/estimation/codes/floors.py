@@ -1,4 +1,4 @@
-"""Share of standard deviations that lie at their lower bound."""
+"""Which standard deviations of a distribution are at their lower bound."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ _AT_FLOOR = 1.01
 
 
 def at_floor(scale: Tensor, floor: float | Tensor) -> Tensor:
-    """Which scales are within 1 % of the smallest they can be; none if that is 0."""
+    """Which scales are within 1 % of their lower bound; none if the bound is 0."""
     return scale <= _AT_FLOOR * torch.as_tensor(floor, device=scale.device)
 
 
 class Scales(NamedTuple):
-    """Scales of a part of a distribution, (*batch, *event), and the smallest that they can be."""
+    """Scales of a part of a distribution, shape (*batch, *event), and their lower bound."""
 
     scale: Tensor
     floor: float | Tensor
 
     @property
     def at_floor(self) -> Tensor:
-        """Which scales are within 1 % of the smallest they can be."""
+        """Which scales are within 1 % of their lower bound."""
         return at_floor(self.scale, self.floor)
 
 
 def scales(distribution: Distribution, value: Tensor) -> list[Scales]:
-    """The scales of a distribution's parts that are bounded below, in the order of the parts.
+    """Scales of a distribution's parts that have a lower bound, in the order of the parts.
 
     Args:
-        distribution: Of batch shape (B,), or (), for what does not depend on a condition.
-        value: Values (B, *event); parts that are given others are given theirs.
+        distribution: A distribution of batch shape (B,), or () if it is unconditional.
+        value: Values, shape (B, *event), that later parts are conditioned on.
     """
     if isinstance(distribution, Chain):
         return [each for part in distribution.parts(value) for each in scales(*part)]

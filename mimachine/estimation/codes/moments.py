@@ -23,7 +23,7 @@ __all__ = [
 
 
 class Codes(NamedTuple):
-    """What the encoder makes of N data: mean, standard deviation and a draw, each (N, *Z)."""
+    """Mean, standard deviation and one sample of q(z|x) for N rows, each of shape (N, *Z)."""
 
     mean: Tensor
     std: Tensor
@@ -40,33 +40,36 @@ def codes(model: Joint, x: Tensor | Rows, batch_size: int | None = None) -> Code
 
 
 def moments(distribution: Distribution, num_samples: int = 64) -> Codes:
-    """Mean, standard deviation and a draw; from draws where there is no closed form."""
+    """Mean, standard deviation and one sample of a distribution.
+
+    Moments without a closed form are estimated from `num_samples` samples.
+    """
     sample = distribution.sample()
-    try:
-        mean, std = distribution.mean, distribution.stddev
-        # torch's categorical distribution has moments that are not numbers.
-        if not mean.isnan().all():
-            return Codes(mean, std, sample)
-    except (NotImplementedError, AttributeError):
-        pass
+    mean, std = closed_mean(distribution), _closed(distribution, "stddev")
+    if mean is not None and std is not None:
+        return Codes(mean, std, sample)
     draws = _draws(distribution, num_samples)
     return Codes(draws.mean(0), draws.std(0), sample)
 
 
 def mean_of(distribution: Distribution, num_samples: int = 64) -> Tensor:
-    """Mean; from draws where there is no closed form."""
+    """Mean of a distribution, estimated from samples if it has no closed form."""
     mean = closed_mean(distribution)
     return _draws(distribution, num_samples).mean(0) if mean is None else mean
 
 
 def closed_mean(distribution: Distribution) -> Tensor | None:
-    """Mean, where it has a closed form."""
+    """Mean of a distribution, or None if it has no closed form."""
+    return _closed(distribution, "mean")
+
+
+def _closed(distribution: Distribution, name: str) -> Tensor | None:
     try:
-        mean: Tensor = distribution.mean
+        moment: Tensor = getattr(distribution, name)
     except (NotImplementedError, AttributeError):
         return None
-    # torch's categorical distribution has moments that are not numbers.
-    return None if mean.isnan().all() else mean
+    # The moments of torch's categorical distribution are NaN.
+    return None if moment.isnan().all() else moment
 
 
 def _draws(distribution: Distribution, num_samples: int) -> Tensor:

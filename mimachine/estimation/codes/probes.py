@@ -1,4 +1,4 @@
-"""Probes: how well classes can be told from codes, by nearest neighbours and by a linear map."""
+"""Classification probes of codes: k nearest neighbours and a linear classifier."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ __all__ = [
 
 
 Floats = NDArray[np.float64]
-# Penalties of a linear probe per datum, strongest first: each begins where the one before ended.
+# Penalties of a linear probe per row, strongest first: each fit starts from the one before.
 _PENALTIES = (1.0, 0.1, 0.01, 1e-3, 1e-4)
 _HELD_OUT, _FEWEST = 5, 10
 _TOLERANCE, _MOST_STEPS = 1e-3, 1000
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> Estimate:
-    """Share of labels (M,) that were predicted, with the standard error of a share."""
+    """Accuracy of predicted labels (M,), with the standard error of a proportion."""
     share = float((predicted == labels).double().mean())
     return Estimate(share, math.sqrt(share * (1 - share) / len(labels)))
 
@@ -40,10 +40,11 @@ def accuracy(predicted: Tensor, labels: Tensor) -> Estimate:
 def knn_accuracy(
     train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int = 5
 ) -> float:
-    """Share of test codes whose label the k nearest training codes vote for.
+    """Accuracy of k-nearest-neighbour classification of test codes.
 
-    Exact, by Euclidean distance without rescaling: neighbours are those of comparing all pairs in
-    float64, of equally near ones the first, and a tie of votes goes to the smallest label.
+    Distances are Euclidean, in float64 and without rescaling. A tie of distances goes to the code
+    with the smaller index, unless more than 16 codes are tied; a tie of votes goes to the smallest
+    label.
 
     Args:
         train: Training codes, shape (N, *Z).
@@ -66,7 +67,7 @@ def knn_accuracies(
     test_labels: Tensor,
     ks: Sequence[int],
 ) -> dict[int, float]:
-    """`knn_accuracy` for several numbers of neighbours by one search.
+    """`knn_accuracy` for several numbers of neighbours, with one search.
 
     Args:
         train: Training codes, shape (N, *Z).
@@ -76,7 +77,7 @@ def knn_accuracies(
         ks: Numbers of neighbours, each in [1, N].
 
     Returns:
-        The share for each number of neighbours.
+        The accuracy for each number of neighbours.
 
     Raises:
         ValueError: If a k is out of range, a number of labels does not match, or a code is not
@@ -95,7 +96,7 @@ def knn_accuracies(
 
 
 def leave_one_out_accuracy(codes: Tensor, labels: Tensor, k: int = 5) -> Estimate:
-    """Share of codes whose label the k nearest of the others vote for, as in `knn_accuracy`.
+    """Leave-one-out accuracy of k-nearest-neighbour classification, as in `knn_accuracy`.
 
     Args:
         codes: Codes, shape (N, *Z).
@@ -116,34 +117,34 @@ def leave_one_out_accuracy(codes: Tensor, labels: Tensor, k: int = 5) -> Estimat
 def linear_probe(
     train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor
 ) -> Estimate:
-    r"""Share of test codes that a linear classifier of the training codes labels rightly.
+    r"""Accuracy on test codes of a linear classifier fitted to the training codes.
 
     Multinomial logistic regression with the penalty :math:`\lambda |W|^2 / 2` on its weights, per
-    datum. Codes are standardised by the mean and standard deviation of the training codes; λ is
-    the one of 1, 0.1, ..., 10⁻⁴ that labels most of a held-out fifth of the training codes rightly,
-    the strongest of equals (1 where there are fewer than 10); then all training codes are fitted.
-    The held-out fifth is random, the same one for the same N, so the result is deterministic.
+    row. Codes are standardised by the mean and standard deviation of the training codes. λ is
+    chosen from 1, 0.1, ..., 10⁻⁴ by the accuracy on a held-out fifth of the training codes, the
+    strongest of equals (1 if there are fewer than 10 codes); then all training codes are fitted.
+    The held-out fifth is random but fixed for each N, so the result is deterministic.
 
     Args:
         train: Training codes, shape (N, *Z).
-        train_labels: Their labels, shape (N,), of two classes or more.
+        train_labels: Their labels, shape (N,), with two or more classes.
         test: Test codes, shape (M, *Z).
         test_labels: Their labels, shape (M,).
 
     Returns:
-        The share, with the standard error of a share of M.
+        The accuracy, with the standard error of a proportion of M.
 
     Raises:
-        ValueError: If there is one class only, a number of labels does not match, or a code is not
+        ValueError: If there is only one class, a number of labels does not match, or a code is not
             finite.
     """
     _check(train, train_labels, test, test_labels)
     labels = train_labels.cpu().numpy()
     if len(np.unique(labels)) < 2:
-        raise ValueError(f"train_labels must be of two classes or more, got only {labels[:1]}")
+        raise ValueError(f"train_labels must have two or more classes, got only {labels[:1]}")
     points, queries = (codes.flatten(1).cpu().double().numpy() for codes in (train, test))
     centre, width = points.mean(0), points.std(0)
-    # A column that is constant but for rounding would be blown up.
+    # Do not divide a column that is constant up to rounding by its rounding error.
     width[width <= 1e-12 * np.abs(points).max(0)] = 1.0
     points, queries = (points - centre) / width, (queries - centre) / width
     model = _Classifier()
@@ -153,7 +154,7 @@ def linear_probe(
 
 
 class _Classifier:
-    """Multinomial logistic regression that begins each fit where the one before ended."""
+    """Multinomial logistic regression that starts each fit from the one before."""
 
     def __init__(self) -> None:
         from sklearn.linear_model import LogisticRegression
@@ -161,10 +162,10 @@ class _Classifier:
         self.model = LogisticRegression(warm_start=True, tol=_TOLERANCE, max_iter=_MOST_STEPS)
 
     def fit(self, points: Floats, labels: NDArray[Any], penalty: float) -> None:
-        # scikit-learn's C weighs the sum over data against the penalty.
+        # scikit-learn's C weights the sum over rows against the penalty.
         self.model.C = 1 / (penalty * len(points))
         with warnings.catch_warnings():
-            # After so many steps the decision hardly moves, whatever the gradient is.
+            # After this many steps the predictions hardly change, whatever the gradient is.
             warnings.simplefilter("ignore")
             self.model.fit(points, labels)
 
@@ -174,7 +175,7 @@ class _Classifier:
 
 
 def _penalty(points: Floats, labels: NDArray[Any]) -> float:
-    """The penalty that does best on a held-out part, the strongest of equals."""
+    """The penalty with the best held-out accuracy, the strongest of equals."""
     held_out, rest = np.split(
         np.random.default_rng(0).permutation(len(points)), [len(points) // _HELD_OUT]
     )
@@ -192,7 +193,7 @@ def _check(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tenso
     _check_side("test", test, test_labels)
     if train.shape[1:].numel() != test.shape[1:].numel():
         raise ValueError(
-            f"test must have codes like those of train, {tuple(train.shape[1:])}, got "
+            f"test must have codes of the size of train's, {tuple(train.shape[1:])}, got "
             f"{tuple(test.shape[1:])}"
         )
 
@@ -203,14 +204,14 @@ def _check_side(name: str, codes: Tensor, labels: Tensor) -> None:
             f"{name}_labels must have one label for each of {len(codes)} codes, got {len(labels)}"
         )
     if not len(codes):
-        raise ValueError(f"{name} must have 1 code or more, got none")
+        raise ValueError(f"{name} must have 1 or more codes, got none")
     finite = codes.flatten(1).isfinite().all(1)
     if not finite.all():
         raise ValueError(f"{name} must be finite; row {int(finite.int().argmin())} is not")
 
 
 def _voted(labels: Tensor, neighbours: Tensor) -> Tensor:
-    """The label that most neighbours have, the smallest of equals, shape (M,)."""
+    """The most frequent label of the neighbours, the smallest of equals, shape (M,)."""
     classes, place = labels.unique(return_inverse=True)
     voters = place[neighbours]
     votes = torch.zeros(len(voters), len(classes), dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""Re-encoding: distance between a code and the code of its own reconstruction."""
+"""Re-encoding: distance between a code and the code of its reconstruction."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = [
 
 
 class Reencoding(NamedTuple):
-    """How far codes are from those of their own reconstructions.
+    """Distance of codes from the codes of their reconstructions.
 
     Attributes:
-        offset: For each latent dimension, the root over data of the mean squared distance of the
-            posterior means of a datum and of its reconstruction, in standard deviations of the
-            aggregate posterior, shape (D,). 0 if codes come back, √2 if they come back at random.
-        divergence: Mean over data of KL(q(z|x) ‖ q(z|x')), in nats, x' the reconstruction, from
-            one sample of z for each datum. 0 if posteriors come back; it counts in widths of the
-            posterior, so it is large where these are narrow.
+        offset: Root mean squared difference of the posterior means of a row and of its
+            reconstruction, for each latent dimension, in standard deviations of the aggregate
+            posterior, shape (D,). 0 if codes are reproduced, √2 if the new codes are random.
+        divergence: Mean over rows of KL(q(z|x) ‖ q(z|x')), in nats, where x' is the
+            reconstruction, from one sample of z per row. 0 if posteriors are reproduced. It
+            measures in widths of the posterior, so it is large for narrow ones.
     """
 
     offset: Tensor
@@ -39,12 +39,12 @@ class Reencoding(NamedTuple):
 
 @torch.no_grad()
 def reencode(model: Joint, x: Tensor | Rows, batch_size: int | None = None) -> Reencoding:
-    """Encode data, decode the codes' means, and encode the decoder's means again.
+    """Encode data, decode the posterior means, and encode the decoder's means again.
 
     Args:
         model: The model, used in evaluation mode.
         x: Data, shape (N, *X).
-        batch_size: Data at once.
+        batch_size: Rows at once.
     """
     batch_size = rows_at_once(x.shape) if batch_size is None else batch_size
     means, widths, again, divergences = [], [], [], []
@@ -63,15 +63,15 @@ def reencode(model: Joint, x: Tensor | Rows, batch_size: int | None = None) -> R
 
 
 def reencoding_offset(mean: Tensor, std: Tensor, again: Tensor) -> Tensor:
-    """Distance of codes and codes of their reconstructions, as in `Reencoding`, shape (D,).
+    """Distance of codes from codes of their reconstructions, as in `Reencoding`, shape (D,).
 
     Args:
         mean: Posterior means of data, shape (N, *Z).
-        std: Posterior standard deviations, likewise.
-        again: Posterior means of the reconstructions, likewise.
+        std: Posterior standard deviations, shape (N, *Z).
+        again: Posterior means of the reconstructions, shape (N, *Z).
     """
     mean, std, again = (each.flatten(1).double() for each in (mean, std, again))
     aggregate = (mean.var(0, correction=0) + std.square().mean(0)).sqrt()
     distance = (again - mean).square().mean(0).sqrt()
-    # A dimension in which nothing moves is at no distance, however narrow it is.
+    # A constant dimension has distance 0, not 0 / 0.
     return torch.where(distance > 0, distance / aggregate, 0.0)

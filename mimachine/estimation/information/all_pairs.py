@@ -1,4 +1,4 @@
-"""Log-densities of all N² pairs of a code and a row, summed block by block; none is stored."""
+"""Log-densities of all N² pairs of a code and a row, summed block by block without storing them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch.distributions import Distribution
 
 from mimachine.model.distributions import DiagNormal, Mixture
 
-# Groups of the jackknife: its standard errors are themselves known to within 13 %.
+# Groups of the jackknife. Its standard errors have a relative error of about 13 %.
 _GROUPS = 32
-# Pairs in a block: in double precision they stay in the cache that the cores share.
+# Pairs in a block. In double precision they stay in the shared cache of the cores.
 _PAIRS, _PAIRS_ON_GPU, _COLUMNS = 2**20, 2**24, 2**11
-# Numbers at once where each pair takes as many as a code has.
+# Numbers at once where each pair takes as many numbers as a code has.
 _VALUES = 2**22
-# Each log-density that counts is exact to so many nats. What lies 21 nats and log n below the
-# largest of n adds under 1e-9 to their sum.
+# Error in nats of each log-density that contributes. Terms more than 21 nats + log n below the
+# largest of n add under 1e-9 to their sum.
 _TOLERANCE, _NEGLIGIBLE = 1e-6, 21.0
-# What lies so far below the largest changes no digit of a sum, and does not underflow.
+# Terms this far below the largest change no digit of a sum; their exponentials do not underflow.
 _NO_SHARE = 600.0
-# Roundings of a term of the matrix product beside those of its sum: of centring, of the features.
+# Further roundings of a term of the matrix product: of centring and of the features.
 _ROUNDINGS = 16
 
 __all__ = ["Groups", "density_columns", "log_sums"]
@@ -34,12 +34,12 @@ _LOG_2PI = math.log(2 * math.pi)
 
 
 class Groups(NamedTuple):
-    """Data dealt to groups at random, so that each has its share of data and of queries.
+    """Random groups of rows for the jackknife, each with its share of rows and queries.
 
     Attributes:
-        members: Data of each group.
-        of_data: Group of each datum, shape (N,).
-        queries: Data whose codes are looked at, shape (Q,).
+        members: Rows of each group.
+        of_data: Group of each row, shape (N,).
+        queries: Rows whose codes are evaluated, shape (Q,).
     """
 
     members: tuple[Tensor, ...]
@@ -48,8 +48,8 @@ class Groups(NamedTuple):
 
     @staticmethod
     def dealt(count: int, queries: int, device: torch.device) -> Groups:
-        """Groups of `count` rows, and as many rows as there are queries."""
-        # Data may be sorted or periodic, so the groups are random: the same ones for the same N.
+        """Deal `count` rows to groups, and choose `queries` of them."""
+        # Data may be sorted or periodic, so the groups are random, but the same for the same N.
         generator = torch.Generator().manual_seed(0)
         order = torch.randperm(count, generator=generator).to(device)
         number = min(_GROUPS, queries)
@@ -62,7 +62,7 @@ class Groups(NamedTuple):
 def density_columns(
     parts: Sequence[Distribution], groups: Groups
 ) -> Sequence[_NormalColumns | _AnyColumns]:
-    """All data in blocks, by the way that is fastest."""
+    """Blocks of rows with their densities, by the fastest algorithm."""
     normals = _Normals.of(parts)
     if normals is not None:
         size = max(1, _COLUMNS // normals.loc.shape[1])
@@ -80,7 +80,7 @@ def density_columns(
 def log_sums(
     columns: Sequence[_NormalColumns | _AnyColumns], z: Tensor, data: Tensor, groups: Groups
 ) -> Tensor:
-    """Log Σ_j q(z_i|x_j) over the data of each group but the code's own, shape (R, G)."""
+    """Log Σ_j q(z_i|x_j) over the rows of each group except the code's own, shape (R, G)."""
     block = torch.empty_like(groups.of_data)
     place = torch.empty_like(groups.of_data)
     for index, part in enumerate(columns):
@@ -89,7 +89,7 @@ def log_sums(
     shape = (len(z), len(groups.members))
     sums = torch.full(shape, -math.inf, dtype=torch.float64, device=z.device)
 
-    # Threads of their own have no gradients switched off.
+    # New threads have gradients switched on.
     @torch.no_grad()
     def add(rows: Tensor, own: Tensor, total: Tensor) -> None:
         for index, part in enumerate(columns):
@@ -101,7 +101,7 @@ def log_sums(
 
     most = min(part.most_rows for part in columns)
     blocks = list(zip(z.split(most), data.split(most), sums.split(most), strict=True))
-    # Distributions of any kind may not be made for several threads.
+    # Arbitrary distributions may not be thread-safe.
     alone = z.is_cuda or not all(isinstance(part, _NormalColumns) for part in columns)
     threads = 1 if alone else torch.get_num_threads()
     _in_threads(add, blocks, threads)
@@ -113,10 +113,10 @@ def _in_threads(
     blocks: Sequence[tuple[Tensor, Tensor, Tensor]],
     threads: int,
 ) -> None:
-    """Do the blocks at the same time.
+    """Work on blocks in parallel.
 
-    Threads of one operation wait for each other at its end, which where other programs run takes
-    several times as long as the work.
+    Threads within one operation wait for each other at its end, which takes several times as long
+    as the work if other programs run.
     """
     if threads == 1:
         for block in blocks:
@@ -127,25 +127,25 @@ def _in_threads(
             for done in [pool.submit(work, *block) for block in blocks]:
                 done.result()
     finally:
-        # Threads made later would take over what these set.
+        # Later threads would inherit the setting of these.
         torch.set_num_threads(threads)
 
 
 def _log_sum(log_prob: Tensor) -> Tensor:
-    """Log Σ exp over the second axis, (R,); what was given is written over."""
+    """Log Σ exp over the second axis, shape (R,); overwrites its argument."""
     top = log_prob.amax(1, keepdim=True)
-    # Exponentials that underflow take ten times as long, and memory for others as long again.
+    # Exponentials that underflow take ten times as long. In place, because new memory doubles that.
     shares = log_prob.sub_(top).clamp_min_(-_NO_SHARE).exp_()
     return torch.where(top.isinf(), top, top + shares.sum(1, keepdim=True).log()).squeeze(1)
 
 
 class _AnyColumns:
-    """Data with conditionals of any kind, whose density is evaluated for each pair.
+    """Rows with arbitrary conditionals, whose density is evaluated for each pair.
 
     Attributes:
-        data: Which data, shape (n,).
-        groups: Each group that they are of, and the places of its members among them.
-        most_rows: Most codes to look at at once.
+        data: Indices of the rows, shape (n,).
+        groups: Each group that they belong to, and the places of its members among them.
+        most_rows: Largest number of codes at once.
     """
 
     def __init__(self, conditional: Distribution, data: Tensor, groups: Groups) -> None:
@@ -158,26 +158,26 @@ class _AnyColumns:
         self.most_rows = max(1, _VALUES // max(1, values))
 
     def log_prob(self, z: Tensor, own: tuple[Tensor, Tensor]) -> Tensor:
-        """Log q(z_i|x_j), shape (R, n), in double; -inf for the pairs (i, j) of codes and own data.
+        """Log q(z_i|x_j), shape (R, n), in double; -inf for pairs of a code and its own row.
 
         Args:
             z: Codes, shape (R, *Z).
-            own: Places of these pairs.
+            own: Indices (i, j) of the pairs of a code and its own row.
         """
         pairs = (len(z), len(self.data), *self.conditional.event_shape)
-        # A flow inverts its value, which has to have the batch's shape for that.
+        # A flow inverts its value, which must have the batch's shape.
         log_prob: Tensor = self.conditional.log_prob(z.unsqueeze(1).expand(pairs)).double()
         log_prob[own] = -math.inf
         return log_prob
 
 
 class _Normals(NamedTuple):
-    """Diagonal normals, K for each of N data, with log-weights.
+    """Mixtures of K diagonal normals for each of N rows, in double.
 
     Attributes:
-        loc: Means, shape (N, K, D), double like all.
-        scale: Standard deviations, likewise.
-        log_weight: Shape (N, K).
+        loc: Means, shape (N, K, D).
+        scale: Standard deviations, shape (N, K, D).
+        log_weight: Log-weights, shape (N, K).
         centre: Mean of the means, shape (D,).
     """
 
@@ -188,7 +188,7 @@ class _Normals(NamedTuple):
 
     @staticmethod
     def of(parts: Sequence[Distribution]) -> _Normals | None:
-        """All conditionals as one; none if they are others, or mixtures of different numbers."""
+        """Join conditionals; None if some are no normals or have other numbers of components."""
         normals, weights = [], []
         for part in parts:
             if isinstance(part, DiagNormal):
@@ -208,20 +208,20 @@ class _Normals(NamedTuple):
 
 
 class _NormalColumns:
-    """Diagonal normals of data of one group, whose densities at all codes are a matrix product.
+    """Rows of one group with diagonal normals, whose densities at all codes are a matrix product.
 
-    With the square expanded, log q(z|x) is the product of (z², z) and (-1/2s², m/s²). Where s is
-    small it is a small difference of large numbers. The rounding of the product has a bound; pairs
-    where that is above 1e-6 nat and which may count in the sum are evaluated again, as they stand.
+    With the square expanded, log q(z|x) is the product of (z², z) and (-1/2s², m/s²). For small s
+    it is a small difference of large numbers. Pairs that may contribute to the sum are evaluated
+    again without expanding if the bound of the product's rounding is above 1e-6 nat.
 
     Args:
-        normals: Those of all data.
-        data: Which data, shape (n,).
-        group: Their group.
+        normals: The normals of all rows.
+        data: Indices of the rows, shape (n,).
+        group: Group of the rows.
 
     Attributes:
-        groups: Their group, with the places of its members among them: all.
-        most_rows: Most codes to look at at once.
+        groups: The group, with all places as members.
+        most_rows: Largest number of codes at once.
     """
 
     def __init__(self, normals: _Normals, data: Tensor, group: int) -> None:
@@ -239,22 +239,22 @@ class _NormalColumns:
         self.features = torch.cat([-0.5 * precision, loc * precision], 1).T.contiguous()
         square = 0.5 * (loc.square() * precision).sum(1)
         self.constant = self.log_peak - square
-        # At least the sum of the sizes of what is added up.
+        # At least the sum of the absolute values of the terms.
         self.size = square + log_scale.abs().sum(1) + self.log_peak.abs() + dims
         self.rounding = (2 * dims + _ROUNDINGS) * torch.finfo(loc.dtype).eps
         pairs = _PAIRS_ON_GPU if loc.is_cuda else _PAIRS
         self.most_rows = max(1, pairs // min(len(self.loc), _COLUMNS))
 
     def log_prob(self, z: Tensor, own: tuple[Tensor, Tensor]) -> Tensor:
-        """Log of weight times density of each component, shape (R, n, K), as of `_AnyColumns`."""
+        """Log of weight times density of each component, shape (R, n, K), as for `_AnyColumns`."""
         z = z.reshape(len(z), -1).double()
         offset = z - self.centre
         factors = torch.cat([offset.square(), offset], 1)
         log_prob = torch.addmm(self.constant, factors, self.features)
         pairs = log_prob.view(len(z), -1, self.components)
-        # What counts in a sum is told by its largest term, which is not the code's own.
+        # The largest term decides which pairs contribute, and must not be the code's own.
         pairs[own] = -math.inf
-        # Largest in the block, so one product for all its codes.
+        # The largest factors of the block, so that one product serves all its codes.
         error = self.rounding * (self.size + factors.abs().amax(0) @ self.features.abs())
         if not (error <= _TOLERANCE).all():
             self._evaluate_again(log_prob, z, error)
@@ -262,10 +262,10 @@ class _NormalColumns:
         return pairs
 
     def _evaluate_again(self, log_prob: Tensor, z: Tensor, error: Tensor) -> None:
-        """Put exact numbers where those of the product, (R, m), are wrong by too much and count."""
+        """Replace products, (R, m), that contribute but may be too inexact by exact values."""
         margin = 2 * error.amax() + _NEGLIGIBLE + math.log(len(self.loc))
         least = log_prob.amax(1, keepdim=True) - margin
-        # What is no number is not known to be small either.
+        # NaN is evaluated again too.
         row, column = torch.nonzero(~(log_prob < least), as_tuple=True)
         inexact = ~(error <= _TOLERANCE)[column]
         row, column = row[inexact], column[inexact]

@@ -1,7 +1,7 @@
 """Bounds of the mutual information of data and codes, from a known q(z|x).
 
-A marginal q(z) = E_x q(z|x) that is replaced by an average over data bounds I(x; z) from both
-sides. All N² pairs of a code and a datum are evaluated, a block at a time, and none is stored.
+Replacing the marginal q(z) = E_x q(z|x) by an average over rows bounds I(x; z) from both sides.
+All N² pairs of a code and a row are evaluated, block by block, without storing them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from mimachine._support.memory import rows_at_once
 from mimachine.data.rows import Rows
+from mimachine.estimation.codes.aggregate import kl_terms
 from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.information.all_pairs import Groups, density_columns, log_sums
 from mimachine.model.conditionals import Conditional
@@ -33,22 +34,21 @@ __all__ = [
 
 
 _TIGHT = 0.1
-# Fewer groups give no standard error.
+# With fewer groups there is no standard error.
 _FEWEST_GROUPS = 5
 
 
 @dataclass(frozen=True)
 class InformationBounds:
-    """Bounds of I(x; z) in nats, each true in expectation.
+    """Bounds of the mutual information I(x; z) in nats, each valid in expectation.
 
     Attributes:
-        lower: The lower bound, InfoNCE with the known density. It cannot pass `ceiling`.
-        upper: The upper bound, by leaving one out. Infinite where a code is impossible for all
-            other data.
-        rate: E KL(q(z|x) || p(z)), an upper bound too; None without a prior.
-        gap: `upper` less `lower`. Its error is smaller than theirs, which go up and down together.
-        num_data: Number N of data whose average stands for q(z).
-        num_queries: Number of data whose codes were looked at.
+        lower: The lower bound, InfoNCE with the known density. It cannot exceed `ceiling`.
+        upper: The leave-one-out upper bound. Infinite if a code is impossible for all other rows.
+        rate: E KL(q(z|x) || p(z)), another upper bound; None without a prior.
+        gap: `upper` minus `lower`. Its error is smaller than theirs, which are correlated.
+        num_data: Number N of rows whose average replaces q(z).
+        num_queries: Number of rows whose codes were evaluated.
     """
 
     lower: Estimate
@@ -60,15 +60,15 @@ class InformationBounds:
 
     @property
     def ceiling(self) -> float:
-        """Log N, which the lower bound cannot pass."""
+        """Log N, which the lower bound cannot exceed."""
         return math.log(self.num_data)
 
     @property
     def least_upper(self) -> Estimate:
-        """`upper` or `rate`: the one that is lower with two standard errors added.
+        """`upper` or `rate`, whichever is lower with two standard errors added.
 
-        Codes that are far from those of all other data give `upper` a scatter as large as itself,
-        so to wait until the difference is certain would be to keep what says nothing.
+        If codes are far from all others, the standard error of `upper` is as large as its value.
+        A significance test would then keep an uninformative bound.
         """
         if self.rate is None or _most(self.upper) <= _most(self.rate):
             return self.upper
@@ -78,8 +78,8 @@ class InformationBounds:
     def tight(self) -> bool:
         """Whether the lower bound and an upper one differ by less than 0.1 nat.
 
-        Two standard errors of the difference are included. What scatter both share, as `lower` and
-        `upper` share most of theirs, is not in it.
+        Two standard errors of the difference are included. Noise that both share, as `lower` and
+        `upper` do, cancels in it.
         """
         widths = [self.gap.value + 2 * self.gap.standard_error]
         if self.rate is not None:
@@ -88,16 +88,16 @@ class InformationBounds:
 
     @property
     def at_ceiling(self) -> bool:
-        """Whether the lower bound tells of the number of data: it is within log 2 of `ceiling`.
+        """Whether the lower bound is limited by the number of rows: within log 2 of `ceiling`.
 
-        The code of a typical datum is then likelier by that datum than by all others together.
+        The code of a typical row is then likelier under that row than under all others together.
         """
         near = self.ceiling - self.lower.value < math.log(2) < self.lower.value
         return near and not self.tight
 
     @property
     def statement(self) -> str:
-        """What is known of the information, in plain words."""
+        """The bounds as a sentence."""
         between = f"between {self.lower} and {self.least_upper} nats"
         if self.tight:
             return f"{between}: tight"
@@ -107,20 +107,20 @@ class InformationBounds:
                 f"{self.ceiling:.2f}, which more data would raise; at most "
                 f"{self.least_upper} nats"
             )
-        return f"{between}: not tight, which more data would mend"
+        return f"{between}: not tight; more data would narrow them"
 
     def __str__(self) -> str:
         return self.statement
 
 
 def _most(bound: Estimate) -> float:
-    """An upper bound with two of its standard errors, if these are known."""
+    """An upper bound plus two of its standard errors, if these are known."""
     error = bound.standard_error
     return bound.value + (2 * error if math.isfinite(error) else 0.0)
 
 
 def _difference(first: Estimate, second: Estimate, errors: float) -> float:
-    """Difference of two numbers, and so many of its standard errors as if they were independent."""
+    """Difference plus a number of its standard errors, as if the two were independent."""
     error = math.hypot(first.standard_error, second.standard_error)
     return first.value - second.value + errors * error
 
@@ -134,40 +134,39 @@ def information_bounds(
     num_queries: int | None = None,
     batch_size: int | None = None,
 ) -> InformationBounds:
-    r"""Bound I(x; z) from both sides for z ~ q(z|x), where q(z|x) can be evaluated.
+    r"""Lower and upper bounds of the mutual information I(x; z) for an encoder q(z|x).
 
-    With z_i ~ q(z|x_i) for N data, the upper bound leaves one out and the lower one does not:
+    With z_i ~ q(z|x_i) for N rows, the upper bound leaves out the code's own row:
 
     .. math:: \frac1N \sum_i \log\frac{q(z_i|x_i)}{\frac1N \sum_j q(z_i|x_j)} \;\lesssim\; I
         \;\lesssim\; \frac1N \sum_i \log\frac{q(z_i|x_i)}{\frac1{N-1} \sum_{j\ne i} q(z_i|x_j)}
 
-    Both hold on average over data and codes, for any encoder: what is bounded is the information
-    of the distribution that the data come from, of which these N are a sample. The lower bound
-    is log N at most, so information far above ½ log N is only bounded loosely. Where the model
-    has a prior, the rate E KL(q(z|x) || p(z)) is told too, an upper bound that N does not limit.
+    Both hold in expectation over data and codes, for any encoder. They bound the information
+    under the distribution that the N rows are sampled from. The lower bound is at most log N, so
+    information far above ½ log N is bounded only loosely. If the model has a prior, the result
+    includes the rate E KL(q(z|x) || p(z)), an upper bound that N does not limit.
 
-    The standard errors are those of a jackknife that leaves out 1/32 of the data at a time, as
-    codes and in the averages alike (see `bounds_from_conditionals`).
+    Standard errors are by a jackknife that leaves out 1/32 of the rows at a time, both as codes and
+    in the averages (see `bounds_from_conditionals`).
 
-    Encoders of diagonal normals and of their mixtures take one matrix product for all pairs:
-    50,000 data in 80 dimensions take 40 s of processor time, shared by torch's threads. All
-    others take as many evaluations of a density as there are pairs; `num_queries` says for how
-    many data.
+    For encoders that give diagonal normals or their mixtures, all pairs are one matrix product:
+    50,000 rows in 80 dimensions take 40 s of processor time, shared by torch's threads. Other
+    encoders take one evaluation of a density for each pair; `num_queries` limits their number.
 
     Args:
-        model: The model, or its encoder alone, used in evaluation mode.
-        x: Data, shape (N, *X), two or more.
-        num_samples: Number of codes for each datum. The noise of the codes gets smaller by more,
-            that of the data does not.
-        num_queries: Number of data, chosen at random, whose codes are looked at; all by default.
-            The averages are over all data in any case, so the bounds are as tight, and only their
+        model: The model, or only its encoder, used in evaluation mode.
+        x: Data, shape (N, *X), two or more rows.
+        num_samples: Number of codes for each row. More codes reduce their noise, but not that of
+            the data.
+        num_queries: Number of rows, chosen at random, whose codes are evaluated; all by default.
+            The averages are over all rows in any case, so the bounds are as tight, and only their
             errors grow.
-        batch_size: Most data that are encoded at once; by default 4,096, and fewer if they are so
-            large that they would take over 16 MiB.
+        batch_size: Largest number of rows that are encoded at once; by default 4,096, or fewer if
+            these would take over 16 MiB.
 
     Raises:
-        ValueError: If there are fewer than two data, a number is not positive, `num_queries` is
-            above the number of data, or the encoder gives no finite log-probability.
+        ValueError: If there are fewer than two rows, a number is not positive, `num_queries` is
+            above the number of rows, or a log-probability of the encoder is not finite.
 
     References:
         On Variational Bounds of Mutual Information (Poole et al., 2019),
@@ -196,26 +195,26 @@ def bounds_from_conditionals(
     num_samples: int = 1,
     num_queries: int | None = None,
 ) -> InformationBounds:
-    """`information_bounds` from what an encoder gave for the data, batch after batch.
+    """`information_bounds` from the distributions q(z|x) that an encoder gave, by batches.
 
-    Each of the N data counts in its own term and in the averages of all others, so the terms are
-    not independent. The standard errors are those of a jackknife: the data are dealt at random to
-    32 groups (the same for the same N), and the bounds are found again without each. NaN for fewer
-    than 5 data or queries.
+    Each of the N rows has its own term and is in the averages of all others, so the terms are not
+    independent. Standard errors are by a jackknife: the rows are dealt at random to 32 groups (the
+    same for the same N), and the bounds are computed again without each group. They are NaN for
+    fewer than 5 rows or queries.
 
     Args:
-        conditionals: q(z|x), each a distribution with a batch of some of the data.
-        z: Codes, shape (N, *Z) or (S, N, *Z), where they were drawn already; each has to be a draw
-            of its datum's q(z|x). Codes in single precision say little where q(z|x) is narrower
+        conditionals: q(z|x), distributions that each have a batch of some of the rows.
+        z: Codes, shape (N, *Z) or (S, N, *Z), if they were drawn already; each must be a draw from
+            its row's q(z|x). Codes in single precision are of little use where q(z|x) is narrower
             than their rounding.
-        prior: p(z), a distribution of batch shape (), for the rate: in closed form where all is
-            diagonal normal, else by the same codes.
-        num_samples: Number of codes to draw for each datum; of no meaning with `z`.
+        prior: p(z), a distribution of batch shape (), for the rate: in closed form if all
+            distributions are diagonal normals, and otherwise from the same codes.
+        num_samples: Number of codes to draw for each row; ignored with `z`.
         num_queries: As for `information_bounds`.
 
     Raises:
-        ValueError: As for `information_bounds`; if the conditionals are of different shapes, or
-            codes or prior do not have theirs.
+        ValueError: As for `information_bounds`; if the conditionals have different shapes, or the
+            codes or the prior have another shape.
     """
     count = _checked_count(conditionals)
     event = conditionals[0].event_shape
@@ -224,7 +223,7 @@ def bounds_from_conditionals(
             raise ValueError(f"{name} must be 1 or more, got {value}")
     queries = count if num_queries is None else num_queries
     if queries > count:
-        raise ValueError(f"num_queries must be at most the {count} data, got {queries}")
+        raise ValueError(f"num_queries must be at most the number of rows {count}, got {queries}")
     if prior is not None and (prior.batch_shape or prior.event_shape != event):
         raise ValueError(
             f"prior must have batch shape () and the codes' shape {tuple(event)}, got "
@@ -242,24 +241,24 @@ def bounds_from_conditionals(
 
 
 def _checked_count(conditionals: Sequence[Distribution]) -> int:
-    """Number of data, of conditionals that have one event each of one shape."""
+    """Number of rows of conditionals, after checking their shapes."""
     shapes = {(len(part.batch_shape), part.event_shape) for part in conditionals}
     if len(shapes) > 1 or any(dims != 1 for dims, _ in shapes):
         got = [(tuple(part.batch_shape), tuple(part.event_shape)) for part in conditionals]
         raise ValueError(
-            "conditionals must each have one event a datum, all of one shape, got batch and event "
+            "conditionals must have one event per row, all of the same shape, got batch and event "
             f"shapes {got[:5]}"
         )
     count = sum(part.batch_shape[0] for part in conditionals)
     if count < 2:
-        raise ValueError(f"bounds of information need two data or more, got {count}")
+        raise ValueError(f"bounds of information need two or more rows, got {count}")
     return count
 
 
 def _in_double(conditional: Distribution) -> Distribution:
-    """Diagonal normals and their mixtures in double precision; all else as it is.
+    """Convert diagonal normals and their mixtures to double precision.
 
-    A draw in single precision has lost its noise to rounding where the scale is small.
+    A draw in single precision loses its noise to rounding if the scale is small.
     """
     if isinstance(conditional, Mixture) and isinstance(conditional.components, DiagNormal):
         components = _double_normal(conditional.components)
@@ -277,7 +276,7 @@ def _double_normal(normal: DiagNormal) -> DiagNormal:
 
 
 class _Codes(NamedTuple):
-    """Codes (S, N, *Z) and their log-probabilities given their own data, (S, N), in double."""
+    """Codes (S, N, *Z) and their log-probabilities under their own rows, (S, N), in double."""
 
     z: Tensor
     log_prob: Tensor
@@ -295,8 +294,8 @@ def _given(parts: Sequence[Distribution], z: Tensor, count: int) -> _Codes:
         z = z.unsqueeze(0)
     if z.dim() != 2 + len(event) or not len(z) or z.shape[1:] != (count, *event):
         raise ValueError(
-            f"z must have shape {(count, *event)}, or that after a number of codes for each "
-            f"datum, got {tuple(z.shape)}"
+            f"z must have shape {(count, *event)} or (S, {', '.join(map(str, (count, *event)))}), "
+            f"got {tuple(z.shape)}"
         )
     sizes = [part.batch_shape[0] for part in parts]
     log_probs = [part.log_prob(own) for part, own in zip(parts, z.split(sizes, 1), strict=True)]
@@ -309,41 +308,38 @@ def _check_finite(codes: _Codes) -> None:
     if not finite.all():
         bad = torch.nonzero(~finite).flatten()[:5].tolist()
         raise ValueError(
-            f"q(z|x) must give finite codes of finite log-probability; those of data {bad} are not"
+            f"q(z|x) must give finite codes with finite log-probabilities; rows {bad} do not"
         )
 
 
 def _rates(parts: Sequence[Distribution], codes: _Codes, prior: Distribution) -> Tensor:
-    """KL(q(z|x) || p(z)) of each datum, (N,): exact of diagonal normals, else from its codes."""
+    """KL(q(z|x) || p(z)) of each row, (N,): exact for diagonal normals, otherwise from codes."""
     if isinstance(prior, DiagNormal | StandardNormal):
         normals = [part for part in parts if isinstance(part, DiagNormal)]
         if len(normals) == len(parts):
             return torch.cat([_divergence(part, prior) for part in normals])
-    # A prior may be a network, which takes numbers of its own precision.
+    # A prior may be a network, which needs inputs of its own precision.
     flat = codes.z.flatten(0, 1).to(prior.sample().dtype)
     log_prior = [prior.log_prob(rows) for rows in flat.split(rows_at_once(flat.shape, most=512))]
     return (codes.log_prob - torch.cat(log_prior).double().reshape_as(codes.log_prob)).mean(0)
 
 
 def _divergence(q: DiagNormal, p: DiagNormal | StandardNormal) -> Tensor:
-    """KL of diagonal normals in nats, (n,)."""
-    ratio = q.stddev / p.stddev.double()
-    offset = (q.loc - p.mean.double()) / p.stddev.double()
-    each = 0.5 * (ratio.square() + offset.square() - 1) - ratio.log()
-    return each.reshape(len(each), -1).sum(1)
+    """KL of diagonal normals in nats, shape (n,)."""
+    return kl_terms(q.loc, q.stddev, p.mean.double(), p.stddev.double()).sum(1)
 
 
 def _summary(
     own: Tensor, others: Tensor, data: Tensor, groups: Groups, rates: Tensor | None
 ) -> InformationBounds:
-    """The bounds with their errors.
+    """The bounds with their standard errors.
 
     Args:
         own: log q(z_i|x_i), shape (R,).
         others: log Σ_j q(z_i|x_j) over the others in each group, shape (R, G).
-        data: The data of the codes, shape (R,).
+        data: Rows of the codes, shape (R,).
         groups: The groups.
-        rates: The rate of each datum, shape (N,), or none.
+        rates: Rate of each row, shape (N,), or None.
     """
     count = len(groups.of_data)
     of_rows = groups.of_data[data]
@@ -367,14 +363,14 @@ def _summary(
 
 
 def _bounds(log_odds: Tensor, count: int) -> tuple[float, float]:
-    """Upper and lower bound from log q(z_i|x_i) - log Σ_j≠i q(z_i|x_j), (R,), of N data."""
+    """Upper and lower bound from log q(z_i|x_i) - log Σ_j≠i q(z_i|x_j), (R,), for N rows."""
     upper = math.log(count - 1) + float(log_odds.mean())
     lower = math.log(count) - float(torch.logaddexp(-log_odds, log_odds.new_zeros(())).mean())
     return upper, lower
 
 
 def _jackknife_error(replicates: Tensor) -> float:
-    """Standard error from what an estimate is without each of some groups, (G,)."""
+    """Standard error from the estimates without each of some groups, shape (G,)."""
     number = len(replicates)
     if number < _FEWEST_GROUPS:
         return math.nan

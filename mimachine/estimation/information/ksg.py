@@ -1,4 +1,4 @@
-"""Mutual information from samples: the estimators of Kraskov, Stögbauer and Grassberger (KSG)."""
+"""KSG estimators of mutual information from samples (Kraskov, Stögbauer and Grassberger)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ __all__ = [
 
 _SATURATION_MARGIN = 1.5
 _SATURATION_DRIFT = 0.3
-# All pairs of the subsets are a tenth of all pairs; the standard error of ten is itself known to
-# within a quarter.
+# The pairs within ten subsets are a tenth of all pairs. A standard error from ten subsets has a
+# relative error of about 25 %.
 _SUBSETS, _FEWEST_SUBSETS = 10, 5
 
 
@@ -33,17 +33,17 @@ class MutualInformation:
     """KSG estimate of I(x; z) in nats; `float()` gives its value.
 
     Attributes:
-        value: The estimate. It can be slightly negative where there is no information.
-        ceiling: ψ(N) - ψ(k), which no estimate from N data can pass; for KSG-2 less 1/k, but for
-            the share of data with ties.
+        value: The estimate. It can be slightly negative for independent variables.
+        ceiling: Largest possible estimate from N points, ψ(N) - ψ(k); KSG-2 subtracts 1/k for
+            points without ties.
         k: Number of neighbours.
-        num_data: Number N of data.
-        value_of_half: The estimate from every second datum.
-        tied: Share of the data with ties at the distance of their k-th neighbour (for KSG-2 also at
+        num_data: Number N of points.
+        value_of_half: The estimate from every second point.
+        tied: Share of points with ties at the distance of their k-th neighbour (for KSG-2 also at
             the width of their neighbours in x or in z). Data on a grid have many; the estimate then
-            sees no detail below the grid.
-        standard_error: Scatter of the value from one set of N data to another. It knows nothing of
-            the bias, which can be far larger. NaN where the data are too few to tell.
+            does not resolve detail below the grid.
+        standard_error: Standard error over samples of N points. It does not include the bias, which
+            can be far larger. NaN if there are too few points.
     """
 
     value: float
@@ -56,9 +56,9 @@ class MutualInformation:
 
     @property
     def saturated(self) -> bool:
-        """Whether the value tells of the number of data rather than of the information.
+        """Whether the value is limited by the number of points rather than by the information.
 
-        So it is within 1.5 nats of the ceiling, or where twice the data move it by 0.3 nats.
+        True within 1.5 nats of the ceiling, or if half of the points change it by over 0.3 nats.
         """
         near = self.ceiling - self.value < _SATURATION_MARGIN
         return near or abs(self.value - self.value_of_half) > _SATURATION_DRIFT
@@ -70,47 +70,48 @@ class MutualInformation:
 def mutual_information(
     x: Any, z: Any, k: int = 5, *, estimator: Literal["ksg1", "ksg2"] = "ksg1"
 ) -> MutualInformation:
-    r"""Estimate I(x; z) by KSG with the maximum norm, without rescaling.
+    r"""Estimate mutual information I(x; z) by KSG with the maximum norm, without rescaling.
 
     KSG-1, Eq. (8) of Kraskov et al., is
 
     .. math:: \psi(k) + \psi(N) - \langle \psi(n_x + 1) + \psi(n_z + 1) \rangle
 
-    with n_x the number of points strictly nearer in x than the k-th neighbour in (x, z). Where
-    ties put k' > k points within that distance, or it is 0, that point's term counts them all:
-    ψ(k') with the points within the distance in x and in z in place of n_x + 1 and n_z + 1, which
-    for data that coincide is the plug-in estimate of discrete variables (compare Gao et al., 2017).
+    with n_x the number of points strictly nearer in x than the k-th neighbour in (x, z). If ties
+    put k' > k points within that distance, or it is 0, that point's term counts them all: ψ(k')
+    with the numbers of points within the distance in x and in z in place of n_x + 1 and n_z + 1.
+    For coincident points this is the plug-in estimate of discrete variables (compare Gao et al.,
+    2017).
 
     KSG-2, Eq. (9), is
 
     .. math:: \psi(k) - 1/k + \psi(N) - \langle \psi(n_x + 1) + \psi(n_z + 1) \rangle
 
     with n_x the number of points strictly nearer in x than the farthest in x of the k nearest in
-    (x, z), and n_z likewise. It takes exactly one point at each of these distances for granted; a
-    point where they are 0 or shared has the term of KSG-1. Its systematic error is smaller in many
-    dimensions, its scatter a little larger.
+    (x, z), and n_z the same in z. It assumes exactly one point at each of these distances; a point
+    where they are 0 or shared has the term of KSG-1. KSG-2 has less bias in many dimensions and a
+    slightly larger variance.
 
     The bias grows with the dimension: for correlated Gaussians of 20 + 20 dimensions and N = 10,000
-    the estimate is about a quarter of the truth. Above some dimensions use it only to compare
-    models on the same data with the same N and k.
+    the estimate is about a quarter of the truth. In more than a few dimensions use it only to
+    compare models on the same data with the same N and k.
 
-    The standard error is that of estimates from 10 disjoint random subsets (fewer where they would
-    have under 4 (k + 1) data; NaN for fewer than 5): the variance of KSG is proportional to 1/N, so
-    that of the whole is the one of a tenth, divided by 10 (Holmes & Nemenman, 2019). It adds a
-    tenth to the time where all pairs are compared, and about half in few dimensions.
+    The standard error comes from estimates on 10 disjoint random subsets (fewer if they would have
+    under 4 (k + 1) points; NaN for fewer than 5). The variance of KSG is proportional to 1/N, so
+    that of a tenth is divided by 10 (Holmes & Nemenman, 2019). It adds a tenth to the time where
+    all pairs are compared, and about half in few dimensions.
 
-    Counts are those of comparing all pairs in float64, whatever way they are found. Tensors on a
-    GPU are compared there.
+    All algorithms give the counts of comparing all pairs in float64. Tensors on a GPU are compared
+    there.
 
     Args:
         x: N points, shape (N,) or (N, ...), an array or a tensor.
-        z: The N points that go with them, likewise.
+        z: The N points paired with x, of shape (N,) or (N, ...).
         k: Number of neighbours, in [1, N / 2).
         estimator: "ksg1" or "ksg2".
 
     Raises:
         ValueError: If the numbers of points differ, k is out of range, a value is not finite, or
-            the estimator is none of the two.
+            the estimator is unknown.
 
     References:
         Estimating mutual information (Kraskov et al., 2004), Phys. Rev. E 69, 066138
@@ -163,14 +164,14 @@ def _points(name: str, values: Any) -> Tensor:
 
 
 class _Neighbours(NamedTuple):
-    """For each point, how many of the others are near it, each array of shape (N,).
+    """Neighbour counts of each point, each array of shape (N,).
 
     Attributes:
-        joint: How many in (x, z): k, or with ties all within the distance.
-        x: How many in x: one more than are strictly nearer, or with ties all within the distance.
-        z: How many in z, likewise.
-        excess: What more the point's term subtracts, in nats: 1/k by KSG-2.
-        tied: Whether ties decided on these numbers.
+        joint: Neighbours in (x, z): k, or with ties all within the distance.
+        x: Neighbours in x: one more than are strictly nearer, or with ties all within the distance.
+        z: Neighbours in z, counted in the same way.
+        excess: Further nats that the point's term subtracts: 1/k for KSG-2.
+        tied: Whether there are ties.
     """
 
     joint: NDArray[np.int64]
@@ -196,11 +197,11 @@ def _ksg1(rows: Rows, k: int) -> _Neighbours:
 
 
 def _in_squares(rows: Rows, nearest: Nearest, k: int) -> _Neighbours:
-    """Neighbours within one distance in x and in z."""
+    """Neighbours within the same distance in x and in z."""
     tied = nearest.within > k
     inclusive = tied | (nearest.radius == 0)
     distance = np.where(inclusive, nearest.radius, _just_below(nearest.radius))
-    # The point itself is strictly nearer, which is the one that the formula adds.
+    # The formula adds 1 to the numbers of strictly nearer others.
     more = np.where(inclusive, 0, 1)
     return _Neighbours(
         nearest.within,
@@ -212,7 +213,7 @@ def _in_squares(rows: Rows, nearest: Nearest, k: int) -> _Neighbours:
 
 
 def _ksg2(rows: Rows, k: int) -> _Neighbours:
-    """Neighbours within the rectangle of the k nearest, in squares where its sides are shared."""
+    """Neighbours within the rectangle of the k nearest, or the square if its sides are shared."""
     nearest = rows.nearest(k)
     square = _in_squares(rows, nearest, k)
     x = rows.x_within(_just_below(nearest.x_extent)) + 1
@@ -229,7 +230,7 @@ def _ksg2(rows: Rows, k: int) -> _Neighbours:
 
 
 def _just_below(distance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The next smaller number: what is at most that far is strictly nearer; 0 stays 0."""
+    """The next smaller number, to count points that are strictly nearer; 0 stays 0."""
     return np.nextafter(distance, 0)
 
 
@@ -237,7 +238,7 @@ def _standard_error(x: Tensor, z: Tensor, k: int, estimator: Literal["ksg1", "ks
     subsets = min(_SUBSETS, len(x) // (4 * (k + 1)))
     if subsets < _FEWEST_SUBSETS:
         return math.nan
-    # Data may be sorted or periodic, so the subsets are random: the same ones for the same N.
+    # Data may be sorted or periodic, so the subsets are random, but the same for the same N.
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(x), generator=generator)[: len(x) // subsets * subsets]
     estimates = [

@@ -1,4 +1,4 @@
-"""What KSG makes of Gaussians whose mutual information is known."""
+"""Calibration of KSG: its estimates for Gaussians of known mutual information."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _TRUTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
 @dataclass(frozen=True)
 class KSGCalibration:
-    """Estimates by KSG for Gaussians of known information, in nats.
+    """KSG estimates for Gaussians of known mutual information, in nats.
 
     Attributes:
         x_dim: Number of dimensions of x.
         z_dim: Number of dimensions of z.
-        num_data: Number N of data.
+        num_data: Number N of points.
         k: Number of neighbours.
         estimator: "ksg1" or "ksg2".
-        truths: Informations of the Gaussians, increasing.
-        estimates: What KSG says of each: the mean over draws and its error, or of a single draw
-            the value with the error that KSG tells.
+        truths: True informations of the Gaussians, increasing.
+        estimates: KSG estimate for each: the mean over draws with its standard error, or for a
+            single draw its value and the standard error of KSG.
     """
 
     x_dim: int
@@ -49,14 +49,14 @@ class KSGCalibration:
     estimates: tuple[Estimate, ...]
 
     def estimate_of(self, truth: float) -> float:
-        """What KSG says where the truth is so many nats, between those that were measured.
+        """Interpolate the KSG estimate for a true information in nats.
 
         Raises:
-            ValueError: If the truth is outside of the measured ones.
+            ValueError: If the truth is outside the calibrated range.
         """
         if not self.truths[0] <= truth <= self.truths[-1]:
             raise ValueError(
-                f"truth must be in [{self.truths[0]:g}, {self.truths[-1]:g}], what was measured, "
+                f"truth must be in the calibrated range [{self.truths[0]:g}, {self.truths[-1]:g}], "
                 f"got {truth:g}"
             )
         curve = self._curve()
@@ -65,13 +65,13 @@ class KSGCalibration:
         return float(PchipInterpolator(self.truths, curve)(truth))
 
     def truth_behind(self, estimate: MutualInformation | float) -> float:
-        """The information of the Gaussian of which KSG says as much.
+        """The true information of a Gaussian with this KSG estimate, in nats.
 
-        Infinite where it says less of all that were measured. The smallest one measured where it
-        says more even of that.
+        Infinite if the estimate is above the whole curve, the smallest calibrated truth if it is
+        below.
 
         Raises:
-            ValueError: If the estimate is of another number of data or neighbours.
+            ValueError: If the estimate has another number of points or neighbours.
         """
         if isinstance(estimate, MutualInformation):
             theirs, ours = (estimate.num_data, estimate.k), (self.num_data, self.k)
@@ -82,29 +82,31 @@ class KSGCalibration:
         value, curve = float(estimate), self._curve()
         if value > curve[-1]:
             return math.inf
-        # Each value once: where more information adds nothing, the least that has it.
+        # Each value once, with the smallest truth that has it.
         _, first = np.unique(curve, return_index=True)
         if value <= curve[0] or len(first) == 1:
             return self.truths[0]
         return float(PchipInterpolator(curve[first], np.array(self.truths)[first])(value))
 
     def statement(self, estimate: MutualInformation | float) -> str:
-        """An estimate beside the truth that a Gaussian would have, in plain words."""
+        """Compare an estimate with the truth for a Gaussian, as a sentence."""
         truth = self.truth_behind(estimate)
-        dims = f"{self.x_dim} + {self.z_dim} dimensions and {self.num_data} data"
+        gaussian = (
+            f"a Gaussian of {self.x_dim} + {self.z_dim} dimensions and {self.num_data} points"
+        )
         if math.isinf(truth):
             return (
-                f"KSG says {float(estimate):.2f} nats, more than of a Gaussian of {dims} where the "
-                f"truth is {self.truths[-1]:g}"
+                f"KSG estimates {float(estimate):.2f} nats, more than for {gaussian} whose true "
+                f"information is {self.truths[-1]:g}"
             )
         if float(estimate) < self._curve()[0]:
             return (
-                f"KSG says {float(estimate):.2f} nats, less than of a Gaussian of {dims} where the "
-                f"truth is {truth:g}"
+                f"KSG estimates {float(estimate):.2f} nats, less than for {gaussian} whose true "
+                f"information is {truth:g}"
             )
         return (
-            f"KSG says {float(estimate):.2f} nats; of a Gaussian of {dims} it says so where the "
-            f"truth is {truth:.2f}"
+            f"KSG estimates {float(estimate):.2f} nats, as for {gaussian} whose true information "
+            f"is {truth:.2f}"
         )
 
     def __str__(self) -> str:
@@ -112,7 +114,7 @@ class KSGCalibration:
         return "\n".join(f"truth {truth:g} nats: KSG {estimate}" for truth, estimate in pairs)
 
     def _curve(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        """The estimates without the dips of their noise."""
+        """The estimates, made monotonic."""
         return np.maximum.accumulate([estimate.value for estimate in self.estimates])
 
 
@@ -126,31 +128,31 @@ def ksg_calibration(
     estimator: Literal["ksg1", "ksg2"] = "ksg1",
     num_draws: int = 1,
 ) -> KSGCalibration:
-    r"""Estimate by KSG the information of Gaussians where it is known.
+    r"""Calibrate KSG on Gaussians of known mutual information.
 
-    As many pairs of coordinates of x and z as there can be have the same correlation ρ, and all
-    else is independent:
+    min(D_x, D_z) pairs of coordinates of x and z have the same correlation ρ, all others are
+    independent:
 
     .. math:: I = -\tfrac12 \min(D_x, D_z) \log(1 - \rho^2)
 
-    Data that are near a surface of few dimensions have less bias than a Gaussian that fills all of
-    them, so for images this tells how little an estimate may mean, and not what to correct it by.
+    Data near a surface of few dimensions have less bias than a Gaussian that fills the space. So
+    for images the calibration shows how large the bias may be, but is no correction.
 
-    It costs one call of `mutual_information` for each information and draw: at 10,000 data and 5
-    neighbours a second or two in 20 + 20 dimensions, and seven times as long in 784 + 40.
+    Each information and draw takes one call of `mutual_information`: for 10,000 points and 5
+    neighbours one or two seconds in 20 + 20 dimensions, and seven times as long in 784 + 40.
 
     Args:
         x_dim: Number of dimensions of x.
         z_dim: Number of dimensions of z.
-        num_data: Number N of data, that of the estimate in question.
+        num_data: Number N of points of the estimate to be judged.
         information: True informations in nats, 0 or more, increasing.
-        k: Number of neighbours, likewise.
+        k: Number of neighbours of that estimate.
         estimator: "ksg1" or "ksg2".
-        num_draws: Number of data sets for each.
+        num_draws: Number of data sets for each information.
 
     Raises:
         ValueError: If a number of dimensions or draws is not positive, an information is negative
-            or they do not increase, or `mutual_information` does not take the rest.
+            or they do not increase, or as for `mutual_information`.
     """
     for name, number in (("x_dim", x_dim), ("z_dim", z_dim), ("num_draws", num_draws)):
         if number < 1:
@@ -159,9 +161,9 @@ def ksg_calibration(
     increasing = all(a < b for a, b in itertools.pairwise(truths))
     if not truths or not increasing or not (truths[0] >= 0 and math.isfinite(truths[-1])):
         raise ValueError(
-            f"information must be one or more increasing numbers from 0 on, got {truths}"
+            f"information must be one or more increasing numbers, 0 or more, got {truths}"
         )
-    # The same noise for each information, so that a curve is smooth: the same for the same call.
+    # The same noise for each information, so that the curve is smooth.
     generator = torch.Generator().manual_seed(0)
     noise = [
         [
@@ -185,9 +187,9 @@ def ksg_calibration(
 
 
 def _correlated(x: Tensor, noise: Tensor, information: float) -> Tensor:
-    """Noise (N, E), its first coordinates mixed with those of x (N, D) for so many nats."""
+    """Noise (N, E) whose first coordinates are mixed with those of x (N, D)."""
     pairs = min(x.shape[1], noise.shape[1])
-    # 1 - ρ², which is tiny where ρ is nearly 1.
+    # 1 - ρ², without cancellation where ρ is nearly 1.
     unexplained = math.exp(-2 * information / pairs)
     explained = -math.expm1(-2 * information / pairs)
     z = noise.clone()

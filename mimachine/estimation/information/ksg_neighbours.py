@@ -1,8 +1,8 @@
-"""Exact distances to neighbours in (x, z), and numbers of neighbours in x and in z.
+"""Neighbour search for KSG: exact distances in (x, z) and neighbour counts in x and in z.
 
-All in the maximum norm of float64 values, as comparing every pair would give it: the distance of
-two points is the largest |a - b| of their columns, each rounded once. Rounding keeps the order, so
-every shortcut here is decided by numbers that bound those distances, or by the distances.
+Distances are in the maximum norm of float64 values: the largest |a - b| over columns, each rounded
+once. All results equal those of comparing all pairs. Rounding keeps the order, so every shortcut
+here uses bounds of these distances, or the distances.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Coarse = NDArray[np.int16]
 T = TypeVar("T")
-# Up to so many joint dimensions trees are faster than comparing all pairs, and up to some more
-# where the data are many (`benchmarks/ksg_speed.py --crossover`).
+# Up to this many joint dimensions trees are faster than comparing all pairs, and up to some more
+# for many points (`benchmarks/ksg_speed.py --crossover`).
 _TREE_DIMENSIONS = 4
 _TREE_DIMENSIONS_OF_MANY, _MANY = 6, 20_000
-# Pairs in a block: at two bytes each the distances stay in the cache of a core.
+# Pairs in a block. At two bytes each, coarse distances stay in the cache of a core.
 _COARSE_PAIRS, _EXACT_PAIRS, _EXACT_PAIRS_ON_GPU = 2**18, 2**19, 2**24
-# Numbers gathered at once to look at single pairs.
+# Numbers gathered at once to compare single pairs.
 _GATHERED = 2**20
 # Coarse differences fit 16 bits. Both points of a pair are rounded by half a step; the rest covers
-# that the steps are computed in float64, with errors below 1e-10 steps.
+# the float64 rounding of steps, below 1e-10 steps.
 _STEPS, _MARGIN = 32_000, 1 + 2**-20
-# Steps of a spread below this would lose digits.
+# With a smaller spread, steps would lose digits.
 _SMALLEST_SPREAD = 1e-290
 
 
@@ -49,10 +49,10 @@ class Nearest(NamedTuple):
     """Neighbourhoods of n points in (x, z), each array of shape (n,).
 
     Attributes:
-        radius: Distance of the k-th nearest of the other points.
-        within: How many of the others are within it, k where there are no ties.
-        x_extent: Largest distance in x among the k nearest; of no meaning where there are ties.
-        z_extent: Likewise in z.
+        radius: Distance of the k-th nearest other point.
+        within: Number of other points within the radius, k if there are no ties.
+        x_extent: Largest distance in x among the k nearest; meaningless if there are ties.
+        z_extent: Largest distance in z among the k nearest; meaningless if there are ties.
     """
 
     radius: Floats
@@ -62,34 +62,34 @@ class Nearest(NamedTuple):
 
 
 class Rows(Protocol):
-    """Some n of the N points, seen with their distances from all."""
+    """Neighbourhoods of a block of n points among all N points."""
 
     def nearest(self, k: int) -> Nearest:
         """The neighbourhoods of the k nearest others."""
         ...
 
     def x_within(self, distance: Floats) -> Integers:
-        """How many others are at most so far in x; one distance for each point, shape (n,)."""
+        """Number of other points within a distance in x, one distance per point, shape (n,)."""
         ...
 
     def z_within(self, distance: Floats) -> Integers:
-        """How many others are at most so far in z."""
+        """Number of other points within a distance in z, one distance per point, shape (n,)."""
         ...
 
 
 def for_all_rows(x: Tensor, z: Tensor, work: Callable[[Rows], T]) -> list[T]:
-    """Do the work on all points, a block of rows after the other, by the way that is fastest.
+    """Apply a function to all points, block by block, with the fastest algorithm.
 
-    On a GPU all pairs are compared there. On the CPU it is trees in few dimensions and all pairs in
-    many, by as many threads as torch uses.
+    On a GPU all pairs are compared there. The CPU uses trees in few dimensions and all pairs in
+    many, with torch's number of threads.
 
     Args:
         x: N points, shape (N, D), float64, on the CPU or a GPU.
-        z: The points that go with them, shape (N, E), likewise.
-        work: What to do with a block of rows.
+        z: The points paired with x, shape (N, E), float64, on the same device.
+        work: Function of a block of rows.
 
     Returns:
-        What the work gave for each block, in the order of the points.
+        The function's results for each block, in the order of the points.
     """
     count = len(x)
     if x.device.type != "cpu":
@@ -97,7 +97,7 @@ def for_all_rows(x: Tensor, z: Tensor, work: Callable[[Rows], T]) -> list[T]:
     x_points, z_points = x.numpy(), z.numpy()
     spread = max(_spread(x_points), _spread(z_points))
     most = _TREE_DIMENSIONS if count < _MANY else _TREE_DIMENSIONS_OF_MANY
-    # An infinite distance is none that trees would find.
+    # Trees do not find points at an infinite distance.
     if x.shape[1] + z.shape[1] <= most and np.isfinite(spread):
         return [work(TreeRows(x_points, z_points))]
     if not (spread == 0 or _SMALLEST_SPREAD < spread < np.inf):
@@ -118,7 +118,7 @@ def _blocks(count: int, pairs: int) -> list[slice]:
 
 
 def _in_threads(work: Callable[[slice], T], blocks: list[slice]) -> list[T]:
-    """NumPy lets other threads run, and has none of its own to wait for."""
+    """Run blocks in threads: NumPy releases the lock and starts no threads of its own."""
     threads = torch.get_num_threads()
     if threads == 1:
         return [work(block) for block in blocks]
@@ -157,7 +157,7 @@ def _others(distances: Tensor, most: Floats) -> Integers:
 
 
 class _Memory(local):
-    """What the blocks of one thread write to in turn; fresh pages cost more than the distances."""
+    """Arrays that one thread reuses for its blocks; fresh pages cost more than the distances."""
 
     def __init__(self, rows: int, count: int) -> None:
         self.x, self.z, self.other = (np.empty((rows, count), dtype=np.int16) for _ in range(3))
@@ -165,17 +165,16 @@ class _Memory(local):
 
 
 class CoarsePairs:
-    """All points, and all points in whole steps of one width, so that differences fit 16 bits.
+    """All points, also rounded to 16-bit steps for fast comparison of all pairs.
 
-    A distance in steps is wrong by one step at most. It decides all pairs but those within a step
-    or so of the distance asked for, and these are decided in float64. Where they are many, as on a
-    grid, the block is.
+    A distance in steps is wrong by at most one step. Pairs within about one step of the requested
+    distance are compared in float64. If there are many of them, as on a grid, the whole block is.
 
     Args:
         x: The points in x, shape (N, D).
         z: The points in z, shape (N, E).
         spread: The largest difference in any column.
-        most: The most rows that a block has.
+        most: Largest number of rows of a block.
     """
 
     def __init__(self, x: Floats, z: Floats, spread: float, most: int) -> None:
@@ -185,16 +184,16 @@ class CoarsePairs:
         self.x_steps, self.z_steps = self._in_steps(x), self._in_steps(z)
 
     def _in_steps(self, points: Floats) -> Coarse:
-        # One column after the other: rows of a block are compared by columns.
+        # Columns are contiguous, because blocks are compared column by column.
         return np.ascontiguousarray(np.rint((points - points.min(0)) / self.step).T, dtype=np.int16)
 
     def rows(self, rows: slice) -> CoarseRows:
-        """A block of the points, which holds until its thread takes the next."""
+        """A block of the points, valid until its thread takes the next."""
         return CoarseRows(self, rows)
 
 
 class CoarseRows:
-    """Distances in steps of a block from all points, with float64 to decide."""
+    """Distances of a block from all points in 16-bit steps, with float64 for close decisions."""
 
     def __init__(self, pairs: CoarsePairs, rows: slice) -> None:
         self.pairs, self.rows = pairs, rows
@@ -216,8 +215,8 @@ class CoarseRows:
 
     def nearest(self, k: int) -> Nearest:
         steps = np.maximum(self.x_steps, self.z_steps, out=self.other)
-        # True distances within the radius are at most one step beyond a bound of it in steps, which
-        # is itself one step too small at most.
+        # The bound of the radius in steps is at most one step too small, and so is each distance
+        # in steps.
         limit = np.minimum(_bound_of_kth(steps, k).astype(np.int64) + 2, 2**15 - 1)
         column = limit.astype(np.int16)[:, None]
         near = np.flatnonzero(np.less_equal(steps, column, out=self.possible))
@@ -227,7 +226,7 @@ class CoarseRows:
         x_distance = _distances_of_pairs(self.pairs.x, row + self.rows.start, other)
         z_distance = _distances_of_pairs(self.pairs.z, row + self.rows.start, other)
         distance = np.maximum(x_distance, z_distance)
-        # Every row has k + 1 or more, in one run that begins at `first`.
+        # Every row has k + 1 or more pairs, in one run that starts at `first`.
         first = np.searchsorted(row, np.arange(len(steps)))
         radius = distance[np.lexsort((distance, row))][first + k]
         inside = distance <= radius[row]
@@ -247,7 +246,7 @@ class CoarseRows:
         return self.exact.z_within(distance) if count is None else count
 
     def _within(self, steps: Coarse, points: Floats, distance: Floats) -> Integers | None:
-        """Numbers of others within the distance; none where too many pairs are near it."""
+        """Numbers of other points within the distance; None if too many pairs are close to it."""
         limit = distance / self.pairs.step
         possible = np.less_equal(steps, _whole(limit + _MARGIN), out=self.possible)
         certain = np.less_equal(steps, _whole(limit - _MARGIN), out=self.certain)
@@ -266,7 +265,7 @@ class CoarseRows:
 
 
 def _distances_in_steps(columns: Coarse, rows: slice, distances: Coarse, other: Coarse) -> None:
-    """Write the distances of the rows from all points, with memory for one more such array."""
+    """Write the distances of the rows from all points; `other` is scratch memory."""
     distances[:] = 0
     for column in columns:
         np.subtract(column, column[rows, None], out=other)
@@ -275,9 +274,9 @@ def _distances_in_steps(columns: Coarse, rows: slice, distances: Coarse, other: 
 
 
 def _bound_of_kth(steps: Coarse, k: int) -> Coarse:
-    """A bound of the (k + 1)-th smallest number of each row, shape (n,).
+    """Upper bound of the (k + 1)-th smallest number of each row, shape (n,).
 
-    It is the (k + 1)-th smallest of the minima of disjoint groups, each of which is in the row.
+    It is the (k + 1)-th smallest of the minima of disjoint groups of the row's numbers.
     """
     count = steps.shape[1]
     size = max(1, min(32, count // (8 * (k + 1))))
@@ -286,7 +285,7 @@ def _bound_of_kth(steps: Coarse, k: int) -> Coarse:
 
 
 def _whole(limit: Floats) -> Coarse:
-    """Whole steps up to a limit, as a column to compare with."""
+    """Whole steps up to a limit, as a column."""
     whole = np.floor(np.clip(limit, -1, 2**15 - 1))
     return np.asarray(whole[:, None], dtype=np.int16)
 
@@ -301,7 +300,7 @@ def _distances_of_pairs(points: Floats, first: Integers, second: Integers) -> Fl
 
 
 class TreeRows:
-    """All points, in KD-trees."""
+    """All points, in k-d trees."""
 
     def __init__(self, x: Floats, z: Floats) -> None:
         self.x, self.z = x, z
@@ -309,8 +308,8 @@ class TreeRows:
     def nearest(self, k: int) -> Nearest:
         joint = np.hstack([self.x, self.z])
         tree = cKDTree(joint)
-        # One more than needed tells whether there are ties. Of k + 1 points at least, the point
-        # itself at distance 0, that one may be missing, and is then infinitely far.
+        # One neighbour more than needed shows whether there are ties. If there are only k + 1
+        # points, it is missing and at an infinite distance.
         distances, found = tree.query(joint, k + 2, p=np.inf, workers=torch.get_num_threads())
         radius, neighbours = distances[:, k], found[:, : k + 1]
         within = np.full(len(joint), k, dtype=np.int64)
@@ -334,7 +333,8 @@ class TreeRows:
 def _others_within(points: Floats, distance: Floats) -> Integers:
     if points.shape[1] > 2:
         return _in_balls(cKDTree(points), points, distance)
-    # In one and two dimensions ranks count without visiting the neighbours.
+    # In one and two dimensions, ranks count points without visiting them. With trees, KSG takes up
+    # to 3 times as long at 10,000 points (`trees_over_ranks` in results/ksg-speed.json).
     first = np.argsort(points[:, 0], kind="stable")
     begin, end = _interval(points[first, 0], points[:, 0], distance)
     if points.shape[1] == 1:
@@ -354,20 +354,20 @@ def _in_balls(tree: cKDTree, centres: Floats, distance: Floats) -> Integers:
 
 
 def _interval(values: Floats, centres: Floats, distance: Floats) -> tuple[Integers, Integers]:
-    """Where in sorted values those begin and end whose rounded distance is at most the given."""
+    """Start and end, in sorted values, of those whose rounded distance is at most `distance`."""
     end = _count_up_to(values, centres, distance)
     return len(values) - _count_up_to(-values[::-1], -centres, distance), end
 
 
 def _count_up_to(values: Floats, centres: Floats, distance: Floats) -> Integers:
-    """How many sorted values have value - centre <= distance, by bisection on the difference.
+    """Number of sorted values with value - centre <= distance, by bisection.
 
-    To compare values with centre + distance would round another sum.
+    Comparing values with centre + distance would round differently.
     """
     low, high = np.zeros(len(centres), dtype=np.int64), np.full(len(centres), len(values))
     for _ in range(len(values).bit_length()):
         middle = (low + high) // 2
-        # Where the search is over, low = high may be beyond the last value.
+        # Where the search has ended, low = high may be beyond the last value.
         inside = values[np.minimum(middle, len(values) - 1)] - centres <= distance
         inside &= middle < high
         low, high = np.where(inside, middle + 1, low), np.where(inside, high, middle)
@@ -377,14 +377,19 @@ def _count_up_to(values: Floats, centres: Floats, distance: Floats) -> Integers:
 def _in_rectangles(
     ranks: Integers, begin: Integers, end: Integers, low: Integers, high: Integers
 ) -> Integers:
-    """How many of ranks[begin:end] are in [low, high), by a wavelet matrix.
+    """Number of ranks[begin:end] in [low, high): points in rectangles, by a wavelet matrix.
+
+    It counts the ranks below each bound bit by bit, from the highest bit. If the bound has a 1,
+    all ranks of the range with a 0 are below it, and the search goes on among those with a 1;
+    otherwise among those with a 0. The ranks are stably partitioned by the bit after each step, so
+    a range of positions remains a range.
 
     Args:
         ranks: A permutation of 0 ... N - 1, shape (N,).
-        begin: Beginnings of the ranges of positions, shape (n,).
-        end: Their ends.
-        low: Smallest rank that counts, in [0, N].
-        high: Rank from which on none counts.
+        begin: Starts of the ranges of positions, shape (n,).
+        end: Ends of the ranges, shape (n,).
+        low: Smallest ranks to count, in [0, N], shape (n,).
+        high: Ends of the ranks to count, in [0, N], shape (n,).
 
     References:
         The wavelet matrix (Claude & Navarro, 2012), String Processing and Information Retrieval
@@ -398,7 +403,7 @@ def _in_rectangles(
         left_zeros, right_zeros = zeros_before[left], zeros_before[right]
         up = (bounds >> bit) & 1 == 1
         below += np.where(up, right_zeros - left_zeros, 0)
-        # Ranks with this bit move behind those without.
+        # Ranks with a 1 in this bit move behind those with a 0.
         left = np.where(up, zeros_before[-1] + left - left_zeros, left_zeros)
         right = np.where(up, zeros_before[-1] + right - right_zeros, right_zeros)
         ranks = np.concatenate([ranks[~ones], ranks[ones]])

@@ -1,1 +1,1 @@
-"""Log-likelihood: importance sampling, annealing, quadrature."""
+"""Log-likelihood: importance sampling, annealed importance sampling, quadrature."""

@@ -1,7 +1,7 @@
-"""Likelihood of data under the decoder's marginal, by annealed importance sampling: the slow way.
+"""Log-likelihood by annealed importance sampling (AIS).
 
-Chains move from a start, the prior if nothing else is said, to the posterior through densities
-between them, so that no proposal has to fit the posterior.
+Chains move from a start, by default the prior, to the posterior through intermediate densities, so
+no proposal has to fit the posterior. It is slow.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ __all__ = [
 ]
 
 
-# An error of 0.05 nat is one of 0.1 nat in one of 20 estimates.
+# With a standard error of 0.05 nat, one of 20 estimates is off by 0.1 nat.
 _LARGEST_ERROR = 0.05
-# Under so many chains an error from their scatter means nothing.
+# With fewer chains, an error from their scatter is meaningless.
 _FEWEST_CHAINS = 8
 _LEAST_ACCEPTANCE = 0.3
 _WINDOWS = 10
 _PILOT_CHAINS = 16
-# What the pilot's chains move on by: so many standard deviations of their log-weights.
+# Stride of the pilot's chains, in standard deviations of their log-weights.
 _PILOT_STRIDE = 0.2
 _MOST_PILOT_STEPS = 200
-# More than the 0.65 that is best for single chains of many coordinates: what is rejected leaves
-# the log-density, whose scatter makes that of the weights, as it was.
+# More than the 0.65 that is best for single chains of many coordinates: rejections keep the
+# log-density, whose scatter causes that of the weights.
 _ACCEPTANCE = 0.85
 _GAIN = 0.5
 _FIRST_STEP = 0.5
@@ -51,18 +51,18 @@ _FIRST_STEP = 0.5
 
 @dataclass(frozen=True)
 class AnnealedLogLikelihood:
-    """Estimates of log p(x) for N data, each from some chains, in nats.
+    """AIS estimates of log p(x) for N examples, in nats.
 
     Attributes:
-        values: Estimates, shape (N,). Those of chains from the start to the posterior are too low
-            on average, those of chains back from it too high, and by less the more steps.
-        standard_errors: Their Monte-Carlo errors by the delta method from the scatter of the
-            chains, shape (N,); NaN for a single chain. They know only what the chains saw.
+        values: Estimates, shape (N,). They are too low on average from chains to the posterior and
+            too high from chains back from it. More steps reduce the bias.
+        standard_errors: Monte Carlo errors by the delta method from the scatter of the chains,
+            shape (N,); NaN for a single chain. They do not include what no chain has visited.
         effective_sample_sizes: (Σw)² / Σw², shape (N,), between 1 and `num_chains`.
-        acceptance_rates: Share of trajectories that were accepted in that tenth of the path where
-            the fewest were, shape (N,); about 0.8 if all is well, NaN if there were none.
-        num_chains: Chains for each datum.
-        num_steps: Temperatures that a chain goes through.
+        acceptance_rates: Share of accepted trajectories in the tenth of the path with the fewest,
+            shape (N,); normally about 0.8, NaN without transitions.
+        num_chains: Chains per example.
+        num_steps: Temperatures of a chain.
     """
 
     values: Tensor
@@ -74,32 +74,31 @@ class AnnealedLogLikelihood:
 
     @property
     def flagged(self) -> Tensor:
-        """Which estimates may be off by 0.1 nat and more, shape (N,): not to be trusted.
+        """Which estimates are unreliable, shape (N,): they may be off by 0.1 nat or more.
 
-        Those of a standard error over 0.05 nat, of fewer than 8 chains, which tell no error, and
-        those whose chains stood still in some tenth of the path, under 3 of 10 trajectories
-        accepted. More steps help against all but the second.
+        These have a standard error over 0.05 nat, fewer than 8 chains, which is too few for an
+        error, or an acceptance rate under 30 % in some tenth of the path. More steps help against
+        the first and the last.
         """
-        # An estimate is trusted for a reason, so numbers that are none flag it.
+        # Comparisons with NaN are false, so NaN is flagged.
         certain = self.standard_errors <= _LARGEST_ERROR
         moved = ~(self.acceptance_rates < _LEAST_ACCEPTANCE)
         return ~(certain & moved & self.values.isfinite() & (self.num_chains >= _FEWEST_CHAINS))
 
     def mean(self) -> Estimate:
-        """Mean over the data in nats; its error is that of the data's and the chains' scatter."""
-        if len(self.values) == 1:
-            return Estimate(float(self.values), float(self.standard_errors))
-        return Estimate.mean_of(self.values)
+        """Mean over the examples in nats; its error includes that of the chains."""
+        return Estimate.mean_of(self.values, self.standard_errors)
 
 
 @dataclass(frozen=True)
 class BidirectionalCheck:
-    """Estimates from below and from above for N data that the model itself made, in nats.
+    """AIS estimates from below and above for N examples drawn from the model, in nats.
 
     Attributes:
-        lower: From chains that go from the start to the posterior, too low on average.
-        upper: From chains that go back from the latents that the data were made from, too high.
-        x: The data, shape (N, *X).
+        lower: From chains from the start to the posterior, too low on average.
+        upper: From chains back from the latents that the examples were decoded from, too high on
+            average.
+        x: The examples, shape (N, *X).
     """
 
     lower: AnnealedLogLikelihood
@@ -108,31 +107,28 @@ class BidirectionalCheck:
 
     @property
     def gaps(self) -> Tensor:
-        """Upper less lower estimate, shape (N,): on average no less than what both are off by."""
+        """Upper minus lower estimate, shape (N,): on average at least the error of each."""
         return self.upper.values - self.lower.values
 
     @property
     def standard_errors(self) -> Tensor:
-        """Monte-Carlo errors of the gaps, shape (N,).
+        """Monte Carlo errors of the gaps, shape (N,).
 
-        The chains of an upper estimate all start at the same latents. Where they forget them
-        slowly their scatter is too small; `mean_gap` has an error that does not suffer from it.
+        All chains of an upper estimate start at the same latents. If they forget them slowly, their
+        scatter, and so the error, is too small. The error of `mean_gap` is not affected.
         """
         return torch.hypot(self.lower.standard_errors, self.upper.standard_errors)
 
     def mean_gap(self) -> Estimate:
-        """Mean over the data in nats: what estimates with these settings are off by, at most."""
-        if len(self.gaps) == 1:
-            return Estimate(float(self.gaps), float(self.standard_errors))
-        return Estimate.mean_of(self.gaps)
+        """Mean over the examples in nats: an upper bound of the bias with these settings."""
+        return Estimate.mean_of(self.gaps, self.standard_errors)
 
     def __str__(self) -> str:
         wide = int((self.gaps - 2 * self.standard_errors > 0.1).sum())
         return (
-            f"{len(self.gaps)} data made by the model: log p(x) is {self.lower.mean()} nats on "
-            f"average by chains to the posterior and {self.upper.mean()} by chains from it, a gap "
-            f"of {self.mean_gap()}; for {wide} of the "
-            "data the two are over 0.1 nat apart by more than 2 standard errors"
+            f"{len(self.gaps)} examples from the model: mean log p(x) is {self.lower.mean()} nats "
+            f"by chains to the posterior and {self.upper.mean()} by chains from it, a gap of "
+            f"{self.mean_gap()}; the gap exceeds 0.1 nat by more than 2 standard errors for {wide}"
         )
 
 
@@ -159,34 +155,34 @@ def annealed_log_likelihood(
     .. math:: f_{\beta_t}(z_{t-1}) / f_{\beta_{t-1}}(z_{t-1}), \quad
         z_t \sim \text{a transition that leaves } f_{\beta_t} \text{ invariant}
 
-    A pilot run of 16 other chains learns for each datum where its path is steep, so that all steps
-    change the log-weights by about the same, and for each temperature the lengths of the leapfrog
-    steps that 85 % of the trajectories are accepted with. Then these are fixed. If they followed
-    the chains' own acceptance, as is usual, the transitions would leave no density invariant, and
-    the mean weight would be p(x) only nearly; with a pilot it is exactly so, for any settings.
+    A pilot run of 16 separate chains adapts two settings for each example: the temperatures, so
+    that all steps change the log-weights by about the same amount, and the leapfrog step sizes at
+    each temperature, for an acceptance rate of 85 %. Then these are fixed. If they adapted to the
+    chains' own acceptance, as is usual, the transitions would leave no density invariant, and the
+    mean weight would be p(x) only approximately. With a pilot it is exact for any settings.
 
-    It takes `num_chains` x `num_steps` x `num_leapfrog` gradients of the decoder for each datum,
-    and up to 16 x 200 x `num_leapfrog` more for the pilot.
+    It takes `num_chains` x `num_steps` x `num_leapfrog` gradients of the decoder per example, and
+    up to 16 x 200 x `num_leapfrog` more for the pilot.
 
     Args:
-        model: The model, used in evaluation mode, its latents continuous. Gradients are taken by
-            the latents alone.
+        model: The model, with continuous latents, used in evaluation mode. Gradients are taken
+            only with respect to the latents.
         x: Data, shape (N, *X).
-        num_chains: Number K of chains for each datum.
+        num_chains: Number K of chains per example.
         num_steps: Number T of steps of a chain; 1 is importance sampling from the start.
         num_leapfrog: Leapfrog steps of each transition.
-        start: q(z|x), which can be any proposal, such as `model.encoder` or a
-            `DefensiveProposal`. By default the prior, which misses no mode that it has draws for.
-            What a narrow start does not draw from, short paths do not find.
-        chunk_size: Most pairs of datum and chain that are decoded at once, but no fewer than the
-            pilot's 16; bounds the memory. By default 5,000, and fewer if data are so large that
-            they would take over 16 MiB.
+        start: q(z|x), any proposal, such as `model.encoder` or a `DefensiveProposal`; by default
+            the prior, which covers all modes. Short paths do not find modes that a narrow start
+            does not cover.
+        chunk_size: Largest number of pairs of example and chain that are decoded at once, but at
+            least the pilot's 16; bounds the memory. By default 5,000, or fewer if these would take
+            over 16 MiB.
 
     Raises:
         TypeError: If the latents are discrete.
         ValueError: If there are no data, a number is not positive, or the start gives latents of
-            another shape than the prior has.
-        RuntimeError: In `torch.inference_mode`, where there are no gradients.
+            another shape than the prior.
+        RuntimeError: In `torch.inference_mode`, which has no gradients.
 
     References:
         Annealed Importance Sampling (Neal, 2001), https://arxiv.org/abs/physics/9803008;
@@ -212,22 +208,22 @@ def bidirectional_check(
     start: Conditional | None = None,
     chunk_size: int | None = None,
 ) -> BidirectionalCheck:
-    r"""Tell how far `annealed_log_likelihood` is off for data that the model itself makes.
+    r"""Bound the error of `annealed_log_likelihood` on examples drawn from the model.
 
-    Of a datum x ~ p(x|z), z ~ p(z), the latents z are an exact draw from the posterior. Chains
-    that start there and walk the same path backwards have weights whose reciprocals' mean is
-    1 / p(x), which gives an estimate that is too high on average. The truth is between the two,
-    up to their errors. For other data the same settings may do worse, as far as they differ from
-    what the model makes.
+    For an example x ~ p(x|z), z ~ p(z), the latents z are an exact draw from the posterior. Chains
+    that start there and follow the same path backwards have weights whose mean reciprocal is
+    1 / p(x), which gives an estimate that is too high on average. The truth is between the two, up
+    to their errors. With the same settings, the error may be larger for data that differ from
+    examples of the model.
 
     Args:
-        model: As for `annealed_log_likelihood`, and all of the options likewise.
-        num_data: Number N of data to make.
-        num_chains: Number of chains for each datum in each direction.
+        model: As for `annealed_log_likelihood`, as are all options.
+        num_data: Number N of examples to draw.
+        num_chains: Number of chains per example in each direction.
         num_steps: Number of steps of a chain.
         num_leapfrog: Leapfrog steps of each transition.
-        start: Where the path starts.
-        chunk_size: Most pairs of datum and chain that are decoded at once.
+        start: Start of the path.
+        chunk_size: Largest number of pairs of example and chain that are decoded at once.
 
     Raises:
         TypeError: If the latents are discrete.
@@ -254,7 +250,7 @@ def bidirectional_check(
 
 @dataclass(frozen=True)
 class _Settings:
-    """Options of both functions, under their names."""
+    """Options of both functions, with the names of their arguments."""
 
     num_chains: int
     num_steps: int
@@ -267,16 +263,16 @@ class _Settings:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
         if torch.is_inference_mode_enabled():
             raise RuntimeError(
-                "annealed chains need gradients, which torch.inference_mode does not give; "
-                "call them outside of it, torch.no_grad does no harm"
+                "annealed importance sampling needs gradients, which torch.inference_mode "
+                "disables; use torch.no_grad instead"
             )
 
     def pairs(self, x: Tensor) -> int:
-        """How many pairs of datum and chain to work on at once."""
+        """Number of pairs of example and chain at once."""
         return rows_at_once(x.shape, most=5000) if self.chunk_size is None else self.chunk_size
 
     def gathered(self, parts: list[tuple[Tensor, ...]]) -> AnnealedLogLikelihood:
-        """The record of what was found for some of the data after the other."""
+        """Join the results of batches of examples."""
         values, errors, effective, rates = (torch.cat(part) for part in zip(*parts, strict=True))
         return AnnealedLogLikelihood(
             values, errors, effective, rates, self.num_chains, self.num_steps
@@ -284,7 +280,7 @@ class _Settings:
 
 
 def _simulated(model: Joint, num_data: int) -> tuple[Tensor, Tensor]:
-    """Data from the model and the latents that they were made from."""
+    """Examples from the model, and the latents that they were decoded from."""
     z = _continuous("prior", model.prior()).sample(torch.Size((num_data,)))
     parts = [
         checked("decoder", model.decoder(rows), len(rows)).sample()
@@ -295,9 +291,9 @@ def _simulated(model: Joint, num_data: int) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _prepared(model: Joint, start: Conditional | None) -> Iterator[None]:
-    """Evaluation mode, and distributions that do not check their parameters and values.
+    """Set evaluation mode, and switch off the validation of distributions' arguments.
 
-    A check would stop the program at the first trajectory that diverges, which is to be rejected.
+    Validation would raise an error for trajectories that diverge, which are to be rejected.
     """
     checking = Distribution._validate_args
     Distribution.set_default_validate_args(False)
@@ -311,14 +307,14 @@ def _prepared(model: Joint, start: Conditional | None) -> Iterator[None]:
 def _continuous(name: str, distribution: Distribution) -> Distribution:
     if is_discrete(distribution):
         raise TypeError(
-            f"{name} must give continuous latents for chains to move in, got "
+            f"{name} must give continuous latents for annealed importance sampling, got "
             f"{type(distribution).__name__}"
         )
     return distribution
 
 
 class _Path:
-    """Densities from the start to the posterior for each of n data."""
+    """Densities from the start to the posterior for each of n examples."""
 
     def __init__(
         self, model: Joint, x: Tensor, prior: Distribution, start: Distribution | None
@@ -327,13 +323,13 @@ class _Path:
         self.num_data = len(x)
 
     def first(self, num_chains: int) -> Tensor:
-        """Draws of the start, shape (K, n, *Z)."""
+        """Draws from the start, shape (K, n, *Z)."""
         if self.start is not None:
             return self.start.sample(torch.Size((num_chains,)))
         return self.prior.sample(torch.Size((num_chains, self.num_data)))
 
     def log_densities(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Log of the start's density and of p(x, z) over it, each (K, n), at (K, n, *Z)."""
+        """Log of the start's density, and of p(x, z) over it, each (K, n), at z (K, n, *Z)."""
         each = self.x.expand(len(z), *self.x.shape).flatten(0, 1)
         decoder = checked("decoder", self.model.decoder(z.flatten(0, 1)), len(each))
         log_p = decoder.log_prob(each).unflatten(0, z.shape[:2])
@@ -347,10 +343,10 @@ class _Path:
 def _paths(
     model: Joint, x: Tensor, start: Conditional | None, settings: _Settings
 ) -> Iterator[_Path]:
-    """Paths for some of the data after the other."""
+    """Paths for batches of examples."""
     prior = _continuous("prior", model.prior())
     most = settings.pairs(x) // max(settings.num_chains, _PILOT_CHAINS)
-    # A pilot keeps the lengths of its steps for every latent.
+    # A pilot stores step sizes for every latent.
     rows = min(max(1, most), rows_at_once((1, _MOST_PILOT_STEPS, *prior.event_shape)))
     for part in x.split(rows):
         given = None
@@ -362,12 +358,12 @@ def _paths(
 
 @dataclass(frozen=True)
 class _Ladder:
-    """What the pilot learnt: temperatures that are about as far apart, and lengths of steps.
+    """Temperatures and step sizes from the pilot.
 
     Attributes:
-        betas: Temperatures from 0 to 1, shape (M + 1, n), of which a datum's last are all 1.
-        steps: Lengths of the steps at these, shape (M + 1, n, *Z).
-        lengths: How many of the M a datum took to come to 1, shape (n,).
+        betas: Temperatures from 0 to 1, about equally far apart, shape (M + 1, n), padded with 1.
+        steps: Step sizes at these temperatures, shape (M + 1, n, *Z).
+        lengths: Number of temperatures of each example before 1, shape (n,).
     """
 
     betas: Tensor
@@ -375,7 +371,7 @@ class _Ladder:
     lengths: Tensor
 
     def at(self, share: float) -> tuple[Tensor, Tensor]:
-        """Temperatures (n,) and lengths of steps (n, *Z) at a share of the way in [0, 1]."""
+        """Temperatures (n,) and step sizes (n, *Z) at a fraction of the path in [0, 1]."""
         place = share * self.lengths
         before = place.floor().long().clamp_max(len(self.betas) - 2)
         data = torch.arange(len(before), device=before.device)
@@ -386,12 +382,12 @@ class _Ladder:
 
 
 def _pilot(path: _Path, settings: _Settings) -> _Ladder:
-    """Send chains along the path whose strides and steps adapt as they go.
+    """Run chains along the path, adapting temperatures and step sizes.
 
-    A stride changes the log-weights by a given share of their standard deviation over the chains.
-    The length of a step along each coordinate is a size that the acceptance decides on times the
-    scale that the gradients tell, which for a normal density is the standard deviation given the
-    other coordinates. The spread of the chains would be that between modes where there are some.
+    A stride changes the log-weights by a fixed fraction of their standard deviation over the
+    chains. The step size of each coordinate is a common size, adapted to the acceptance rate, times
+    a scale from the gradients, which for a normal density is the standard deviation given the other
+    coordinates. The spread of the chains would instead be that between modes, if there are several.
     """
     most = min(_MOST_PILOT_STEPS, max(1, settings.num_steps // 2))
     point = evaluated(path.log_densities, path.first(_PILOT_CHAINS))
@@ -417,21 +413,21 @@ def _pilot(path: _Path, settings: _Settings) -> _Ladder:
 
 
 def _next(beta: Tensor, ratio: Tensor, left: int) -> Tensor:
-    """The next temperatures, shape (n,), of which there are so many left to get to 1."""
+    """The next temperatures, shape (n,), with `left` steps left to reach 1."""
     possible = ratio.isfinite()
     number = possible.sum(0).clamp_min(2)
     mean = torch.where(possible, ratio, 0.0).sum(0) / number
     square = torch.where(possible, ratio - mean, 0.0).square().sum(0) / (number - 1)
     stride = _PILOT_STRIDE / square.sqrt()
-    # At least evenly in the log: a path that is too long is gone through in longer strides.
+    # At least evenly in the log, to reach 1 in the steps left.
     return torch.maximum(beta + stride, beta ** (1 - 1 / left)).clamp_max(1)
 
 
 def _scale(point: Point, beta: Tensor) -> Tensor:
-    """Scale of each coordinate, shape (n, *Z), from chains of the density at temperatures (n,)."""
+    """Scale of each coordinate, shape (n, *Z), from chains at temperatures (n,)."""
     spread = point.z.std(0)
     precise = point.gradient(beta).square().mean(0).rsqrt()
-    # Where the density is flat the chains' spread is what is known.
+    # Where the density is flat, use the chains' spread.
     return torch.minimum(precise, spread).clamp_min(torch.finfo(spread.dtype).tiny ** 0.5)
 
 
@@ -443,10 +439,10 @@ def _size(log_size: Tensor, scale: Tensor) -> Tensor:
 def _estimated(
     path: _Path, ladder: _Ladder, settings: _Settings, exact: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    """Estimates, their errors, effective chains and least acceptance, each of shape (n,).
+    """Estimates, errors, effective sample sizes and least acceptance rates, each of shape (n,).
 
-    From below by chains from the start; from above by chains back from exact draws (n, *Z) of the
-    posterior, if these are given.
+    From below by chains from the start; or from above by chains back from `exact` draws from the
+    posterior, shape (n, *Z), if given.
     """
     log_weights, accepted = [], []
     for number in _groups(path, settings):
@@ -463,7 +459,7 @@ def _estimated(
 
 
 def _groups(path: _Path, settings: _Settings) -> list[int]:
-    """Numbers of chains that move together."""
+    """Numbers of chains in each batch."""
     most = max(1, settings.pairs(path.x) // path.num_data)
     whole, rest = divmod(settings.num_chains, most)
     return [most] * whole + [rest] * (rest > 0)
@@ -472,9 +468,9 @@ def _groups(path: _Path, settings: _Settings) -> list[int]:
 def _annealed(
     path: _Path, ladder: _Ladder, settings: _Settings, z: Tensor, backwards: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Log-weights (K, n) of chains from latents (K, n, *Z), minus them for chains backwards.
+    """Log-weights (K, n) of chains from latents (K, n, *Z), negated for backward chains.
 
-    Also the shares of trajectories that were accepted in each of some windows, (windows, n).
+    Also the acceptance rates in each of some windows of the path, shape (windows, n).
     """
     total = settings.num_steps
     order = range(total, 0, -1) if backwards else range(1, total + 1)

@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo for tempered densities, many chains at once."""
+"""Hamiltonian Monte Carlo for tempered densities, for many chains at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 
-# Steps of one length may bring a harmonic oscillator back to where it was (Neal 2011, 5.4.2.2).
+# With a fixed length, trajectories may be periodic and return to their start (Neal 2011, 5.4.2.2).
 _JITTER = 0.2
 LogDensities = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Base b(z) and ratio r(z) of densities f_β = exp(b + β r), each (K, n), at latents (K, n, *Z)."""
@@ -25,14 +25,14 @@ LogDensities = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Point:
-    """Where K chains for each of n data are, with the log-densities there.
+    """States of K chains for each of n examples, with their log-densities.
 
     Attributes:
         z: Latents, shape (K, n, *Z).
-        base: Log of the density that is never tempered, in float64, shape (K, n).
-        ratio: Log of the factor that is, in float64, shape (K, n).
-        base_gradient: Gradient of the base by the latents, shape (K, n, *Z).
-        ratio_gradient: Gradient of the ratio, likewise.
+        base: Log of the density that is not tempered, in float64, shape (K, n).
+        ratio: Log of the factor that is tempered, in float64, shape (K, n).
+        base_gradient: Gradient of the base with respect to the latents, shape (K, n, *Z).
+        ratio_gradient: Gradient of the ratio with respect to the latents, shape (K, n, *Z).
     """
 
     z: Tensor
@@ -52,7 +52,7 @@ class Point:
         return torch.addcmul(self.base_gradient, factor, self.ratio_gradient)
 
     def where(self, chosen: Tensor, other: Point) -> Point:
-        """These for the chains that are chosen, shape (K, n), and those of another for the rest."""
+        """Keep the chosen chains, shape (K, n), and take the others from another point."""
         return Point(
             *(
                 torch.where(_each(chosen, value), value, vars(other)[name])
@@ -62,15 +62,15 @@ class Point:
 
 
 def _each(values: Tensor, like: Tensor) -> Tensor:
-    """Values with axes of size 1 behind, as many as another tensor has more."""
+    """Append axes of size 1 to values, up to the number of axes of another tensor."""
     return values.reshape(values.shape + (1,) * (like.dim() - values.dim()))
 
 
 def evaluated(log_densities: LogDensities, z: Tensor) -> Point:
-    """The point at latents (K, n, *Z); gradients are by autograd, of the latents alone.
+    """Evaluate log-densities and their gradients at latents (K, n, *Z).
 
-    Latents that are not finite, or whose density is no number, have a density of 0. A gradient that
-    is no finite number is 0 too: any field of forces gives trajectories that can be walked back.
+    Latents that are not finite, or whose density is NaN, have density 0. Gradients that are not
+    finite are set to 0: trajectories are reversible for any field of forces.
     """
     finite = z.isfinite().flatten(2).all(2) if z.dim() > 2 else z.isfinite()
     safe = torch.where(_each(finite, z), z, 0).detach().requires_grad_(True)
@@ -85,7 +85,7 @@ def evaluated(log_densities: LogDensities, z: Tensor) -> Point:
 
 
 def _gradient(log_density: Tensor, z: Tensor) -> Tensor:
-    # A density that does not depend on the latents, or not smoothly, still leaves valid chains.
+    # A density without a gradient is allowed: the chains remain valid.
     if not log_density.requires_grad:
         return torch.zeros_like(z)
     (gradient,) = torch.autograd.grad(
@@ -102,19 +102,19 @@ def leapfrog(
     step: Tensor,
     num_steps: int,
 ) -> tuple[Point, Tensor]:
-    """Follow Hamilton's equations by steps that keep volumes and can be walked back.
+    """Leapfrog integration of Hamilton's equations, which is reversible and preserves volume.
 
     Args:
         log_densities: Base and ratio.
-        start: Where to start.
+        start: Starting point.
         momentum: Momenta of unit variance, shape (K, n, *Z).
         beta: Temperatures, shape (n,).
-        step: Lengths of the steps, of a shape that broadcasts to (K, n, *Z): one for each
-            coordinate stands for a diagonal matrix of masses.
+        step: Step sizes, of a shape that broadcasts to (K, n, *Z). Different sizes for the
+            coordinates are equivalent to a diagonal mass matrix.
         num_steps: Number of steps, each with one gradient.
 
     Returns:
-        Where the trajectories end, and the momenta there.
+        End points of the trajectories, and the momenta there.
 
     References:
         MCMC Using Hamiltonian Dynamics (Neal, 2011), Eq. (5.18-5.20),
@@ -132,20 +132,20 @@ def leapfrog(
 def transition(
     log_densities: LogDensities, point: Point, beta: Tensor, step: Tensor, num_steps: int
 ) -> tuple[Point, Tensor]:
-    """One step of a Markov chain that leaves f_β invariant and is reversible.
+    """One Hamiltonian Monte Carlo transition, which is reversible and leaves f_β invariant.
 
-    Fresh momenta, a trajectory of steps up to 20 % shorter or longer, and its end or its start by
-    the rule of Metropolis. Trajectories that diverge are rejected.
+    It draws momenta, follows a trajectory with steps up to 20 % shorter or longer, and accepts or
+    rejects its end by the Metropolis rule. Trajectories that diverge are rejected.
 
     Args:
         log_densities: Base and ratio.
-        point: Where the chains are.
+        point: Current states of the chains.
         beta: Temperatures, shape (n,).
-        step: Lengths of the steps, shape (n, *Z).
+        step: Step sizes, shape (n, *Z).
         num_steps: Number of steps of a trajectory.
 
     Returns:
-        Where the chains are then, and the probabilities of acceptance, shape (K, n).
+        New states of the chains, and the acceptance probabilities, shape (K, n).
     """
     momentum = torch.randn_like(point.z)
     jitter = 1 + _JITTER * (2 * torch.rand_like(point.base) - 1)

@@ -1,4 +1,4 @@
-"""Likelihood of data under the decoder's marginal, by importance sampling."""
+"""Log-likelihood of data under the decoder's marginal, by importance sampling."""
 
 from __future__ import annotations
 
@@ -34,31 +34,30 @@ __all__ = [
 ]
 
 
-# 400 effective samples leave an error of 0.05 nat, and with it of 0.1 nat in one of 20 estimates.
+# With 400 effective samples the standard error is 0.05 nat: one of 20 estimates is off by 0.1 nat.
 FEWEST_EFFECTIVE = 400
-# Numbers of single precision that the widest layer of a decoder makes at once. A processor is
-# fastest where they stay in its cache, but for few rows
-# (`benchmarks/likelihood_speed.py --chunks`), a GPU where they are many.
+# Single-precision numbers that the widest layer of a decoder outputs at once. A CPU is fastest if
+# they stay in its cache, except for few rows (`benchmarks/likelihood_speed.py --chunks`), and a GPU
+# if they are many.
 _VALUES, _VALUES_ON_GPU = 1 << 19, 1 << 27
 _FEWEST_PAIRS, _MOST_PAIRS, _MOST_PAIRS_ON_GPU = 32, 5000, 100_000
 
 
 @dataclass(frozen=True)
 class LogLikelihood:
-    """Estimates of log p(x) for N data, each from `num_samples` importance samples, in nats.
+    """Importance-sampling estimates of log p(x) for N examples, in nats.
 
     Attributes:
-        values: Estimates, shape (N,). Each is too low on average, by less the more samples.
-        standard_errors: Their Monte-Carlo errors by the delta method, shape (N,); NaN for a
-            single sample. They know only what the samples saw: a proposal that misses a mode of
-            the posterior shows no error.
-        effective_sample_sizes: (Σw)² / Σw², shape (N,), between 1 and `num_samples`. A small one
-            says that a few samples carry the estimate.
+        values: Estimates, shape (N,). They are too low on average; more samples reduce the bias.
+        standard_errors: Monte Carlo errors by the delta method, shape (N,); NaN for a single
+            sample. They do not show if the proposal misses a mode of the posterior.
+        effective_sample_sizes: (Σw)² / Σw², shape (N,), between 1 and `num_samples`. If it is
+            small, a few samples dominate the estimate.
         evidence_lower_bounds: Means of the log-weights, shape (N,): the ELBO from the same
             samples.
-        num_samples: Samples for each datum.
-        pareto_k: Shapes of the tails of the weights, shape (N,): their variance is infinite from
-            1/2 on, their mean from 1 on. See `mimachine.pareto`.
+        num_samples: Samples per example.
+        pareto_k: Pareto-k, the shape of the tail of the weights, shape (N,). The variance of the
+            weights is infinite from 1/2 on, their mean from 1 on. See `pareto_k`.
     """
 
     values: Tensor
@@ -70,24 +69,21 @@ class LogLikelihood:
 
     @property
     def flagged(self) -> Tensor:
-        """Which estimates may be off by 0.1 nat and more, shape (N,): not to be trusted.
+        """Which estimates are unreliable, shape (N,): they may be off by 0.1 nat or more.
 
-        Those of a Pareto-k that with its standard error reaches 1/2, where the variance of the
-        weights and with it the error of the estimate would be infinite; and those of fewer than
-        400 effective samples. So no estimate of under 400 samples is trusted. What the proposal
-        misses, no flag can tell.
+        These have a Pareto-k that, with its standard error added, reaches 1/2, where the variance
+        of the weights becomes infinite, or fewer than 400 effective samples. So all estimates from
+        under 400 samples are flagged. Modes that the proposal misses are not detected.
         """
-        # (1 + k) / √M, of which the tail of few samples has much.
+        # Standard error (1 + k) / √M, which is large for few samples.
         error = (1 + self.pareto_k.clamp_min(-1)) / math.sqrt(tail_size(self.num_samples))
-        # An estimate is trusted for a reason, so numbers that are none flag it.
+        # Comparisons with NaN are false, so NaN is flagged.
         light = self.pareto_k + error < 0.5
         return ~(light & (self.effective_sample_sizes >= FEWEST_EFFECTIVE * (1 - 1e-9)))
 
     def mean(self) -> Estimate:
-        """Mean over the data in nats; its error is that of the data's and the samples' scatter."""
-        if len(self.values) == 1:
-            return Estimate(float(self.values), float(self.standard_errors))
-        return Estimate.mean_of(self.values)
+        """Mean over the examples in nats; its error includes that of the samples."""
+        return Estimate.mean_of(self.values, self.standard_errors)
 
 
 @torch.no_grad()
@@ -104,28 +100,26 @@ def log_likelihood(
 
     .. math:: \log \tfrac1S \sum_s p(x|z_s) p(z_s) / q(z_s|x), \quad z_s \sim q(z|x)
 
-    The proposal runs once for each datum, and the prior is made once.
+    The proposal runs once for each example, and the prior is built once.
 
     Args:
         model: The model, used in evaluation mode.
         x: Data, shape (N, *X).
-        num_samples: Number S of samples for each datum; exactly as many are drawn.
-        proposal: q(z|x), which any conditional distribution of the latents can be; by default the
-            model's encoder. The closer it is to the posterior p(z|x) the better, and rather wider
-            than narrower; see `DefensiveProposal` and `refit_proposal`. A module is used in
-            evaluation mode.
-        chunk_size: Most pairs of datum and sample that are decoded at once; bounds the memory. By
-            default so many that the decoder's widest layer makes 2 MiB of numbers, 512 MiB on a
-            GPU, and at least 32, or 64 in mixed precision.
-        fabric: Device and precision; the model and the proposal are moved there. Of several
-            processes, which are to be given the same data, each takes its share, and all get the
-            whole result. Under "bf16-mixed" networks are twice as fast or more, and the estimates
-            are off by their rounding.
+        num_samples: Number S of samples per example.
+        proposal: q(z|x), any conditional distribution of the latents; by default the model's
+            encoder. It should be close to the posterior p(z|x), and rather wider than narrower; see
+            `DefensiveProposal` and `refit_proposal`. A module is used in evaluation mode.
+        chunk_size: Largest number of pairs of example and sample that are decoded at once; bounds
+            the memory. By default, the decoder's widest layer outputs 2 MiB at once, or 512 MiB on
+            a GPU, for at least 32 pairs, or 64 in mixed precision.
+        fabric: Device and precision; the model and the proposal are moved there. With several
+            processes, pass the same data to all: each evaluates a share, and all get the whole
+            result. "bf16-mixed" is at least twice as fast; the estimates then have its rounding
+            errors.
 
     Raises:
-        ValueError: If there are no data, `num_samples` or `chunk_size` is not positive, or the
-            proposal gives latents of another shape than the prior has. If there are fewer data
-            than processes.
+        ValueError: If there are no data or fewer rows than processes, `num_samples` or `chunk_size`
+            is not positive, or the proposal gives latents of another shape than the prior.
 
     References:
         Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
@@ -141,7 +135,7 @@ def log_likelihood(
     model.to(fabric.device)
     if isinstance(given, nn.Module):
         given.to(fabric.device)
-    with fabric.autocast(), _noise_of_its_own(fabric):
+    with fabric.autocast(), _separate_noise(fabric):
         share = _share(fabric, x).to(fabric.device)
         return _gathered(
             fabric, _log_likelihood(model, share, num_samples, name, given, chunk_size), len(x)
@@ -169,7 +163,7 @@ def _log_likelihood(
             )
     *statistics, tails = zip(*parts, strict=True)
     values, errors, effective, bounds = (torch.cat(part) for part in statistics)
-    # All tails at once: one by one their fits would cost more than the samples of a small model.
+    # All tails at once: separate fits would take longer than the samples of a small model.
     shapes = pareto_k(torch.cat(tails, 1))
     return LogLikelihood(values, errors, effective, bounds, num_samples, shapes)
 
@@ -178,18 +172,18 @@ def _pairs_at_once(model: Joint, prior: Distribution, x: Tensor) -> int:
     values, most = _VALUES, _MOST_PAIRS
     if x.device.type != "cpu":
         values, most = _VALUES_ON_GPU, _MOST_PAIRS_ON_GPU
-    # Where networks compute in half the bytes, twice as many numbers stay in the cache.
+    # In half precision twice as many numbers fit the cache.
     times = 2 if torch.is_autocast_enabled(x.device.type) else 1
     try:
         widest = _widest(model.decoder, prior, x)
     except (RuntimeError, ValueError):
-        # Latents that it is not made for: what does not fit is told by name where it is used.
+        # Wrong shapes raise a clearer error where the decoder is used.
         return _FEWEST_PAIRS
     return max(times * _FEWEST_PAIRS, min(most, times * values // widest))
 
 
 def _widest(decoder: nn.Module, prior: Distribution, x: Tensor) -> int:
-    """Most numbers that any part of a decoder makes of one latent, and not less than x has."""
+    """Largest number of outputs of any part of a decoder for one latent, at least the size of x."""
     widest = max(1, x[0].numel())
 
     def look(part: nn.Module, args: Any, output: Any) -> None:
@@ -201,7 +195,7 @@ def _widest(decoder: nn.Module, prior: Distribution, x: Tensor) -> int:
     handles = [part.register_forward_hook(look) for part in parts]
     try:
         with forked(0, x.device):
-            # Some decoders work only when they are asked for a density.
+            # Some decoders compute only when a density is evaluated.
             decoder(prior.sample((1,))).log_prob(x[:1])
     finally:
         for handle in handles:
@@ -210,8 +204,8 @@ def _widest(decoder: nn.Module, prior: Distribution, x: Tensor) -> int:
 
 
 @contextmanager
-def _noise_of_its_own(fabric: Fabric) -> Iterator[None]:
-    """Processes may have been seeded alike, and would use one noise for different data."""
+def _separate_noise(fabric: Fabric) -> Iterator[None]:
+    """Use different noise in each process, even if all were seeded alike."""
     if fabric.world_size == 1:
         yield
         return
@@ -221,7 +215,7 @@ def _noise_of_its_own(fabric: Fabric) -> Iterator[None]:
 
 
 def _share(fabric: Fabric, x: Tensor) -> Tensor:
-    """The data of this process: consecutive ones, as many as others have or one more."""
+    """Rows of this process: consecutive, and in number equal up to one to those of others."""
     if len(x) < fabric.world_size:
         raise ValueError(
             f"x must have a row for each of {fabric.world_size} processes, got {len(x)}"
@@ -230,13 +224,13 @@ def _share(fabric: Fabric, x: Tensor) -> Tensor:
 
 
 def _gathered(fabric: Fabric, own: LogLikelihood, count: int) -> LogLikelihood:
-    """The whole result, in every process and in the order of the data."""
+    """The whole result, in every process and in the order of the rows."""
     if fabric.world_size == 1:
         return own
     names = [field.name for field in fields(own) if field.name != "num_samples"]
     columns = torch.stack([getattr(own, name) for name in names])
     sizes = [len(part) for part in torch.arange(count).tensor_split(fabric.world_size)]
-    # Shares differ by one in size, and what is gathered must not.
+    # Shares may differ by one in size, but `all_gather` needs equal shapes.
     padded = nn.functional.pad(columns, (0, sizes[0] - columns.shape[1]))
     each = cast(Tensor, fabric.all_gather(padded))
     whole = torch.cat([part[:, :size] for part, size in zip(each, sizes, strict=True)], 1)
@@ -245,19 +239,19 @@ def _gathered(fabric: Fabric, own: LogLikelihood, count: int) -> LogLikelihood:
 
 @dataclass(frozen=True)
 class MeanLogLikelihood(CorrectedMean):
-    """Mean of log p(x) over N data, in nats, most samples of which were taken for some alone.
+    """Mean log-likelihood over N examples, in nats, with many samples only for a subset.
 
     Attributes:
-        value: The mean over all data of their estimates from few samples, and the mean over a
-            random subset of what many samples add to those.
-        standard_error: That of the mean over all data there could be.
-        subset_error: What of it comes from the subset: the standard error of the mean that many
-            samples for each of these N data would give. 0 if the subset is all data.
-        few_samples: Samples for each datum.
-        num_samples: Samples for each datum of the subset.
-        num_data: Number N of data.
-        subset: Number of data in the subset.
-        flagged: Share of the subset whose estimates are not to be trusted.
+        value: Mean over all examples of estimates from few samples, plus the mean correction by
+            many samples over a random subset.
+        standard_error: Standard error as an estimate of the population mean.
+        subset_error: The part of it due to the subset: the standard error as an estimate of the
+            mean from many samples for all N examples. 0 if the subset is all examples.
+        few_samples: Samples per example.
+        num_samples: Samples per example of the subset.
+        num_data: Number N of examples.
+        subset: Number of examples in the subset.
+        flagged: Share of the subset with unreliable estimates.
     """
 
     few_samples: int
@@ -278,31 +272,31 @@ def mean_log_likelihood(
     chunk_size: int | None = None,
     fabric: Fabric | None = None,
 ) -> MeanLogLikelihood:
-    r"""Estimate the mean of log p(x) over many data at a fraction of the decodings.
+    r"""Estimate the mean log-likelihood of many examples with a fraction of the decoder calls.
 
-    Estimates L from few samples tell apart the data, which differ by far more than L from many
-    samples differs from it. So the few-sample estimates of all data are a control variate for
-    those from many samples of a random subset:
+    Estimates L differ far more between examples than between few and many samples. So estimates
+    from few samples for all examples are a control variate for those from many samples for a
+    random subset:
 
     .. math:: \frac1N \sum_i L_\text{few}(x_i)
         + \frac1n \sum_{i \in \text{subset}} [L_\text{many}(x_i) - L_\text{few}(x_i)]
 
-    It is unbiased for the mean of `log_likelihood(model, x, num_samples)`, and that itself if the
-    subset is all data. The subset is drawn by the global generator.
+    It is unbiased for the mean of `log_likelihood(model, x, num_samples)`, and equal to it if the
+    subset is all examples. The subset is drawn by the global generator.
 
     Args:
         model: The model, used in evaluation mode.
         x: Data, shape (N, *X).
-        num_samples: Number of samples for each datum of the subset.
-        subset: Number n of data in the subset; all data if there are no more than that.
-        few_samples: Number of samples for each datum, below `num_samples`.
+        num_samples: Number of samples per example of the subset.
+        subset: Number n of examples in the subset, at most all.
+        few_samples: Number of samples per example, below `num_samples`.
         proposal: As for `log_likelihood`.
-        chunk_size: Likewise.
-        fabric: Likewise; with several processes their global generators are to be seeded alike.
+        chunk_size: As for `log_likelihood`.
+        fabric: As for `log_likelihood`. Seed the global generators of several processes alike.
 
     Raises:
-        ValueError: If there are fewer than 2 data in the subset, or `few_samples` is not in
-            [1, num_samples), and as `log_likelihood` does.
+        ValueError: If the subset has fewer than 2 examples, or `few_samples` is not in
+            [1, num_samples), and as for `log_likelihood`.
 
     References:
         The difference estimator of survey sampling (Cochran, 1977, Sampling Techniques, ch. 7).
@@ -317,10 +311,10 @@ def mean_log_likelihood(
     """
     if not 1 <= few_samples < num_samples:
         raise ValueError(
-            f"few_samples must be in [1, {num_samples}), num_samples, got {few_samples}"
+            f"few_samples must be in [1, num_samples) = [1, {num_samples}), got {few_samples}"
         )
     if not min(subset, len(x)) >= 2:
-        raise ValueError(f"subset must be 2 or more of the {len(x)} data, got {subset}")
+        raise ValueError(f"subset must be 2 or more of the {len(x)} rows of x, got {subset}")
 
     def estimates(rows: Tensor, samples: int) -> LogLikelihood:
         return log_likelihood(
@@ -364,7 +358,7 @@ def _log_weights(
     num_samples: int,
     chunk_size: int,
 ) -> Tensor:
-    """Log-weights of samples of a proposal for each of n data, shape (S, n)."""
+    """Log-weights of samples of a proposal for each of n rows, shape (S, n)."""
     log_weights = []
     most = max(1, chunk_size // len(rows))
     for start in range(0, num_samples, most):
@@ -385,18 +379,18 @@ def _summary(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tenso
 
 
 def log_mean(log_weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Log of the mean of S weights, for each of n sets of them.
+    """Log of the mean of S weights, for each of n sets of weights.
 
     Args:
         log_weights: Log-weights, shape (S, n).
 
     Returns:
-        The logs in nats, their standard errors by the delta method (NaN of a single weight), and
+        The logs in nats, their standard errors by the delta method (NaN for a single weight), and
         the effective sample sizes (Σw)² / Σw², each of shape (n,).
     """
     samples = len(log_weights)
     total = torch.logsumexp(log_weights, 0)
     effective = torch.exp(2 * total - torch.logsumexp(2 * log_weights, 0))
-    # Var(mean w) / (mean w)², from Σw² / (Σw)² = 1 / effective; rounding may dip below 0.
+    # Var(mean w) / (mean w)², from Σw² / (Σw)² = 1 / effective; rounding may make it negative.
     relative = (samples / effective - 1).clamp_min(0) / (samples - 1 if samples > 1 else math.nan)
     return total - math.log(samples), relative.sqrt(), effective

@@ -1,4 +1,4 @@
-"""Tails of importance weights: how heavy they are, by a fit of generalised Pareto distributions."""
+"""Pareto-k of importance weights: how heavy their tail is, by a generalised Pareto fit."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ __all__ = [
 ]
 
 
-# A tail whose weights differ by less than this share is one of equal weights and rounding.
+# A tail whose weights differ relatively by less than this has equal weights, up to rounding.
 _EQUAL = 1e-6
 _FEWEST = 5
-# Bytes are 8 times this for each fit's largest intermediate.
+# Numbers of the largest intermediate of a fit, 8 bytes each.
 _VALUES_AT_ONCE = 1 << 22
 
 
 def generalised_pareto(exceedances: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Shape and scale of generalised Pareto distributions, by the empirical Bayes estimate.
+    r"""Fit shape and scale of generalised Pareto distributions, by empirical Bayes.
 
     .. math:: p(y) = \tfrac1\sigma (1 + k y / \sigma)^{-1/k - 1}, \quad y > 0
 
@@ -30,8 +30,8 @@ def generalised_pareto(exceedances: Tensor) -> tuple[Tensor, Tensor]:
     error of k is about (1 + k) / √M.
 
     Args:
-        exceedances: Draws y of N distributions, sorted from small to large on the first axis,
-            shape (M, N), not negative.
+        exceedances: M draws y from each of N distributions, 0 or more, in ascending order along
+            the first axis, shape (M, N).
 
     Returns:
         Shapes k and scales σ, each of shape (N,).
@@ -42,7 +42,7 @@ def generalised_pareto(exceedances: Tensor) -> tuple[Tensor, Tensor]:
     """
     count = len(exceedances)
     quarter, largest = exceedances[_quarter(count)], exceedances[-1]
-    # Ties, as weights of discrete latents have, may leave no quarter that is positive.
+    # With ties, as of weights of discrete latents, the quartile may be 0.
     quarter = torch.where(quarter > 0, quarter, exceedances.mean(0))
     number = 30 + math.isqrt(count)
     steps = torch.arange(number, dtype=exceedances.dtype, device=exceedances.device) + 0.5
@@ -57,31 +57,31 @@ def generalised_pareto(exceedances: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _shape(theta: Tensor, exceedances: Tensor) -> Tensor:
-    """The most likely k for a given θ = -k / σ."""
+    """The maximum-likelihood k for a given θ = -k / σ."""
     return torch.log1p(-theta * exceedances).mean(0)
 
 
 def _quarter(count: int) -> int:
-    """Index of the first quartile of sorted values, as the estimate has it."""
+    """Index of the first quartile of sorted values, as defined by Zhang and Stephens."""
     return max(0, math.floor(count / 4 + 0.5) - 1)
 
 
 def tail_size(num_samples: int) -> int:
-    """How many M of the largest of S weights form the tail, min(S / 5, 3 √S)."""
+    """Number M of the largest of S weights that form the tail, min(S / 5, 3 √S)."""
     return math.ceil(min(0.2 * num_samples, 3 * math.sqrt(num_samples)))
 
 
 def pareto_k(largest: Tensor) -> Tensor:
-    """Shape k of the tails of N sets of importance weights.
+    """Pareto-k, the shape of the tail, of N sets of importance weights.
 
     Args:
-        largest: The tails' log-weights and the one below them, from large to small on the first
-            axis, shape (M + 1, N).
+        largest: Log-weights of the tails and the one below them, in descending order along the
+            first axis, shape (M + 1, N).
 
     Returns:
-        Shapes, shape (N,), drawn to 0.5 as by 10 more weights. -inf for a tail of equal weights,
-        inf for one that has nothing beside its largest few, NaN for one of under 5 weights and for
-        log-weights that are not numbers.
+        Shapes k, shape (N,), shrunk towards 0.5 as by 10 further weights. -inf for a tail of equal
+        weights, inf if all but the largest few vanish, NaN for under 5 weights or if log-weights
+        are NaN.
 
     References:
         Pareto Smoothed Importance Sampling (Vehtari et al., 2024),

@@ -1,4 +1,4 @@
-"""Proposals for the likelihood that are closer to the posterior than the encoder is."""
+"""Importance-sampling proposals that are closer to the posterior than the encoder."""
 
 from __future__ import annotations
 
@@ -31,23 +31,24 @@ __all__ = [
 
 
 class DefensiveProposal(nn.Module):
-    """Mixture of the encoder's normal, wider copies of it, and the prior's normal.
+    """Defensive proposal: a mixture of the encoder's normal, wider copies, and the prior's normal.
 
-    With the prior in it the weights p(x|z) p(z) / q(z|x) of a normal prior cannot exceed
-    p(x|z) / `prior_share`: their tail is light. In few dimensions that is enough. In many the
-    widths have to hit the posterior's: one that is wider by a factor c costs a factor of about
-    c^D samples in D dimensions, and the prior finds nothing; `refit_proposal` is for them.
+    With a normal prior in the mixture, the weights p(x|z) p(z) / q(z|x) cannot exceed
+    p(x|z) / `prior_share`, so their tail is light. This is enough in few dimensions. In many, one
+    of the widths must match the posterior's: a proposal that is wider by a factor c needs about c^D
+    times as many samples in D dimensions, and samples from the prior are useless. Use
+    `refit_proposal` there.
 
-    Every component is normal, with the mean and the standard deviation of what it stands for;
-    those of a distribution that does not know its own are estimated from draws of it.
+    All components are normal, with the mean and the standard deviation of the encoder or prior.
+    Moments without a closed form are estimated from samples.
 
     Args:
-        model: The model whose encoder and prior it is made of. It shares their parameters.
+        model: The model whose encoder and prior form the mixture. Their parameters are shared.
         widths: Factors on the encoder's standard deviation, one component each, of equal weight.
         prior_share: Weight of the prior's normal, in [0, 1).
 
     Raises:
-        ValueError: If there are no widths or one is not positive, or the share is out of range.
+        ValueError: If there are no widths, one is not positive, or the share is out of range.
 
     References:
         Weighted Average Importance Sampling and Defensive Mixture Distributions (Hesterberg,
@@ -123,37 +124,36 @@ def refit_proposal(
     fabric: Fabric | None = None,
     progress: bool | None = None,
 ) -> nn.Module:
-    r"""Train a copy of the encoder to be a good proposal; the model stays as it is.
+    r"""Train a copy of the encoder as an importance-sampling proposal; the model is unchanged.
 
-    It maximises the importance-weighted bound, which is tight for the posterior alone, and which
-    punishes what the proposal misses more than the ELBO does:
+    It maximises the importance-weighted bound, which is tight only for the posterior, and which
+    penalises missed modes more than the ELBO does:
 
     .. math:: E \log \tfrac1K \sum_k p(x|z_k) p(z_k) / q(z_k|x), \quad z_k \sim q(z|x)
 
-    Its gradient is the doubly reparameterised one, which does not drown in noise for many samples.
-    The copy is trained in evaluation mode: dropout is off, and batch normalisation keeps its
-    statistics, so that a density is that of its draw.
+    The gradient is doubly reparameterised, so it is not dominated by noise for many samples. The
+    copy is trained in evaluation mode: dropout is off and batch normalisation keeps its statistics,
+    so that the density is that of the draw.
 
     Args:
         model: The model, whose decoder and prior stay fixed.
-        train: Data to train on, as for `fit`. Any proposal is a valid one, so they may be those
-            that the likelihood is then measured on; but one trained on other data tells more of
-            how it will do.
-        val: Held-out data for early stopping, likewise.
-        start: What to begin with, a module whose draws are reparameterised; by default the
-            encoder. A copy of it is trained.
-        num_samples: Number K of samples for each datum.
+        train: Data to train on, as for `fit`. Any proposal is valid, so these may be the data that
+            the likelihood is measured on.
+        val: Held-out data for early stopping, as for `fit`.
+        start: Initial proposal, a module whose draws are reparameterised; by default the encoder. A
+            copy of it is trained.
+        num_samples: Number K of samples per example.
         training: The recipe. An encoder that is too narrow by a factor c needs at least
             log(c) / learning_rate steps.
         fabric: Device, precision and strategy, as for `fit`.
         progress: Whether to show a progress bar, as for `fit`.
 
     Returns:
-        The trained copy, in evaluation mode, where the model is.
+        The trained copy, in evaluation mode, on the model's device.
 
     Raises:
         TypeError: If draws of `start` are not reparameterised.
-        ValueError: If `num_samples` is not positive, and for data and recipe as `fit` does.
+        ValueError: If `num_samples` is not positive, and as for `fit`.
 
     References:
         Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519;
@@ -180,7 +180,7 @@ def refit_proposal(
 
 
 class _ImportanceWeighted(nn.Module):
-    """Minus the importance-weighted bound, of which the proposal alone can be trained."""
+    """Negative importance-weighted bound, in which only the proposal is trained."""
 
     def __init__(self, model: Joint, proposal: nn.Module, num_samples: int) -> None:
         super().__init__()
@@ -196,12 +196,12 @@ class _ImportanceWeighted(nn.Module):
         return super().train(False)
 
     def forward(self, x: Tensor, annealing: Annealing | None = None) -> Tensor:
-        """Loss for each of the data (B, *X), shape (B,), in nats; there is nothing to anneal."""
+        """Loss of each row of x (B, *X), shape (B,), in nats; annealing is ignored."""
         z, _, score = draw(checked("start", self.proposal(x), len(x)), (self.num_samples,))
         if score is not None:
             raise TypeError(
-                "start must give distributions whose draws are reparameterised, such as "
-                "mm.Gaussian does, for gradients to reach it"
+                "start must give distributions whose draws are reparameterised, as mm.Gaussian "
+                "does, to have gradients"
             )
         log_q = without_gradient(self.proposal, x).log_prob(z)
         repeated = x.expand(len(z), *x.shape).flatten(0, 1)
@@ -209,7 +209,7 @@ class _ImportanceWeighted(nn.Module):
         log_p = decoder.log_prob(repeated).unflatten(0, (len(z), -1))
         log_weights = log_p + self.prior().log_prob(z) - log_q
         bound = torch.logsumexp(log_weights, 0) - math.log(len(z))
-        # Its value is the bound, its gradient Σ w̃² ∇ log w through the samples alone.
+        # The value is the bound; the gradient is Σ w̃² ∇ log w, through the samples only.
         surrogate = (log_weights.softmax(0).square().detach() * log_weights).sum(0)
         loss: Tensor = surrogate.detach() - bound.detach() - surrogate
         return loss

@@ -1,4 +1,4 @@
-"""Likelihood of data under a decoder of one or two latents, by adaptive quadrature."""
+"""Log-likelihood of data under a decoder with one or two latents, by adaptive quadrature."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ __all__ = [
 ]
 
 
-# Half-width of the box that is integrated over, in the prior's standard deviations. A normal
-# prior has 1e-15 of its mass outside.
+# Half-width of the box to integrate over, in standard deviations of the prior. A normal prior has
+# 1e-15 of its mass outside.
 _REACH = 8.0
-# Cells that all data begin with along each axis, for one latent and for two.
+# First cells of all rows along each axis, for one latent and for two.
 _FIRST_CELLS = {1: 1024, 2: 64}
-# What a cell may hold of the likelihood to be left out, as a share of the tolerance. Early
-# estimates are too high by the size of a cell over that of the peak in it, so it is tiny.
+# A cell is left out if it has at most this share of the likelihood, relative to the tolerance.
+# Early totals are too high by the ratio of cell to peak size, so the share is tiny.
 _NEGLIGIBLE = 1e-7
-# A cell whose bound is within a factor of e^4 of its integral is one that the nodes see all of.
+# If the bound of a cell is within a factor of e^4 of its integral, the nodes resolve the cell.
 _RESOLVED = 4.0
 _LATTICE = 7
-# Cells that are interpolated at once.
+# Cells interpolated at once.
 _ROWS = 1 << 16
-# Less than any log-density that matters, and still a number to calculate with.
+# Below any relevant log-density, but finite.
 _LEAST = -1e30
 
 
 @dataclass(frozen=True)
 class QuadratureLogLikelihood:
-    """Integrals log p(x) for N data, in nats.
+    """Log-likelihoods of N examples by quadrature, in nats.
 
     Attributes:
-        values: Integrals, shape (N,).
-        errors: Estimates of their absolute errors, shape (N,): how much the last halving of the
-            cells moved them, what was left out at most, and what lies at the border of the box.
-            The true errors are usually far smaller.
-        num_evaluations: Evaluations of the decoder for each datum beyond the first grid, which
-            all data share, shape (N,).
-        tolerance: The error that was asked for.
+        values: log p(x), shape (N,).
+        errors: Estimated absolute errors, shape (N,): changes by the last halving of cells, bounds
+            of cells left out, and mass at the border of the box. The true errors are usually far
+            smaller.
+        num_evaluations: Evaluations of the decoder for each example after the first grids, which
+            all examples share, shape (N,).
+        tolerance: The requested error.
     """
 
     values: Tensor
@@ -62,14 +62,12 @@ class QuadratureLogLikelihood:
 
     @property
     def flagged(self) -> Tensor:
-        """Which integrals may be off by more than the tolerance, shape (N,)."""
+        """Which values may be off by more than the tolerance, shape (N,)."""
         return ~(self.errors <= self.tolerance)
 
     def mean(self) -> Estimate:
-        """Mean over the data in nats; its error is that of the data's scatter."""
-        if len(self.values) == 1:
-            return Estimate(float(self.values), float(self.errors))
-        return Estimate.mean_of(self.values)
+        """Mean over the examples in nats; its error is from their scatter."""
+        return Estimate.mean_of(self.values, self.errors)
 
 
 @torch.no_grad()
@@ -80,36 +78,35 @@ def quadrature_log_likelihood(
     tolerance: float = 1e-2,
     most_evaluations: int = 500_000,
 ) -> QuadratureLogLikelihood:
-    r"""Integrate log p(x) = log ∫ p(x|z) p(z) dz over one or two latents, without any noise.
+    r"""Log-likelihood log p(x) = log ∫ p(x|z) p(z) dz by quadrature over one or two latents.
 
-    Cells of a grid are halved along each axis until the integral over a cell moves little by it,
-    or until the cell cannot matter. Where the likelihood is an island far smaller than a cell,
-    its log is still smooth across the cell, as smooth as the decoder is: quadratic interpolation
-    of the log finds the island, by its slopes. By how much interpolation in the cell before was
-    wrong is added to the bound on what the cell may hold. Cells at the encoder's mean are
-    halved in any case, until they are as small as the encoder's standard deviation.
+    Cells of a grid are halved along each axis until the integral over a cell hardly changes, or
+    until the cell is negligible. If the likelihood has a peak far smaller than a cell, its log is
+    still as smooth as the decoder, and quadratic interpolation of the log finds the peak by its
+    slopes. The error of interpolation in the parent cell is added to the bound of a cell's
+    integral. Cells at the encoder's mean are always halved until they are as small as the encoder's
+    standard deviation.
 
-    The decoder has to be smooth at the scale of the first cells: 1/4 of the prior's standard
-    deviation for two latents and 1/64 for one, and more where encoder and prior are far apart and
-    the box has to hold both. What it does and undoes within, away from the encoder's means, is not
-    seen.
+    The decoder must be smooth at the scale of the first cells: 1/4 of the prior's standard
+    deviation for two latents and 1/64 for one. If encoder and prior are far apart, the box holds
+    both and the cells are larger. Features within a cell away from the encoder's means are missed.
 
-    The first grids, 46,000 latents for two dimensions, are decoded once and kept, and each datum is
-    compared with all of them: for data of many dimensions that is what takes time and memory.
+    The first grids, 46,000 latents for two dimensions, are decoded once, and each example is
+    compared with all of them. This takes most of the time and memory for data of many dimensions.
 
     Args:
-        model: The model, used in evaluation mode, its latents continuous.
+        model: The model, with continuous latents, used in evaluation mode.
         x: Data, shape (N, *X).
-        tolerance: Error to stop at, in nats.
-        most_evaluations: Evaluations of the decoder after which a datum is given up and flagged;
-            its cells count with what they seem to hold.
+        tolerance: Largest error, in nats.
+        most_evaluations: Evaluations of the decoder after which an example is given up and flagged;
+            its cells are included as estimated so far.
 
     Raises:
         ValueError: If there are no data or more than 2 latents, or an option is not positive.
-        TypeError: If the latents are discrete, where the likelihood is a sum.
+        TypeError: If the latents are discrete: the likelihood is then a sum.
 
     References:
-        The rule in a cell is that of Gauss and Legendre with 3 nodes along each axis.
+        The rule in a cell is Gauss-Legendre quadrature with 3 nodes along each axis.
     """
     for name, value in (
         ("len(x)", len(x)),
@@ -118,7 +115,7 @@ def quadrature_log_likelihood(
     ):
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
-    # Parts that do not know their moments are drawn from, always the same.
+    # Moments without a closed form are estimated from samples, with a fixed seed.
     with evaluating(model), forked(derived_seed(0, "quadrature"), x.device):
         integrand = _Integrand(model, model.prior())
         hints = codes(model, x)
@@ -149,7 +146,7 @@ class _Integrand:
                 f"model must have 1 or 2 latents, got latents of shape {tuple(self.event)}; "
                 "log_likelihood takes any number"
             )
-        # The decoder's own type of numbers is that of the prior's values.
+        # The decoder takes latents of the dtype and device of the prior's samples.
         self.like = prior.sample()
 
     def decode(self, z: Tensor) -> tuple[Distribution, Tensor]:
@@ -160,7 +157,7 @@ class _Integrand:
         return decoder, self.prior.log_prob(z).double()
 
     def at(self, x: Tensor, index: Tensor, z: Tensor) -> Tensor:
-        """Log-density at latents (m, D), each with the datum of (N, *X) at an index, shape (m,)."""
+        """Log-density of x[index] at latents (m, D), shape (m,), for x of shape (N, *X)."""
         values = z.new_empty(len(z))
         for part in torch.arange(len(z), device=z.device).split(rows_at_once(x.shape, 1 << 15)):
             decoder, log_prior = self.decode(z[part])
@@ -173,7 +170,7 @@ def _finite(log_density: Tensor) -> Tensor:
 
 
 def _box(prior: Distribution, hints: Codes) -> tuple[Tensor, Tensor]:
-    """Lower and upper corner, each (D,), of what holds the prior and the encoder's latents."""
+    """Lower and upper corner, each (D,), of a box around the prior and the encoder's latents."""
     mean, std, _ = moments(prior, num_samples=10_000)
     mean, std = mean.flatten().double(), std.flatten().double()
     means, stds = hints.mean.flatten(1).double(), hints.std.flatten(1).double()
@@ -184,16 +181,16 @@ def _box(prior: Distribution, hints: Codes) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class _Rule:
-    """What is done in a cell [-1, 1]^D, from the integrand's log at n nodes.
+    """Quadrature and interpolation in a cell [-1, 1]^D, from the integrand's log at n nodes.
 
     Attributes:
-        nodes: Places of the nodes, shape (n, D).
+        nodes: The nodes, shape (n, D).
         log_weights: Logs of their weights, which sum to the volume 2^D, shape (n,).
         lattice: Interpolates to an even lattice, shape (L, n).
         log_lattice_weights: Logs of the weights of Simpson's rule on the lattice, shape (L,).
         curvature: Second differences along each axis, at the other axes' middle, shape (D, n).
         children: Interpolates to the nodes of the 2^D half cells, shape (2^D, n, n).
-        corners: Middles of the half cells, shape (2^D, D).
+        corners: Centres of the half cells, shape (2^D, D).
     """
 
     nodes: Tensor
@@ -244,7 +241,7 @@ class _Rule:
         return torch.logsumexp(values + self.log_weights, 1)
 
     def interpolated(self, values: Tensor) -> Tensor:
-        """Log of the integral over the cell of the integrand whose log is interpolated, (m,)."""
+        """Log of the integral over the cell by interpolating the log of the integrand, (m,)."""
         parts = [
             torch.logsumexp(part @ self.lattice.T + self.log_lattice_weights, 1)
             for part in values.split(_ROWS)
@@ -253,8 +250,8 @@ class _Rule:
 
     def largest(self, values: Tensor) -> Tensor:
         """An upper bound on the interpolated log in the cell, shape (m,)."""
-        # Between points of the lattice, δ off at most, a parabola of second derivative c rises
-        # above both by c δ² / 2 at most.
+        # Between lattice points, at most δ away, a parabola with second derivative c exceeds both
+        # by at most c δ² / 2.
         offset = 1 / (_LATTICE - 1)
         curvature = (values @ self.curvature.T).abs().sum(1)
         largest = torch.cat([(part @ self.lattice.T).amax(1) for part in values.split(_ROWS)])
@@ -272,10 +269,10 @@ def _lagrange(nodes: Tensor, places: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Grid:
-    """Cells that all data begin with, decoded once.
+    """First cells of all rows, decoded once.
 
     Attributes:
-        middles: Middles of the cells, shape (m, D).
+        middles: Centres of the cells, shape (m, D).
         half: Half of their sides, shape (D,).
         z: Nodes of all cells, shape (m n, D).
         decoder: The decoder's distribution at the nodes, of batch shape (m n,).
@@ -289,14 +286,14 @@ class _Grid:
     log_prior: Tensor
 
     def values(self, x: Tensor) -> Tensor:
-        """Log-density of data (B, *X) at all cells' nodes, shape (B, m, n)."""
+        """Log-density of rows (B, *X) at the nodes of all cells, shape (B, m, n)."""
         each = x.unsqueeze(1).expand(len(x), len(self.z), *x.shape[1:])
         values = _finite(self.decoder.log_prob(each).double() + self.log_prior)
         return values.reshape(len(x), len(self.middles), -1)
 
 
 def _first_grids(integrand: _Integrand, box: tuple[Tensor, Tensor]) -> tuple[_Grid, _Grid]:
-    """A grid, and one of its cells' halves in the order of the cells."""
+    """A grid, and the grid of its half cells in the order of the cells."""
     lower, upper = box
     dim = len(lower)
     rule = _Rule.of(dim, lower.device)
@@ -316,14 +313,14 @@ def _first_grids(integrand: _Integrand, box: tuple[Tensor, Tensor]) -> tuple[_Gr
 
 @dataclass(frozen=True)
 class _Cells:
-    """Half cells of one size for some of B data, 2^D neighbours in a row from each cell before.
+    """Half cells of one size for some of B rows; each 2^D in succession have the same parent.
 
     Attributes:
-        datum: Which datum each is for, shape (m,).
-        middles: Middles, shape (m, D).
+        datum: Row of each cell, shape (m,).
+        middles: Centres, shape (m, D).
         values: Log-density at the nodes, shape (m, n).
-        predicted: What interpolation in the cell before had expected there, shape (m, n).
-        before: Log-integral over the cell before, shape (m / 2^D,).
+        predicted: Log-density at the nodes by interpolation in the parent, shape (m, n).
+        before: Log-integral over the parents, shape (m / 2^D,).
     """
 
     datum: Tensor
@@ -334,7 +331,7 @@ class _Cells:
 
 
 class _Search:
-    """The cells of some data and what has been found of their integrals."""
+    """Adaptive quadrature for a batch of rows."""
 
     def __init__(
         self, integrand: _Integrand, x: Tensor, box: tuple[Tensor, Tensor], hints: Codes
@@ -343,16 +340,16 @@ class _Search:
         self.hint, self.width = hints.mean.flatten(1).double(), hints.std.flatten(1).double()
         self.rule = _Rule.of(len(box[0]), box[0].device)
         nothing = torch.full((len(x),), -math.inf, dtype=torch.float64, device=x.device)
-        # Logs of what is done: the integral, its error, and the bound on what was left out.
+        # Logs over finished cells: integral, error, and bound of the cells left out.
         self.total, self.error, self.left_out = nothing, nothing, nothing
         self.count = torch.zeros(len(x), dtype=torch.long, device=x.device)
 
     def run(
         self, grids: tuple[_Grid, _Grid], tolerance: float, most: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Log-integrals, their errors and the evaluations, each of shape (B,)."""
+        """Log-integrals, errors and numbers of evaluations, each of shape (B,)."""
         cells, half = self._first(grids), grids[1].half
-        # Halves below the resolution of the latents' numbers are the same place.
+        # Smaller cells are below the resolution of the latents' dtype.
         finest = 8 * torch.finfo(self.integrand.like.dtype).eps * (self.box[1] - self.box[0])
         while True:
             left = most - self.count if (half > finest).all() else torch.zeros_like(self.count)
@@ -362,13 +359,13 @@ class _Search:
             cells, half = self._halved(cells, half, chosen), half / 2
         error = torch.logaddexp(self.error, self.left_out)
         relative = (error - self.total).exp()
-        # An error of the integral by ±r changes its log by -log(1 - r) at most.
+        # A relative error of ±r changes the log by at most -log(1 - r).
         errors = torch.where(relative < 1, -torch.log1p(-relative.clamp_max(1)), math.inf)
         impossible = self.total < 0.5 * _LEAST
         return torch.where(impossible, -math.inf, self.total), errors, self.count
 
     def _first(self, grids: tuple[_Grid, _Grid]) -> _Cells:
-        """The second grid's cells for each datum, with what the first one expected."""
+        """Cells of the second grid for each row, with the first grid's predictions."""
         coarse, values = grids[0].values(self.x), grids[1].values(self.x)
         number = len(grids[1].middles)
         datum = torch.arange(len(self.x), device=self.x.device).repeat_interleave(number)
@@ -386,7 +383,7 @@ class _Search:
         return (values @ children.flatten(0, 1).T).reshape(-1, children.shape[1])
 
     def _judge(self, cells: _Cells, half: Tensor, tolerance: float, left: Tensor) -> Tensor:
-        """Book the cells that are done; the indices of the others, which are to be halved."""
+        """Add up finished cells; return the indices of the others, which are to be halved."""
         volume = half.log().sum()
         integral = self.rule.log_integral(cells.values) + volume
         total = torch.logaddexp(self.total, self._sum(integral, cells.datum))
@@ -405,7 +402,7 @@ class _Search:
         )
         given_up = ~done & (needed > left)[datum]
         error = torch.where(given_up, bound, error)
-        # What is beyond the border is like what is at it.
+        # Assume as much beyond the border of the box as at it.
         margin = torch.minimum(middles - self.box[0], self.box[1] - middles)
         error = torch.where((margin < 1.5 * half).any(1), torch.logaddexp(error, integral), error)
         done |= given_up
@@ -416,9 +413,9 @@ class _Search:
     def _left_out(
         self, cells: _Cells, half: Tensor, integral: Tensor, total: Tensor, tolerance: float
     ) -> tuple[Tensor, Tensor]:
-        """Bounds on the log-integrals, shape (m,), and the cells that may hold what matters.
+        """Bounds of the log-integrals, shape (m,), and indices of the cells that may matter.
 
-        The others are booked as left out.
+        The others are added to what is left out.
         """
         surprise = (cells.values - cells.predicted).abs().amax(1)
         whole = (2 * half).log().sum()
@@ -430,15 +427,15 @@ class _Search:
         return bound, (~negligible).nonzero().squeeze(1)
 
     def _hinted(self, datum: Tensor, middles: Tensor, half: Tensor) -> Tensor:
-        """Which cells have the encoder's mean in them and are wider than its deviation."""
+        """Which cells contain the encoder's mean and are wider than its standard deviation."""
         inside = ((self.hint[datum] - middles).abs() <= half).all(1)
         return inside & (half > 0.5 * self.width[datum]).any(1)
 
     def _errors(self, cells: _Cells, integral: Tensor, volume: Tensor, kept: Tensor) -> Tensor:
-        """Logs of the errors of the cells that are kept.
+        """Logs of the errors of the kept cells.
 
-        Each is how much halving moved the integral over the cell before, shared among those that
-        are left of it, and what the nodes miss of the interpolated integrand.
+        An error is the change of the parent's integral by halving, divided among its kept cells,
+        plus the difference of quadrature and the integral of the interpolation.
         """
         family = len(self.rule.corners)
         together = torch.logsumexp(integral.unflatten(0, (-1, family)), 1)
@@ -449,7 +446,7 @@ class _Search:
         return torch.logaddexp(moved[kept // family], missed)
 
     def _halved(self, cells: _Cells, half: Tensor, chosen: Tensor) -> _Cells:
-        """The half cells of those chosen."""
+        """Half cells of the chosen cells."""
         rule = self.rule
         middles = (cells.middles[chosen][:, None] + half * rule.corners).flatten(0, 1)
         values = cells.values[chosen]
@@ -462,7 +459,7 @@ class _Search:
         return _Cells(owner, middles, fresh.reshape(-1, number), self._expected(values), before)
 
     def _sum(self, logs: Tensor, datum: Tensor) -> Tensor:
-        """Logs of the sums over each datum's cells, shape (B,)."""
+        """Logs of the sums over the cells of each row, shape (B,)."""
         nothing = torch.full_like(self.total, -math.inf)
         offset = nothing.scatter_reduce(0, datum, logs, "amax").clamp_min(_LEAST)
         sums = torch.zeros_like(self.total).index_add(0, datum, (logs - offset[datum]).exp())

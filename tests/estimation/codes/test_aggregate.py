@@ -87,8 +87,8 @@ def test_the_energy_distance_is_unbiased_and_its_error_is_its_scatter(mean, std,
         expected = math.sqrt(2 + 2 * std**2) - std - 1
     scatter = float(values.std())
     assert abs(float(values.mean()) - expected) < 5 * scatter / math.sqrt(repeats)
-    # The scatter of 300 values is known to 4 % if they are normal, and they are somewhat skewed. At
-    # the prior itself the error is on the safe side.
+    # The scatter of 300 normal values has an error of 4 %, and these are somewhat skewed. At
+    # the prior itself the error is too large rather than too small.
     error = math.sqrt(sum(each.standard_error**2 for each in found) / repeats)
     most = 1.6 if (mean, std) == (0, 1) else 1.2
     assert 0.8 * scatter < error < most * scatter

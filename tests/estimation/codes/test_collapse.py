@@ -107,12 +107,12 @@ def test_codes_that_come_back_are_at_no_distance():
     assert not reencoding_offset(means, widths, means).any()
     constant = torch.zeros(100, 1)
     assert not reencoding_offset(constant, constant, constant).any()
-    # In units of the aggregate: the scale of a latent does not matter.
+    # The offset is in units of the aggregate, so the scale of a latent does not matter.
     torch.testing.assert_close(
         reencoding_offset(means, widths, again),
         reencoding_offset(1000 * means, 1000 * widths, 1000 * again),
     )
-    # At random: the mean square of a difference of two is twice the variance.
+    # Random codes: the mean square of a difference is twice the variance.
     means, again = torch.randn(20_000, 1), torch.randn(20_000, 1)
     offset = reencoding_offset(means, 0 * means, again)
     assert float(offset) == pytest.approx(2**0.5, abs=0.03)

@@ -99,13 +99,13 @@ def test_codes_without_classes_are_told_at_chance_and_separate_ones_always():
 
 def test_what_a_probe_cannot_use_is_refused_by_name():
     z, labels = torch.randn(20, 2), torch.arange(20) % 2
-    with pytest.raises(ValueError, match="train_labels must be of two classes"):
+    with pytest.raises(ValueError, match="train_labels must have two or more classes"):
         mm.linear_probe(z, 0 * labels, z, labels)
-    with pytest.raises(ValueError, match="test must have codes like those of train"):
+    with pytest.raises(ValueError, match="test must have codes of the size of train"):
         mm.linear_probe(z, labels, z[:, :1], labels)
     with pytest.raises(ValueError, match="train must be finite; row 3 is not"):
         mm.linear_probe(z.index_fill(0, torch.tensor(3), math.nan), labels, z, labels)
-    with pytest.raises(ValueError, match="test must have 1 code or more, got none"):
+    with pytest.raises(ValueError, match="test must have 1 or more codes, got none"):
         mm.linear_probe(z, labels, z[:0], labels[:0])
     with pytest.raises(ValueError, match="codes_labels must have one label"):
         mm.leave_one_out_accuracy(z, labels[1:])

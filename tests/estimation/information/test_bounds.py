@@ -100,7 +100,7 @@ def awkward(kind):
         loc[75:] = loc[:75] + 1e-4 * torch.randn(75, 3, generator=rng)
         scale = 1e-4 * scale
     elif kind == "narrow pairs ten deviations apart":
-        # Far below the code's own datum, of which nothing may depend, and above all others.
+        # Far below the code's own density, which must have no effect, and above all others.
         scale = 1e-7 * scale
         loc = loc.double()
         loc[75:] = loc[:75] + 10 * scale[:75].double() / math.sqrt(3)
@@ -287,7 +287,7 @@ def test_neither_order_nor_blocks_matter(kind, monkeypatch):
     ordered = torch.arange(90)
     expected = found(ordered, 90)
     assert found(ordered, 7) == pytest.approx(expected, rel=1e-9)
-    # The groups are others then, and only what is known of the errors changes.
+    # This changes the groups, and so only the standard errors.
     assert found(torch.randperm(90), 90)[:2] == pytest.approx(expected[:2], rel=1e-9)
     for name, value in (("_PAIRS", 10), ("_COLUMNS", 3), ("_VALUES", 100)):
         monkeypatch.setattr(all_pairs, name, value)
@@ -324,7 +324,7 @@ def scatter_and_errors(repeats, count, dim, information, queries):
     ("count", "dim", "information", "queries"), [(200, 2, 1.0, None), (300, 10, 6.0, 64)]
 )
 def test_standard_errors_are_the_scatter_over_repeats(count, dim, information, queries):
-    """Other data and other codes: what no term of one datum alone would tell."""
+    """Vary data and codes together, as the terms of single rows do not."""
     repeats = 60
     for scatter, error, held in scatter_and_errors(repeats, count, dim, information, queries):
         # Five standard errors of these two shares.
@@ -339,7 +339,7 @@ def test_standard_errors_are_the_scatter_over_many_repeats(dim, information, que
     repeats = 400
     for scatter, error, held in scatter_and_errors(repeats, 400, dim, information, queries):
         assert held > 0.95 - 5 * math.sqrt(0.95 * 0.05 / repeats)
-        # A jackknife is too large where few neighbours carry the averages, and not too small.
+        # If few neighbours dominate the averages, a jackknife is too large, but not too small.
         assert 1 - 5 / math.sqrt(2 * repeats) < error / scatter < 1.6
 
 
@@ -350,7 +350,7 @@ def test_rate_in_closed_form_is_that_of_samples():
     z = channel.sample((3000,))
     differences = (channel.log_prob(z) - prior.log_prob(z)).mean(1)
     within_standard_errors(differences, exact.value)
-    # A mixture of one is the same prior, and no closed form is known of it.
+    # A mixture of one component is the same prior, but has no closed form.
     mixed = mm.Mixture(torch.zeros(1), mm.DiagNormal(prior.loc[None], prior.scale[None]))
     sampled = mm.bounds_from_conditionals([channel], z=z[:50], prior=mixed).rate
     assert sampled.value == pytest.approx(float(differences[:50].mean()), abs=1e-5)
@@ -384,7 +384,7 @@ def test_draws_in_single_precision_lose_nothing():
     loc, scale = 1 + torch.rand(200, 4), torch.full((200, 4), 1e-6)
     twins = mm.DiagNormal(loc.repeat(2, 1), scale.repeat(2, 1))
     found = mm.bounds_from_conditionals([twins])
-    # Each datum has one other like it, so that the information is that of telling 200 apart.
+    # Each row has one duplicate, so the information is that of distinguishing 200 rows.
     assert found.lower.value == pytest.approx(math.log(200), abs=1e-9)
 
 
@@ -403,7 +403,7 @@ def test_too_few_data_have_no_error():
     [
         ({"num_samples": 0}, "num_samples must be 1 or more, got 0"),
         ({"num_queries": 0}, "num_queries must be 1 or more, got 0"),
-        ({"num_queries": 11}, "num_queries must be at most the 10 data, got 11"),
+        ({"num_queries": 11}, "num_queries must be at most the number of rows 10, got 11"),
         ({"z": torch.zeros(10, 2)}, r"z must have shape \(10, 3\).* got \(10, 2\)"),
         ({"prior": mm.StandardNormal(2)()}, r"prior must have .* \(3,\), got \(\) and \(2,\)"),
     ],
@@ -415,18 +415,18 @@ def test_bad_arguments_are_named(arguments, message):
 
 def test_bad_conditionals_are_named():
     normal = mm.DiagNormal(torch.zeros(10, 3), torch.ones(3))
-    with pytest.raises(ValueError, match="two data or more, got 1"):
+    with pytest.raises(ValueError, match="two or more rows, got 1"):
         mm.bounds_from_conditionals([normal[:1]])
-    with pytest.raises(ValueError, match="two data or more, got 0"):
+    with pytest.raises(ValueError, match="two or more rows, got 0"):
         mm.bounds_from_conditionals([])
-    with pytest.raises(ValueError, match=r"one event a datum.*\(10, 3\), \(\)"):
+    with pytest.raises(ValueError, match=r"one event per row.*\(10, 3\), \(\)"):
         mm.bounds_from_conditionals([TorchNormal(torch.zeros(10, 3), 1.0)])
-    with pytest.raises(ValueError, match="all of one shape"):
+    with pytest.raises(ValueError, match="all of the same shape"):
         mm.bounds_from_conditionals([normal, mm.DiagNormal(torch.zeros(10, 2), torch.ones(2))])
     broken = mm.DiagNormal(
         torch.zeros(10, 1).index_fill(0, torch.tensor(4), math.nan), torch.ones(1)
     )
-    with pytest.raises(ValueError, match=r"those of data \[4\] are not"):
+    with pytest.raises(ValueError, match=r"rows \[4\] do not"):
         mm.bounds_from_conditionals([broken])
     with pytest.raises(ValueError, match=r"encoder must give .* wrap independent dimensions"):
         mm.information_bounds(lambda x: TorchNormal(x, 1.0), torch.zeros(5, 2))
@@ -454,7 +454,7 @@ def test_threads_change_no_digit_and_leave_their_number(monkeypatch):
     [
         ((5.0, 0.01), (5.5, 0.01), "upper"),
         ((5.0, 0.01), (4.9, 0.01), "rate"),
-        # So wide an error makes no bound, and none at all is no reason to wait for one.
+        # Do not prefer a bound with a large error; an unknown error counts as 0.
         ((40_000.0, 30_000.0), (97.0, 0.2), "rate"),
         ((math.inf, math.nan), (97.0, 0.2), "rate"),
         ((5.0, math.nan), (6.0, 0.2), "upper"),

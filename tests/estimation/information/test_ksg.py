@@ -229,7 +229,7 @@ def test_the_standard_error_is_not_fooled_by_the_order_of_the_data():
     order = np.argsort(x[:, 0])
     given = mm.mutual_information(x, z).standard_error
     in_order = mm.mutual_information(x[order], z[order]).standard_error
-    # Each is known to within 24 %.
+    # Each has a relative error of 24 %.
     assert abs(math.log(in_order / given)) < 4 * 0.24 * math.sqrt(2)
 
 
@@ -257,7 +257,7 @@ def test_no_ties_nor_duplicates_bring_an_estimate_past_its_ceiling(kind):
 def test_discrete_variables_have_their_plug_in_information():
     rng = np.random.default_rng(1)
     a, b = rng.integers(0, 2, 4000), rng.integers(0, 2, 4000)
-    # The plug-in estimate is too high by (cells - rows - columns + 1) / 2N and scatters alike.
+    # The plug-in estimate is too high by (cells - rows - columns + 1) / 2N and scatters by as much.
     assert float(mm.mutual_information(a, b)) == pytest.approx(0.0, abs=2e-3)
     assert float(mm.mutual_information(a, a)) == pytest.approx(math.log(2), abs=2e-3)
     assert float(mm.mutual_information(0 * a, 0 * a)) == pytest.approx(0.0, abs=1e-3)
@@ -290,7 +290,7 @@ def test_correlated_gaussians_have_the_information_of_the_closed_form(rho, dims,
 
 
 def test_trees_and_pairs_give_one_estimate_across_their_border():
-    # Constant columns change no distance, but 14 dimensions in place of 4 take the other way.
+    # Constant columns change no distance, but 14 dimensions use pairs where 4 use trees.
     x, z = correlated(2000, 2, 0.8, seed=9)
     padded = np.hstack([x, np.zeros((2000, 10))])
     assert float(mm.mutual_information(x, z)) == float(mm.mutual_information(padded, z))
@@ -300,7 +300,7 @@ def test_information_is_symmetric_and_does_not_change_under_common_shift_and_sca
     x, z = correlated(1500, 2, 0.7, seed=5)
     value = float(mm.mutual_information(x, z))
     assert float(mm.mutual_information(z, x)) == pytest.approx(value, abs=1e-12)
-    # A power of two changes no rounding.
+    # A power of two does not change rounding.
     assert float(mm.mutual_information(4 * x, 4 * z)) == pytest.approx(value, abs=1e-12)
 
 

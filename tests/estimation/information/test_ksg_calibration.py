@@ -29,7 +29,7 @@ def test_the_gaussians_have_the_information_that_is_said(x_dim, z_dim):
 
 def test_a_curve_in_two_dimensions_is_that_of_the_truth():
     curve = mm.ksg_calibration(1, 1, 1000, FEW, num_draws=4)
-    # Above 2 nats the bias begins, as 1,000 data have a ceiling of 5.4.
+    # The bias begins above 2 nats, as 1,000 points have a ceiling of 5.4.
     for truth, estimate in zip(curve.truths[:3], curve.estimates, strict=False):
         assert abs(estimate.value - truth) < 5 * estimate.standard_error + 0.02
         assert curve.estimate_of(truth) == pytest.approx(estimate.value)
@@ -42,23 +42,23 @@ def test_in_many_dimensions_an_estimate_has_a_larger_truth_behind_it():
     x = torch.randn(400, 15, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     noise = torch.randn(400, 15, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     estimate = mm.mutual_information(x, _correlated(x, noise, 6.0))
-    # What is left of KSG's scatter, times the slope of the curve there.
+    # Remaining scatter of KSG times the slope of the curve.
     slope = 4 / (curve.estimate_of(8) - curve.estimate_of(4))
     assert estimate.value < 3
     error = 5 * math.sqrt(2) * estimate.standard_error * slope
     assert abs(curve.truth_behind(estimate) - 6) < error
-    assert f"KSG says {estimate.value:.2f} nats" in curve.statement(estimate)
-    assert "15 + 15 dimensions and 400 data" in curve.statement(estimate)
+    assert f"KSG estimates {estimate.value:.2f} nats" in curve.statement(estimate)
+    assert "15 + 15 dimensions and 400 points" in curve.statement(estimate)
 
 
 def test_what_the_curve_does_not_reach_has_no_truth():
     curve = mm.ksg_calibration(1, 1, 100, (0.5, 1.0))
     assert curve.truth_behind(5.0) == math.inf
-    assert "more than of a Gaussian" in curve.statement(5.0)
+    assert "more than for a Gaussian" in curve.statement(5.0)
     assert curve.truth_behind(-1.0) == 0.5
-    assert "less than of a Gaussian" in curve.statement(-1.0)
-    assert "where the truth is 0.5" in curve.statement(-1.0)
-    with pytest.raises(ValueError, match=r"truth must be in \[0.5, 1\], .* got 3"):
+    assert "less than for a Gaussian" in curve.statement(-1.0)
+    assert "true information is 0.5" in curve.statement(-1.0)
+    with pytest.raises(ValueError, match=r"must be in the calibrated range \[0.5, 1\], got 3"):
         curve.estimate_of(3)
 
 
@@ -85,8 +85,8 @@ def test_a_call_gives_the_same_curve_and_leaves_the_generator():
         ({"num_draws": 0}, "num_draws must be 1 or more, got 0"),
         ({"information": ()}, "one or more increasing numbers"),
         ({"information": (1.0, 0.5)}, "one or more increasing numbers"),
-        ({"information": (-1.0, 0.5)}, "from 0 on"),
-        ({"information": (0.0, math.inf)}, "from 0 on"),
+        ({"information": (-1.0, 0.5)}, "0 or more"),
+        ({"information": (0.0, math.inf)}, "0 or more"),
         ({"k": 50}, "k must be a whole number"),
     ],
 )

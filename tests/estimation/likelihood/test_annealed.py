@@ -75,7 +75,7 @@ def test_it_agrees_with_quadrature_for_a_bent_decoder_from_any_start(start):
 
 @pytest.mark.parametrize("num_steps", [1, 2, 7])
 def test_the_mean_weight_is_the_likelihood_however_few_the_steps(num_steps):
-    # Not in the limit: that of every transition is right, and the pilot does not spoil it.
+    # Exact for finite steps: every transition is invariant, and the pilot does not change that.
     class Folded(nn.Module):
         def forward(self, z):
             return mm.DiagNormal(z.abs() + 0.3 * z, torch.tensor(0.5).double())
@@ -104,12 +104,12 @@ def test_data_that_the_model_makes_have_their_likelihood_between_both_estimates(
     within_standard_errors((check.lower.values - truth).exp(), 1.0)
     within_standard_errors((truth - check.upper.values).exp(), 1.0)
     torch.testing.assert_close(check.gaps, check.upper.values - check.lower.values)
-    # What the gap is made of is the variance of the weights, less the more steps there are.
+    # The gap comes from the variance of the weights, which more steps reduce.
     closer = mm.bidirectional_check(model, 100, num_chains=16, num_steps=50).mean_gap()
     gap = check.mean_gap()
     assert gap.value > 5 * gap.standard_error
     assert closer.value < 0.6 * gap.value
-    assert f"1200 data made by the model: log p(x) is {check.lower.mean()} nats" in str(check)
+    assert f"1200 examples from the model: mean log p(x) is {check.lower.mean()} nats" in str(check)
 
 
 def test_chains_from_the_prior_find_both_modes_that_a_proposal_on_one_does_not():
@@ -126,9 +126,9 @@ def test_chains_from_the_prior_find_both_modes_that_a_proposal_on_one_does_not()
     exact = mm.quadrature_log_likelihood(model, x, tolerance=1e-4).values
     result = mm.annealed_log_likelihood(model, x, num_steps=100)
     within_their_errors(result, exact)
-    # What the pilot aims at is 0.85, and this is the least of ten windows of the path.
+    # The pilot aims at 0.85, and this is the minimum over ten windows of the path.
     assert 0.6 < float(result.acceptance_rates.mean()) < 0.9
-    # Chains that start on one mode stay there: the start decides what can be found.
+    # Chains that start on one mode stay there, so the start decides which modes are found.
 
     def blinded(data):
         return mm.quadrature_log_likelihood(model, data, tolerance=1e-4).values - math.log(2)
@@ -136,7 +136,7 @@ def test_chains_from_the_prior_find_both_modes_that_a_proposal_on_one_does_not()
     blind = mm.annealed_log_likelihood(model, x, num_steps=30, start=model.encoder)
     torch.testing.assert_close(blind.values, blinded(x), rtol=0, atol=1e-3)
     assert not blind.flagged.any()
-    # The check tells by the data whose latents are on the other mode, half of them.
+    # The check shows it on the half of the examples whose latents are on the other mode.
     check = mm.bidirectional_check(model, 60, num_steps=30, start=model.encoder)
     apart = check.x.squeeze(1) > 0.1  # Where the modes do not overlap.
     missed = check.lower.values - blinded(check.x)
@@ -171,7 +171,7 @@ def test_a_needle_that_no_slope_leads_to_is_missed_and_no_flag_tells():
     blind = mm.annealed_log_likelihood(model, x, num_steps=100)
     torch.testing.assert_close(blind.values, elsewhere, rtol=0, atol=0.1)
     assert not blind.flagged.any()
-    # A start that has draws there finds it.
+    # A start that covers it finds it.
     start = mm.DefensiveProposal(model, (1.0,), 0.5)
     found = mm.annealed_log_likelihood(model, x, num_steps=100, start=start)
     assert ((found.values - exact).abs() < 5 * found.standard_errors).all()
@@ -239,7 +239,7 @@ def test_trajectories_that_leave_what_is_defined_are_rejected_and_not_followed()
     result = mm.annealed_log_likelihood(model, x, num_steps=50)
     assert result.values.isfinite().all()
     within_standard_errors((result.values - exact) / result.standard_errors, 0.0)
-    # Distributions check themselves again after.
+    # Distributions validate their arguments again afterwards.
     assert Distribution._validate_args is checking
 
 
@@ -288,7 +288,7 @@ def test_no_more_chains_than_the_chunk_are_decoded_at_once(chunk_size):
         model, x, num_chains=20, num_steps=4, num_leapfrog=2, chunk_size=chunk_size
     )
     assert result.values.shape == (3,)
-    # A pilot keeps its 16 chains for each datum together.
+    # A pilot runs its 16 chains of an example together.
     assert max(model.decoder.rows) <= max(chunk_size, 16)
     pilot = sum(model.decoder.rows) - 3 * 20 * (1 + 3 * 2)
     assert pilot in [3 * 16 * (1 + 2 * steps) for steps in (1, 2)]
@@ -351,7 +351,7 @@ def test_numbers_that_make_no_sense_are_refused(option):
 
 def test_where_there_are_no_gradients_it_says_so():
     model = joint(LinearGaussian.random(2, 1, seed=0))
-    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"outside of it"):
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"use torch\.no_grad instead"):
         mm.annealed_log_likelihood(model, torch.zeros(2, 2).double())
 
 

@@ -87,7 +87,7 @@ def moved():
     for _ in range(3):
         point, probability = transition(gaussian, point, BETA, 1.6 * variance(BETA).sqrt(), 2)
         rates.append(probability.mean(0))
-    # The rule of Metropolis has something to do.
+    # Some trajectories are rejected.
     assert ((torch.stack(rates) > 0.3) & (torch.stack(rates) < 0.9)).all()
     return first, point
 
@@ -134,7 +134,7 @@ def test_what_diverges_is_rejected_and_others_do_not_notice(value):
         assert point.z.isfinite().all()
         assert (point.z[..., 0] <= 0.2).all()
         assert probability.isfinite().all()
-    # Steps so long that the very place is no number.
+    # Steps so large that the latents become infinite or NaN.
     far, probability = transition(
         gaussian, point, BETA, torch.full((2, 2), 1e200, dtype=torch.float64), 3
     )

@@ -22,7 +22,7 @@ def test_with_the_exact_posterior_as_encoder_every_sample_gives_the_exact_likeli
     case = LinearGaussian.consistent(*dims, seed=1)
     x = draws(case.data, 20)
     result = mm.log_likelihood(joint(case), x, num_samples)
-    # All weights are equal: what is left is rounding in float64.
+    # All weights are equal, up to rounding in float64.
     torch.testing.assert_close(result.values, case.marginal().log_prob(x), rtol=0, atol=1e-10)
     torch.testing.assert_close(result.evidence_lower_bounds, result.values, rtol=0, atol=1e-10)
     expected = torch.full((20,), float(num_samples), dtype=torch.float64)
@@ -38,7 +38,7 @@ def test_with_a_wider_encoder_the_estimates_scatter_about_the_truth_as_their_err
     result = mm.log_likelihood(joint(case), x, num_samples=500)
     scores = (result.values - case.marginal().log_prob(x)) / result.standard_errors
     within_standard_errors(scores, 0.0)
-    # 400 scores of unit variance: the variance itself is known to √(2/400) = 7 %.
+    # 400 scores of unit variance: the error of their variance is √(2/400) = 7 %.
     assert float(scores.var()) == pytest.approx(1.0, abs=5 * math.sqrt(2 / 400))
     assert (result.effective_sample_sizes < 500).all()
 
@@ -91,7 +91,7 @@ def test_another_proposal_is_used_in_place_of_the_encoder():
     result = mm.log_likelihood(model, x, 500, proposal=exact.encoder)
     torch.testing.assert_close(result.values, case.marginal().log_prob(x), rtol=0, atol=1e-10)
     assert not result.flagged.any()
-    # A function is a proposal too, and one without gradient modes.
+    # A function, which has no modes to switch, is a proposal too.
     result = mm.log_likelihood(model, x, 3, proposal=lambda rows: exact.encoder(rows))
     torch.testing.assert_close(result.values, case.marginal().log_prob(x), rtol=0, atol=1e-10)
 
@@ -155,7 +155,7 @@ def test_a_proposal_on_one_mode_of_two_looks_perfect_and_is_wrong_by_the_other()
     torch.testing.assert_close(result.values, one_mode, rtol=0, atol=1e-6)
     assert (result.effective_sample_sizes > 999.99).all()
     assert not result.flagged.any()
-    # The prior finds both, with an error that says how well.
+    # The prior finds both, with a valid standard error.
     prior = mm.log_likelihood(model, x, 200_000, proposal=Everywhere())
     scores = (prior.values - result.values - math.log(2)) / prior.standard_errors
     within_standard_errors(scores, 0.0)
@@ -198,12 +198,12 @@ def test_a_wide_decoder_is_given_fewer_pairs_at_once(width, pairs, mixed):
     model = mm.Joint(encoder, counting, mm.StandardNormal(2).float())
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
         mm.log_likelihood(model, torch.zeros(30, 3, dtype=torch.float32), 200)
-    # One row tells how wide it is, 2**19 numbers at once are allowed, and 32 rows in any case; and
-    # twice as many of half the bytes.
+    # One row shows the width of the decoder. Then 2**19 numbers at once are allowed, at least 32
+    # rows, and twice as many in half precision.
     assert counting.rows[0] == 1
     assert sum(counting.rows) == 6001
     most = (1 + mixed) * pairs
-    # Whole multiples of the samples, or of the data where the samples of one are divided.
+    # Whole multiples of the samples, or of the rows if the samples of one row are divided.
     assert most / 2 < max(counting.rows) <= most
 
 
@@ -308,7 +308,7 @@ def test_two_processes_share_the_data_and_both_have_the_whole_result(tmp_path):
     x[6] = x[0]
     gap = (values - case.marginal().log_prob(x)).abs()
     assert (gap < 5 * errors).all()
-    # Rows 0 and 6 are one datum in two processes: with one noise their values would be equal.
+    # Rows 0 and 6 are equal, in two processes: with the same noise their values would be equal.
     assert values[0] != values[6]
 
 
@@ -338,9 +338,9 @@ def test_the_mean_from_a_subset_scatters_about_that_of_all_data_as_its_error_say
     means = [mm.mean_log_likelihood(model, x, 500, subset=25, few_samples=5) for _ in range(150)]
     scores = torch.tensor([(mean.value - target) / mean.subset_error for mean in means])
     within_standard_errors(scores.double(), 0.0)
-    # Errors from 25 gains are themselves known to 15 %, and the scatter of 150 scores to 6 %.
+    # Standard errors from 25 gains have an error of 15 %, and the scatter of 150 scores of 6 %.
     assert 0.75 < float(scores.std()) < 1.3
-    # What is corrected for is larger than the errors of what it is corrected to.
+    # The correction is larger than the errors of the corrected mean.
     few = mm.log_likelihood(model, x.repeat(100, 1), 5)
     assert target - float(few.mean()) > 5 * float(few.values.std()) / 100
 
@@ -361,9 +361,9 @@ def test_the_error_of_the_mean_from_a_subset_is_that_of_the_mean_over_other_data
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"few_samples": 0}, r"few_samples must be in \[1, 100\), num_samples, got 0"),
-        ({"few_samples": 100}, r"few_samples must be in \[1, 100\), num_samples, got 100"),
-        ({"subset": 1}, "subset must be 2 or more of the 9 data, got 1"),
+        ({"few_samples": 0}, r"few_samples must be in \[1, num_samples\) = \[1, 100\), got 0"),
+        ({"few_samples": 100}, r"few_samples must be in \[1, num_samples\) = \[1, 100\), got 100"),
+        ({"subset": 1}, "subset must be 2 or more of the 9 rows of x, got 1"),
     ],
 )
 def test_a_subset_that_makes_no_sense_is_refused(options, message):

@@ -14,7 +14,7 @@ from mimachine.estimation.likelihood.pareto import generalised_pareto, pareto_k,
 def test_the_fit_recovers_the_shape_and_scale_of_samples_of_scipy(k, scale):
     draws = genpareto.rvs(k, scale=scale, size=(1000, 200), random_state=0)
     shapes, scales = generalised_pareto(torch.tensor(draws).sort(0).values)
-    # The estimate has a bias of about 1/M beside a standard error of (1 + k) / sqrt(M).
+    # The estimate has a bias of about 1/M and a standard error of (1 + k) / sqrt(M).
     assert float(shapes.mean()) == pytest.approx(k, abs=5 * (1 + k) / math.sqrt(200_000) + 3e-3)
     assert float(scales.mean()) == pytest.approx(scale, rel=0.015)
     if k > -0.5:  # There the maximum-likelihood estimate is regular: Smith (1985).
@@ -66,7 +66,7 @@ def test_degenerate_tails_have_a_k_that_says_so():
 
 
 def test_ties_at_the_cutoff_leave_a_finite_k():
-    # Two values of a discrete latent's weights: the tail's quarter is one with the cutoff.
+    # Weights of a discrete latent with two values: the tail's quartile equals the cutoff.
     largest = torch.tensor([2.0] * 10 + [1.0] * 30)[:, None]
     assert pareto_k(largest).isfinite().all()
 

@@ -22,7 +22,7 @@ def test_a_defensive_mixture_integrates_to_one(prior_share):
     mixture = mm.DefensiveProposal(joint(case), widths, prior_share)(x)
     assert mixture.batch_shape == (4,)
     assert mixture.components.batch_shape == (4, 4 if prior_share else 3)
-    # By importance sampling from one wide normal, in whose weights the error shows.
+    # By importance sampling from one wide normal, whose weights show the error.
     wide = mm.DiagNormal(torch.zeros(4, 2).double(), torch.tensor(6.0).double())
     z = wide.sample((100_000,))
     within_standard_errors((mixture.log_prob(z) - wide.log_prob(z)).exp(), 1.0)
@@ -52,7 +52,7 @@ def test_with_a_defensive_mixture_a_narrow_encoder_gives_trusted_and_true_estima
 
 
 def test_a_defensive_mixture_takes_mixtures_flowing_and_shaped_latents():
-    # A mixture as encoder, a mixture as prior: any proposal is valid that is a density.
+    # Mixtures as encoder and prior: any proposal with a density is valid.
     torch.manual_seed(0)
     decoder = mm.Gaussian(mm.MLP(2, 4), floor=0.5)
     model = mm.Joint(

@@ -72,14 +72,14 @@ def test_all_islands_of_the_posterior_are_found(dim):
     model = mm.Joint(Around(), Squares(), mm.StandardNormal(dim).double())
     x = 0.5 + 2 * torch.rand(5, dim).double()
     result = mm.quadrature_log_likelihood(model, x, tolerance=1e-3)
-    # Each dimension is an integral of its own, over two islands; by a fine even grid.
+    # Each dimension is a separate integral over two peaks, computed on a fine even grid.
     z = torch.linspace(-4, 4, 400_001, dtype=torch.float64)
     log_p = mm.DiagNormal(z.square(), torch.tensor(0.003).double(), 0).log_prob(x[..., None])
     log_p = log_p - 0.5 * z.square() - 0.5 * math.log(2 * math.pi)
     exact = (torch.logsumexp(log_p, -1) + math.log(float(z[1] - z[0]))).sum(1)
     assert ((result.values - exact).abs() < result.errors).all()
     assert not result.flagged.any()
-    # The encoder sees one island of the 2^D, and its weights are none the worse for it.
+    # The encoder covers one of the 2^D peaks, which its weights do not show.
     sampled = mm.log_likelihood(model, x, 2000)
     missed = result.values - sampled.values
     within_standard_errors((missed - dim * math.log(2)) / sampled.standard_errors, 0.0)
@@ -149,7 +149,7 @@ def test_what_costs_more_than_is_allowed_is_flagged():
 
 
 def test_mass_at_the_border_is_flagged():
-    # A datum that only a latent at 30 standard deviations of the prior explains.
+    # An example that only a latent at 30 standard deviations of the prior explains.
     class Tight(nn.Module):
         def forward(self, z):
             return mm.DiagNormal(z, torch.tensor(1e-3).double())
@@ -163,7 +163,7 @@ def test_mass_at_the_border_is_flagged():
     result = mm.quadrature_log_likelihood(model, x)
     assert result.flagged.tolist() == [False, True]
 
-    # An encoder that points there makes the box wide enough.
+    # An encoder with its mean there makes the box wide enough.
     class Right(nn.Module):
         def forward(self, x):
             return mm.DiagNormal(x, torch.tensor(1e-3).double())
