@@ -106,7 +106,7 @@ def normalise_gradients(parameters: Iterable[Tensor], *, stacked: bool = False) 
     Example:
         >>> w = torch.zeros(2, requires_grad=True)
         >>> (w * torch.tensor([30.0, 40.0])).sum().backward()
-        >>> mm.normalise_gradients([w])
+        >>> normalise_gradients([w])
         >>> w.grad
         tensor([0.6000, 0.8000])
     """

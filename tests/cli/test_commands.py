@@ -80,7 +80,7 @@ def test_objectives_are_compared_side_by_side_with_pictures(here, capsys, data, 
     arguments = ["--objectives", "mim", "a-mim", "vae", *QUICK, "--out", "both"]
     assert run("compare", data, *arguments) == 0
     printed = capsys.readouterr().out
-    assert "best likelihood of the data" in printed
+    assert "lowest negative log-likelihood" in printed
     comparison = json.loads(Path("both/comparison.json").read_text())
     assert set(comparison["reports"]) == {"mim", "a-mim", "vae"}
     for file in comparison["pictures"]:
@@ -446,7 +446,7 @@ def test_every_command_takes_a_run_with_a_refitted_prior(trained, capsys, kind):
     np.testing.assert_array_equal(np.load("run.npz")["mean"], np.load("new.npz")["mean"])
     page = Path("new/report.html").read_text()
     assert "mimachine refit" in page
-    assert f"whose prior ({kind}) was fitted" in page
+    assert f"with a prior ({kind}) refitted to its codes" in page
     capsys.readouterr()
     assert run("inspect", "new", "--json") == 0
     assert json.loads(capsys.readouterr().out)["refit"]["kind"] == kind

@@ -206,7 +206,7 @@ def test_what_is_not_alike_is_refused():
     ensemble = mm.Ensemble([mm.Loss(gaussian(), mm.MIM) for _ in range(2)])
     with pytest.raises(ValueError, match=r"\(M, B, \*X\) with M = 2, got \(3, 4, 3\)"):
         ensemble(torch.randn(3, 4, 3))
-    with pytest.raises(ValueError, match="as many data"):
+    with pytest.raises(ValueError, match="of the same length, got lengths"):
         Stacked([TensorSource(data(10)), TensorSource(data(11))])
 
 
