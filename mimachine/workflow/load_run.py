@@ -71,11 +71,6 @@ def load(path: str | os.PathLike[str]) -> Trained:
     Raises:
         FileNotFoundError: If the run or its weights do not exist.
         ValueError: If a file of the run is damaged, or the data changed since the training.
-
-    Example:
-        >>> mm.load("no-such-run")
-        Traceback (most recent call last):
-        FileNotFoundError: there is no run at no-such-run
     """
     settings = from_json(Run(Path(path)).read_json("experiment.json"))
     if not settings.data.is_path or os.path.exists(settings.data.name):

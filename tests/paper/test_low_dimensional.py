@@ -75,6 +75,7 @@ def test_an_opened_member_is_the_model_that_was_measured(done):
         assert report[name].value == pytest.approx(measured[0].metrics[name][1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_resumes_in_two_processes_with_the_same_results(done, tmp_path):
     _, measured = done
     script = (
