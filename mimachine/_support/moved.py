@@ -10,10 +10,9 @@ import importlib
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["MODULES", "NAMES", "install", "moved_name"]
 
@@ -174,15 +173,22 @@ class _Moved(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
-class _Finder(MetaPathFinder, Loader):
-    """Finds modules of 0.1; it stands last, so that existing modules are never shadowed."""
+class _Finder:
+    """Finds and loads modules of 0.1; it is last, so that existing modules are never shadowed.
+
+    It derives from no class of `importlib.abc`, whose import takes longer than all else here.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """A spec for `mimachine.OLD`."""
         package, _, name = fullname.rpartition(".")
-        return ModuleSpec(fullname, self) if package == "mimachine" and name in MODULES else None
+        return (
+            ModuleSpec(fullname, cast(Any, self))
+            if package == "mimachine" and name in MODULES
+            else None
+        )
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """A module that looks names up where they are now."""

@@ -1,4 +1,7 @@
-"""Entry point of the command line. PyTorch is imported only when a command needs it."""
+"""Entry point of the command line.
+
+The overview imports nothing else, and commands import PyTorch only when they need it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from collections.abc import Iterator, Sequence
 
 from mimachine._support.messages import OptionError, unknown
 from mimachine._support.version import __version__
-from mimachine.cli.commands import COMMANDS
 from mimachine.cli.interruption import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_MISTAKE
 
 __all__ = [
@@ -117,6 +119,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
 @contextlib.contextmanager
 def _data_dir(arguments: list[str]) -> Iterator[None]:
     """Remove --data-dir DIR from the arguments and set MIMACHINE_DATA to it for this command."""
+    if not any(argument.partition("=")[0] == "--data-dir" for argument in arguments):
+        yield
+        return
     from mimachine.data.downloads import VARIABLE
 
     before = os.environ.get(VARIABLE)
@@ -147,7 +152,10 @@ def _dispatch(arguments: list[str]) -> None:
             raise SystemExit(EXIT_MISTAKE)
     elif arguments[0] == "--version":
         print(f"mimachine {__version__}")
-    elif arguments[0] in COMMANDS:
-        COMMANDS[arguments[0]](arguments[1:])
     else:
+        from mimachine.cli.commands import COMMANDS
+
+        if arguments[0] in COMMANDS:
+            COMMANDS[arguments[0]](arguments[1:])
+            return
         raise ValueError(unknown("command", arguments[0], COMMANDS))
