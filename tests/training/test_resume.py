@@ -248,7 +248,7 @@ def test_a_process_stopped_by_a_signal_is_resumed_to_the_same_bits(tmp_path, uni
     assert {p.name for p in path.iterdir()} == set(FILES)
 
 
-@pytest.mark.parametrize("number", map(slow, (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)))
+@pytest.mark.parametrize("number", [*map(slow, (signal.SIGINT, signal.SIGTERM, signal.SIGKILL))])
 def test_measuring_a_run_broken_off_before_its_first_checkpoint_does_not_finish_it(
     tmp_path, uninterrupted, number
 ):
