@@ -10,7 +10,6 @@ from typing import Any
 
 __all__ = ["MAPPED_SHARE", "available", "release", "rows_at_once", "stays_on_disk"]
 
-
 MAPPED_SHARE = 1 / 32
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNKNOWN = 4 << 30

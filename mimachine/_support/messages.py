@@ -9,16 +9,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = [
-    "Option",
-    "OptionError",
-    "counted",
-    "hint",
-    "nearest",
-    "quoted",
-    "some",
-    "unknown",
-]
+__all__ = ["Option", "OptionError", "counted", "hint", "nearest", "quoted", "some", "unknown"]
 
 
 def counted(count: int, noun: str) -> str:

@@ -14,10 +14,7 @@ from mimachine._support.messages import OptionError, unknown
 from mimachine._support.version import __version__
 from mimachine.cli.interruption import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_MISTAKE
 
-__all__ = [
-    "main",
-]
-
+__all__ = ["main"]
 
 OVERVIEW = """\
 usage: mimachine COMMAND [OPTIONS]

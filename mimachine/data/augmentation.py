@@ -12,15 +12,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from mimachine._support.seeds import derived_seed
 
-__all__ = [
-    "Affine",
-    "Augmentation",
-    "augmented",
-    "dequantised",
-    "versions",
-    "warp",
-]
-
+__all__ = ["Affine", "Augmentation", "augmented", "dequantised", "versions", "warp"]
 
 # Images warped at once; the draws of `versions` depend on it.
 _BATCH = 5_000

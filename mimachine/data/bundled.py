@@ -11,11 +11,7 @@ from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.model.distributions import DiagNormal, Mixture
 
-__all__ = [
-    "digits",
-    "mixture_20d",
-    "mixture_2d",
-]
+__all__ = ["digits", "mixture_20d", "mixture_2d"]
 
 
 def digits() -> Dataset:

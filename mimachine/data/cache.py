@@ -17,9 +17,7 @@ from torch import Tensor
 from mimachine._support.files import replacing
 from mimachine.data.downloads import cache
 
-__all__ = [
-    "derived",
-]
+__all__ = ["derived"]
 
 
 def derived(

@@ -13,9 +13,7 @@ from mimachine.data.rows import Rows
 from mimachine.data.subspace import Subspace
 from mimachine.model.distributions import Mixture
 
-__all__ = [
-    "Dataset",
-]
+__all__ = ["Dataset"]
 
 
 @dataclass(frozen=True)

@@ -31,16 +31,7 @@ from pathlib import Path
 
 from mimachine._support.files import replacing
 
-__all__ = [
-    "DataFile",
-    "FILES",
-    "cache",
-    "find",
-    "located",
-    "places",
-    "read_files",
-]
-
+__all__ = ["DataFile", "FILES", "cache", "find", "located", "places", "read_files"]
 
 VARIABLE = "MIMACHINE_DATA"
 DEBIAN = Path("/usr/share/datasets")

@@ -24,13 +24,7 @@ from mimachine.data.dataset import Dataset
 from mimachine.data.image_sets import fashion_mnist
 from mimachine.data.subspace import Subspace, principal_subspace
 
-__all__ = [
-    "each_in_its_own",
-    "in_subspace",
-    "pca_fashion_mnist",
-    "pca_fashion_mnist_published",
-]
-
+__all__ = ["each_in_its_own", "in_subspace", "pca_fashion_mnist", "pca_fashion_mnist_published"]
 
 NUM_DIMENSIONS = 20
 NUM_VERSIONS = 8

@@ -18,14 +18,7 @@ from numpy.typing import NDArray
 
 from mimachine._support import memory
 
-__all__ = [
-    "Likelihood",
-    "Preprocessing",
-    "column_grids",
-    "fingerprint",
-    "learn",
-]
-
+__all__ = ["Likelihood", "Preprocessing", "column_grids", "fingerprint", "learn"]
 
 Likelihood = Literal["gaussian", "bernoulli", "discretized-logistic"]
 Array = NDArray[Any]

@@ -13,10 +13,7 @@ from torch import Tensor
 from mimachine._support import memory
 from mimachine.data.preprocessing import Preprocessing
 
-__all__ = [
-    "Rows",
-]
-
+__all__ = ["Rows"]
 
 # Mapped pages are released after this many bytes were read. A random row costs more than its size:
 # systems map its surroundings too, 64 KiB or more.

@@ -9,12 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = [
-    "Subspace",
-    "principal_residuals",
-    "principal_subspace",
-]
-
+__all__ = ["Subspace", "principal_residuals", "principal_subspace"]
 
 Floats = NDArray[np.float64]
 

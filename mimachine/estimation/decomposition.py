@@ -30,12 +30,7 @@ from mimachine.model.networks import evaluating
 from mimachine.model.objectives import cross_entropy, mim
 from mimachine.model.priors import Anchor, Marginal, sample_without_gradient
 
-__all__ = [
-    "Decomposition",
-    "decompose",
-    "geometric_mean_log_normaliser",
-]
-
+__all__ = ["Decomposition", "decompose", "geometric_mean_log_normaliser"]
 
 # Fields of a decomposition and their weights in the loss, for two forms of Eq. (11): with and
 # without the entropies of the anchors, which cancel in the sum.

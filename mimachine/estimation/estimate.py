@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = [
-    "CorrectedMean",
-    "Estimate",
-]
-
+__all__ = ["CorrectedMean", "Estimate"]
 
 # Numbers from here on are written with a power of ten.
 _LARGE = 1e7

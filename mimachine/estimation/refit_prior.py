@@ -29,14 +29,7 @@ from mimachine.training.recipe import Training
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = [
-    "Kind",
-    "PriorComparison",
-    "compare_priors",
-    "recipe",
-    "refit_prior",
-]
-
+__all__ = ["Kind", "PriorComparison", "compare_priors", "recipe", "refit_prior"]
 
 Kind = Literal["gmm", "vamp", "flow"]
 # Codes to fit a mixture to: several samples per row of few data, one per row of many.

@@ -14,11 +14,7 @@ from torch import Tensor
 from mimachine._support.messages import counted, some
 from mimachine._support.seeds import derived_seed
 
-__all__ = [
-    "Encodings",
-    "encodings",
-]
-
+__all__ = ["Encodings", "encodings"]
 
 _FEWEST = 10
 # Types whose values float32 holds.

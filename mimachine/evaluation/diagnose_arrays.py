@@ -21,10 +21,7 @@ from mimachine.evaluation.likelihood import rate_of_arrays
 from mimachine.evaluation.metric import Metric, Report
 from mimachine.evaluation.reconstruction import reconstruction_of_arrays
 
-__all__ = [
-    "Diagnosis",
-    "diagnose",
-]
+__all__ = ["Diagnosis", "diagnose"]
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,7 @@ from typing import Any, Literal
 
 from mimachine.estimation.estimate import Estimate
 
-__all__ = [
-    "Metric",
-    "Reason",
-    "Report",
-]
-
+__all__ = ["Metric", "Reason", "Report"]
 
 # Why a number is unreliable, for code; the notes say it to people.
 Reason = Literal[

@@ -21,13 +21,7 @@ from mimachine.model.joint import Joint
 from mimachine.model.networks import MLP
 from mimachine.model.pixel_likelihoods import BinaryPixels, GreyPixels, Pixels, RealPixels
 
-__all__ = [
-    "build",
-    "encoder_floor",
-    "likelihood_of",
-    "refitted",
-]
-
+__all__ = ["build", "encoder_floor", "likelihood_of", "refitted"]
 
 # Standard deviation of the noise on initial pseudo-inputs, as in the released image code.
 _PSEUDO_INPUT_NOISE = 0.01

@@ -27,13 +27,7 @@ from mimachine.model.pixel_likelihoods import BinaryPixels, Pixels
 from mimachine.model.pixelcnn import AutoregressiveImage, PixelCNN
 from mimachine.model.priors import Prior, StandardNormal, VampPrior, unit_interval
 
-__all__ = [
-    "conv_hvae",
-    "dense_vae",
-    "hvae",
-    "pixel_hvae",
-]
-
+__all__ = ["conv_hvae", "dense_vae", "hvae", "pixel_hvae"]
 
 Shape = tuple[int, int, int]
 # Channels of the encoders' last convolution, whose outputs are flattened.

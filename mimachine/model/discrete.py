@@ -12,13 +12,7 @@ from torch.distributions import Distribution
 
 from mimachine.model.distributions import Mixture, indices_of, sum_last
 
-__all__ = [
-    "Bernoulli",
-    "Categorical",
-    "DiscretizedLogistic",
-    "OneHotCategorical",
-    "is_discrete",
-]
+__all__ = ["Bernoulli", "Categorical", "DiscretizedLogistic", "OneHotCategorical", "is_discrete"]
 
 
 def is_discrete(distribution: Distribution) -> bool:

@@ -15,10 +15,7 @@ from mimachine.model.distributions import Draw, draw, log_prob_of_drawn
 from mimachine.model.joint import Joint
 from mimachine.model.priors import Marginal, Prior
 
-__all__ = [
-    "FlatImage",
-    "flattened",
-]
+__all__ = ["FlatImage", "flattened"]
 
 
 def flattened(

@@ -21,13 +21,7 @@ from mimachine.model.distributions import DiagNormal, Draw, StandardNormal, draw
 from mimachine.model.networks import Bound
 from mimachine.model.priors import Prior
 
-__all__ = [
-    "Chain",
-    "ChainConditional",
-    "ChainPrior",
-    "Given",
-    "weigh_first",
-]
+__all__ = ["Chain", "ChainConditional", "ChainPrior", "Given", "weigh_first"]
 
 
 class Chain(Distribution):

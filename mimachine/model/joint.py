@@ -15,13 +15,7 @@ from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import Draw, Mixture, draw, log_prob_of_drawn
 from mimachine.model.priors import Marginal, Prior
 
-__all__ = [
-    "Joint",
-    "LogProbs",
-    "Sample",
-    "checked",
-    "log_prior",
-]
+__all__ = ["Joint", "LogProbs", "Sample", "checked", "log_prior"]
 
 
 class Sample(NamedTuple):

@@ -30,9 +30,7 @@ from mimachine.model.priors import (
     without_gradient,
 )
 
-__all__ = [
-    "Loss",
-]
+__all__ = ["Loss"]
 
 
 class Loss(nn.Module):

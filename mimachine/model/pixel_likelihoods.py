@@ -18,12 +18,7 @@ from torch.distributions import Distribution
 from mimachine.model.discrete import Bernoulli, DiscretizedLogistic
 from mimachine.model.distributions import DiagNormal
 
-__all__ = [
-    "BinaryPixels",
-    "GreyPixels",
-    "Pixels",
-    "RealPixels",
-]
+__all__ = ["BinaryPixels", "GreyPixels", "Pixels", "RealPixels"]
 
 
 class Pixels(Protocol):

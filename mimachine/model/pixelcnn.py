@@ -21,11 +21,7 @@ from mimachine.model.distributions import Draw
 from mimachine.model.networks import MaskedConv2d, bias_of, channels_last
 from mimachine.model.pixel_likelihoods import BinaryPixels, Pixels
 
-__all__ = [
-    "AutoregressiveImage",
-    "PixelCNN",
-]
-
+__all__ = ["AutoregressiveImage", "PixelCNN"]
 
 # Activations in memory while images are drawn: 256 MiB in float32, 2 GiB on a GPU.
 _VALUES, _VALUES_ON_GPU = 1 << 26, 1 << 29

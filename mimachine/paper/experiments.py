@@ -15,12 +15,7 @@ from mimachine.paper import images, low_dimensional
 from mimachine.paper.line import figures
 from mimachine.paper.reproduction import Reproduction, Request
 
-__all__ = [
-    "EXPERIMENTS",
-    "default_jobs",
-    "reproduce",
-]
-
+__all__ = ["EXPERIMENTS", "default_jobs", "reproduce"]
 
 EXPERIMENTS: dict[str, Callable[[Request], Reproduction]] = {
     "figure1": low_dimensional.figure1,

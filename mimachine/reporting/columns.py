@@ -17,17 +17,7 @@ from mimachine.estimation.codes.moments import closed_mean, mean_of
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
 
-__all__ = [
-    "Explained",
-    "chosen",
-    "percent",
-    "edges",
-    "explained",
-    "linear",
-    "names",
-    "values",
-]
-
+__all__ = ["Explained", "chosen", "percent", "edges", "explained", "linear", "names", "values"]
 
 Array = np.ndarray[Any, Any]
 _MOST_FITTED = 2000

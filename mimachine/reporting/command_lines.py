@@ -16,15 +16,7 @@ from mimachine.data.files.options import File
 from mimachine.experiment.settings import Experiment, flat
 from mimachine.reporting.measured_run import Outcome
 
-__all__ = [
-    "comparing",
-    "of_comparison",
-    "of_runs",
-    "options",
-    "presets",
-    "shown",
-    "training",
-]
+__all__ = ["comparing", "of_comparison", "of_runs", "options", "presets", "shown", "training"]
 
 
 def shown(settings: Experiment) -> Experiment:

@@ -19,10 +19,7 @@ from mimachine.workflow.load_run import Trained
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = [
-    "Comparison",
-    "compare",
-]
+__all__ = ["Comparison", "compare"]
 
 
 @dataclass(frozen=True)

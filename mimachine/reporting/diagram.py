@@ -6,10 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 
-__all__ = [
-    "factorisations",
-]
-
+__all__ = ["factorisations"]
 
 _RED, _GREEN, _GREY = "#c8342b", "#2d8a4e", "#555555"
 # Positions and radius of the nodes.

@@ -15,12 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-__all__ = [
-    "Picture",
-    "drawing",
-    "pixels",
-]
-
+__all__ = ["Picture", "drawing", "pixels"]
 
 # Plots are stored at twice the shown resolution, for high-resolution screens.
 _SHOWN_DPI, _STORED_DPI = 100, 200

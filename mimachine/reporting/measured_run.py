@@ -18,13 +18,7 @@ from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.reports import read_report
 
-__all__ = [
-    "FILES",
-    "Outcome",
-    "open_compared",
-    "open_outcome",
-]
-
+__all__ = ["FILES", "Outcome", "open_compared", "open_outcome"]
 
 FILES = ("experiment.json", "metrics.jsonl", "model.safetensors", "report.json")
 _FEWEST_SAMPLES, _MOST_SAMPLES, _MOST_VALUES = 100, 2000, 5_000_000

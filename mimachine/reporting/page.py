@@ -20,10 +20,7 @@ from mimachine.reporting.run_advice import tips
 from mimachine.reporting.sections import sections
 from mimachine.training.run import Run
 
-__all__ = [
-    "write_comparison",
-    "write_report",
-]
+__all__ = ["write_comparison", "write_report"]
 
 
 def write_report(run_directory: str | os.PathLike[str], *, embedding: Embedding = "pca") -> Path:

@@ -7,12 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from sklearn.decomposition import PCA
 
-__all__ = [
-    "Embedding",
-    "Projection",
-    "project",
-]
-
+__all__ = ["Embedding", "Projection", "project"]
 
 Embedding = Literal["pca", "tsne"]
 Array = np.ndarray[Any, Any]

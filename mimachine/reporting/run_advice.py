@@ -15,10 +15,7 @@ from mimachine.reporting import columns, command_lines
 from mimachine.reporting.measured_run import Outcome
 from mimachine.workflow.reports import kept_epoch
 
-__all__ = [
-    "tips",
-]
-
+__all__ = ["tips"]
 
 # R² below which much is lost; R² below which PCA may do better, and by how much it has to.
 _POOR, _GOOD, _MARGIN = 0.8, 0.9, 0.1

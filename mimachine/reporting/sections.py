@@ -20,12 +20,7 @@ from mimachine.reporting.projections import Embedding, project
 from mimachine.workflow.apply_run import Drawn
 from mimachine.workflow.reports import kept_epoch
 
-__all__ = [
-    "Section",
-    "Shares",
-    "sections",
-]
-
+__all__ = ["Section", "Shares", "sections"]
 
 Array = np.ndarray[Any, Any]
 _MOST_POINTS = 2000

@@ -10,11 +10,7 @@ from mimachine._support.messages import unknown
 from mimachine.evaluation.glossary import declaration
 from mimachine.evaluation.metric import Metric, Report
 
-__all__ = [
-    "latex_table",
-    "markdown_table",
-]
-
+__all__ = ["latex_table", "markdown_table"]
 
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},

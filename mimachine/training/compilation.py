@@ -11,10 +11,7 @@ from torch import Tensor, nn
 
 from mimachine.model.annealing import Annealing
 
-__all__ = [
-    "CompiledLoss",
-    "Fused",
-]
+__all__ = ["CompiledLoss", "Fused"]
 
 
 class Fused:

@@ -12,12 +12,7 @@ from torch import Tensor
 from mimachine.model.annealing import Annealing
 from mimachine.training.step import Mean
 
-__all__ = [
-    "CudaGraphs",
-    "Recorder",
-    "Replayed",
-]
-
+__all__ = ["CudaGraphs", "Recorder", "Replayed"]
 
 # Uncaptured calls first, since libraries and compilers do extra work in their first calls.
 _WARM_UP = 3

@@ -18,9 +18,7 @@ from mimachine.model.annealing import Annealing
 from mimachine.model.loss import Loss
 from mimachine.training.compilation import Fused
 
-__all__ = [
-    "Ensemble",
-]
+__all__ = ["Ensemble"]
 
 
 class Ensemble(nn.Module):

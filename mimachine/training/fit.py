@@ -30,13 +30,7 @@ from mimachine.training.step import Mean, Step, held_out
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = [
-    "Data",
-    "History",
-    "as_source",
-    "fit",
-]
-
+__all__ = ["Data", "History", "as_source", "fit"]
 
 Data = Tensor | np.ndarray[Any, Any] | Source
 

@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 from mimachine.model.loss import Loss
 
-__all__ = [
-    "explain",
-]
-
+__all__ = ["explain"]
 
 _NAMES = {
     "p_x_given_z": "log p(x|z)",

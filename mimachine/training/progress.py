@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mimachine.training.state import Epoch
 
-__all__ = [
-    "Progress",
-]
+__all__ = ["Progress"]
 
 
 class Progress:

@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 
     from mimachine.training.state import Epoch, State
 
-__all__ = [
-    "Run",
-]
+__all__ = ["Run"]
 
 
 class Run:

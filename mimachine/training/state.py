@@ -17,11 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = [
-    "Epoch",
-    "MovingAverage",
-    "State",
-]
+__all__ = ["Epoch", "MovingAverage", "State"]
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.wrappers import _FabricOptimizer
 
-__all__ = [
-    "Mean",
-    "Step",
-    "held_out",
-    "normalise_gradients",
-]
+__all__ = ["Mean", "Step", "held_out", "normalise_gradients"]
 
 
 class Mean(NamedTuple):

@@ -13,11 +13,7 @@ from mimachine.estimation.codes.moments import closed_mean, codes
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
 
-__all__ = [
-    "Drawn",
-    "reconstruct",
-    "sample",
-]
+__all__ = ["Drawn", "reconstruct", "sample"]
 
 
 class Drawn(NamedTuple):

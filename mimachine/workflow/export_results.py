@@ -12,11 +12,7 @@ from numpy.typing import NDArray
 
 from mimachine._support.files import replacing
 
-__all__ = [
-    "Columns",
-    "named",
-    "write_results",
-]
+__all__ = ["Columns", "named", "write_results"]
 
 
 class Columns(NamedTuple):

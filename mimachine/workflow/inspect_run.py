@@ -8,10 +8,7 @@ from typing import Any
 
 from mimachine.training.run import Run
 
-__all__ = [
-    "inspect",
-]
-
+__all__ = ["inspect"]
 
 # Entries of a metric that `mimachine inspect` prints.
 _PRINTED = {"name", "value", "unit"}

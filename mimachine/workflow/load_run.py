@@ -18,12 +18,7 @@ from mimachine.training.run import Run
 from mimachine.workflow.prepare_run import objective, prepare
 from mimachine.workflow.reports import read_report
 
-__all__ = [
-    "Trained",
-    "load",
-    "open_model",
-    "open_run",
-]
+__all__ = ["Trained", "load", "open_model", "open_run"]
 
 
 @dataclass(frozen=True)

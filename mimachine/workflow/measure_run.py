@@ -12,9 +12,7 @@ from mimachine.evaluation.evaluate_model import evaluate
 from mimachine.evaluation.metric import Report
 from mimachine.workflow.load_run import Trained
 
-__all__ = [
-    "measure",
-]
+__all__ = ["measure"]
 
 
 def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Report:

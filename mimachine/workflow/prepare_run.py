@@ -22,12 +22,7 @@ from mimachine.model.loss import Loss
 from mimachine.model.objectives import OBJECTIVES, Objective
 from mimachine.training.run import Run
 
-__all__ = [
-    "check",
-    "objective",
-    "prepare",
-    "sources",
-]
+__all__ = ["check", "objective", "prepare", "sources"]
 
 
 def objective(name: str) -> Objective:

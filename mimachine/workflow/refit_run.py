@@ -17,10 +17,7 @@ from mimachine.workflow.load_run import Trained, open_run
 from mimachine.workflow.measure_run import evaluated, measure
 from mimachine.workflow.prepare_run import sources
 
-__all__ = [
-    "refit",
-]
-
+__all__ = ["refit"]
 
 # Value of `Model.prior` that builds a prior of each kind.
 _PRIOR_OF: dict[Kind, Literal["full-gaussian-mixture", "vampprior", "flow"]] = {

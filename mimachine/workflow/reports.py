@@ -9,11 +9,7 @@ from typing import Any
 from mimachine.evaluation.metric import Report
 from mimachine.training.run import Run
 
-__all__ = [
-    "kept_epoch",
-    "read_report",
-    "read_reports",
-]
+__all__ = ["kept_epoch", "read_report", "read_reports"]
 
 
 def read_reports(paths: Sequence[Path]) -> dict[str, Report]:

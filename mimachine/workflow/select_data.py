@@ -13,9 +13,7 @@ from mimachine.data.files.load import Encodable, read_rows
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.prepare_run import is_binarized, prepare
 
-__all__ = [
-    "select",
-]
+__all__ = ["select"]
 
 
 def select(trained: Trained, data: str | None = None, split: str | None = None) -> Encodable:

@@ -21,10 +21,7 @@ from mimachine.workflow.load_run import Trained
 from mimachine.workflow.measure_run import measure
 from mimachine.workflow.prepare_run import cautions, prepare_training, with_absolute_paths
 
-__all__ = [
-    "resume",
-    "train",
-]
+__all__ = ["resume", "train"]
 
 
 def train(

@@ -24,12 +24,7 @@ from mimachine.data.files.columns import (
 )
 from mimachine.data.files.table import MISSING, Table, are_numbers, suffix, typed
 
-__all__ = [
-    "opened",
-    "peek_text",
-    "read_text",
-]
-
+__all__ = ["opened", "peek_text", "read_text"]
 
 _DELIMITERS = "\t;|,"
 _SAMPLE = 50

@@ -20,16 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = [
-    "Header",
-    "SUFFIXES",
-    "TRAITS",
-    "in_threads",
-    "no_bombs",
-    "read_header",
-    "read_pixels",
-]
-
+__all__ = ["Header", "SUFFIXES", "TRAITS", "in_threads", "no_bombs", "read_header", "read_pixels"]
 
 SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),

@@ -28,12 +28,7 @@ from mimachine.data.files.image_file import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "Images",
-    "peek",
-    "read_images",
-]
-
+__all__ = ["Images", "peek", "read_images"]
 
 _FEW, _LISTED = 5, 5
 # Files that mark a directory of a run or comparison.

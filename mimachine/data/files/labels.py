@@ -16,10 +16,7 @@ from mimachine.data.files.csv_file import opened
 from mimachine.data.files.numpy_file import check_labels, header
 from mimachine.data.files.table import MISSING, Table, readable, suffix, typed
 
-__all__ = [
-    "labelled",
-]
-
+__all__ = ["labelled"]
 
 # "none" and "?" are plausible names of classes.
 _MISSING_LABELS = MISSING - {"none", "?"}

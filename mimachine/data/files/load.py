@@ -24,14 +24,7 @@ from mimachine.data.files.table import Table, check_finite
 from mimachine.data.preprocessing import Preprocessing
 from mimachine.data.rows import Rows
 
-__all__ = [
-    "Encodable",
-    "blank_dataset",
-    "data_record",
-    "load_file",
-    "read_rows",
-]
-
+__all__ = ["Encodable", "blank_dataset", "data_record", "load_file", "read_rows"]
 
 _FEWEST = 10
 _MOST_HELD_OUT = 10_000

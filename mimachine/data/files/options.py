@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from mimachine._support.messages import hint
 from mimachine.data.catalogue import NAMES
 
-__all__ = [
-    "File",
-    "check_there",
-]
+__all__ = ["File", "check_there"]
 
 
 @dataclass(frozen=True)

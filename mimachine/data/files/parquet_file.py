@@ -15,10 +15,7 @@ from mimachine._support.messages import counted
 from mimachine.data.files.columns import Layout, check_unique, choose, missing_values, not_numeric
 from mimachine.data.files.table import Table
 
-__all__ = [
-    "peek_parquet",
-    "read_parquet",
-]
+__all__ = ["peek_parquet", "read_parquet"]
 
 
 def peek_parquet(file: Path, labels: str | None, drop: Sequence[str]) -> tuple[int, int]:

@@ -26,11 +26,7 @@ from mimachine.data.files.numpy_file import peek_npy, peek_npz, read_arrays, rea
 from mimachine.data.files.parquet_file import peek_parquet, read_parquet
 from mimachine.data.files.table import Table, checked, readable, suffix
 
-__all__ = [
-    "peek",
-    "read_archive",
-    "read_table",
-]
+__all__ = ["peek", "read_archive", "read_table"]
 
 
 def read_table(

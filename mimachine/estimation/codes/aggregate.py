@@ -12,11 +12,7 @@ from torch import Tensor
 
 from mimachine.estimation.estimate import Estimate
 
-__all__ = [
-    "energy_distance",
-    "kl_per_dimension",
-]
-
+__all__ = ["energy_distance", "kl_per_dimension"]
 
 _PAIRS = 2**22
 # Trapezoids over the logarithm of Laplace's variable reach full double precision.

@@ -10,12 +10,7 @@ from torch import Tensor
 
 from mimachine.estimation.codes.floors import at_floor
 
-__all__ = [
-    "Health",
-    "Verdict",
-    "diagnose_codes",
-]
-
+__all__ = ["Health", "Verdict", "diagnose_codes"]
 
 Verdict = Literal["healthy", "partly collapsed", "collapsed", "deterministic"]
 _ACTIVE_SHARE = 0.01

@@ -13,12 +13,7 @@ from mimachine.model.flattening import FlatImage
 from mimachine.model.hierarchy import Chain
 from mimachine.model.pixelcnn import AutoregressiveImage
 
-__all__ = [
-    "Scales",
-    "at_floor",
-    "scales",
-]
-
+__all__ = ["Scales", "at_floor", "scales"]
 
 _AT_FLOOR = 1.01
 

@@ -13,13 +13,7 @@ from mimachine.data.rows import Rows
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
 
-__all__ = [
-    "Codes",
-    "closed_mean",
-    "codes",
-    "mean_of",
-    "moments",
-]
+__all__ = ["Codes", "closed_mean", "codes", "mean_of", "moments"]
 
 
 class Codes(NamedTuple):

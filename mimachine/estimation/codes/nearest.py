@@ -5,11 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = [
-    "nearest",
-    "nearest_others",
-]
-
+__all__ = ["nearest", "nearest_others"]
 
 # Up to this many columns, trees are faster than comparing all pairs.
 _TREE_DIMENSIONS = 6

@@ -15,14 +15,7 @@ from torch import Tensor
 from mimachine.estimation.codes.nearest import nearest, nearest_others
 from mimachine.estimation.estimate import Estimate
 
-__all__ = [
-    "accuracy",
-    "knn_accuracies",
-    "knn_accuracy",
-    "leave_one_out_accuracy",
-    "linear_probe",
-]
-
+__all__ = ["accuracy", "knn_accuracies", "knn_accuracy", "leave_one_out_accuracy", "linear_probe"]
 
 Floats = NDArray[np.float64]
 # Penalties of a linear probe per row, strongest first: each fit starts from the one before.

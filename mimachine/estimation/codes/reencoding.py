@@ -14,11 +14,7 @@ from mimachine.estimation.estimate import Estimate
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
 
-__all__ = [
-    "Reencoding",
-    "reencode",
-    "reencoding_offset",
-]
+__all__ = ["Reencoding", "reencode", "reencoding_offset"]
 
 
 class Reencoding(NamedTuple):

@@ -26,12 +26,7 @@ from mimachine.model.distributions import DiagNormal, Mixture, StandardNormal, d
 from mimachine.model.joint import Joint, checked
 from mimachine.model.networks import evaluating
 
-__all__ = [
-    "InformationBounds",
-    "bounds_from_conditionals",
-    "information_bounds",
-]
-
+__all__ = ["InformationBounds", "bounds_from_conditionals", "information_bounds"]
 
 _TIGHT = 0.1
 # With fewer groups there is no standard error.

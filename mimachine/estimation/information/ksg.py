@@ -15,11 +15,7 @@ from torch import Tensor
 
 from mimachine.estimation.information.ksg_neighbours import Nearest, Rows, for_all_rows
 
-__all__ = [
-    "MutualInformation",
-    "mutual_information",
-]
-
+__all__ = ["MutualInformation", "mutual_information"]
 
 _SATURATION_MARGIN = 1.5
 _SATURATION_DRIFT = 0.3

@@ -16,11 +16,7 @@ from torch import Tensor
 from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.information.ksg import MutualInformation, mutual_information
 
-__all__ = [
-    "KSGCalibration",
-    "ksg_calibration",
-]
-
+__all__ = ["KSGCalibration", "ksg_calibration"]
 
 _TRUTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 

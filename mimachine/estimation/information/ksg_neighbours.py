@@ -19,12 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-__all__ = [
-    "Nearest",
-    "Rows",
-    "for_all_rows",
-]
-
+__all__ = ["Nearest", "Rows", "for_all_rows"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -8,14 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = [
-    "LogDensities",
-    "Point",
-    "evaluated",
-    "leapfrog",
-    "transition",
-]
-
+__all__ = ["LogDensities", "Point", "evaluated", "leapfrog", "transition"]
 
 # With a fixed length, trajectories may be periodic and return to their start (Neal 2011, 5.4.2.2).
 _JITTER = 0.2

@@ -7,12 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = [
-    "generalised_pareto",
-    "pareto_k",
-    "tail_size",
-]
-
+__all__ = ["generalised_pareto", "pareto_k", "tail_size"]
 
 # A tail whose weights differ relatively by less than this has equal weights, up to rounding.
 _EQUAL = 1e-6

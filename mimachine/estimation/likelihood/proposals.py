@@ -24,10 +24,7 @@ from mimachine.training.recipe import Training
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = [
-    "DefensiveProposal",
-    "refit_proposal",
-]
+__all__ = ["DefensiveProposal", "refit_proposal"]
 
 
 class DefensiveProposal(nn.Module):

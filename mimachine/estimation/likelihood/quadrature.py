@@ -18,11 +18,7 @@ from mimachine.model.discrete import is_discrete
 from mimachine.model.joint import Joint, checked
 from mimachine.model.networks import evaluating
 
-__all__ = [
-    "QuadratureLogLikelihood",
-    "quadrature_log_likelihood",
-]
-
+__all__ = ["QuadratureLogLikelihood", "quadrature_log_likelihood"]
 
 # Half-width of the box to integrate over, in standard deviations of the prior. A normal prior has
 # 1e-15 of its mass outside.

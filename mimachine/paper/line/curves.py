@@ -25,16 +25,7 @@ from mimachine.paper.line.densities import (
 )
 from mimachine.paper.line.models import DATA, LATENT, Gaussians
 
-__all__ = [
-    "Curves",
-    "Route",
-    "Samples",
-    "Side",
-    "curves",
-    "distances",
-    "samples",
-]
-
+__all__ = ["Curves", "Route", "Samples", "Side", "curves", "distances", "samples"]
 
 _STEP, _SMALLEST, _LARGEST = 0.02, 5.12, 41.0
 # Probability that may be missing from the grid, or in excess because of its step.

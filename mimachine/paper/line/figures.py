@@ -28,12 +28,7 @@ from mimachine.paper.line.panels import Column, panels
 from mimachine.paper.line.training import Chain, Phase, Recipe, carry_out
 from mimachine.paper.reproduction import Reproduction, Request
 
-__all__ = [
-    "figure10",
-    "figure11",
-    "figure9",
-]
-
+__all__ = ["figure10", "figure11", "figure9"]
 
 # With a floor of 0.2 on standard deviations, results match the paper's description; 0.05 shows the
 # effect of the floor.

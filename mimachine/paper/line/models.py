@@ -25,17 +25,7 @@ from torch import Tensor, nn
 import mimachine as mm
 from mimachine._support.seeds import derived_seed, forked
 
-__all__ = [
-    "CEILING",
-    "COMPONENTS",
-    "DATA",
-    "Gaussians",
-    "HIDDEN",
-    "LATENT",
-    "PriorFamily",
-    "build",
-]
-
+__all__ = ["CEILING", "COMPONENTS", "DATA", "Gaussians", "HIDDEN", "LATENT", "PriorFamily", "build"]
 
 COMPONENTS, HIDDEN = 10, (10, 10)
 CEILING = 2.0

@@ -15,11 +15,7 @@ from torch import Tensor
 import mimachine as mm
 from mimachine.paper.line.curves import Curves, Route, Side, distances, samples
 
-__all__ = [
-    "Column",
-    "panels",
-]
-
+__all__ = ["Column", "panels"]
 
 _RED, _BLUE, _GREEN, _YELLOW = "#c8342b", "#2b5fa8", "#7cc08d", "#f0c75e"
 _NUM_SAMPLES = 20_000

@@ -24,12 +24,7 @@ from mimachine.paper.line.models import (
 from mimachine.paper.processes import as_they_come
 from mimachine.paper.reproduction import Request, begun, kept, run_directory
 
-__all__ = [
-    "Chain",
-    "Phase",
-    "Recipe",
-    "carry_out",
-]
+__all__ = ["Chain", "Phase", "Recipe", "carry_out"]
 
 
 @dataclass(frozen=True)
