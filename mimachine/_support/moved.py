@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, cast
 
-__all__ = ["MODULES", "NAMES", "install", "moved_name"]
+__all__ = ["MODULES", "NAMES", "RENAMED", "install", "moved_name"]
 
 # Modules of 0.1, and where their contents are now.
 MODULES: dict[str, tuple[str, ...]] = {
@@ -104,6 +104,18 @@ MODULES: dict[str, tuple[str, ...]] = {
     "wording": ("_support.messages",),
 }
 
+# Names in modules of 0.1 that have another name now.
+RENAMED: dict[str, dict[str, str]] = {
+    "catalogue": {"DATASETS": "CATALOGUE"},
+    "meanings": {"MEANINGS": "GLOSSARY", "Meaning": "Declaration", "meaning": "declaration"},
+    "userdata": {
+        "blank": "blank_dataset",
+        "load": "load_file",
+        "read": "read_rows",
+        "record": "data_record",
+    },
+}
+
 # Names of `mimachine` in 0.1 that are now only in their modules.
 NAMES: dict[str, str] = {
     "AnnealedLogLikelihood": "estimation.likelihood.annealed",
@@ -165,11 +177,13 @@ class _Moved(ModuleType):
     """A module of 0.1 whose names are looked up in the modules that hold them now."""
 
     def __getattr__(self, name: str) -> Any:
+        old = self.__name__.rpartition(".")[2]
+        new = RENAMED.get(old, {}).get(name, name)
         if not name.startswith("__"):
-            for home in MODULES[self.__name__.rpartition(".")[2]]:
+            for home in MODULES[old]:
                 module = importlib.import_module(f"mimachine.{home}")
-                if hasattr(module, name):
-                    return getattr(module, name)
+                if hasattr(module, new):
+                    return getattr(module, new)
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 

@@ -8,7 +8,7 @@ import warnings
 import pytest
 
 import mimachine as mm
-from mimachine._support.moved import MODULES, NAMES
+from mimachine._support.moved import MODULES, NAMES, RENAMED
 
 
 @pytest.mark.parametrize("old", MODULES)
@@ -20,6 +20,8 @@ def test_an_old_module_gives_the_names_of_its_new_homes(old):
         new = importlib.import_module(f"mimachine.{home}")
         for name in new.__all__:
             assert hasattr(module, name)
+    for name in RENAMED.get(old, {}):
+        assert hasattr(module, name)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = module.nothing
 
