@@ -10,14 +10,42 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "write_json"]
+__all__ = ["PARTIAL", "directory_lock", "replacing", "write_json"]
+
+# Ending of the temporary files of `replacing`, which nobody else's files have.
+PARTIAL = ".mimachine-partial"
+
+
+@contextmanager
+def directory_lock(directory: Path) -> Iterator[None]:
+    """Lock a directory against other processes; it need not hold any file.
+
+    The operating system holds the lock and releases it when the process ends in any way.
+
+    Raises:
+        BlockingIOError: If another process has the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has no flock.
+        yield
+        return
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"{directory} is in use by another process") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
     """Yield a temporary file that replaces the old one only once it is complete on disk."""
     try:
-        descriptor, temporary_name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        descriptor, temporary_name = tempfile.mkstemp(PARTIAL, f".{file.name}.", file.parent)
     except OSError as error:
         # Name the file that was asked for, not the temporary one.
         raise OSError(error.errno, error.strerror, str(file)) from error

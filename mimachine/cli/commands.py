@@ -36,7 +36,7 @@ from mimachine.cli.output import (
     say,
     write_arrays,
 )
-from mimachine.cli.parsing import data_name, experiment_of, new_directory, parse, parse_trainer
+from mimachine.cli.parsing import data_name, experiment_of, output_directory, parse, parse_trainer
 
 if TYPE_CHECKING:
     from mimachine.data.dataset import Dataset
@@ -53,8 +53,8 @@ def _train(arguments: list[str]) -> None:
     settings = experiment_of(command, command.objective)
     from mimachine import workflow
 
-    out = command.out or new_directory(f"{data_name(command)}-{settings.objective}")
-    with interruptible(lambda: resume_hint(out)):
+    name = f"{data_name(command)}-{settings.objective}"
+    with output_directory(command.out, name) as out, interruptible(lambda: resume_hint(out)):
         done = workflow.train(
             settings,
             out,
@@ -90,8 +90,10 @@ def _compare(arguments: list[str]) -> None:
 
     for name in experiments:
         workflow.objective(name)
-    out = command.out or new_directory(f"compare-{data_name(command)}")
-    with interruptible(lambda: comparison_hint(out, list(experiments))):
+    with (
+        output_directory(command.out, f"compare-{data_name(command)}") as out,
+        interruptible(lambda: comparison_hint(out, list(experiments))),
+    ):
         result = comparison.compare(experiments, out, say=lambda text: say(command, text))
     if command.report:
         from mimachine.reporting.page import write_comparison
@@ -145,8 +147,8 @@ def _refit(arguments: list[str]) -> None:
     from mimachine import workflow
     from mimachine.reporting import figures
 
-    out = command.out or new_directory(f"{command.run.resolve().name}-{command.kind}")
-    with interruptible(lambda: refit_hint(out)):
+    name = f"{command.run.resolve().name}-{command.kind}"
+    with output_directory(command.out, name) as out, interruptible(lambda: refit_hint(out)):
         done = workflow.refit(
             command.run,
             out,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -128,9 +129,27 @@ def data_name(command: Train | Compare) -> str:
     return Path(command.data).resolve().stem or "data"
 
 
-def new_directory(name: str) -> Path:
-    """A path under runs/ that does not exist yet."""
-    path, count = Path("runs") / name, 2
-    while path.exists():
-        path, count = Path("runs") / f"{name}-{count}", count + 1
-    return path
+@contextlib.contextmanager
+def output_directory(given: Path | None, name: str) -> Iterator[Path]:
+    """The directory that was given, or a new one under runs/: each process gets its own.
+
+    A new directory that is still empty at the end is removed.
+    """
+    if given is not None:
+        yield given
+        return
+    runs = Path("runs")
+    runs.mkdir(exist_ok=True)
+    path, count = runs / name, 2
+    while True:
+        try:
+            path.mkdir()
+            break
+        except FileExistsError:
+            path, count = runs / f"{name}-{count}", count + 1
+    try:
+        yield path
+    finally:
+        for directory in (path, runs):
+            with contextlib.suppress(OSError):
+                directory.rmdir()

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine import workflow
-from mimachine._support.files import write_json
+from mimachine._support.files import directory_lock, write_json
 from mimachine.evaluation.metric import Metric, Report
 from mimachine.experiment.settings import Experiment
 from mimachine.reporting import figures
+from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
 
 if TYPE_CHECKING:
@@ -63,10 +64,22 @@ def compare(
         ValueError: If any of the settings is invalid; nothing is trained then.
     """
     directory = Path(out)
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise FileExistsError(f"{directory} already exists; choose another directory or remove it")
+    Run.check_free(directory)
     for settings in experiments.values():
         workflow.check(settings)
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with directory_lock(directory):
+            # Another process may have used the directory before it was locked.
+            Run.check_free(directory)
+            return _compare(experiments, directory, say)
+    except BlockingIOError as error:
+        raise FileExistsError(f"{error}; choose another directory") from error
+
+
+def _compare(
+    experiments: Mapping[str, Experiment], directory: Path, say: Callable[[str], None]
+) -> Comparison:
     trained: dict[str, Trained] = {}
     reports: dict[str, Report] = {}
     for name, settings in experiments.items():

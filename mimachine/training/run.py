@@ -22,12 +22,13 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimachine._support.files import replacing, write_json
+from mimachine._support.files import PARTIAL, directory_lock, replacing, write_json
 from mimachine._support.messages import quoted
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from mimachine.training.state import Epoch, State
 
 __all__ = ["Run"]
+
+# Writes the settings and the record of the data, if there is one, of a new run.
+Create = Callable[..., "Run"]
 
 
 class Run:
@@ -69,9 +73,45 @@ class Run:
             FileExistsError: If the path exists and is not an empty directory; a run is never
                 overwritten.
         """
+        with cls.claimed(path) as create:
+            return create(experiment, data)
+
+    @classmethod
+    @contextmanager
+    def claimed(cls, path: str | os.PathLike[str]) -> Iterator[Create]:
+        """Claim a directory for a run that is created later, and lock it until the end.
+
+        Of several processes that claim a directory at once, one gets it. If it was made here and
+        is still empty at the end, it is removed.
+
+        Yields:
+            A function that writes the settings and the record of the data, as `create` does, and
+            returns the run. The run is locked until the context ends.
+
+        Raises:
+            FileExistsError: If the path exists and is not an empty directory, or another process
+                has claimed it.
+        """
         cls.check_free(path)
         directory = Path(path)
+        made = not directory.exists()
         directory.mkdir(parents=True, exist_ok=True)
+        try:
+            with directory_lock(directory):
+                # Another process may have used the directory before it was locked.
+                cls.check_free(directory)
+                try:
+                    yield partial(cls._write_new, directory)
+                finally:
+                    if made and directory.is_dir() and _is_empty(directory):
+                        shutil.rmtree(directory, ignore_errors=True)
+        except BlockingIOError as error:
+            raise FileExistsError(f"{error}; choose another directory") from error
+
+    @classmethod
+    def _write_new(
+        cls, directory: Path, experiment: dict[str, Any], data: dict[str, Any] | None = None
+    ) -> Run:
         run = cls(directory)
         try:
             if data is not None:
@@ -80,7 +120,8 @@ class Run:
             run.write_json("experiment.json", experiment)
         except BaseException:
             # A full disk, a value that JSON does not allow, Ctrl-C: leave no partial run.
-            shutil.rmtree(directory, ignore_errors=True)
+            for name in ("data.json", "experiment.json"):
+                (directory / name).unlink(missing_ok=True)
             raise
         return run
 
@@ -145,22 +186,10 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Lock the run, so that no other process trains it.
 
-        The operating system holds the lock and releases it when the process ends in any way.
-
         Raises:
             BlockingIOError: If another process has the lock.
         """
-        try:
-            import fcntl
-        except ImportError:  # Windows has no flock.
-            yield
-            return
-        # The settings file is never replaced, so all processes lock the same file.
-        with (self.path / "experiment.json").open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise BlockingIOError(f"{self.path} is in use by another process") from error
+        with directory_lock(self.path):
             yield
 
     def write_json(self, name: str, value: Any) -> None:
@@ -285,7 +314,7 @@ class Run:
         text = "".join(json.dumps(record) + "\n" for record in records)
         with replacing(self.path / "metrics.jsonl") as temporary:
             temporary.write_text(text)
-        for leftover in self.path.glob(".*.????????"):
+        for leftover in self.path.glob(f".*{PARTIAL}"):
             leftover.unlink()
 
     def finish(self) -> None:
@@ -314,11 +343,10 @@ class Run:
 
 def _is_empty(directory: Path) -> bool:
     """Whether a directory is empty, apart from leftovers of a process killed in `Run.create`."""
-    leftovers = {
-        *directory.glob(".data.json.????????"),
-        *directory.glob(".experiment.json.????????"),
-    }
-    return leftovers.issuperset(directory.iterdir())
+    return all(
+        file.name.startswith((".data.json.", ".experiment.json.")) and file.name.endswith(PARTIAL)
+        for file in directory.iterdir()
+    )
 
 
 _REFIT_KEYS = {"run", "kind", "components", "seed"}

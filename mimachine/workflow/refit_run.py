@@ -11,7 +11,8 @@ from typing import Literal, NamedTuple
 from mimachine.estimation.refit_prior import Kind, recipe, refit_prior
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.build import encoder_floor
-from mimachine.experiment.settings import to_json
+from mimachine.experiment.settings import Experiment, to_json
+from mimachine.model.joint import Joint
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained, open_run
 from mimachine.workflow.measure_run import evaluated, measure
@@ -74,8 +75,33 @@ def refit(
         ImportError: If the kind is "flow" and zuko is not installed.
         ValueError: If an argument is not valid, or a file of the run is damaged.
     """
-    Run.check_free(out)
-    before = open_run(path)
+    with Run.claimed(out) as create:
+        before = open_run(path)
+        model, settings = _fitted(before, kind, components, seed, progress)
+        report_before = evaluated(before, num_samples)
+        settings = replace(settings, num_samples=num_samples)
+        run = create(to_json(settings), before.run.data_record())
+        say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {run.path}")
+        run.write_json(
+            "refit.json",
+            {
+                "run": os.path.abspath(before.run.path),
+                "kind": kind,
+                "components": components,
+                "seed": seed,
+                "before": report_before.to_json(),
+            },
+        )
+        shutil.copyfile(before.run.path / "metrics.jsonl", run.path / "metrics.jsonl")
+        run.save_weights(model)
+        after = Trained(run, settings, before.data, model)
+        return Refitted(before, after, report_before, measure(after, num_samples))
+
+
+def _fitted(
+    before: Trained, kind: Kind, components: int | None, seed: int, progress: bool | None
+) -> tuple[Joint, Experiment]:
+    """The model with the new prior, and the settings that build it."""
     settings, data = before.experiment, before.data
     train, val = sources(settings, data)
     training = recipe(kind, len(train), seed)
@@ -94,21 +120,4 @@ def refit(
         # The default floor depends on the prior; keep the one that the encoder was trained with.
         floor = encoder_floor(settings.model)
         fitted = replace(fitted, encoder_floor=floor)
-    report_before = evaluated(before, num_samples)
-    settings = replace(settings, model=fitted, num_samples=num_samples)
-    run = Run.create(out, to_json(settings), before.run.data_record())
-    say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {run.path}")
-    run.write_json(
-        "refit.json",
-        {
-            "run": os.path.abspath(before.run.path),
-            "kind": kind,
-            "components": components,
-            "seed": seed,
-            "before": report_before.to_json(),
-        },
-    )
-    shutil.copyfile(before.run.path / "metrics.jsonl", run.path / "metrics.jsonl")
-    run.save_weights(model)
-    after = Trained(run, settings, data, model)
-    return Refitted(before, after, report_before, measure(after, num_samples))
+    return model, replace(settings, model=fitted)

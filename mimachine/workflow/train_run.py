@@ -49,17 +49,18 @@ def train(
     """
     if isinstance(settings, str):
         settings = default(settings)
-    if settings.data.is_path:
-        check_there(settings.data.name)
-        settings = replace(settings, data=with_absolute_paths(settings.data))
-    prepared = prepare_training(settings)
-    data = prepared[0]
-    for note in (*data.notes, *cautions(settings, data)):
-        say(note)
-    record = None if data.preprocessing is None else data_record(data)
-    run = Run.create(out, to_json(settings), record)
-    say(f"training {settings.objective} on {data.name}, run directory {run.path}")
-    return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
+    with Run.claimed(out) as create:
+        if settings.data.is_path:
+            check_there(settings.data.name)
+            settings = replace(settings, data=with_absolute_paths(settings.data))
+        prepared = prepare_training(settings)
+        data = prepared[0]
+        for note in (*data.notes, *cautions(settings, data)):
+            say(note)
+        record = None if data.preprocessing is None else data_record(data)
+        run = create(to_json(settings), record)
+        say(f"training {settings.objective} on {data.name}, run directory {run.path}")
+        return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
 
 
 def resume(
@@ -84,13 +85,15 @@ def resume(
     """
     run = Run(path)
     settings = from_json(run.read_json("experiment.json"))
-    if run.finished or run.refit_record() is not None:
-        raise ValueError(
-            f"{run.path} is finished; evaluate it with: mimachine evaluate {quoted(run.path)}"
-        )
-    prepared = prepare_training(settings, run)
-    say(f"resuming {settings.objective} on {prepared[0].name}, run directory {run.path}")
-    return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
+    # Locked before the check: another process may be about to finish the run.
+    with run.locked():
+        if run.finished or run.refit_record() is not None:
+            raise ValueError(
+                f"{run.path} is finished; evaluate it with: mimachine evaluate {quoted(run.path)}"
+            )
+        prepared = prepare_training(settings, run)
+        say(f"resuming {settings.objective} on {prepared[0].name}, run directory {run.path}")
+        return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
 
 
 def _fit_and_measure(
@@ -100,18 +103,18 @@ def _fit_and_measure(
     progress: bool | None,
     checkpoint_seconds: float,
 ) -> tuple[Trained, History, Report]:
+    """Train a run that is locked, and measure it."""
     data, loss, train_source, val_source = prepared
-    with run.locked():
-        history = fit(
-            loss,
-            train_source,
-            val_source,
-            settings.training,
-            run=run,
-            progress=progress,
-            checkpoint_seconds=checkpoint_seconds,
-        )
-        trained = Trained(run, settings, data, loss.model.cpu())
-        report = measure(trained, settings.num_samples)
-        run.finish()
+    history = fit(
+        loss,
+        train_source,
+        val_source,
+        settings.training,
+        run=run,
+        progress=progress,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    trained = Trained(run, settings, data, loss.model.cpu())
+    report = measure(trained, settings.num_samples)
+    run.finish()
     return trained, history, report

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import mimachine as mm
-from mimachine._support.files import replacing
+from mimachine._support.files import PARTIAL, replacing
 
 
 def model(seed=0, hidden=8):
@@ -42,7 +42,7 @@ def test_a_run_is_never_overwritten(tmp_path):
 
 
 def test_a_process_that_is_killed_while_it_makes_a_run_is_in_nobodys_way(tmp_path):
-    (tmp_path / ".experiment.json.abcd1234").write_text('{"a"')
+    (tmp_path / f".experiment.json.abcd1234{PARTIAL}").write_text('{"a"')
     assert mm.Run.create(tmp_path, {"a": 1}).read_json("experiment.json") == {"a": 1}
     with pytest.raises(FileExistsError, match="already exists"):
         mm.Run.create(tmp_path, {})
