@@ -19,4 +19,10 @@ _moved.install()
 def __getattr__(name: str) -> Any:
     if name in _moved.NAMES or name in _moved.MODULES:
         return _moved.moved_name(name)
-    return _public(name)
+    try:
+        return _public(name)
+    except AttributeError as error:
+        from mimachine._support.messages import nearest
+
+        message = f"module 'mimachine' has no attribute {name!r}{nearest(name, __all__)}"
+        raise AttributeError(message, name=name) from error

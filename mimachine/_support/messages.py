@@ -38,7 +38,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def hint(name: str, known: Iterable[str]) -> str:
     """Suggest the most similar known name, or list the known names if none is similar."""
     known = list(known)
-    return nearest(name, known) or f"; there are {some(map(repr, known), 12)}"
+    return nearest(name, known) or f"; the names are {some(map(repr, known), 12)}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

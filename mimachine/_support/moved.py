@@ -39,7 +39,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "decomposition": ("estimation.decomposition",),
     "densities": ("paper.line.densities",),
     "derived": ("data.cache",),
-    "diagnosis": ("evaluation.diagnose_arrays",),
+    "diagnosis": ("evaluation.diagnose_arrays", "evaluation.advice"),
     "diagram": ("reporting.diagram",),
     "distributions": ("model.distributions", "model.discrete"),
     "divergence": ("training.nonfinite",),
@@ -63,13 +63,20 @@ MODULES: dict[str, tuple[str, ...]] = {
     "likelihood": ("estimation.likelihood.importance", "model.networks"),
     "meanings": ("evaluation.glossary",),
     "memory": ("_support.memory",),
-    "metrics": ("evaluation.metric",),
+    "measurements": ("evaluation.classes", "evaluation.codes", "evaluation.budgets"),
+    "metrics": ("evaluation.metric", "evaluation.advice"),
     "neighbours": ("estimation.information.ksg_neighbours",),
     "networks": ("model.networks",),
     "objectives": ("model.objectives", "model.loss"),
     "observations": ("model.pixel_likelihoods",),
     "options": ("cli.options",),
     "outcomes": ("reporting.measured_run", "workflow.reports"),
+    "paper.line_claims": ("paper.line.claims",),
+    "paper.line_curves": ("paper.line.curves",),
+    "paper.line_models": ("paper.line.models",),
+    "paper.line_panels": ("paper.line.panels",),
+    "paper.line_training": ("paper.line.training",),
+    "paper.reproduce": ("paper.experiments",),
     "pareto": ("estimation.likelihood.pareto",),
     "pictures": ("reporting.html_image",),
     "pixels": ("data.files.image_file",),
@@ -99,6 +106,14 @@ MODULES: dict[str, tuple[str, ...]] = {
     "steps": ("training.step", "training.cuda_graphs"),
     "subspace": ("data.subspace",),
     "tables": ("data.files.read_table", "data.files.table"),
+    "tables.arrays": ("data.files.numpy_file",),
+    "tables.cells": ("data.files.table",),
+    "tables.files": ("data.files.table",),
+    "tables.labels": ("data.files.labels",),
+    "tables.layout": ("data.files.columns",),
+    "tables.parquet": ("data.files.parquet_file",),
+    "tables.table": ("data.files.table",),
+    "tables.text": ("data.files.csv_file",),
     "tabular": ("reporting.tabular",),
     "userdata": ("data.files.load",),
     "wording": ("_support.messages",),
@@ -107,7 +122,9 @@ MODULES: dict[str, tuple[str, ...]] = {
 # Names in modules of 0.1 that have another name now.
 RENAMED: dict[str, dict[str, str]] = {
     "catalogue": {"DATASETS": "CATALOGUE"},
+    "diagnosis": {"ADVICE": "VERDICTS"},
     "meanings": {"MEANINGS": "GLOSSARY", "Meaning": "Declaration", "meaning": "declaration"},
+    "metrics": {"ADVICE": "VERDICTS"},
     "userdata": {
         "blank": "blank_dataset",
         "load": "load_file",
@@ -148,7 +165,7 @@ def moved_name(name: str) -> Any:
     """
     if name in MODULES:
         _warn(f"mimachine.{name} has moved to {_homes(name)}", stacklevel=4)
-        return _module(f"mimachine.{name}")
+        return sys.modules.setdefault(f"mimachine.{name}", _module(f"mimachine.{name}"))
     module = f"mimachine.{NAMES[name]}"
     _warn(f"mm.{name} has moved to {module}", stacklevel=4)
     return getattr(importlib.import_module(module), name)
@@ -169,15 +186,24 @@ def _warn(message: str, stacklevel: int) -> None:
     warnings.warn(text, DeprecationWarning, stacklevel=stacklevel)
 
 
+def _old_name(fullname: str) -> str:
+    return fullname.removeprefix("mimachine.")
+
+
 def _module(fullname: str) -> ModuleType:
-    return _Moved(fullname, f"Moved to {_homes(fullname.rpartition('.')[2])}.")
+    module = _Moved(fullname, f"Moved to {_homes(_old_name(fullname))}.")
+    if any(name.startswith(f"{_old_name(fullname)}.") for name in MODULES):
+        module.__path__ = []  # It was a package.
+    return module
 
 
 class _Moved(ModuleType):
     """A module of 0.1 whose names are looked up in the modules that hold them now."""
 
     def __getattr__(self, name: str) -> Any:
-        old = self.__name__.rpartition(".")[2]
+        old = _old_name(self.__name__)
+        if name == "__all__":
+            return dir(self)
         new = RENAMED.get(old, {}).get(name, name)
         if not name.startswith("__"):
             for home in MODULES[old]:
@@ -185,6 +211,11 @@ class _Moved(ModuleType):
                 if hasattr(module, new):
                     return getattr(module, new)
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        old = _old_name(self.__name__)
+        homes = [importlib.import_module(f"mimachine.{home}") for home in MODULES[old]]
+        return sorted({*RENAMED.get(old, {}), *(name for home in homes for name in home.__all__)})
 
 
 class _Finder:
@@ -197,12 +228,11 @@ class _Finder:
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """A spec for `mimachine.OLD`."""
-        package, _, name = fullname.rpartition(".")
-        return (
-            ModuleSpec(fullname, cast(Any, self))
-            if package == "mimachine" and name in MODULES
-            else None
-        )
+        old = _old_name(fullname)
+        if old == fullname or old not in MODULES:
+            return None
+        is_package = any(name.startswith(f"{old}.") for name in MODULES)
+        return ModuleSpec(fullname, cast(Any, self), is_package=is_package)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """A module that looks names up where they are now."""
@@ -212,4 +242,4 @@ class _Finder:
         """Warn once, when the module is first imported."""
         name = module.__name__
         # Frames of the import system do not count.
-        _warn(f"{name} has moved to {_homes(name.rpartition('.')[2])}", stacklevel=3)
+        _warn(f"{name} has moved to {_homes(_old_name(name))}", stacklevel=3)

@@ -62,7 +62,7 @@ def load(name: str) -> Dataset:
         FileNotFoundError: If a file of the data set is missing and cannot be downloaded.
     """
     if name not in CATALOGUE:
-        raise ValueError(unknown("data", name, NAMES))
+        raise ValueError(unknown("data", str(name), NAMES))
     entry = CATALOGUE[name]
     module = importlib.import_module(f"mimachine.data.{entry.module}")
     found: Dataset = getattr(module, entry.function)()

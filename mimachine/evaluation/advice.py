@@ -17,7 +17,7 @@ from mimachine.model.distributions import DiagNormal, StandardNormal
 __all__ = ["LEARN_PRIOR", "VERDICTS", "advice_for_model", "remedies"]
 
 VERDICTS = {
-    "healthy": "The codes depend on the data and have a width of their own.",
+    "healthy": "The codes depend on the data, and the posteriors are neither points nor the prior.",
     "partly collapsed": "Most latent dimensions carry no information about the data.",
     "collapsed": "The codes carry no information about the data.",
     "deterministic": (
@@ -25,7 +25,7 @@ VERDICTS = {
         "far narrower than any posterior."
     ),
     "unknown": (
-        "The codes vary with the data; without z_std it is unknown whether noise hides that."
+        "The codes vary with the data; without z_std it is unknown whether noise dominates."
     ),
 }
 _FOR_MODELS = {

@@ -39,23 +39,28 @@ def classes_of_splits(
     """Classify test codes by their nearest training codes, and by a linear probe of these."""
     ks = [k for k in _NEIGHBOURS if k <= len(train.mean)]
     metrics = []
-    for suffix, near, far in (
-        ("", train.mean, test.mean),
-        ("_sampled", train.sample, test.sample),
+    for suffix, near, far, points in (
+        ("", train.mean, test.mean, "test codes among training codes"),
+        ("_sampled", train.sample, test.sample, "noisy test codes among noisy training codes"),
     ):
         for k, accuracy in knn_accuracies(near, train_labels, far, test_labels, ks).items():
             name = f"knn_{k}_accuracy{suffix}"
             error = math.sqrt(accuracy * (1 - accuracy) / len(test_labels))
-            points = "test codes among training codes"
             metrics.append(
                 measured(name, Estimate(accuracy, error), protocol="held-out", points=points)
             )
     some = slice(PROBED_ROWS)
     probe = linear_probe(train.mean[some], train_labels[some], test.mean, test_labels)
-    protocol = "trained on training codes, measured on test codes"
+    used = min(PROBED_ROWS, len(train.mean))
     return [
         *metrics,
-        measured("linear_probe_accuracy", probe, points="codes", protocol=protocol),
+        measured(
+            "linear_probe_accuracy",
+            probe,
+            notes=subset_note(used, len(train.mean)),
+            points="codes",
+            protocol="trained on training codes, measured on test codes",
+        ),
     ]
 
 

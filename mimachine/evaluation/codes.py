@@ -121,7 +121,8 @@ def aggregate_of_model(prior: Distribution, encoded: Codes) -> list[Metric]:
     if not isinstance(prior, DiagNormal | StandardNormal):
         return []
     distance = energy_distance(encoded.sample[:ENERGY_ROWS], prior.mean, prior.stddev)
-    return [measured("aggregate_energy_distance", distance, prior="the prior")]
+    notes = subset_note(min(ENERGY_ROWS, len(encoded.sample)), len(encoded.sample))
+    return [measured("aggregate_energy_distance", distance, notes=notes, prior="the prior")]
 
 
 # --- of arrays -----------------------------------------------------------------------------------

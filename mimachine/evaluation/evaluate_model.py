@@ -54,8 +54,14 @@ def evaluate(
             depend on the seed alone.
 
     Raises:
+        TypeError: If `data` is not a `Dataset`.
         ValueError: If `seconds` or `num_samples` is not positive.
     """
+    if not isinstance(data, Dataset):
+        raise TypeError(
+            f"data must be a Dataset, with training and test splits, got {type(data).__name__}; "
+            "for arrays use mm.diagnose"
+        )
     if not seconds > 0:
         raise ValueError(f"seconds must be positive, got {seconds}")
     end = time.monotonic() + seconds

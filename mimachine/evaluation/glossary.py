@@ -111,7 +111,7 @@ _DECLARED = [
         "-E[log p(x|z) + log p(z) - log q(z|x)], z ~ q(z|x), {samples}; the likelihood's estimate "
         "with one sample per row",
         "The negative log-likelihood estimated from one code per row: what a VAE minimises. The "
-        "gap to the line above shows how far the encoder is from the true posterior.",
+        "gap to the negative log-likelihood shows how far the encoder is from the true posterior.",
     ),
     Declaration(
         "negative_log_likelihood_quadrature",
@@ -122,7 +122,7 @@ _DECLARED = [
         "mean",
         "-log of the integral of p(x|z) p(z) over z by adaptive quadrature, which does not depend "
         "on the encoder",
-        "The likelihood itself, where the estimate above is only an upper bound because the "
+        "The likelihood itself, where importance sampling gives only an upper bound because the "
         "encoder is narrower than the posterior.",
     ),
     Declaration(
@@ -158,8 +158,8 @@ _DECLARED = [
         "sample",
         "lower bound on I(x; z), E log q(z|x) / q(z) with q(z) the mean over {num_data:,} rows, "
         "which cannot exceed log N = {ceiling:.2f}",
-        "How much a code says about its row at least, up to its error, in any number of "
-        "dimensions. It cannot exceed the logarithm of the number of rows.",
+        "The least that a code says about its row, reliable in any number of dimensions. It "
+        "cannot exceed the logarithm of the number of rows.",
     ),
     Declaration(
         "mutual_information_upper",
@@ -169,14 +169,14 @@ _DECLARED = [
         "",
         "sample",
         "upper bound on I(x; z): as the lower bound, with q(z) the mean over all rows except the "
-        "code's own, or the rate where that is smaller",
+        "code's own; or the rate, if it is smaller with two standard errors added to both",
         "Upper bound. Where both bounds agree, the value is known.",
     ),
     Declaration(
         "reconstruction_rmse",
         _KEPT,
         "Reconstruction error",
-        "unit of x",
+        "units of x",
         "lower",
         "mean",
         "root mean squared difference between x and its reconstruction, {reconstruction}, over "
@@ -187,7 +187,7 @@ _DECLARED = [
         "reconstruction_mae",
         _KEPT,
         "Mean absolute reconstruction error",
-        "unit of x",
+        "units of x",
         "lower",
         "mean",
         "mean absolute difference between x and its reconstruction, {reconstruction}, over rows "
@@ -199,7 +199,7 @@ _DECLARED = [
         "sampled_reconstruction_distance",
         _KEPT,
         "Reconstruction distance",
-        "unit of x",
+        "units of x",
         "lower",
         "sample",
         "mean Euclidean distance between x and a sample of p(x|z), z ~ q(z|x); the paper's "
@@ -227,8 +227,8 @@ _DECLARED = [
         "mean",
         "median over rows of 1 minus the squared difference between the row and its "
         "reconstruction over that between the row and the mean of all",
-        "Explained variance row by row; half of the rows do better. Far above the line before, a "
-        "few rows cause most of the error.",
+        "Explained variance row by row; half of the rows do better. Far above that of all rows "
+        "together, a few rows cause most of the error.",
     ),
     Declaration(
         "pca_r2",

@@ -51,7 +51,8 @@ def information_of_model(model: Joint, x: Tensor, encoded: Codes) -> list[Metric
     bounds = information_bounds(model, rows, num_queries=min(queries, len(rows)))
     data, sample = x.flatten(1), encoded.sample.flatten(1)
     some = slice(ksg_rows(data.shape[1] + sample.shape[1]))
-    by_ksg = _ksg(data[some], sample[some], bounds, "no rescaling")
+    notes = subset_note(len(data[some]), len(data))
+    by_ksg = _ksg(data[some], sample[some], bounds, "no rescaling", notes)
     return [by_ksg, *_bounds(bounds)]
 
 

@@ -116,8 +116,8 @@ def _negative_log_likelihood(
     doubtful = flagged > _FLAGGED_SHARE
     if doubtful:
         note = (
-            f"{flagged:.0%} of the rows flagged: their estimates may be off by over 0.1 nat, an "
-            "upper bound that may be loose"
+            f"{flagged:.0%} of the rows flagged: the estimate is an upper bound and may be too "
+            "large by more than 0.1 nat a row"
         )
         notes = (*notes, note)
     return measured(

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mimachine._support.messages import hint
 from mimachine.estimation.estimate import Estimate
 
 __all__ = ["Metric", "Reason", "Report"]
@@ -72,7 +73,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Report:
-    """All metrics of one model, and the verdict on its codes.
+    """All metrics of one model, and the verdict on its codes; `str()` lists them.
 
     Attributes:
         metrics: The metrics; `report["name"]` finds one.
@@ -88,7 +89,12 @@ class Report:
         for metric in self.metrics:
             if metric.name == name:
                 return metric
-        raise KeyError(f"no metric {name!r}; there are {[m.name for m in self.metrics]}")
+        names = [metric.name for metric in self.metrics]
+        raise KeyError(f"no metric {name!r}{hint(name, names)}")
+
+    def __str__(self) -> str:
+        rows = [f"  {m.name:<36} {m.marked:>22} {m.unit}".rstrip() for m in self.metrics]
+        return "\n".join([f"verdict: {self.verdict}. {self.advice}", *rows])
 
     def has(self, name: str) -> bool:
         """Whether a metric was measured."""

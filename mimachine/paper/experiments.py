@@ -48,6 +48,8 @@ def reproduce(name: str, request: Request) -> Path:
     Returns:
         Directory with the figures as PNG and SVG, results.json and table.md.
     """
+    if (request.out / "experiment.json").exists():
+        raise FileExistsError(f"{request.out} is a run directory; choose another directory")
     made = EXPERIMENTS[name](request)
     directory = request.out / f"{name}-{request.label}"
     directory.mkdir(parents=True, exist_ok=True)

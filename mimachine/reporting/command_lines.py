@@ -133,7 +133,7 @@ def of_runs(*outcomes: Outcome) -> list[tuple[str, str]]:
         ("Sample new data", each("sample", " --num 64")),
         ("Save the codes of the test set", each("embed")),
         ("Reconstruct the test set", each("reconstruct")),
-        ("Load in Python", f"from mimachine import workflow\ntrained = workflow.open_run({first})"),
+        ("Load in Python", f"import mimachine as mm\ntrained = mm.load({first})"),
     ]
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mimachine._support.seeds import derived_seed, forked
+from mimachine.data.rows import Rows
 from mimachine.data.sources import Source, TensorSource
 from mimachine.model.annealing import Annealing
 from mimachine.training.compilation import CompiledLoss
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Data", "History", "as_source", "fit"]
 
-Data = Tensor | np.ndarray[Any, Any] | Source
+Data = Tensor | np.ndarray[Any, Any] | Rows | Source
 
 
 @dataclass(frozen=True)
@@ -354,9 +355,10 @@ def as_source(data: Data, like: Tensor, order_seed: int | None) -> Source:
     """Convert arrays and tensors to a source with the device and dtype of a parameter."""
     if isinstance(data, np.ndarray):
         data = torch.as_tensor(data)
-    if not isinstance(data, Tensor):
+    if not isinstance(data, Tensor | Rows):
         return data
-    data = data.to(like.device, like.dtype if data.is_floating_point() else data.dtype)
+    if isinstance(data, Tensor):
+        data = data.to(like.device, like.dtype if data.is_floating_point() else data.dtype)
     return TensorSource(
         data, seed=order_seed or 0, shuffle=order_seed is not None, dtype=like.dtype
     )

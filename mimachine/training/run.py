@@ -52,7 +52,7 @@ class Run:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_dir():
-            what = "is not a directory" if self.path.exists() else "the directory does not exist"
+            what = "it is not a directory" if self.path.exists() else "the directory does not exist"
             raise FileNotFoundError(f"no run at {self.path}: {what}")
 
     @classmethod

@@ -13,7 +13,7 @@ from mimachine.data.files.options import check_there
 from mimachine.data.sources import Source
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.presets import default
-from mimachine.experiment.settings import Experiment, from_json, to_json
+from mimachine.experiment.settings import Data, Experiment, from_json, to_json
 from mimachine.model.loss import Loss
 from mimachine.training.fit import History, fit
 from mimachine.training.run import Run
@@ -49,6 +49,11 @@ def train(
     """
     if isinstance(settings, str):
         settings = default(settings)
+    if not isinstance(settings, Experiment) or not isinstance(settings.data, Data):
+        raise TypeError(
+            "settings must be an Experiment, whose data is a Data, or the name of a data set or a "
+            f"path; got {settings!r}"
+        )
     with Run.claimed(out) as create:
         if settings.data.is_path:
             check_there(settings.data.name)

@@ -20,7 +20,7 @@ def test_an_old_module_gives_the_names_of_its_new_homes(old):
         new = importlib.import_module(f"mimachine.{home}")
         for name in new.__all__:
             assert hasattr(module, name)
-    for name in RENAMED.get(old, {}):
+    for name in (*RENAMED.get(old, {}), *module.__all__):
         assert hasattr(module, name)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = module.nothing
@@ -32,6 +32,30 @@ def test_an_old_name_is_the_object_of_its_module(name):
         value = getattr(mm, name)
     assert value is getattr(importlib.import_module(f"mimachine.{NAMES[name]}"), name)
     assert name not in mm.__all__
+
+
+def forget(*old):
+    for name in old:
+        sys.modules.pop(f"mimachine.{name}", None)
+        vars(mm).pop(name, None)
+
+
+def test_all_names_of_an_old_module_are_imported_by_a_star():
+    forget("joint")
+    names = {}
+    with pytest.warns(DeprecationWarning, match=r"mimachine\.joint has moved"):
+        exec("from mimachine.joint import *", names)
+    assert names["Joint"] is mm.Joint
+
+
+def test_an_old_package_is_one_object_with_its_modules():
+    forget("tables", "tables.text")
+    with pytest.warns(DeprecationWarning, match=r"mimachine\.tables has moved"):
+        package = mm.tables
+    with pytest.warns(DeprecationWarning, match=r"mimachine\.tables\.text has moved"):
+        from mimachine.tables.text import read_text
+    assert read_text.__module__ == "mimachine.data.files.csv_file"
+    assert sys.modules["mimachine.tables"] is package
 
 
 def test_no_moved_module_hides_one_that_exists():

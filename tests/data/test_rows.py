@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+import mimachine as mm
 from mimachine.data import rows as rows_module
 from mimachine.data.preprocessing import learn
 from mimachine.data.rows import Rows
@@ -40,6 +41,17 @@ def test_training_gets_the_same_batches_from_disk_as_from_memory(both, shuffle):
         pairs = zip(from_disk.batches(16, epoch), from_memory.batches(16, epoch), strict=True)
         for a, b in pairs:
             assert torch.equal(a, b)
+
+
+def test_a_model_is_fitted_to_rows_as_to_their_tensor(both):
+    weights = []
+    for rows in both:
+        torch.manual_seed(0)
+        encoder = mm.Gaussian(mm.MLP(4, 4))
+        model = mm.Joint(encoder, mm.Gaussian(mm.MLP(2, 8)), mm.StandardNormal(2))
+        mm.fit(mm.Loss(model, mm.A_MIM), rows, None, mm.Training(2, warmup=0), progress=False)
+        weights.append(torch.nn.utils.parameters_to_vector(model.parameters()))
+    torch.testing.assert_close(*weights)
 
 
 @pytest.mark.parametrize("held", [0, 7 << 16])
