@@ -605,7 +605,7 @@ MISTAKES = {
     "an unknown name": (
         archive,
         ["--z-std", "sigma"],
-        "no array 'sigma'; there are 'x', 'z_mean'; choose one with --z-std NAME",
+        "no array 'sigma'; the names are 'x', 'z_mean'; choose one with --z-std NAME",
     ),
     "objects": (
         lambda: archive(labels=np.array(["a", None] * 20)),

@@ -179,7 +179,7 @@ def test_unknown_columns_are_answered_with_the_nearest(tmp_path):
         assert "did you mean 'species'?" in text
     with pytest.raises(ValueError, match="did you mean 'age'"):
         peek(path, drop=["aeg"])
-    assert "there are 'age', 'species'" in message(path, labels="zzz")
+    assert "the names are 'age', 'species'" in message(path, labels="zzz")
     assert "drop needs columns with names" in message(tmp_path / "data.npy", drop=["a"])
     assert 'array="x" applies to .npz files only' in message(path, array="x")
     assert "no columns left for values" in message(path, drop=["age"], labels="species")
