@@ -30,7 +30,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "catalogue": ("data.catalogue",),
     "chain": ("model.hierarchy",),
     "clothing": ("data.fashion_pca",),
-    "columns": ("reporting.columns",),
+    "columns": ("reporting.columns", "reporting.explained"),
     "commands": ("reporting.command_lines",),
     "comparison": ("reporting.comparison",),
     "compilation": ("training.compilation",),

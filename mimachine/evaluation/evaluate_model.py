@@ -57,13 +57,7 @@ def evaluate(
         TypeError: If `data` is not a `Dataset`.
         ValueError: If `seconds` or `num_samples` is not positive.
     """
-    if not isinstance(data, Dataset):
-        raise TypeError(
-            f"data must be a Dataset, with training and test splits, got {type(data).__name__}; "
-            "for arrays use mm.diagnose"
-        )
-    if not seconds > 0:
-        raise ValueError(f"seconds must be positive, got {seconds}")
+    _check(data, seconds)
     end = time.monotonic() + seconds
     device = next(model.parameters()).device
     test = data.test.to(device)
@@ -102,3 +96,13 @@ def evaluate(
             explained = likelihood_of_model(model, test, num_samples, end, data.log_volume)
         advice = advice_for_model(health.verdict, model.prior())
     return Report((*explained, rate, *kept, *shape), health.verdict, advice)
+
+
+def _check(data: object, seconds: float) -> None:
+    if not isinstance(data, Dataset):
+        raise TypeError(
+            f"data must be a Dataset, with training and test splits, got {type(data).__name__}; "
+            "for arrays use mm.diagnose"
+        )
+    if not seconds > 0:
+        raise ValueError(f"seconds must be positive, got {seconds}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mimachine import workflow
 from mimachine.evaluation.metric import Report
-from mimachine.reporting.columns import Explained, explained
+from mimachine.reporting.explained import Explained, explained
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.reports import read_report

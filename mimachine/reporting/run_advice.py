@@ -12,6 +12,8 @@ from mimachine._support.messages import quoted
 from mimachine.evaluation.glossary import listed
 from mimachine.experiment.settings import Model
 from mimachine.reporting import columns, command_lines
+from mimachine.reporting.explained import linear as linear_explained
+from mimachine.reporting.explained import percent
 from mimachine.reporting.measured_run import Outcome
 from mimachine.workflow.reports import kept_epoch
 
@@ -122,8 +124,8 @@ def _worse_than_pca(outcome: Outcome) -> str | None:
     if not linear > explained + _MARGIN or not explained < _GOOD:
         return None
     return (
-        f"Reconstructions explain {columns.percent(explained)} of the variance of the data; PCA "
-        f"with the same number of dimensions would explain {columns.percent(linear)}."
+        f"Reconstructions explain {percent(explained)} of the variance of the data; PCA "
+        f"with the same number of dimensions would explain {percent(linear)}."
     )
 
 
@@ -131,7 +133,9 @@ def _linear(outcome: Outcome) -> float:
     """R² of PCA with as many components as latents; NaN if too expensive."""
     if outcome.trained.data.test.shape[1:].numel() > _MOST_COLUMNS:
         return math.nan
-    return columns.linear(outcome.trained.data, outcome.trained.experiment.model.num_latents).total
+    return linear_explained(
+        outcome.trained.data, outcome.trained.experiment.model.num_latents
+    ).total
 
 
 def _samples_off(outcome: Outcome) -> str | None:
@@ -158,7 +162,7 @@ def _too_few_latents(outcome: Outcome) -> str | None:
         return None
     return (
         f"All {latents} latents are active, and reconstructions explain "
-        f"{columns.percent(explained)} of the variance of the data. Try more latents, for example "
+        f"{percent(explained)} of the variance of the data. Try more latents, for example "
         f"--model.latent {min(2 * model.latent, most)}."
     )
 

@@ -14,6 +14,7 @@ from mimachine.data.preprocessing import column_grids
 from mimachine.estimation.codes.moments import codes
 from mimachine.evaluation.glossary import listed
 from mimachine.reporting import columns, figures
+from mimachine.reporting.explained import percent
 from mimachine.reporting.html_image import Picture, drawing, pixels
 from mimachine.reporting.measured_run import Outcome
 from mimachine.reporting.projections import Embedding, project
@@ -204,9 +205,7 @@ def _worst_columns(outcome: Outcome, names: Sequence[str]) -> list[str]:
     """Up to three columns with the lowest R², in words; constant columns are skipped."""
     shares = outcome.explained.shares
     worst = [index for index in np.argsort(shares)[:3] if np.isfinite(shares[index])]
-    return [
-        f"'{names[index]}' ({columns.percent(shares[index])} of its variance)" for index in worst
-    ]
+    return [f"'{names[index]}' ({percent(shares[index])} of its variance)" for index in worst]
 
 
 def _shares(outcomes: Sequence[Outcome], names: Sequence[str]) -> Shares:
@@ -216,7 +215,7 @@ def _shares(outcomes: Sequence[Outcome], names: Sequence[str]) -> Shares:
     for index in worst:
         lengths = np.nan_to_num(shares[:, index]).clip(0, 1)
         cells = [
-            (columns.percent(share), f"{length:.0%}")
+            (percent(share), f"{length:.0%}")
             for share, length in zip(shares[:, index], lengths, strict=True)
         ]
         rows.append((names[index], cells))

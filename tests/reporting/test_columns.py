@@ -12,7 +12,7 @@ from mimachine.data.rows import Rows
 from mimachine.model.conditionals import Gaussian
 from mimachine.model.joint import Joint
 from mimachine.model.priors import StandardNormal
-from mimachine.reporting import columns
+from mimachine.reporting import columns, explained
 
 
 def dataset(test, train=None, **more):
@@ -37,7 +37,7 @@ def test_explained_variance_is_that_of_an_independent_implementation():
     model = linear_model(5, 2)
     with torch.no_grad():
         restored = model.decoder(model.encoder(x).mean).mean
-    found = columns.explained(model, dataset(x))
+    found = explained.explained(model, dataset(x))
     expected = r2_score(x.numpy(), restored.numpy(), multioutput="raw_values")
     # The model computes in float32, 7 digits.
     assert found.shares == pytest.approx(expected, abs=1e-5)
@@ -47,17 +47,17 @@ def test_explained_variance_is_that_of_an_independent_implementation():
 
 def test_blocks_make_no_difference(monkeypatch):
     data, model = dataset(torch.randn(50, 3)), linear_model(3, 2)
-    whole = columns.explained(model, data).shares
-    monkeypatch.setattr(columns, "rows_at_once", lambda shape: 7)
-    assert columns.explained(model, data).shares == pytest.approx(whole, abs=1e-5)
+    whole = explained.explained(model, data).shares
+    monkeypatch.setattr(explained, "rows_at_once", lambda shape: 7)
+    assert explained.explained(model, data).shares == pytest.approx(whole, abs=1e-5)
 
 
 def test_constant_columns_have_no_share_and_do_not_affect_the_total():
-    found = columns.Explained(np.array([0.5, 0.5]), np.array([2.0, 0.0]))
+    found = explained.Explained(np.array([0.5, 0.5]), np.array([2.0, 0.0]))
     assert found.shares[0] == 0.75
     assert np.isnan(found.shares[1])
     assert found.total == 0.5
-    assert np.isnan(columns.Explained(np.zeros(1), np.zeros(1)).total)
+    assert np.isnan(explained.Explained(np.zeros(1), np.zeros(1)).total)
 
 
 @pytest.mark.parametrize("dimensions", [1, 3, 6, 9])
@@ -65,7 +65,7 @@ def test_pca_explains_the_largest_eigenvalues(dimensions):
     x = torch.randn(300, 6) @ torch.randn(6, 6)
     eigenvalues = np.linalg.eigvalsh(np.cov(x.T.double().numpy()))[::-1]
     kept = eigenvalues[:dimensions].sum() / eigenvalues.sum()
-    assert columns.linear(dataset(x), dimensions).total == pytest.approx(kept, abs=1e-6)
+    assert explained.linear(dataset(x), dimensions).total == pytest.approx(kept, abs=1e-6)
 
 
 def test_at_most_two_thousand_rows_of_a_file_are_read():
@@ -80,8 +80,8 @@ def test_at_most_two_thousand_rows_of_a_file_are_read():
             return block
 
     rows = Watched(values, np.arange(2500), data.preprocessing)
-    whole = columns.linear(data, 2).total
-    assert columns.linear(replace(data, train=rows), 2).total == pytest.approx(whole, abs=1e-6)
+    whole = explained.linear(data, 2).total
+    assert explained.linear(replace(data, train=rows), 2).total == pytest.approx(whole, abs=1e-6)
     assert seen == [2000]
 
 

@@ -25,7 +25,7 @@ from mimachine.experiment.presets import default
 from mimachine.experiment.settings import Data, flat
 from mimachine.reporting import comparison, html_image, measured_run, sections
 from mimachine.reporting import page as report
-from mimachine.reporting.columns import Explained
+from mimachine.reporting.explained import Explained
 from mimachine.reporting.measured_run import open_outcome
 from mimachine.reporting.page import write_comparison, write_report
 from mimachine.training import run

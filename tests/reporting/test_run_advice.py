@@ -7,7 +7,7 @@ import torch
 from mimachine.data.dataset import Dataset
 from mimachine.evaluation.metric import Metric, Report
 from mimachine.experiment.settings import Data, Experiment, Model
-from mimachine.reporting.columns import Explained
+from mimachine.reporting.explained import Explained
 from mimachine.reporting.measured_run import Outcome
 from mimachine.reporting.run_advice import tips
 from mimachine.training.recipe import Training
