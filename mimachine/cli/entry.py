@@ -5,7 +5,9 @@ The overview imports nothing else, and commands import PyTorch only when they ne
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -72,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; None takes those of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _print_in_any_encoding()
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
@@ -106,6 +109,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("mimachine: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
+
+
+# What terminals and pipes that are not UTF-8 show in place of characters that they lack.
+_ASCII = {
+    "±": "+-",
+    "†": "(!)",
+    "–": "-",
+    "—": "-",
+    "…": "...",
+    "²": "^2",
+    "³": "^3",
+    "½": "1/2",
+    "×": "x",
+    "·": "*",
+    "‖": "||",
+    "√": "sqrt",
+    "∞": "inf",
+    "β": "beta",
+    "ε": "eps",
+    "θ": "theta",
+    "λ": "lambda",
+    "μ": "mu",
+    "σ": "sigma",
+    "Σ": "sum",
+}
+
+
+def _print_in_any_encoding() -> None:
+    """Let standard output and error replace characters that their encoding lacks."""
+
+    def replaced(error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeEncodeError):
+            raise error
+        lacking = error.object[error.start : error.end]
+        return "".join(_ASCII.get(character, "?") for character in lacking), error.end
+
+    codecs.register_error("mimachine", replaced)
+    for stream in (sys.stdout, sys.stderr):
+        # Other streams, such as those of a notebook or a test, take any character.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="mimachine")
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
