@@ -14,12 +14,9 @@ from numpy.typing import NDArray
 from mimachine._support.messages import Option, OptionError
 from mimachine.data.files.csv_file import opened
 from mimachine.data.files.numpy_file import check_labels, header
-from mimachine.data.files.table import MISSING, Table, readable, suffix, typed
+from mimachine.data.files.table import MISSING_LABELS, Table, readable, suffix, typed
 
 __all__ = ["labelled"]
-
-# "none" and "?" are plausible names of classes.
-_MISSING_LABELS = MISSING - {"none", "?"}
 
 
 def labelled(table: Table, labels: str | None) -> Table:
@@ -51,7 +48,7 @@ def labelled(table: Table, labels: str | None) -> Table:
 
 def _missing_labels(labels: NDArray[Any]) -> NDArray[np.bool_]:
     if labels.dtype.kind == "U":
-        return np.isin(np.char.lower(labels), list(_MISSING_LABELS))
+        return np.isin(np.char.lower(labels), list(MISSING_LABELS))
     return np.isnan(labels) if labels.dtype.kind == "f" else np.zeros(len(labels), dtype=np.bool_)
 
 

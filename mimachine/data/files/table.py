@@ -22,6 +22,7 @@ from mimachine._support.messages import Option, OptionError, counted, nearest, s
 
 __all__ = [
     "MISSING",
+    "MISSING_LABELS",
     "Table",
     "are_numbers",
     "check_finite",
@@ -100,7 +101,16 @@ def _not_finite(
     return f"{what}, first in row {first[place]} at position {position}; {advice}, like positions"
 
 
-MISSING = frozenset(("", "na", "n/a", "#n/a", "<na>", "nan", "-nan", "null", "none", "?"))
+# How R, pandas, Excel, SQL, C and people write that a value is missing, in lower case.
+_MISSING_CODES = (
+    *("", "na", "n/a", "n.a.", "#n/a", "#na", "#n/a n/a", "<na>", "nan", "-nan", "+nan", "nat"),
+    *("1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind", "null", "(null)", "\\n"),
+    *("#div/0!", "#value!", "#ref!", "#num!", "#name?", "#null!"),
+)
+# Among labels these can be classes.
+_MISSING_WORDS = ("none", "nil", "missing", "unknown", "not available", "?", ".", "-", "--", "*")
+MISSING = frozenset((*_MISSING_CODES, *_MISSING_WORDS))
+MISSING_LABELS = frozenset(_MISSING_CODES)
 
 
 def are_numbers(cells: Sequence[str]) -> bool:

@@ -193,6 +193,27 @@ def test_missing_values_are_counted_by_column_and_kind(tmp_path):
     assert "column 'b' has 'nan' in 1 cell, first in row 2 (line 3)" in message(nothing_but_nan)
 
 
+@pytest.mark.parametrize(
+    "mark",
+    ["N.A.", "#N/A N/A", "1.#QNAN", "-1.#IND", "NaT", ".", "-", "--", "#DIV/0!", "\\N", "(null)"],
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_usual_markers_of_missing_values_are_missing_and_no_header(tmp_path, mark, named):
+    rows = [f"1,{mark},3", *["1,2,3"] * 5]
+    path = write(tmp_path / "data.csv", "\n".join(["a,b,c"] * named + rows) + "\n")
+    column = "column 'b'" if named else "column 2"
+    assert f"missing values: {column} has {mark!r} in 1 cell, first in row 1 " in message(path)
+
+
+def test_a_marker_that_can_be_a_class_is_one(tmp_path):
+    rows = [f"{k},{'-+'[k % 2]},{'?' if k % 3 else 'none'}" for k in range(6)]
+    path = write(tmp_path / "data.csv", "a,sign,kind\n" + "\n".join(rows) + "\n")
+    for column, classes in (("sign", {"-", "+"}), ("kind", {"?", "none"})):
+        other = {"sign": "kind", "kind": "sign"}[column]
+        table = read_table(path, labels=column, drop=[other])
+        assert set(table.labels) == classes
+
+
 def test_other_encodings_are_refused(tmp_path):
     for encoding, byte in (("latin-1", "0xf6"), ("utf-16", "0xff")):
         path = write(tmp_path / "data.csv", "größe,b\n1,2\n", encoding=encoding)
