@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PARTIAL", "directory_lock", "replacing", "write_json"]
+__all__ = ["PARTIAL", "directory_lock", "replacing", "require_regular", "write_json"]
 
 # Ending of the temporary files of `replacing`, which nobody else's files have.
 PARTIAL = ".mimachine-partial"
@@ -39,6 +39,17 @@ def directory_lock(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def require_regular(path: str | os.PathLike[str]) -> None:
+    """Check that a path is a file of the disk: reading a pipe or a device might never end.
+
+    Raises:
+        ValueError: If it exists and is something else.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        kind = "a folder" if os.path.isdir(path) else "a pipe, socket or device"
+        raise ValueError(f"{path} must be a file, got {kind}; save its content to a file")
 
 
 @contextmanager

@@ -53,7 +53,8 @@ class Option:
 
     Attributes:
         name: Name of the argument.
-        value: String, number, or list or tuple of these; None for the option without a value.
+        value: String, number, boolean, or list or tuple of these; None for the option without a
+            value.
 
     Example:
         >>> str(Option("drop", ["home town"])), Option("drop", ["home town"]).flag
@@ -69,6 +70,8 @@ class Option:
     @property
     def flag(self) -> str:
         """The option as a shell reads it."""
+        if isinstance(self.value, bool):
+            return f"--{'' if self.value else 'no-'}{self.name.replace('_', '-')}"
         values = self.value if isinstance(self.value, list | tuple) else [self.value]
         words = [] if self.value is None else [str(value) for value in values]
         return shlex.join([f"--{self.name.replace('_', '-')}", *words])

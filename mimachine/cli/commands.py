@@ -215,7 +215,7 @@ def _reconstruct(arguments: list[str]) -> None:
         name = trained.experiment.objective
         shown = chosen.rows[:12]
         picture = figures.image_reconstructions({name: trained.model}, data, images=shown)
-    table = named(data.columns, arrays["sample" if drawn.mean is None else "mean"])
+    table = named(data, arrays["sample" if drawn.mean is None else "mean"])
     write_arrays(command, "reconstructions.npz", arrays, table, picture)
 
 
@@ -233,7 +233,7 @@ def _sample(arguments: list[str]) -> None:
         shown = {trained.experiment.objective: drawn.shown[:64]}
         picture = figures.image_samples(shown, data)
     arrays = _original_units(data, drawn)
-    write_arrays(command, "samples.npz", arrays, named(data.columns, arrays["sample"]), picture)
+    write_arrays(command, "samples.npz", arrays, named(data, arrays["sample"]), picture)
 
 
 def _report(arguments: list[str]) -> None:

@@ -367,8 +367,8 @@ class Reconstruct:
     """Encode data and decode the codes, in the units of the data.
 
     An .npz file contains x, the mean of p(x|z), a sample of p(x|z), and z; a .csv file contains the
-    mean. The decoder of pixel-hvae has no closed-form mean: an .npz file then has none, and a .csv
-    file and the figure show the sample.
+    mean, rounded in columns of integers or booleans. The decoder of pixel-hvae has no closed-form
+    mean: an .npz file then has none, and a .csv file and the figure show the sample.
 
     Attributes:
         run: Run directory.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from mimachine.cli.options import Compare, Resume, Train
 from mimachine.data.files.options import File
@@ -37,13 +39,53 @@ def parse(command: type[Command], arguments: list[str], start: Command | None = 
     kind: Any = tyro.conf.AvoidSubcommands[command]  # type: ignore[misc, valid-type]
     try:
         with contextlib.redirect_stderr(messages):
-            read: Command = tyro.cli(kind, prog=f"mimachine {name}", args=arguments, default=start)
+            read: Command = tyro.cli(
+                kind,
+                prog=f"mimachine {name}",
+                args=_with_values(arguments),
+                default=start,
+                registry=_REGISTRY,
+            )
             return read
     except SystemExit as stop:
         if not stop.code:
             raise
         message = f"{_one_line(messages.getvalue())} (see mimachine {name} --help)"
         raise ValueError(message) from stop
+
+
+_REGISTRY = ConstructorRegistry()
+
+
+@_REGISTRY.primitive_rule
+def _optional_flag(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool | None] | None:
+    """Read `bool | None` as a flag: --name, --no-name, or neither of them."""
+    if info.type != (bool | None):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="or --no-…",
+        instance_from_str=lambda words: {"True": True, "False": False}[words[0]],
+        is_instance=lambda value: value is None or isinstance(value, bool),
+        str_from_instance=lambda value: ["auto" if value is None else str(value)],
+    )
+
+
+# Options whose type is `bool | None`.
+_OPTIONAL_FLAGS = {f"--{f.name.replace('_', '-')}" for f in fields(File) if f.type == "bool | None"}
+
+
+def _with_values(arguments: list[str]) -> list[str]:
+    """Arguments with a value for each optional flag, as tyro needs it."""
+    found: list[str] = []
+    for word, following in itertools.zip_longest(arguments, arguments[1:]):
+        if word in _OPTIONAL_FLAGS and following not in ("True", "False"):
+            found += [word, "True"]
+        elif word.startswith("--no-") and f"--{word[5:]}" in _OPTIONAL_FLAGS:
+            found += [f"--{word[5:]}", "False"]
+        else:
+            found.append(word)
+    return found
 
 
 def _one_line(panel: str) -> str:

@@ -79,8 +79,13 @@ class Dataset:
         values = rows.cpu().numpy()
         if self.preprocessing is None:
             return values
-        on_grid = drawn and self.preprocessing.likelihood != "gaussian"
-        return self.preprocessing.restore(values, on_grid)
+        return self.preprocessing.restore(values, drawn)
+
+    def restore_columns(self, values: NDArray[Any]) -> list[NDArray[Any]]:
+        """Split restored values (n, D) into blocks of columns of the types in the file."""
+        if self.preprocessing is None:
+            return [values]
+        return self.preprocessing.restore_columns(values)
 
     @property
     def log_volume(self) -> float:

@@ -100,7 +100,9 @@ def _default_for_file(
     else:
         from mimachine.data.files import read_table
 
-        count, shape = read_table.peek(path, labels=file.labels, drop=file.drop, array=file.array)
+        count, shape = read_table.peek(
+            path, labels=file.labels, drop=file.drop, array=file.array, header=file.header
+        )
     features = math.prod(shape)
     batch_size = 64 if count < 2000 else 128
     # About 20,000 steps: many epochs for few rows, few epochs for many rows.

@@ -31,6 +31,8 @@ FORMAT_VERSION = 1
 # Settings added to this format later: runs that lack them use their defaults.
 _ADDED_LATER = (
     "data.binarisation",
+    "data.file.header",
+    "data.file.split_folders",
     "model.architecture",
     "model.channels",
     "model.layers",

@@ -10,7 +10,7 @@ import numpy as np
 
 from mimachine import workflow
 from mimachine.data.dataset import Dataset
-from mimachine.data.preprocessing import column_grids
+from mimachine.data.resolution import column_grids
 from mimachine.estimation.codes.moments import codes
 from mimachine.evaluation.glossary import listed
 from mimachine.reporting import columns, figures

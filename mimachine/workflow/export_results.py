@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support.files import replacing
+from mimachine.data.dataset import Dataset
 
 __all__ = ["Columns", "named", "write_results"]
 
@@ -27,10 +28,14 @@ class Columns(NamedTuple):
     parts: tuple[NDArray[Any], ...]
 
 
-def named(names: tuple[str, ...] | None, values: NDArray[Any]) -> Columns:
-    """Make a table of data of shape (N, *S); default names are x1, x2, ..."""
+def named(data: Dataset, values: NDArray[Any]) -> Columns:
+    """Make a table of restored data of shape (N, *S), with the names and types of the file.
+
+    Columns of integers and booleans are rounded. Default names are x1, x2, ...
+    """
     flat = values.reshape(len(values), -1)
-    return Columns(names or tuple(f"x{i}" for i in range(1, flat.shape[1] + 1)), (flat,))
+    names = data.columns or tuple(f"x{i}" for i in range(1, flat.shape[1] + 1))
+    return Columns(names, tuple(data.restore_columns(flat)))
 
 
 def write_results(file: Path, arrays: Mapping[str, NDArray[Any]], table: Columns) -> None:

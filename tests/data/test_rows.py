@@ -4,7 +4,7 @@ import torch
 
 import mimachine as mm
 from mimachine.data import rows as rows_module
-from mimachine.data.preprocessing import learn
+from mimachine.data.learn_preprocessing import learn
 from mimachine.data.rows import Rows
 from mimachine.data.sources import TensorSource
 

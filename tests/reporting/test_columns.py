@@ -6,8 +6,8 @@ import torch
 from sklearn.metrics import r2_score
 from torch import nn
 
-from mimachine.data import preprocessing
 from mimachine.data.dataset import Dataset
+from mimachine.data.learn_preprocessing import learn
 from mimachine.data.rows import Rows
 from mimachine.model.conditionals import Gaussian
 from mimachine.model.joint import Joint
@@ -28,7 +28,7 @@ def linear_model(features, latent):
 
 def from_file(values, **more):
     """Data as read from a file of values (N, *S)."""
-    learned, _ = preprocessing.learn(values, np.ones(len(values), dtype=bool), **more)
+    learned, _ = learn(values, np.ones(len(values), dtype=bool), **more)
     return dataset(learned.apply(values), preprocessing=learned, image_shape=learned.image_shape)
 
 

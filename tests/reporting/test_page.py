@@ -16,7 +16,7 @@ from sklearn.metrics import r2_score
 
 from mimachine import workflow
 from mimachine._support import memory
-from mimachine.data import bundled, dataset, preprocessing
+from mimachine.data import bundled, dataset, learn_preprocessing
 from mimachine.data.files.options import File
 from mimachine.data.rows import Rows
 from mimachine.evaluation import glossary
@@ -515,7 +515,7 @@ def test_options_in_tips_are_not_broken_after_their_hyphens(digits, digits_page)
     [(None, "examples of 3 numbers"), (("a",) * 3, "rows of 3 columns")],
 )
 def test_named_columns_are_counted_in_the_description_of_data(columns, size):
-    learned, _ = preprocessing.learn(np.eye(3), np.ones(3, dtype=bool), columns=columns)
+    learned, _ = learn_preprocessing.learn(np.eye(3), np.ones(3, dtype=bool), columns=columns)
     x = torch.eye(3)
     data = dataset.Dataset("any", x, x, x, preprocessing=learned)
     assert report._described(data).startswith(f"Data: any, {size}; 3 for training")

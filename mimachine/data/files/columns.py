@@ -31,6 +31,7 @@ class Layout(NamedTuple):
         counters: Indices of columns that only count the rows.
         delimiter: Delimiter between cells of text.
         notes: Decisions made so far.
+        booleans: Indices of columns whose cells are true or false.
     """
 
     names: tuple[str, ...]
@@ -38,6 +39,7 @@ class Layout(NamedTuple):
     counters: tuple[int, ...] = ()
     delimiter: str = ","
     notes: tuple[str, ...] = ()
+    booleans: tuple[int, ...] = ()
 
     def called(self, place: int) -> str:
         """A column's name, or its number from 1 if it has none."""
@@ -166,16 +168,19 @@ def not_numeric(found: dict[int, str], layout: Layout, source: str) -> OptionErr
     """The error for columns that are not numeric, with an example of each."""
     listed = some(f"{layout.called(k)} {example}" for k, example in found.items())
     names = [layout.names[k] for k in found]
-    header = ""
+    header: tuple[str | Option, ...] = ()
     # The first line may be a row of numbers and a class, in a file without a header.
     if layout.named and any(are_numbers([name]) for name in layout.names):
-        header = ". Its first line is read as column names; add a header if it is a row"
+        header = (
+            ". Its first line is read as column names; if it is a row, use ",
+            Option("header", False),
+        )
     return OptionError(
         f"{source} must have numeric columns; {listed}. Leave them out with ",
         Option("drop", names),
         ", or use one as class labels with ",
         Option("labels", names[0]),
-        header,
+        *header,
     )
 
 

@@ -3,54 +3,51 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine._support.messages import counted, some
-from mimachine.data.files.columns import (
-    Choice,
-    Layout,
-    check_unique,
-    choose,
-    missing_values,
-    not_numeric,
-)
-from mimachine.data.files.table import MISSING, Table, are_numbers, suffix, typed
+from mimachine._support.messages import counted
+from mimachine.data.files.checks import LARGEST_WHOLE, too_many_digits
+from mimachine.data.files.columns import Choice, Layout, choose, missing_values, not_numeric
+from mimachine.data.files.csv_layout import layout_of
+from mimachine.data.files.table import MISSING, Table, are_booleans, are_numbers, typed
+from mimachine.data.files.text_stream import opened
 
-__all__ = ["opened", "peek_text", "read_text"]
+__all__ = ["peek_text", "read_text"]
 
-_DELIMITERS = "\t;|,"
-_SAMPLE = 50
 _COMMA = re.compile(r"[+-]?[\d.,]*\d,\d+([eE][+-]?\d+)?")
-_INDEX = "Unnamed: 0"
+_WHOLE = re.compile(r"[+-]?\d+")
+# Type of cells of true or false, with room for spaces and for longer words, which are errors.
+_BOOLEAN = "U8"
+# A column of values closer than this, relative to their size, may be one of rounded values.
+_CLOSE = 1e-9
 
 
-def opened(file: Path) -> IO[str]:
-    """Open a text file, which may be compressed, with any line ends."""
-    if suffix(file) == ".gz":
-        return gzip.open(file, "rt", encoding="utf-8-sig")
-    return file.open(encoding="utf-8-sig")
-
-
-def peek_text(file: Path, labels: str | None, drop: Sequence[str]) -> tuple[int, int]:
+def peek_text(
+    file: Path, labels: str | None, drop: Sequence[str], header: bool | None = None
+) -> tuple[int, int]:
     """Shape of the values of a text file, without parsing them."""
-    layout = _layout(file)
+    layout = layout_of(file, header)
     rows = _count_rows(file, layout)
     return rows, len(choose(layout, file.name, labels, drop, None).values)
 
 
 def read_text(
-    file: Path, labels: str | None, drop: Sequence[str], columns: Sequence[str] | None
+    file: Path,
+    labels: str | None,
+    drop: Sequence[str],
+    columns: Sequence[str] | None,
+    header: bool | None = None,
 ) -> Table:
     """Read columns of a text file; an error names the column and the row of a bad cell."""
-    layout = _layout(file)
+    layout = layout_of(file, header)
     choice = choose(layout, file.name, labels, drop, columns)
     try:
         values, found = _parse(file, layout, choice)
@@ -58,64 +55,9 @@ def read_text(
         raise _explained(file, layout, choice, str(error)) from error
     if np.isnan(values).any():
         raise _explained(file, layout, choice, "NaN")
-    return Table(values, choice.columns, found, file.name, choice.notes)
-
-
-def _sample(file: Path) -> tuple[str, list[list[str]]]:
-    """Delimiter and first rows of a text file."""
-    lines: list[str] = []
-    with opened(file) as stream:
-        for line in stream:
-            lines.append(line)
-            # The limit on the size is for very long lines.
-            if len(lines) == _SAMPLE or (len(lines) > 2 and sum(map(len, lines)) > 1 << 20):
-                break
-    first = next((line for line in lines if line != "\n"), "")
-    # Others would read a whole line as one cell, and csv limits the size of a cell.
-    delimiters = [d for d in _DELIMITERS if d in first] or [","]
-    found = {d: [row for row in csv.reader(lines, delimiter=d) if row] for d in delimiters}
-    for delimiter, rows in found.items():
-        if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
-            return delimiter, rows
-    # A row is malformed, which is reported later, or there is only one column.
-    return max(found.items(), key=lambda item: len(item[1][0]) if item[1] else 0)
-
-
-def _is_header(cells: list[str]) -> bool:
-    """Whether a first row holds column names; pandas' default names are 0, 1, 2, ..."""
-    numbers = [str(k) for k in range(len(cells))]
-    if cells == numbers and len(cells) > 3:
-        return True
-    if not cells[0] and cells[1:] == numbers[:-1]:
-        return len(cells) > 1
-    return not all(are_numbers([cell]) or cell.lower() in MISSING for cell in cells)
-
-
-def _layout(file: Path) -> Layout:
-    """Columns of a text file, from its first rows."""
-    delimiter, rows = _sample(file)
-    if not rows:
-        raise ValueError(f"{file.name} is empty; expected rows of numbers")
-    first = [cell.strip() for cell in rows[0]]
-    if not _is_header(first):
-        names = tuple(str(k + 1) for k in range(len(first)))
-        note = "the first line has only numbers and is read as a row, not as column names"
-        return Layout(names, False, (), delimiter, (note,))
-    if len(rows) == 1:
-        raise ValueError(f"{file.name} has column names but no rows")
-    names = tuple(name or f"Unnamed: {k}" for k, name in enumerate(first))
-    check_unique(names, file.name)
-    notes: tuple[str, ...] = ()
-    if numbers := [name for name in names if are_numbers([name])]:
-        notes += (f"the first line is read as column names, including {some(numbers, 3)}",)
-    if names[0] != _INDEX or len(names) == 1:
-        return Layout(names, True, (), delimiter, notes)
-    counts = [row[0].strip() for row in rows[1:]]
-    # pandas counts from 0, R from 1.
-    if any(counts == [str(k + start) for k in range(len(counts))] for start in (0, 1)):
-        return Layout(names, True, (0,), delimiter, notes)
-    notes += (f"the first column has no name and is used as {_INDEX!r}; drop it if it is an index",)
-    return Layout(names, True, (), delimiter, notes)
+    _check_digits(file, layout, choice, values)
+    booleans = np.isin(choice.values, layout.booleans)
+    return Table(values, choice.columns, found, file.name, choice.notes, booleans)
 
 
 def _rows(file: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
@@ -140,12 +82,9 @@ def _count_rows(file: Path, layout: Layout) -> int:
 
 def _parse(file: Path, layout: Layout, choice: Choice) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Values (N, D) and labels (N,) of a text file."""
-    used = set(choice.values)
-    kinds = [
-        "f8" if k in used else "O" if k == choice.label else "U1" for k in range(len(layout.names))
-    ]
     # Adjacent columns of the same type share a field, so that most tables need no copy. All
     # columns are parsed, otherwise rows that are too long would pass.
+    kinds = _kinds(layout, choice)
     runs = [(kind, len(list(run))) for kind, run in itertools.groupby(kinds)]
     with opened(file) as lines:
         if layout.named:
@@ -158,7 +97,11 @@ def _parse(file: Path, layout: Layout, choice: Choice) -> tuple[NDArray[Any], ND
             quotechar='"',
             ndmin=1,
         )
-    parts = [rows[str(k)] for k, (kind, _) in enumerate(runs) if kind == "f8"]
+    parts = [
+        rows[str(k)] if kind == "f8" else _from_booleans(rows[str(k)])
+        for k, (kind, _) in enumerate(runs)
+        if kind in ("f8", _BOOLEAN)
+    ]
     texts = [rows[str(k)][:, 0] for k, (kind, _) in enumerate(runs) if kind == "O"]
     values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     if choice.values != sorted(choice.values):
@@ -167,9 +110,48 @@ def _parse(file: Path, layout: Layout, choice: Choice) -> tuple[NDArray[Any], ND
     return np.ascontiguousarray(values), labels
 
 
+def _kinds(layout: Layout, choice: Choice) -> list[str]:
+    """Type of each column of the file: number, boolean, label or not used."""
+    kinds = ["U1"] * len(layout.names)
+    for k in choice.values:
+        kinds[k] = _BOOLEAN if k in layout.booleans else "f8"
+    if choice.label is not None:
+        kinds[choice.label] = "O"
+    return kinds
+
+
+def _from_booleans(cells: NDArray[Any]) -> NDArray[np.float64]:
+    """Zeros and ones for false and true."""
+    texts = np.char.lower(np.char.strip(cells))
+    if not np.isin(texts, ("true", "false")).all():
+        raise ValueError("a cell is neither true nor false")
+    return np.asarray(texts == "true", dtype=np.float64)
+
+
+def _check_digits(file: Path, layout: Layout, choice: Choice, values: NDArray[Any]) -> None:
+    """Check that parsing has not made different numbers equal, such as long identifiers."""
+    low, high = values.min(0), values.max(0)
+    size = np.maximum(-low, high)
+    suspects = (size > LARGEST_WHOLE) | ((size > 0) & (high - low <= _CLOSE * size))
+    places = [
+        k
+        for k, suspect in zip(choice.values, suspects, strict=True)
+        if suspect and k not in layout.booleans
+    ]
+    exact: dict[int, dict[float, Decimal]] = {k: {} for k in places}
+    for _, cells in _rows(file, layout) if places else ():
+        for k in places:
+            number = Decimal(cells[k].strip())
+            is_long_whole = abs(number) > LARGEST_WHOLE and _WHOLE.fullmatch(cells[k].strip())
+            if is_long_whole or exact[k].setdefault(float(number), number) != number:
+                name = layout.names[k] if layout.named else None
+                raise too_many_digits(file.name, k, name, cells[k].strip())
+
+
 def _explained(file: Path, layout: Layout, choice: Choice, reason: str) -> ValueError:
     """The error for a text file that cannot be parsed, found by reading it again."""
-    places = choice.values
+    places = [k for k in choice.values if k not in layout.booleans]
+    booleans = [k for k in choice.values if k in layout.booleans]
     text: dict[int, tuple[str, str]] = {}
     missing: dict[tuple[int, str], tuple[int, str]] = {}
     for row, (line, cells) in enumerate(_rows(file, layout), 1):
@@ -179,17 +161,19 @@ def _explained(file: Path, layout: Layout, choice: Choice, reason: str) -> Value
                 f"{file.name} must have {counted(len(layout.names), 'cell')} in each row, as in "
                 f"its first line, got {len(cells)} in {where}"
             )
-        if are_numbers([cells[k] for k in places]):
+        bad = [k for k in booleans if not are_booleans([cells[k]])]
+        if not bad and are_numbers([cells[k] for k in places]):
             continue
-        for k in places:
+        for k in (*places, *bad):
             cell = cells[k].strip()
             if cell.lower() in MISSING:
                 count, first = missing.get((k, cell), (0, where))
                 missing[k, cell] = count + 1, first
-            elif not are_numbers([cell]):
+            elif k in bad or not are_numbers([cell]):
                 text[k] = cell, where
         # One example is enough.
         places = [k for k in places if k not in text]
+        booleans = [k for k in booleans if k not in text]
     if text:
         return _text_cells(text, layout, file.name)
     if missing:

@@ -7,12 +7,13 @@ frame of an animation. Colour profiles are not applied.
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,7 +21,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-__all__ = ["Header", "SUFFIXES", "TRAITS", "in_threads", "no_bombs", "read_header", "read_pixels"]
+__all__ = [
+    "Header",
+    "Levels",
+    "SUFFIXES",
+    "TRAITS",
+    "deep_levels",
+    "in_threads",
+    "no_bombs",
+    "read_header",
+    "read_pixels",
+]
 
 SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
@@ -70,6 +81,31 @@ def read_pixels(
     return _attempt(lambda image: _pixels(image, resize, in_colour), file)
 
 
+class Levels(NamedTuple):
+    """Different grey levels of an image with more than 8 bits.
+
+    Attributes:
+        stored: Those in the file, in order.
+        kept: Those that are left with 8 bits.
+        white: The level of white.
+    """
+
+    stored: NDArray[Any]
+    kept: NDArray[np.uint8]
+    white: int
+
+
+def deep_levels(file: Path) -> Levels | None:
+    """Grey levels of an image with more than 8 bits; None if it cannot be read."""
+
+    def levels(image: Image.Image) -> Levels:
+        stored = np.unique(np.asarray(image))
+        return Levels(stored, np.unique(np.asarray(_eight_bits(image))), _white(image))
+
+    found = _attempt(levels, file)
+    return None if isinstance(found, str) else found
+
+
 def in_threads(work: Callable[[Item], Read], items: Sequence[Item]) -> list[Read]:
     """Apply a function to each item in threads; results are in the order of the items."""
     from PIL import Image
@@ -101,6 +137,9 @@ def _attempt(read: Callable[[Image.Image], Read], file: Path) -> Read | str:
     from PIL import Image
 
     try:
+        # Opening a pipe would wait for ever.
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            return "is a pipe or a device"
         with Image.open(file, formats=_FORMATS) as image:
             return read(image)
     except Exception as error:  # Damaged files make Pillow raise any exception.
@@ -198,8 +237,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     """
     from PIL import Image
 
-    values = np.asarray(image)
-    white = 1 if image.mode == "F" else 65_535
+    values, white = np.asarray(image), _white(image)
     if not (values.min() >= 0 and values.max() <= white):
         found = f"[{values.min():g}, {values.max():g}]"
         raise ValueError(f"grey values must be in [0, {white}], got {found}, save it with 8 bits")
@@ -208,3 +246,8 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if (key := image.info.get("transparency")) is not None:
         levels[values == key] = 255
     return Image.fromarray(levels)
+
+
+def _white(image: Image.Image) -> int:
+    """Largest grey level of an image with more than 8 bits."""
+    return 1 if image.mode == "F" else 65_535

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mimachine._support import memory
-from mimachine._support.messages import Option, OptionError, counted, nearest
+from mimachine._support.messages import Option, OptionError, counted, nearest, some
 from mimachine.data.files.image_file import (
     SUFFIXES,
     TRAITS,
     Header,
+    deep_levels,
     in_threads,
     no_bombs,
     read_header,
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["Images", "peek", "read_images"]
 
 _FEW, _LISTED = 5, 5
+# Usual names of folders of splits, in lower case.
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+# Images of more than 8 bits whose levels are counted, and the fewest levels that are many.
+_DEEP, _FEW_LEVELS = 20, 128
 # Files that mark a directory of a run or comparison.
 _RUN_FILES = {"experiment.json", "comparison.json"}
 # Replaces all files of such a directory; no file can have this name.
@@ -50,6 +59,8 @@ class Images:
             mapped from a temporary file, which is deleted with them.
         labels: Sub-folder of each image, shape (N,), "." for the folder itself; None if there
             are no sub-folders.
+        splits: Split of each image, "train", "val" or "test", shape (N,), if sub-folders name it;
+            labels are then the folders within. None otherwise.
         files: Paths relative to the folder, with slashes.
         source: The folder.
         notes: Decisions made in reading the images.
@@ -60,6 +71,7 @@ class Images:
     files: tuple[str, ...]
     source: str
     notes: tuple[str, ...] = ()
+    splits: NDArray[Any] | None = None
 
 
 def read_images(
@@ -67,6 +79,7 @@ def read_images(
     *,
     resize: tuple[int, int] | None = None,
     colour: bool | None = None,
+    split_folders: bool | None = None,
 ) -> Images:
     """Read all images of a folder and of its sub-folders.
 
@@ -76,6 +89,8 @@ def read_images(
         resize: Height and width of the result: the largest central crop of that aspect ratio is
             scaled, with antialiasing. By default all images must have the same size.
         colour: Whether to read images in colour; by default if any of them is in colour.
+        split_folders: Whether sub-folders called train, val and test are splits, not classes; by
+            default if there is train and another one, and no other sub-folder.
 
     Raises:
         FileNotFoundError: If the folder does not exist; suggests the nearest name.
@@ -86,6 +101,7 @@ def read_images(
     """
     _check_resize(resize)
     root, files, others = _find(folder)
+    splits = _splits(root, files, split_folders)
     with no_bombs():
         headers = in_threads(lambda file: read_header(root / file), files)
         sound = [header for header in headers if isinstance(header, Header)]
@@ -96,10 +112,9 @@ def read_images(
             values = _allocated((len(files), *_shape(root, files, sound, resize, in_colour)))
         _decode(root, files, headers, values, resize, in_colour)
     assert values is not None
-    folders = np.array([os.path.dirname(file) or "." for file in files])
-    labels = folders if (folders != ".").any() else None
-    notes = _notes(values, sound, labels, others)
-    return Images(values, labels, tuple(files), str(root), notes)
+    labels, more = _labels(files, splits)
+    notes = _notes(values, sound, (*more, *_lost_levels(root, files, sound)), others)
+    return Images(values, labels, tuple(files), str(root), notes, splits)
 
 
 def peek(
@@ -189,6 +204,65 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             folders.clear()
             names, hidden = [_RUN], []
         yield Path(here), names + hidden
+
+
+# --- splits and labels ---------------------------------------------------------------------------
+
+
+def _splits(root: Path, files: Sequence[str], wanted: bool | None) -> NDArray[Any] | None:
+    """Split of each image by its first folder; None if the folders are not splits."""
+    tops = [file.partition("/")[0].lower() if "/" in file else "" for file in files]
+    found = {_SPLITS.get(top, "") for top in tops}
+    are_splits = "" not in found and "train" in found and len(found) > 1
+    if wanted and not are_splits:
+        raise OptionError(
+            Option("split_folders", True),
+            f" needs images in sub-folders of {root} called train and test, or train and val, and "
+            f"nowhere else, got {some(sorted({top or '.' for top in tops}))}",
+        )
+    if wanted is False or not are_splits:
+        return None
+    return np.array([_SPLITS[top] for top in tops])
+
+
+def _labels(
+    files: Sequence[str], splits: NDArray[Any] | None
+) -> tuple[NDArray[Any] | None, list[str]]:
+    """Sub-folder of each image, or None if there is none; and notes."""
+    notes = []
+    inner = files if splits is None else [file.partition("/")[2] for file in files]
+    folders = np.array([os.path.dirname(file) or "." for file in inner])
+    if splits is not None:
+        sizes = ", ".join(f"{counted(n, 'image')} for {s}" for s, n in Counter(splits).items())
+        notes.append(
+            f"splits: {sizes}, by the names of the folders; if they are classes, set "
+            "split_folders=False (--no-split-folders)"
+        )
+        bare = [str(s) for s in np.unique(splits) if (folders[splits == s] == ".").all()]
+        if bare and (folders != ".").any():
+            notes.append(f"no labels: the images of {' and '.join(bare)} are not in sub-folders")
+            return None, notes
+    if (folders == ".").all():
+        return None, notes
+    return folders, [*notes, f"labels: {counted(len(np.unique(folders)), 'sub-folder')}"]
+
+
+def _lost_levels(root: Path, files: Sequence[str], headers: Sequence[Header]) -> list[str]:
+    """A warning if images of more than 8 bits use so few of their levels that 8 bits lose them."""
+    deep = [file for file, header in zip(files, headers, strict=True) if "deep" in header.traits]
+    few = deep[:: max(1, len(deep) // _DEEP)]
+    ranges = [levels for file in few if (levels := deep_levels(root / file)) is not None]
+    if not ranges:
+        return []
+    stored = np.unique(np.concatenate([levels.stored for levels in ranges]))
+    kept = np.unique(np.concatenate([levels.kept for levels in ranges]))
+    if len(kept) >= _FEW_LEVELS or len(kept) > len(stored) / 2:
+        return []
+    return [
+        f"warning: images with more than 8 bits use only the levels {stored[0]:g} to "
+        f"{stored[-1]:g} of {ranges[0].white:,}, so that 8 bits keep {len(kept):,} of "
+        f"{len(stored):,} different levels; scale them to the full range and save them again"
+    ]
 
 
 # --- sizes ---------------------------------------------------------------------------------------
@@ -308,7 +382,7 @@ def _check_read(root: Path, results: Mapping[str, object]) -> None:
 def _notes(
     values: NDArray[np.uint8],
     headers: Sequence[Header],
-    labels: NDArray[Any] | None,
+    more: Sequence[str],
     others: Counter[str],
 ) -> tuple[str, ...]:
     kind, other = ("colour", "grey") if values.ndim == 4 else ("grey", "colour")
@@ -325,8 +399,7 @@ def _notes(
         enlarged = f", {small:,} of them enlarged" if small else ""
         of_sizes = counted(len(set(sizes)), "other size")
         notes.append(f"{counted(len(sizes), 'image')} of {of_sizes}: cropped and scaled{enlarged}")
-    if labels is not None:
-        notes.append(f"labels: {counted(len(np.unique(labels)), 'sub-folder')}")
+    notes += more
     if others:
         notes.append(f"files not used: {_kinds(others)}")
     return tuple(notes)

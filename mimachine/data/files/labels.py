@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimachine._support.files import require_regular
+from mimachine._support.memory import check_fits
 from mimachine._support.messages import Option, OptionError
-from mimachine.data.files.csv_file import opened
 from mimachine.data.files.numpy_file import check_labels, header
-from mimachine.data.files.table import MISSING_LABELS, Table, readable, suffix, typed
+from mimachine.data.files.table import (
+    MISSING_LABELS,
+    Table,
+    readable,
+    suffix,
+    typed,
+)
+from mimachine.data.files.text_stream import opened
 
 __all__ = ["labelled"]
 
@@ -54,9 +62,12 @@ def _missing_labels(labels: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _read_labels(file: Path) -> NDArray[Any]:
     """Labels from a separate file: an array, or one label per line."""
+    require_regular(file)
     if suffix(file) == ".npy":
         with file.open("rb") as stream:
-            check_labels(header(stream, file.name)[1], file.name)
+            shape, dtype = header(stream, file.name)
+        check_labels(dtype, file.name)
+        check_fits(file.name, shape, dtype.itemsize, "labels are one number or text per row")
         return np.asarray(np.load(file, allow_pickle=False))
     if suffix(file) not in (".csv", ".txt"):
         raise OptionError(

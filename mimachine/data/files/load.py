@@ -15,18 +15,20 @@ from torch import Tensor
 
 from mimachine._support import memory
 from mimachine._support.messages import Option, OptionError
-from mimachine.data import preprocessing
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.image_folder import read_images
 from mimachine.data.files.options import File, check_there
 from mimachine.data.files.read_table import read_table
-from mimachine.data.files.table import Table, check_finite
-from mimachine.data.preprocessing import Preprocessing
+from mimachine.data.files.table import Table
+from mimachine.data.learn_preprocessing import learn
+from mimachine.data.preprocessing import Preprocessing, fingerprint
 from mimachine.data.rows import Rows
 
 __all__ = ["Encodable", "blank_dataset", "data_record", "load_file", "read_rows"]
 
 _FEWEST = 10
+# Standard deviations from the mean beyond which a value is probably an error.
+_FAR = 1000
 _MOST_HELD_OUT = 10_000
 _MOST_HELD_OUT_VALUES = 1 << 26
 
@@ -64,17 +66,19 @@ def load_file(
         raise OptionError(
             Option("labels", file.labels), f" of {table.source} can no longer be found"
         )
-    mark = preprocessing.fingerprint(table.values, table.labels)
+    mark = fingerprint(table.values, table.labels, table.splits)
     if stored is not None and mark != stored["fingerprint"]:
         raise ValueError(
             f"{table.source} has changed since the run began, so its splits would differ. "
             "Restore the old file, or train a new run"
         )
-    splits, notes = _split(table.values), table.notes
+    splits, notes = _split(table.values, table.splits), table.notes
     if learned is None:
         learned, more = _learn(table, splits[0], file, likelihood)
         notes += more
     data = _dataset(Path(path).name, table, splits, learned)
+    for name, rows in (("validation", data.val), ("test", data.test)):
+        notes += _far_notes(rows, learned, f"the {name} rows")
     return dataclasses.replace(data, fingerprint=mark, notes=notes)
 
 
@@ -83,11 +87,12 @@ def _learn(
 ) -> tuple[Preprocessing, tuple[str, ...]]:
     chosen = np.zeros(len(table.values), dtype=bool)
     chosen[train] = True
-    return preprocessing.learn(
+    return learn(
         table.values,
         chosen,
         likelihood,
         columns=table.columns,
+        booleans=table.boolean_columns,
         standardize=file.standardize,
         source=table.source,
     )
@@ -157,8 +162,49 @@ def read_rows(path: str | os.PathLike[str], file: File, learned: Preprocessing) 
             f"got {table.values.shape[1:]}"
         )
     _check_range(table, learned)
-    rows = Rows(table.values, np.arange(len(table.values)), learned)
-    return Encodable(_in_memory_if_small(rows), table.labels, table.notes)
+    rows = _in_memory_if_small(Rows(table.values, np.arange(len(table.values)), learned))
+    notes = table.notes + _constant_notes(table, learned)
+    if isinstance(rows, Tensor):
+        notes += _far_notes(rows, learned, table.source)
+    return Encodable(rows, table.labels, notes)
+
+
+def _constant_notes(table: Table, learned: Preprocessing) -> tuple[str, ...]:
+    """A warning if values that were constant in training, and are not used, differ now."""
+    if learned.kept is None or learned.constants is None:
+        return ()
+    left_out = np.setdiff1d(np.arange(learned.constants.size), learned.kept)
+    differing = np.zeros(len(left_out), dtype=bool)
+    for rows in memory.blocks(table.values):
+        block = table.values[rows]
+        flat = block.reshape(len(block), -1)[:, left_out]
+        differing |= (flat != learned.constants[left_out]).any(0)
+    if not differing.any():
+        return ()
+    place = int(left_out[differing.argmax()])
+    name = repr(learned.columns[place]) if learned.columns else str(place + 1)
+    return (
+        f"warning: column {name} of {table.source} has values other than "
+        f"{learned.constants[place]:g}, the only one in training; they are not used",
+    )
+
+
+def _far_notes(rows: Tensor, learned: Preprocessing, where: str) -> tuple[str, ...]:
+    """A warning if a value is very far from those of the training rows."""
+    if not learned.standardized:
+        return ()
+    size = rows.abs()
+    if float(size.max()) < _FAR:
+        return ()
+    row, column = divmod(int(size.argmax()), rows.shape[1])
+    value = learned.restore(rows[row : row + 1].numpy()).reshape(-1)
+    place = column if learned.kept is None else int(learned.kept[column])
+    name = repr(learned.columns[place]) if learned.columns else str(place + 1)
+    return (
+        f"warning: column {name} of {where} has the value {value[place]:.6g}, "
+        f"{float(size[row, column]):,.0f} standard deviations from the mean of the training rows; "
+        "if it marks a missing value or is an error, remove the row",
+    )
 
 
 def _check_range(table: Table, learned: Preprocessing) -> None:
@@ -189,8 +235,12 @@ def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
     _check_options(path, file)
     if path.is_dir():
         colour = None if learned is None else len(learned.shape) == 3
-        images = read_images(path, resize=file.resize, colour=colour)
-        return Table(images.values, None, images.labels, images.source, images.notes)
+        # Another folder, to encode, need not have the sub-folders of the training data.
+        splits = file.split_folders if learned is None or file.split_folders is False else None
+        images = read_images(path, resize=file.resize, colour=colour, split_folders=splits)
+        return Table(
+            images.values, None, images.labels, images.source, images.notes, splits=images.splits
+        )
     table = read_table(
         path,
         labels=file.labels,
@@ -198,8 +248,8 @@ def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
         drop=file.drop if learned is None or learned.columns is None else (),
         array=file.array,
         columns=None if learned is None else learned.columns,
+        header=file.header,
     )
-    check_finite(table.values, table.columns, table.source)
     if file.image_shape is None:
         return table
     if np.prod(file.image_shape) != np.prod(table.values.shape[1:]):
@@ -214,11 +264,18 @@ def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
 
 def _check_options(path: Path, file: File) -> None:
     """Reject options that would have no effect, and impossible sizes."""
-    given = [name for name in ("labels", "drop", "array", "image_shape") if getattr(file, name)]
-    if path.is_dir() and given:
-        raise OptionError(Option(given[0]), f" applies to files only; {path} is a folder of images")
-    if file.resize is not None and not path.is_dir():
-        raise OptionError(Option("resize"), f" applies to folders of images only; {path} is a file")
+    defaults = File()
+    given = [
+        f.name
+        for f in dataclasses.fields(file)
+        if getattr(file, f.name) != getattr(defaults, f.name)
+    ]
+    of_folders, of_both = ("resize", "split_folders"), ("standardize",)
+    for name in given:
+        if path.is_dir() and name not in (*of_folders, *of_both):
+            raise OptionError(Option(name), f" applies to files only; {path} is a folder of images")
+        if not path.is_dir() and name in of_folders:
+            raise OptionError(Option(name), f" applies to folders of images only; {path} is a file")
     sides = file.image_shape
     if sides is not None and (len(sides) not in (2, 3) or min(sides) < 1):
         raise OptionError(
@@ -249,14 +306,32 @@ def blank_dataset(stored: Mapping[str, Any], name: str, rows: int = 1) -> Datase
     )
 
 
-def _split(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Indices of the rows for training, validation and test."""
-    count, features = len(values), max(1, int(np.prod(values.shape[1:])))
+def _split(
+    values: NDArray[Any], named: NDArray[Any] | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Indices of the rows for training, validation and test.
+
+    Args:
+        values: Shape (N, *S).
+        named: Split of each row, shape (N,), if the data name it; splits that they lack are taken
+            from the training rows.
+    """
+    features = max(1, int(np.prod(values.shape[1:])))
     most = max(1, min(_MOST_HELD_OUT, _MOST_HELD_OUT_VALUES // features))
-    num_val, num_test = min(count // 10, most), min(count // 5, most)
     # The draws of this generator never change between versions of numpy.
-    order = np.random.RandomState(0).permutation(count)
-    return order[num_val + num_test :], order[:num_val], order[num_val : num_val + num_test]
+    order = np.random.RandomState(0).permutation(len(values))
+    rest = order if named is None else order[named[order] == "train"]
+    count = len(rest)
+    held_out: list[NDArray[Any]] = []
+    for name, share in (("val", 10), ("test", 5)):
+        own = order[:0] if named is None else order[named[order] == name]
+        if len(own):
+            held_out.append(own[:most])
+        else:
+            size = min(count // share, most)
+            held_out.append(rest[:size])
+            rest = rest[size:]
+    return rest, held_out[0], held_out[1]
 
 
 def _in_memory_if_small(rows: Rows) -> Tensor | Rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine._support.memory import stays_on_disk
+from mimachine._support.memory import check_fits, stays_on_disk
 from mimachine._support.messages import Option, OptionError, hint, some
 from mimachine.data.files.columns import check_label_file, in_order
 from mimachine.data.files.table import Table
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 
+# numpy itself refuses longer ones.
+_LONGEST_HEADER = 10_000
 _VALUES, _LABELS = ("x", "X", "data"), ("y", "labels", "target")
 Header = tuple[tuple[int, ...], np.dtype[Any]]
 
@@ -37,10 +40,16 @@ def header(stream: IO[bytes], what: str) -> Header:
     """Shape and type of an array in numpy's format; leaves the stream at the values."""
     try:
         version = np.lib.format.read_magic(stream)
+        width = 2 if version == (1, 0) else 4
+        length = stream.read(width)
+        # Before it is read: a damaged or forged one may claim gigabytes.
+        if int.from_bytes(length, "little") > _LONGEST_HEADER:
+            raise ValueError("its header is too long")
+        text = io.BytesIO(length + stream.read(int.from_bytes(length, "little")))
         read = np.lib.format.read_array_header_2_0
         if version == (1, 0):
             read = np.lib.format.read_array_header_1_0
-        shape, _, dtype = read(stream)
+        shape, _, dtype = read(text)
     except (OSError, zipfile.BadZipFile):
         raise
     except Exception as error:
@@ -112,6 +121,7 @@ def read_npz(
     headers = _headers(file)
     name, label, notes = _pick(headers, file.name, labels, array, columns is not None)
     _check_array(*headers[name], f"array {name!r} of {file.name}")
+    _check_fits(headers, (name, label), file.name)
     found = None
     with np.load(file, allow_pickle=False) as arrays:
         values = _native(arrays[name])
@@ -156,6 +166,7 @@ def read_arrays(
                 f"array {name!r} of {file.name} must hold numbers or text, got the type "
                 f"{headers[name][1]}; save it with .astype(float) or .astype(str)"
             )
+    _check_fits(headers, tuple(names.values()), file.name)
     with np.load(file, allow_pickle=False) as arrays:
         found = {purpose: arrays[name] for purpose, name in names.items()}
     return found, tuple(name for name in headers if name not in names.values())
@@ -172,6 +183,15 @@ def _expecting(table: Table, columns: Sequence[str] | None) -> Table:
 def _native(values: NDArray[Any]) -> NDArray[Any]:
     """Values in C order and native byte order."""
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+
+
+def _check_fits(headers: dict[str, Header], names: tuple[str | None, ...], source: str) -> None:
+    """Check that arrays fit into memory: a small archive can hold terabytes of zeros."""
+    for name in names:
+        if name is not None:
+            shape, dtype = headers[name]
+            remedy = "save it as .npy, which is read from the disk"
+            check_fits(f"array {name!r} of {source}", shape, dtype.itemsize, remedy)
 
 
 def _headers(file: Path) -> dict[str, Header]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from mimachine._support.files import require_regular
 from mimachine._support.messages import hint
 from mimachine.data.catalogue import NAMES
 
@@ -26,6 +27,11 @@ class File:
         array: Array of an .npz file to read; by default x, or the only one.
         image_shape: Height and width, or height, width and channels, if each row is an image.
         resize: Height and width to which the images of a folder are scaled.
+        header: Whether the first line of a .csv or .tsv file holds column names. By default it does
+            unless all its cells are values.
+        split_folders: Whether sub-folders of images called train, val and test are splits, whose
+            own sub-folders are the classes. By default they are if there is train and another one,
+            and no other sub-folder.
         standardize: Scale columns to mean 0 and standard deviation 1 if p(x|z) is Gaussian.
             Likelihoods are still those of the original values.
     """
@@ -36,6 +42,8 @@ class File:
     image_shape: tuple[int, ...] | None = None
     resize: tuple[int, int] | None = None
     standardize: bool = True
+    header: bool | None = None
+    split_folders: bool | None = None
 
 
 def check_there(path: str) -> None:
@@ -43,9 +51,12 @@ def check_there(path: str) -> None:
 
     Raises:
         FileNotFoundError: If a path does not exist.
-        ValueError: If it looks like a misspelt name of a data set; suggests the nearest one.
+        ValueError: If it looks like a misspelt name of a data set; suggests the nearest one. Also
+            if it is a pipe or a device.
     """
     if os.path.exists(path):
+        if not os.path.isdir(path):
+            require_regular(path)
         return
     if os.path.basename(path) == path and "." not in path:
         raise ValueError(f"no data set or file called {path!r}{hint(path, NAMES)}")

@@ -11,8 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mimachine._support import memory
 from mimachine._support.messages import counted
-from mimachine.data.files.columns import Layout, check_unique, choose, missing_values, not_numeric
+from mimachine.data.files.checks import check_integers
+from mimachine.data.files.columns import (
+    Choice,
+    Layout,
+    check_unique,
+    choose,
+    missing_values,
+    not_numeric,
+)
 from mimachine.data.files.table import Table
 
 __all__ = ["peek_parquet", "read_parquet"]
@@ -32,11 +41,11 @@ def read_parquet(
     with _open(file) as opened:
         layout = _layout(opened, file.name)
         choice = choose(layout, file.name, labels, drop, columns)
-        values = _values(opened, layout, choice.values, file.name)
+        values, booleans = _values(opened, layout, choice, file.name)
         found = None
         if choice.label is not None:
             found = _labels(opened, layout.names[choice.label])
-    return Table(values, choice.columns, found, file.name, choice.notes)
+    return Table(values, choice.columns, found, file.name, choice.notes, booleans)
 
 
 @contextmanager
@@ -67,35 +76,49 @@ def _layout(opened: Any, source: str) -> Layout:
     return Layout(names, counters=tuple(counters))
 
 
-def _values(opened: Any, layout: Layout, places: list[int], source: str) -> NDArray[Any]:
-    """Values (N, D), read column by column to hold them in memory only once."""
-    kinds = {k: opened.schema_arrow.field(k).type for k in places}
+def _values(
+    opened: Any, layout: Layout, choice: Choice, source: str
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Values (N, D), read column by column to hold them in memory only once; which are booleans."""
+    kinds = {k: opened.schema_arrow.field(k).type for k in choice.values}
     if other := {k: f"has type {kind}" for k, kind in kinds.items() if not _numeric(kind)}:
         raise not_numeric(other, layout, source)
-    dtype = np.result_type(*{np.dtype(kind.to_pandas_dtype()) for kind in kinds.values()})
-    values = np.empty((opened.metadata.num_rows, len(places)), dtype)
+    dtype = np.result_type(*{_dtype(kind) for kind in kinds.values()})
+    shape = (opened.metadata.num_rows, len(choice.values))
+    memory.check_fits(f"{source} as an array", shape, dtype.itemsize, "save it as .npy")
+    values = np.empty(shape, dtype)
     missing = []
-    for column, k in enumerate(places):
+    for column, k in enumerate(choice.values):
         stored = opened.read(columns=[layout.names[k]]).column(layout.names[k])
-        if stored.null_count:
+        if nulls := stored.null_count:
             first = int(stored.is_null().to_numpy().argmax()) + 1
-            missing.append((k, counted(stored.null_count, "null"), f"row {first}"))
-        else:
-            values[:, column] = stored.to_numpy()
+            missing.append((k, counted(nulls, "null"), f"row {first}"))
+            continue
+        numbers = stored.to_numpy()
+        # Before integers become floating-point numbers, as other columns may be.
+        check_integers(numbers[:, None], [layout.names[k]], source)
+        values[:, column] = numbers
     if missing:
         raise missing_values(missing, layout, source)
-    return values
+    return values, np.array([_dtype(kind).kind == "b" for kind in kinds.values()])
 
 
 def _labels(opened: Any, name: str) -> NDArray[Any]:
     """Labels from a column of any type; other than numbers they become text, and nulls empty."""
     stored = opened.read(columns=[name]).column(name)
     if _numeric(stored.type) and not stored.null_count:
-        return np.asarray(stored.to_numpy())
+        return np.asarray(stored.to_numpy(), dtype=_dtype(stored.type))
     return np.array(["" if label is None else str(label) for label in stored.to_pylist()])
 
 
 def _numeric(kind: Any) -> bool:
     from pyarrow import types
 
-    return bool(types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind))
+    tests = (types.is_boolean, types.is_integer, types.is_floating, types.is_decimal)
+    return any(test(kind) for test in tests)
+
+
+def _dtype(kind: Any) -> np.dtype[Any]:
+    from pyarrow import types
+
+    return np.dtype(np.float64 if types.is_decimal(kind) else kind.to_pandas_dtype())

@@ -20,6 +20,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from mimachine._support.memory import check_fits
+from mimachine.data.files.checks import check_finite, check_integers
 from mimachine.data.files.csv_file import peek_text, read_text
 from mimachine.data.files.labels import labelled
 from mimachine.data.files.numpy_file import peek_npy, peek_npz, read_arrays, read_npy, read_npz
@@ -36,6 +38,7 @@ def read_table(
     drop: Sequence[str] = (),
     array: str | None = None,
     columns: Sequence[str] | None = None,
+    header: bool | None = None,
 ) -> Table:
     """Read values and labels from a file.
 
@@ -47,13 +50,15 @@ def read_table(
         array: Array of an .npz file.
         columns: Columns that a trained model expects, matched by name and in this order. Labels
             may then be absent.
+        header: Whether the first line of a .csv or .tsv file holds column names; by default
+            decided by its cells.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is damaged, a value is missing or not a number, or a column or
-            array does not exist.
+        ValueError: If the file is damaged, a value is missing or not a finite number, integers are
+            too large for floating-point numbers, or a column or array does not exist.
     """
-    file = checked(path, drop, array)
+    file = checked(path, drop, array, header)
     with readable(file):
         if suffix(file) == ".npy":
             table = read_npy(file, labels, columns)
@@ -62,8 +67,11 @@ def read_table(
         elif suffix(file) == ".parquet":
             table = read_parquet(file, labels, drop, columns)
         else:
-            table = read_text(file, labels, drop, columns)
-    return labelled(table, labels)
+            table = read_text(file, labels, drop, columns, header)
+        # The same checks for all formats.
+        check_finite(table.values, table.columns, table.source)
+        check_integers(table.values, table.columns, table.source)
+        return labelled(table, labels)
 
 
 def peek(
@@ -72,6 +80,7 @@ def peek(
     labels: str | None = None,
     drop: Sequence[str] = (),
     array: str | None = None,
+    header: bool | None = None,
 ) -> tuple[int, tuple[int, ...]]:
     """Number of rows of a file and shape of one row, without parsing its values.
 
@@ -80,12 +89,14 @@ def peek(
         labels: As for `read_table`.
         drop: As for `read_table`.
         array: As for `read_table`.
+        header: As for `read_table`.
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If it is already clear that the file cannot be read.
+        ValueError: If it is already clear that the file cannot be read, or does not fit into
+            memory.
     """
-    file = checked(path, drop, array)
+    file = checked(path, drop, array, header)
     shape: tuple[int, ...]
     with readable(file):
         if suffix(file) == ".npy":
@@ -95,7 +106,8 @@ def peek(
         elif suffix(file) == ".parquet":
             shape = peek_parquet(file, labels, drop)
         else:
-            shape = peek_text(file, labels, drop)
+            shape = peek_text(file, labels, drop, header)
+            check_fits(f"{file.name} as numbers", shape, 8, "save it as .npy")
     return shape[0], shape[1:]
 
 
@@ -121,6 +133,6 @@ def read_archive(
     """
     if suffix(Path(path)) != ".npz":
         raise ValueError(f"{path} must be an .npz file, as written by numpy.savez")
-    file = checked(path, (), None)
+    file = checked(path)
     with readable(file):
         return read_arrays(file, wanted, required)

@@ -1,4 +1,4 @@
-"""A table read from a file; checks of its path and its values."""
+"""A table read from a file; its cells of text and the checks of its path."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine._support import memory
-from mimachine._support.messages import Option, OptionError, counted, nearest, some
+from mimachine._support.files import require_regular
+from mimachine._support.messages import Option, OptionError, nearest
 
 __all__ = [
     "MISSING",
     "MISSING_LABELS",
     "Table",
+    "are_booleans",
     "are_numbers",
-    "check_finite",
     "checked",
     "readable",
     "suffix",
@@ -44,6 +44,10 @@ class Table:
         labels: Shape (N,); integers, floats or strings. None without labels.
         source: Name of the file in messages.
         notes: Decisions made in reading the file, to show to the user.
+        booleans: Whether each of D columns of values (N, D) is stored as true and false; None if
+            the type of the values says so.
+        splits: Split that the file names for each row, "train", "val" or "test", shape (N,); None
+            if it does not name any.
     """
 
     values: NDArray[Any]
@@ -51,54 +55,15 @@ class Table:
     labels: NDArray[Any] | None
     source: str
     notes: tuple[str, ...] = ()
+    booleans: NDArray[np.bool_] | None = None
+    splits: NDArray[Any] | None = None
 
-
-def check_finite(values: NDArray[Any], columns: Sequence[str] | None, source: str) -> None:
-    """Check for infinite values and NaN, block by block.
-
-    Args:
-        values: Shape (N, *S).
-        columns: Names of the D columns of values (N, D).
-        source: Name of the values in the error.
-
-    Raises:
-        ValueError: If a value is not finite. Reports the number, the columns and the first row.
-    """
-    if values.dtype.kind != "f":
-        return
-    counts = np.zeros(values.shape[1:], dtype=np.int64)
-    first = np.zeros(values.shape[1:], dtype=np.int64)
-    step = max(1, (1 << 22) // max(1, counts.size))
-    for start in range(0, len(values), step):
-        finite = np.isfinite(values[start : start + step])
-        if not finite.all():
-            here = (~finite).sum(axis=0)
-            new = (counts == 0) & (here > 0)
-            first[new] = (start + 1 + finite.argmin(axis=0))[new]
-            counts += here
-        memory.release(values)
-    if counts.any():
-        raise ValueError(f"{source} has {_not_finite(counts, first, columns)}")
-
-
-def _not_finite(
-    counts: NDArray[np.int64], first: NDArray[np.int64], columns: Sequence[str] | None
-) -> str:
-    """Describe non-finite values by their counts and first rows, for each position in a row."""
-    places = [tuple(place) for place in np.argwhere(counts).tolist()]
-    total = int(counts.sum())
-    what = f"{counted(total, 'value')} that {'is' if total == 1 else 'are'} not finite"
-    advice = "fill them in, or remove these rows; rows are counted from 1"
-    if counts.ndim == 1:
-        names = [f"column {k + 1}" if columns is None else repr(columns[k]) for (k,) in places]
-        where = [
-            f"{name} ({counts[place]:,}, first in row {first[place]})"
-            for name, place in zip(names, places, strict=True)
-        ]
-        return f"{what} in {counted(len(places), 'column')}: {some(where)}; {advice}"
-    place = min(places, key=lambda place: int(first[place]))
-    position = tuple(k + 1 for k in place)
-    return f"{what}, first in row {first[place]} at position {position}; {advice}, like positions"
+    @property
+    def boolean_columns(self) -> NDArray[np.bool_]:
+        """Whether columns hold true and false, shape (D,); or () for all values."""
+        if self.booleans is None:
+            return np.asarray(self.values.dtype.kind == "b")
+        return self.booleans
 
 
 # How R, pandas, Excel, SQL, C and people write that a value is missing, in lower case.
@@ -122,6 +87,11 @@ def are_numbers(cells: Sequence[str]) -> bool:
         return False
 
 
+def are_booleans(cells: Sequence[str]) -> bool:
+    """Whether all cells are true or false, in upper or lower case."""
+    return all(cell.strip().lower() in ("true", "false") for cell in cells)
+
+
 def typed(labels: NDArray[Any]) -> NDArray[Any]:
     """Convert text labels to integers or floats if all are numbers; 007 counts as a name."""
     if labels.dtype.kind != "U":
@@ -141,7 +111,12 @@ def suffix(file: Path) -> str:
     return file.suffix.lower()
 
 
-def checked(path: str | os.PathLike[str], drop: Sequence[str], array: str | None) -> Path:
+def checked(
+    path: str | os.PathLike[str],
+    drop: Sequence[str] = (),
+    array: str | None = None,
+    header: bool | None = None,
+) -> Path:
     """The path of a file, after checks that it exists and that its format and options fit."""
     file = Path(path).expanduser()
     suffixes = ", ".join(_SUFFIXES)
@@ -153,8 +128,13 @@ def checked(path: str | os.PathLike[str], drop: Sequence[str], array: str | None
         folder = file.parent
         others = [other.name for other in folder.iterdir()] if folder.is_dir() else []
         raise FileNotFoundError(f"no file {file}{nearest(file.name, others)}")
+    require_regular(file)
     if array is not None and suffix(file) != ".npz":
         raise OptionError(Option("array", array), f" applies to .npz files only, got {file}")
+    if header is not None and suffix(file) in (".npy", ".npz", ".parquet"):
+        raise OptionError(
+            Option("header", header), f" applies to .csv and .tsv files only, got {file}"
+        )
     if drop and suffix(file) in (".npy", ".npz"):
         raise OptionError(
             Option("drop"), f" needs columns with names, and those of {file} have none"
@@ -171,6 +151,10 @@ def readable(file: Path) -> Iterator[None]:
         raise ValueError(
             f"{file.name} must be text in UTF-8, got the byte 0x{error.object[error.start]:02x}; "
             "save it as UTF-8"
+        ) from error
+    except MemoryError as error:
+        raise ValueError(
+            f"{file.name} does not fit into memory; save it as .npy, which is read from the disk"
         ) from error
     # zipfile raises RuntimeError for members it cannot decompress or decrypt.
     except (

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tablefiles import message, same, write, write_table
 
+from mimachine.data.files.checks import check_finite
 from mimachine.data.files.read_table import peek, read_table
-from mimachine.data.files.table import check_finite
 
 # Paths.
 

@@ -1,0 +1,140 @@
+"""Find the delimiter, the header and the columns of a text table from its first rows."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from pathlib import Path
+
+from mimachine._support.messages import some
+from mimachine.data.files.columns import Layout, check_unique
+from mimachine.data.files.table import MISSING, are_booleans, are_numbers
+from mimachine.data.files.text_stream import opened
+
+__all__ = ["layout_of"]
+
+_DELIMITERS = "\t;|,"
+_SAMPLE = 50
+_INDEX = "Unnamed: 0"
+# Fewest numbers of a first line that are taken for names because of their values.
+_FEWEST_NUMBERS = 4
+
+
+def layout_of(file: Path, header: bool | None = None) -> Layout:
+    """Columns of a text file, from its first rows.
+
+    Args:
+        file: The file.
+        header: Whether the first line holds column names; by default decided by its cells.
+
+    Raises:
+        ValueError: If the file is empty, or has names without rows or the same name twice.
+    """
+    delimiter, rows = _sample(file)
+    if not rows:
+        raise ValueError(f"{file.name} is empty; expected rows of numbers")
+    first = [cell.strip() for cell in rows[0]]
+    found, notes = (header, ()) if header is not None else _is_header(first, rows[1:])
+    if not found:
+        names = tuple(str(k + 1) for k in range(len(first)))
+        return Layout(names, False, (), delimiter, notes, _booleans(rows, len(first)))
+    if len(rows) == 1:
+        raise ValueError(f"{file.name} has column names but no rows")
+    names = tuple(name or f"Unnamed: {k}" for k, name in enumerate(first))
+    check_unique(names, file.name)
+    counters, more = _counters(names, rows[1:])
+    booleans = _booleans(rows[1:], len(first))
+    return Layout(names, True, counters, delimiter, notes + more, booleans)
+
+
+def _sample(file: Path) -> tuple[str, list[list[str]]]:
+    """Delimiter and first rows of a text file."""
+    lines: list[str] = []
+    with opened(file) as stream:
+        for line in stream:
+            lines.append(line)
+            # The limit on the size is for very long lines.
+            if len(lines) == _SAMPLE or (len(lines) > 2 and sum(map(len, lines)) > 1 << 20):
+                break
+    first = next((line for line in lines if line != "\n"), "")
+    # Others would read a whole line as one cell, and csv limits the size of a cell.
+    delimiters = [d for d in _DELIMITERS if d in first] or [","]
+    found = {d: [row for row in csv.reader(lines, delimiter=d) if row] for d in delimiters}
+    for delimiter, rows in found.items():
+        if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
+            return delimiter, rows
+    # A row is malformed, which is reported later, or there is only one column.
+    return max(found.items(), key=lambda item: len(item[1][0]) if item[1] else 0)
+
+
+def _is_header(first: list[str], others: list[list[str]]) -> tuple[bool, tuple[str, ...]]:
+    """Whether a first row holds column names, and a note if that is not obvious."""
+    values = [are_numbers([cell]) or cell.lower() in MISSING for cell in first]
+    if not all(value or are_booleans([cell]) for value, cell in zip(values, first, strict=True)):
+        numbers = [cell for cell in first if are_numbers([cell])]
+        named = f"the first line is read as column names, including {some(numbers, 3)}"
+        return True, (named,) if numbers else ()
+    if _counts(first) or (not first[0] and len(first) > 1 and _counts(first[1:], 1)):
+        return True, (f"the first line is read as column names, including {some(first, 3)}",)
+    if _is_axis(first, others):
+        return True, (
+            f"warning: the first line, {some(first, 3)}, is read as column names, because its "
+            "numbers are in order and unlike those of other lines; if it is a row, set "
+            "header=False (--no-header)",
+        )
+    return False, (
+        "the first line has only numbers and is read as a row; if it holds column names, "
+        "set header=True (--header)",
+    )
+
+
+def _counts(cells: list[str], fewest: int = _FEWEST_NUMBERS) -> bool:
+    """Whether cells are pandas' default names, 0, 1, 2, ..."""
+    return len(cells) >= fewest and cells == [str(k) for k in range(len(cells))]
+
+
+def _is_axis(first: list[str], others: list[list[str]]) -> bool:
+    """Whether a row of numbers is an axis, such as wavelengths or years, and not measurements.
+
+    Its values are in order, those of other rows are not, and most are out of the others' range.
+    """
+    if len(first) < _FEWEST_NUMBERS or not are_numbers(first) or not others:
+        return False
+    rows = [row for row in others if len(row) == len(first) and are_numbers(row)]
+    if not rows or not _in_order(first) or any(map(_in_order, rows)):
+        return False
+    columns = list(zip(*([float(cell) for cell in row] for row in rows), strict=True))
+    outside = [
+        not min(column) <= float(cell) <= max(column)
+        for cell, column in zip(first, columns, strict=True)
+    ]
+    return sum(outside) > 0.9 * len(first)
+
+
+def _in_order(cells: list[str]) -> bool:
+    """Whether numbers only rise or only fall."""
+    numbers = [float(cell) for cell in cells]
+    signs = {(b > a) - (b < a) for a, b in itertools.pairwise(numbers)}
+    return signs in ({1}, {-1})
+
+
+def _counters(
+    names: tuple[str, ...], rows: list[list[str]]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The first column if it has no name and only counts the rows, and a note if it does not."""
+    if names[0] != _INDEX or len(names) == 1:
+        return (), ()
+    counts = [row[0].strip() for row in rows]
+    # pandas counts from 0, R from 1.
+    if any(counts == [str(k + start) for k in range(len(counts))] for start in (0, 1)):
+        return (0,), ()
+    note = f"the first column has no name and is used as {_INDEX!r}; drop it if it is an index"
+    return (), (note,)
+
+
+def _booleans(rows: list[list[str]], width: int) -> tuple[int, ...]:
+    """Columns whose first cells are all true or false."""
+    complete = [row for row in rows if len(row) == width]
+    if not complete:
+        return ()
+    return tuple(k for k in range(width) if are_booleans([row[k] for row in complete]))

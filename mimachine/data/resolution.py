@@ -1,0 +1,78 @@
+"""Resolution of columns: their grids, and values that a model can hardly tell apart."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Crowd", "column_grids", "crowded"]
+
+_MOST_ROWS = 1000
+# Share of the rows, without those of the most frequent value, that makes a crowd.
+_LEAST_SHARE = 0.25
+
+
+class Crowd(NamedTuple):
+    """Different values of a column that lie closer together than a model can resolve.
+
+    Attributes:
+        column: Index of the column.
+        low: Smallest of the values.
+        high: Largest of the values.
+        share: Their share of the rows.
+    """
+
+    column: int
+    low: float
+    high: float
+    share: float
+
+
+def crowded(values: NDArray[Any], width: NDArray[Any]) -> list[Crowd]:
+    """Find columns in which a quarter of the rows have different values within a short interval.
+
+    The rows of the most frequent value, such as zero in a column of counts or a code for missing
+    values, are not counted.
+
+    Args:
+        values: Rows (N, D); about 1,000 of them are used.
+        width: Length of the interval for each column, (D,).
+    """
+    rows = values[:: max(1, len(values) // _MOST_ROWS)]
+    found = (_crowd(k, np.sort(rows[:, k]), float(width[k])) for k in range(rows.shape[1]))
+    return [crowd for crowd in found if crowd is not None]
+
+
+def _crowd(column: int, ordered: NDArray[Any], width: float) -> Crowd | None:
+    distinct, counts = np.unique(ordered, return_counts=True)
+    others = ordered[ordered != distinct[counts.argmax()]] if counts.max() > 1 else ordered
+    if len(others) < 2:
+        return None
+    inside = np.searchsorted(others, others + width, "right") - np.arange(len(others))
+    first = int(inside.argmax())
+    low, high = float(others[first]), float(others[first + inside[first] - 1])
+    if low == high or inside[first] < max(2, _LEAST_SHARE * len(others)):
+        return None
+    return Crowd(column, low, high, int(inside[first]) / len(ordered))
+
+
+def column_grids(sample: NDArray[Any]) -> NDArray[np.float64]:
+    """Step of the grid of each column of (n, D); 0 for a column that is not on a grid."""
+    grids = np.zeros(sample.shape[1])
+    for column in range(sample.shape[1]):
+        values = sample[:, column] - sample[:, column].min()
+        span = float(values.max())
+        if span == 0:
+            continue
+        # 0.3 and 3 * 0.1 are the same number here.
+        distinct = np.unique(np.round(values / span, 9))
+        step = np.diff(distinct).min()
+        # On finer grids, rounding errors hide whether there is a grid.
+        if step < 1e-6:
+            continue
+        steps = distinct / step
+        if np.abs(steps - np.rint(steps)).max() < 1e-2:
+            grids[column] = span / np.rint(1 / step)
+    return grids
