@@ -71,6 +71,7 @@ def _resume(arguments: list[str]) -> None:
     with interruptible(lambda: resume_hint(command.resume)):
         done = workflow.resume(
             command.resume,
+            data=command.data,
             say=lambda text: say(command, text),
             checkpoint_seconds=command.checkpoint_seconds,
         )
@@ -125,7 +126,7 @@ def _evaluate(arguments: list[str]) -> None:
     command = parse(Evaluate, arguments)
     from mimachine import workflow
 
-    trained = workflow.open_run(command.run)
+    trained = workflow.open_run(command.run, command.data)
     report = workflow.measure(trained, command.num_samples, command.seconds)
     if command.json:
         print_json(trained.run.read_json("report.json"))
@@ -156,6 +157,7 @@ def _refit(arguments: list[str]) -> None:
             components=command.components,
             seed=command.seed,
             num_samples=command.num_samples,
+            data=command.data,
             say=lambda text: say(command, text),
         )
     picture = None
@@ -241,9 +243,9 @@ def _report(arguments: list[str]) -> None:
     from mimachine.reporting.page import write_comparison, write_report
 
     if (command.run / "comparison.json").exists():
-        page = write_comparison(command.run)
+        page = write_comparison(command.run, embedding=command.embedding, data=command.data)
     else:
-        page = write_report(command.run, embedding=command.embedding)
+        page = write_report(command.run, embedding=command.embedding, data=command.data)
     if command.json:
         print_json({"file": str(page)})
     else:
@@ -317,7 +319,9 @@ def _html_report(command: Train | Resume, trained: Trained) -> Path | None:
         return None
     from mimachine.reporting.page import write_report
 
-    return write_report(trained.run.path)
+    return write_report(
+        trained.run.path, data=command.data if isinstance(command, Resume) else None
+    )
 
 
 def _open_and_select(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:
@@ -325,8 +329,10 @@ def _open_and_select(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:
     from mimachine import workflow
 
     # With other data the training data are not needed; their file may no longer exist.
-    opened = workflow.open_run if command.data is None or command.split else workflow.open_model
-    trained = opened(command.run)
+    if command.data is None or command.split or command.training_data:
+        trained = workflow.open_run(command.run, command.training_data)
+    else:
+        trained = workflow.open_model(command.run)
     _check_out(command, trained.experiment.data.name)
     chosen = workflow.select(trained, command.data, command.split)
     for note in chosen.notes:

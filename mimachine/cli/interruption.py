@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from mimachine._support.messages import quoted
+from mimachine._support.messages import OptionError, quoted
 
 EXIT_MISTAKE, EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 3, 130, 143
 
@@ -33,7 +33,7 @@ def interruptible(hint: Callable[[], str | None]) -> Iterator[None]:
         yield
     except OSError as error:
         how = hint()
-        if how is None or isinstance(error, BlockingIOError | FileExistsError):
+        if how is None or isinstance(error, BlockingIOError | FileExistsError | OptionError):
             raise
         # For example, the disk is full.
         raise OSError(f"{error}; once this is fixed: {how}") from error

@@ -48,6 +48,10 @@ OptionalDataName = Annotated[
 ]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 NewDirectory = Annotated[Path | None, _optional("DIR", "a new directory under runs/")]
+MovedData = Annotated[
+    str | None, _optional("PATH", "where it was, or where it was relative to RUN")
+]
+MovedTrainingData = Annotated[MovedData, tyro.conf.arg(name="data")]
 FileOptions = Annotated[File, tyro.conf.arg(name="")]
 SplitName = Annotated[
     Literal["train", "val", "test", "all"] | None,
@@ -110,12 +114,14 @@ class Resume:
 
     Attributes:
         resume: Run directory.
+        data: File or folder that the run was trained on, if it moved.
         checkpoint_seconds: Minimum time in seconds between two checkpoints.
         report: Write report.html at the end.
         json: Print the results as JSON; progress messages go to standard error.
     """
 
     resume: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    data: MovedData = None
     checkpoint_seconds: float = 10.0
     report: bool = True
     json: bool = False
@@ -167,11 +173,13 @@ class Report:
 
     Attributes:
         run: Run directory, or directory of a comparison.
+        data: File or folder that the run was trained on, if it moved.
         embedding: Projection of the codes to two dimensions: principal components or t-SNE.
         json: Print the path of the file as JSON.
     """
 
     run: RunPath
+    data: MovedData = None
     embedding: Literal["pca", "tsne"] = "pca"
     json: bool = False
 
@@ -245,6 +253,7 @@ class Evaluate:
 
     Attributes:
         run: Run directory.
+        data: File or folder that the run was trained on, if it moved.
         num_samples: Importance samples per test example for the likelihood.
         seconds: Time limit in seconds. If the likelihood of all test examples would take longer,
             only some of them get all importance samples and the others get few; the standard error
@@ -253,6 +262,7 @@ class Evaluate:
     """
 
     run: RunPath
+    data: MovedData = None
     num_samples: int = 5000
     seconds: float = 600.0
     json: bool = False
@@ -315,6 +325,7 @@ class Refit:
 
     Attributes:
         run: Run directory. Its files do not change.
+        data: File or folder that the run was trained on, if it moved.
         kind: gmm: mixture of Gaussians with full covariances. vamp: VampPrior, for encoders that
             are not nearly deterministic. flow: normalising flow; needs zuko, pip install
             mimachine[flow].
@@ -327,6 +338,7 @@ class Refit:
     """
 
     run: RunPath
+    data: MovedData = None
     kind: Literal["gmm", "vamp", "flow"] = "gmm"
     components: Annotated[
         int | None,
@@ -351,6 +363,7 @@ class Embed:
         run: Run directory.
         data: Name of a data set, a file or a folder.
         split: Rows to encode. A file or folder keeps its order with "all".
+        training_data: File or folder that the run was trained on, if it moved.
         out: Output file, .npz or .csv.
         json: Print the path and shapes as JSON.
     """
@@ -358,6 +371,7 @@ class Embed:
     run: RunPath
     data: OptionalDataName = None
     split: SplitName = None
+    training_data: MovedTrainingData = None
     out: Annotated[Path | None, _optional("FILE", "RUN/codes.npz")] = None
     json: bool = False
 
@@ -374,6 +388,7 @@ class Reconstruct:
         run: Run directory.
         data: Name of a data set, a file or a folder.
         split: Rows to reconstruct. A file or folder keeps its order with "all".
+        training_data: File or folder that the run was trained on, if it moved.
         seed: Seed of the samples of p(x|z).
         out: Output file, .npz or .csv.
         json: Print the paths and shapes as JSON.
@@ -382,6 +397,7 @@ class Reconstruct:
     run: RunPath
     data: OptionalDataName = None
     split: SplitName = None
+    training_data: MovedTrainingData = None
     seed: int = 0
     out: Annotated[Path | None, _optional("FILE", "RUN/reconstructions.npz")] = None
     json: bool = False

@@ -57,12 +57,13 @@ class Outcome:
         return workflow.sample(self.trained.model, count).x
 
 
-def open_outcome(path: Path, name: str = "") -> Outcome:
+def open_outcome(path: Path, name: str = "", data: str | None = None) -> Outcome:
     """Load a trained and evaluated run.
 
     Args:
         path: Its directory.
         name: Its name; by default its objective.
+        data: File or folder that it was trained on, if it moved.
 
     Raises:
         FileNotFoundError: If the run or one of its files is missing.
@@ -78,13 +79,13 @@ def open_outcome(path: Path, name: str = "") -> Outcome:
     if not records:
         raise ValueError(f"{run.path / 'metrics.jsonl'} has no epochs")
     report = read_report(measured, run.path / "report.json")
-    trained = workflow.open_run(path)
+    trained = workflow.open_run(path, data)
     return Outcome(name or trained.experiment.objective, trained, report, records, measured)
 
 
-def open_compared(directory: Path, name: str, report: Any) -> Outcome:
+def open_compared(directory: Path, name: str, report: Any, data: str | None) -> Outcome:
     """Load a run with its metrics in a comparison; the run may have been re-evaluated since."""
-    outcome = open_outcome(directory / name, name)
+    outcome = open_outcome(directory / name, name, data)
     link = f"{quote(name)}/report.html" if (directory / name / "report.html").is_file() else ""
     measured = {**outcome.measured, "num_samples": outcome.trained.experiment.num_samples}
     numbers = read_report(report, directory / "comparison.json")

@@ -23,13 +23,16 @@ from mimachine.training.run import Run
 __all__ = ["write_comparison", "write_report"]
 
 
-def write_report(run_directory: str | os.PathLike[str], *, embedding: Embedding = "pca") -> Path:
+def write_report(
+    run_directory: str | os.PathLike[str], *, embedding: Embedding = "pca", data: str | None = None
+) -> Path:
     """Write RUN/report.html: metrics, their meaning, figures, settings and commands of a run.
 
     Args:
         run_directory: A trained and evaluated run.
         embedding: Projection of codes with more than two dimensions. t-SNE may show clusters that
             PCA hides, but its distances carry little meaning.
+        data: File or folder that the run was trained on, if it moved.
 
     Returns:
         Path of the file, which needs no other files, network or scripts.
@@ -39,12 +42,12 @@ def write_report(run_directory: str | os.PathLike[str], *, embedding: Embedding 
         ValueError: If a file of the run is damaged.
     """
     _check(embedding)
-    outcome = open_outcome(Path(run_directory))
-    settings, data = outcome.trained.experiment, outcome.trained.data
+    outcome = open_outcome(Path(run_directory), data=data)
+    settings, dataset = outcome.trained.experiment, outcome.trained.data
     page = _page(
-        f"{settings.objective} on {data.name}",
+        f"{settings.objective} on {dataset.name}",
         f"A model trained with the objective {settings.objective}{_fitted(outcome.trained.run)}. "
-        f"{_described(data)}",
+        f"{_described(dataset)}",
         [outcome],
         embedding,
         command_lines.of_runs(outcome),
@@ -52,7 +55,9 @@ def write_report(run_directory: str | os.PathLike[str], *, embedding: Embedding 
     return _write(outcome.trained.run.path / "report.html", page)
 
 
-def write_comparison(directory: str | os.PathLike[str], *, embedding: Embedding = "pca") -> Path:
+def write_comparison(
+    directory: str | os.PathLike[str], *, embedding: Embedding = "pca", data: str | None = None
+) -> Path:
     """Write DIRECTORY/report.html: the runs of a comparison side by side.
 
     Metrics are read from comparison.json. The report links to the report.html of each run, if any.
@@ -60,6 +65,7 @@ def write_comparison(directory: str | os.PathLike[str], *, embedding: Embedding 
     Args:
         directory: Directory written by `comparison.compare`.
         embedding: As for `write_report`.
+        data: As for `write_report`.
 
     Raises:
         FileNotFoundError: If comparison.json or a file of a run is missing.
@@ -72,12 +78,14 @@ def write_comparison(directory: str | os.PathLike[str], *, embedding: Embedding 
     saved = Run(directory).read_json("comparison.json")
     if not isinstance(saved, dict) or not saved.get("reports"):
         raise ValueError(f"{directory / 'comparison.json'} has no reports")
-    outcomes = [open_compared(directory, name, each) for name, each in saved["reports"].items()]
-    data = outcomes[0].trained.data
+    outcomes = [
+        open_compared(directory, name, each, data) for name, each in saved["reports"].items()
+    ]
+    dataset = outcomes[0].trained.data
     names = listed([outcome.name for outcome in outcomes])
     page = _page(
-        f"{names} on {data.name}",
-        f"{len(outcomes)} models trained on the same data. {_described(data)}",
+        f"{names} on {dataset.name}",
+        f"{len(outcomes)} models trained on the same data. {_described(dataset)}",
         outcomes,
         embedding,
         command_lines.of_comparison(directory, outcomes),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mimachine._support.messages import quoted
@@ -15,6 +15,7 @@ from mimachine.experiment.build import build, refitted
 from mimachine.experiment.settings import Experiment, from_json
 from mimachine.model.joint import Joint
 from mimachine.training.run import Run
+from mimachine.workflow.find_data import MissingDataError, candidates, with_data
 from mimachine.workflow.prepare_run import objective, prepare
 from mimachine.workflow.reports import read_report
 
@@ -54,7 +55,7 @@ class Trained:
         return read_report(self.run.read_json("report.json"), file)
 
 
-def load(path: str | os.PathLike[str]) -> Trained:
+def load(path: str | os.PathLike[str], data: str | os.PathLike[str] | None = None) -> Trained:
     """Load a trained run: `.model`, `.data` with its preprocessing, `.report`, `.experiment`.
 
     A run on a file of your own loads without the file too, with a warning. Its `data` then has
@@ -62,35 +63,44 @@ def load(path: str | os.PathLike[str]) -> Trained:
 
     Args:
         path: Run directory that `mimachine train` or `refit`, or `mm.train`, wrote.
+        data: File or folder that the run was trained on, if it moved. By default it is searched for
+            where it was, and where it was relative to the run.
 
     Raises:
-        FileNotFoundError: If the run or its weights do not exist.
+        FileNotFoundError: If the run, its weights or `data` do not exist.
         ValueError: If a file of the run is damaged, or the data changed since the training.
     """
-    settings = from_json(Run(Path(path)).read_json("experiment.json"))
-    if not settings.data.is_path or os.path.exists(settings.data.name):
-        return open_run(path)
-    trained = open_model(path)
-    warnings.warn(
-        f"{settings.data.name} does not exist: the data of {path} are zeros; model and "
-        "preprocessing are complete",
-        stacklevel=2,
-    )
-    return trained
+    try:
+        return open_run(path, data)
+    except MissingDataError as error:
+        trained = open_model(path)
+        warnings.warn(
+            f"{error}; the data of {path} are zeros, model and preprocessing are complete",
+            stacklevel=2,
+        )
+        return trained
 
 
-def open_run(path: str | os.PathLike[str]) -> Trained:
+def open_run(path: str | os.PathLike[str], data: str | os.PathLike[str] | None = None) -> Trained:
     """Load a run: its settings, its data, and its model with the best weights.
+
+    Args:
+        path: The run directory.
+        data: File or folder that the run was trained on, if it moved.
 
     Raises:
         FileNotFoundError: If the run, its weights or its data do not exist.
-        ValueError: If a file of the run is damaged.
+        ValueError: If a file of the run is damaged, or the data changed since the training.
     """
     run = Run(Path(path))
-    settings = from_json(run.read_json("experiment.json"))
-    objective(settings.objective)
-    data = prepare(settings, run)
-    return _with_weights(run, settings, data)
+    given = None if data is None else os.fspath(data)
+
+    def prepared(settings: Experiment) -> Dataset:
+        objective(settings.objective)
+        return prepare(settings, run)
+
+    settings, found = with_data(run, given, prepared)
+    return _with_weights(run, settings, found)
 
 
 def _with_weights(run: Run, settings: Experiment, data: Dataset) -> Trained:
@@ -115,5 +125,7 @@ def open_model(path: str | os.PathLike[str]) -> Trained:
         return open_run(path)
     settings = from_json(run.read_json("experiment.json"))
     name = os.path.basename(settings.data.name)
+    # Where the data are now, if they are found, so that results do not overwrite them.
+    settings = replace(settings, data=next(iter(candidates(run, settings)), settings.data))
     data = blank_dataset(stored, name, rows=settings.model.components)
     return _with_weights(run, settings, data)

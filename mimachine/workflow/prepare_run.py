@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,7 @@ from mimachine.data.files.load import load_file
 from mimachine.data.rows import Rows
 from mimachine.data.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
 from mimachine.experiment.build import build, likelihood_of
-from mimachine.experiment.settings import Data, Experiment
+from mimachine.experiment.settings import Experiment
 from mimachine.model import priors
 from mimachine.model.loss import Loss
 from mimachine.model.objectives import OBJECTIVES, Objective
@@ -111,17 +110,6 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
     elif data.grey is not None:
         train = Binarized(TensorSource(data.grey, seed), seed)
     return train, TensorSource(data.val, shuffle=False)
-
-
-def with_absolute_paths(data: Data) -> Data:
-    """Make paths absolute, since later commands may run in another directory.
-
-    Symbolic links are not resolved, since their targets may have another suffix.
-    """
-    file, labels = data.file, data.file.labels
-    if labels is not None and os.path.isfile(os.path.expanduser(labels)):
-        file = replace(file, labels=os.path.abspath(os.path.expanduser(labels)))
-    return replace(data, name=os.path.abspath(data.name), file=file)
 
 
 def check(settings: Experiment) -> None:

@@ -14,6 +14,7 @@ from mimachine.experiment.build import encoder_floor
 from mimachine.experiment.settings import Experiment, to_json
 from mimachine.model.joint import Joint
 from mimachine.training.run import Run
+from mimachine.workflow.find_data import relative_paths
 from mimachine.workflow.load_run import Trained, open_run
 from mimachine.workflow.measure_run import evaluated, measure
 from mimachine.workflow.prepare_run import sources
@@ -52,6 +53,7 @@ def refit(
     components: int | None = None,
     seed: int = 0,
     num_samples: int = 1000,
+    data: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Refitted:
@@ -66,6 +68,7 @@ def refit(
         components: Number of components, see `refit_prior`.
         seed: Seed of the fit.
         num_samples: Importance samples per test example for the likelihood.
+        data: File or folder that the run was trained on, if it moved.
         progress: Whether to show a progress bar; by default only in a terminal.
         say: Function that receives progress messages.
 
@@ -76,11 +79,14 @@ def refit(
         ValueError: If an argument is not valid, or a file of the run is damaged.
     """
     with Run.claimed(out) as create:
-        before = open_run(path)
+        before = open_run(path, data)
         model, settings = _fitted(before, kind, components, seed, progress)
         report_before = evaluated(before, num_samples)
         settings = replace(settings, num_samples=num_samples)
-        run = create(to_json(settings), before.run.data_record())
+        record = before.run.data_record()
+        if record is not None:
+            record = {**record, "relative": relative_paths(settings.data, out)}
+        run = create(to_json(settings), record)
         say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {run.path}")
         run.write_json(
             "refit.json",

@@ -13,13 +13,14 @@ from mimachine.data.files.options import check_there
 from mimachine.data.sources import Source
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.presets import default
-from mimachine.experiment.settings import Data, Experiment, from_json, to_json
+from mimachine.experiment.settings import Data, Experiment, to_json
 from mimachine.model.loss import Loss
 from mimachine.training.fit import History, fit
 from mimachine.training.run import Run
+from mimachine.workflow.find_data import relative_paths, with_absolute_paths, with_data
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.measure_run import measure
-from mimachine.workflow.prepare_run import cautions, prepare_training, with_absolute_paths
+from mimachine.workflow.prepare_run import cautions, prepare_training
 
 __all__ = ["resume", "train"]
 
@@ -62,7 +63,9 @@ def train(
         data = prepared[0]
         for note in (*data.notes, *cautions(settings, data)):
             say(note)
-        record = None if data.preprocessing is None else data_record(data)
+        record = None
+        if data.preprocessing is not None:
+            record = {**data_record(data), "relative": relative_paths(settings.data, out)}
         run = create(to_json(settings), record)
         say(f"training {settings.objective} on {data.name}, run directory {run.path}")
         return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
@@ -71,6 +74,7 @@ def train(
 def resume(
     path: str | os.PathLike[str],
     *,
+    data: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
     checkpoint_seconds: float = 10.0,
@@ -79,24 +83,25 @@ def resume(
 
     Args:
         path: The run directory.
+        data: File or folder of the training data, if it moved.
         progress: Whether to show a progress bar; by default only in a terminal.
         say: Function that receives progress messages.
         checkpoint_seconds: Minimum time in seconds between two checkpoints.
 
     Raises:
-        FileNotFoundError: If the run does not exist.
+        FileNotFoundError: If the run or its data do not exist.
         ValueError: If the run is finished, or a file of the run is damaged.
         BlockingIOError: If another process is training the run.
     """
     run = Run(path)
-    settings = from_json(run.read_json("experiment.json"))
     # Locked before the check: another process may be about to finish the run.
     with run.locked():
         if run.finished or run.refit_record() is not None:
             raise ValueError(
                 f"{run.path} is finished; evaluate it with: mimachine evaluate {quoted(run.path)}"
             )
-        prepared = prepare_training(settings, run)
+        given = None if data is None else os.fspath(data)
+        settings, prepared = with_data(run, given, lambda found: prepare_training(found, run))
         say(f"resuming {settings.objective} on {prepared[0].name}, run directory {run.path}")
         return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
 

@@ -24,13 +24,24 @@ from mimachine.data.learn_preprocessing import learn
 from mimachine.data.preprocessing import Preprocessing, fingerprint
 from mimachine.data.rows import Rows
 
-__all__ = ["Encodable", "blank_dataset", "data_record", "load_file", "read_rows"]
+__all__ = [
+    "DataChangedError",
+    "Encodable",
+    "blank_dataset",
+    "data_record",
+    "load_file",
+    "read_rows",
+]
 
 _FEWEST = 10
 # Standard deviations from the mean beyond which a value is probably an error.
 _FAR = 1000
 _MOST_HELD_OUT = 10_000
 _MOST_HELD_OUT_VALUES = 1 << 26
+
+
+class DataChangedError(ValueError):
+    """A file or folder has other content than when the run was trained."""
 
 
 def load_file(
@@ -68,7 +79,7 @@ def load_file(
         )
     mark = fingerprint(table.values, table.labels, table.splits)
     if stored is not None and mark != stored["fingerprint"]:
-        raise ValueError(
+        raise DataChangedError(
             f"{table.source} has changed since the run began, so its splits would differ. "
             "Restore the old file, or train a new run"
         )

@@ -158,7 +158,7 @@ def test_columns_without_names_go_by_number(tmp_path):
             "a,b\n1,x_1\n",
             "column 'b' has 'x_1' in row 1 (line 2). Leave them out with drop=[\"b\"]",
         ),
-        ("a,b\n1,True\n2,yes\n", "column 'b' has 'yes' in row 2 (line 3)"),
+        ("a,b\n1,True\n2,yes\n", "column 'b' has 'True' in row 1 (line 2)"),
         ("a,b\n1,1_000\n", "column 'b' has '1_000' in row 1 (line 2)"),
         ("5.1,3.5,Iris-setosa\n4.9,3,Iris-setosa\n", "Its first line is read as column names"),
         (
