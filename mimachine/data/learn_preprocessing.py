@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 
 from mimachine._support import memory
 from mimachine.data.preprocessing import Likelihood, Preprocessing
-from mimachine.data.resolution import column_grids, crowded
+from mimachine.data.resolution import column_grids, count_decimals, crowded
 
 __all__ = ["learn"]
 
@@ -57,13 +59,15 @@ def learn(
         ValueError: If the values do not fit the likelihood, or no column varies.
     """
     seen = _summary(values, train)
+    # Some data need no sample of rows, others need it several times.
+    sample = cache(lambda: _sampled(values, train))
     image = _image_layout(values.shape[1:], seen.high - seen.low)
     pixels = seen.whole and seen.low >= 0 and 1 < seen.high <= 255
     is_pixels = pixels and (values.dtype == np.uint8 or image is not None)
     if likelihood == "discretized-logistic":
         is_pixels = pixels
     scale = 255.0 if is_pixels else 1.0
-    levels = 256 if is_pixels else _grid(values, train, seen)
+    levels = 256 if is_pixels else _grid(sample, seen)
     chosen, reason = _likelihood(likelihood, levels, seen, source)
     in_unit_interval = seen.low >= 0 and seen.high <= scale
     notes = [f"likelihood: {chosen}, {reason}"]
@@ -77,10 +81,12 @@ def learn(
         "shape": values.shape[1:],
         "columns": columns,
         "levels": levels,
-        "integers": _merged(seen.wholes, values.shape[1:]),
-        "booleans": _merged(np.asarray(values.dtype.kind == "b"), values.shape[1:])
-        if booleans is None
-        else _merged(booleans, values.shape[1:]),
+        "decimals": _merged(_decimals(values, sample, seen), values.shape[1:], -1),
+        "booleans": _merged(
+            np.asarray(values.dtype.kind == "b") if booleans is None else booleans,
+            values.shape[1:],
+            False,
+        ),
     }
     if image is not None and in_unit_interval:
         common |= {"image_shape": image.shape, "channels_last": image.channels_last}
@@ -89,7 +95,7 @@ def learn(
         unscaled: dict[str, Any] = {"kept": None, "constants": None, "shift": np.asarray(0.0)}
         learned = Preprocessing(**common, **unscaled, scale=np.asarray(scale), floor=floor)
         return learned, tuple(notes)
-    columns_learned, more = _learn_columns(values, train, seen, columns, standardize, source)
+    columns_learned, more = _learn_columns(sample(), seen, columns, standardize, source)
     return Preprocessing(**common, **columns_learned), (*notes, *more)
 
 
@@ -186,15 +192,14 @@ def _sampled(values: Array, train: NDArray[np.bool_]) -> Array:
     return flat
 
 
-def _grid(values: Array, train: NDArray[np.bool_], seen: _Summary) -> int | None:
+def _grid(sample: Callable[[], Array], seen: _Summary) -> int | None:
     """Number of levels of the coarsest usual grid in [0, 1] with all values on it."""
     if seen.low < 0 or seen.high > 1 or seen.low == seen.high:
         return None
     if seen.whole:
         return 2
-    sample = _sampled(values, train)
     for levels in _GRIDS:
-        steps = sample * float(levels - 1)
+        steps = sample() * float(levels - 1)
         if np.abs(steps - np.rint(steps)).max() < 1e-3:
             return levels
     return None
@@ -236,8 +241,7 @@ def _image_floor(seen: _Summary, scale: float, levels: int | None) -> float:
 
 
 def _learn_columns(
-    values: Array,
-    train: NDArray[np.bool_],
+    sample: Array,
     seen: _Summary,
     columns: tuple[str, ...] | None,
     standardize: bool,
@@ -253,7 +257,7 @@ def _learn_columns(
         notes.append(_left_out(np.flatnonzero(~varies), columns))
     std = seen.std[varies]
     _check_range(seen, std, np.flatnonzero(varies), columns, standardize, source)
-    sample = _sampled(values, train)[:, varies]
+    sample = sample[:, varies]
     notes += _flattened(sample, seen, std, columns)
     grid = column_grids(sample)
     floor = np.minimum(grid / math.sqrt(12), _MOST_FLOOR_SHARE * std)
@@ -326,8 +330,17 @@ def _left_out(places: Array, columns: tuple[str, ...] | None) -> str:
     return f"warning: {what} constant in the training rows; not used"
 
 
-def _merged(flags: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Flags of the values of a flat example: () if all are equal, or if there are several axes."""
-    if flags.all() or not flags.any() or len(shape) > 1:
-        return np.asarray(flags.all())
-    return flags
+def _decimals(values: Array, sample: Callable[[], Array], seen: _Summary) -> Array:
+    """Number of decimals of each column of tables, or of all values of arrays; -1 for any."""
+    if seen.whole or values.ndim > 2:
+        return np.where(seen.wholes, 0, -1)
+    decimals = count_decimals(sample(), values.dtype)
+    # The sample may be whole where other rows are not.
+    return np.where(seen.wholes, 0, np.where(decimals == 0, -1, decimals))
+
+
+def _merged(each: Array, shape: tuple[int, ...], several: Any) -> Array:
+    """Values for each of a flat example as one () if all are equal; `several` for more axes."""
+    if (each == each.flat[0]).all():
+        return np.asarray(each.flat[0])
+    return each if len(shape) == 1 else np.asarray(several)

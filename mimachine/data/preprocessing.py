@@ -44,8 +44,8 @@ class Preprocessing:
         levels: Number of levels of the grid in [0, 1], if values are on a grid.
         image_shape: Channels, height and width, if examples are images.
         channels_last: Whether images in the file have their channels last.
-        integers: Whether the values of the file are integers, for each value of a flat example, or
-            () for all; None if unknown.
+        decimals: Number of decimals of the values of the file, 0 for integers and -1 for any, for
+            each value of a flat example, or () for all; None if unknown.
         booleans: Whether they are stored as true and false, likewise.
     """
 
@@ -60,7 +60,7 @@ class Preprocessing:
     levels: int | None = None
     image_shape: tuple[int, int, int] | None = None
     channels_last: bool = True
-    integers: Array | None = None
+    decimals: Array | None = None
     booleans: Array | None = None
 
     @property
@@ -114,7 +114,7 @@ class Preprocessing:
         Args:
             rows: Input or output of the model.
             drawn: Whether they are data or samples, rather than means. They are rounded to the
-                grid of grey levels, integers and booleans of the file. Where all values are
+                grey levels, decimals, integers and booleans of the file. Where all values are
                 integers or booleans, the result has such a type.
         """
         rows = rows.astype(np.float64)
@@ -137,7 +137,8 @@ class Preprocessing:
         """Split values (n, D) of `restore` into blocks of adjacent columns of the same type.
 
         Returns:
-            Arrays (n, any), from left to right: integers and booleans, rounded, or floats.
+            Arrays (n, any), from left to right: integers, booleans or floats, all rounded as in
+            the file.
         """
         rounded = self._rounded(values)
         kinds = [self._kind(place) for place in range(values.shape[1])]
@@ -150,16 +151,18 @@ class Preprocessing:
 
     def _kind(self, place: int) -> str:
         """Type of a value of a flat example: "b", "i" or "f", as numpy names them."""
-        for kind, where in (("b", self.booleans), ("i", self.integers)):
-            if where is not None and (where if where.ndim == 0 else where[place]):
-                return kind
-        return "f"
+        if self.booleans is not None and self.booleans.flat[place % self.booleans.size]:
+            return "b"
+        if self.decimals is None or self.decimals.flat[place % self.decimals.size] != 0:
+            return "f"
+        return "i"
 
     def _rounded(self, values: Array) -> Array:
-        """Values (n, *S) with integers and booleans rounded."""
+        """Values (n, *S) rounded to the decimals and booleans of the file."""
         flat = values.reshape(len(values), -1)
-        if self.integers is not None:
-            flat = np.where(self.integers, np.rint(flat), flat)
+        if self.decimals is not None:
+            for count in np.unique(self.decimals[self.decimals >= 0]).tolist():
+                flat = np.where(self.decimals == count, np.round(flat, count), flat)
         if self.booleans is not None:
             flat = np.where(self.booleans, np.clip(np.rint(flat), 0, 1), flat)
         return flat.reshape(values.shape)
@@ -168,13 +171,10 @@ class Preprocessing:
         """Rounded values as integers or booleans, if all are."""
         if self.booleans is not None and self.booleans.all():
             return _cast(values, "b")
-        if self.integers is None or not self.integers.all():
+        if self.decimals is None or self.decimals.any():
             return values
-        return (
-            values.astype(np.uint8)
-            if self.scale.ndim == 0 and self.scale == 255
-            else _cast(values, "i")
-        )
+        is_bytes = self.levels == 256 and self.scale.ndim == 0 and self.scale == 255
+        return values.astype(np.uint8) if is_bytes else _cast(values, "i")
 
     def _channels_first(self, values: Array) -> Array:
         """Images (n, H, W, C) as (n, C, H, W), the order in which rows are flattened."""
@@ -196,7 +196,7 @@ class Preprocessing:
         """
         read = dict(value)
         try:
-            for name in ("kept", "constants", "shift", "scale", "floor", "integers", "booleans"):
+            for name in ("kept", "constants", "shift", "scale", "floor", "decimals", "booleans"):
                 if read.get(name) is not None:
                     read[name] = np.asarray(read[name])
             for name in ("shape", "columns", "image_shape"):
@@ -211,7 +211,7 @@ def _cast(values: Array, kind: str) -> Array:
     """Rounded values as booleans, integers or floats; integers that int64 lacks stay floats."""
     if kind == "b":
         return values.astype(np.bool_)
-    if kind == "i" and (np.abs(values) < _LARGEST_INT).all():
+    if kind == "i" and values.dtype.kind == "f" and (np.abs(values) < _LARGEST_INT).all():
         return values.astype(np.int64)
     return values
 

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Crowd", "column_grids", "crowded"]
+__all__ = ["Crowd", "column_grids", "count_decimals", "crowded"]
 
 _MOST_ROWS = 1000
+_MOST_DECIMALS = 6
 # Share of the rows, without those of the most frequent value, that makes a crowd.
 _LEAST_SHARE = 0.25
 
@@ -76,3 +77,22 @@ def column_grids(sample: NDArray[Any]) -> NDArray[np.float64]:
         if np.abs(steps - np.rint(steps)).max() < 1e-2:
             grids[column] = span / np.rint(1 / step)
     return grids
+
+
+def count_decimals(sample: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.int64]:
+    """Number of decimals that all values of each column have, up to 6; -1 if some have more.
+
+    Args:
+        sample: Shape (n, D).
+        dtype: Type of the values in the file.
+    """
+    found = np.full(sample.shape[1], -1)
+    for decimals in range(_MOST_DECIMALS + 1):
+        open_columns = np.flatnonzero(found < 0)
+        # The first rows decide for most columns, whose values have more decimals.
+        for rows in (slice(_MOST_ROWS // 100), slice(None)):
+            values = sample[rows][:, open_columns]
+            exact = np.round(values, decimals).astype(dtype) == values.astype(dtype)
+            open_columns = open_columns[exact.all(0)]
+        found[open_columns] = decimals
+    return found

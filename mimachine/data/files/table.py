@@ -98,7 +98,9 @@ def typed(labels: NDArray[Any]) -> NDArray[Any]:
         return labels
     try:
         whole = labels.astype(np.int64)
-    except (ValueError, OverflowError):
+    except OverflowError:  # Floating-point numbers would make different labels equal.
+        return labels
+    except ValueError:
         return labels if not are_numbers(labels.tolist()) else labels.astype(np.float64)
     return whole if (whole.astype(np.str_) == labels).all() else labels
 
