@@ -95,33 +95,23 @@ def learn(
         unscaled: dict[str, Any] = {"kept": None, "constants": None, "shift": np.asarray(0.0)}
         learned = Preprocessing(**common, **unscaled, scale=np.asarray(scale), floor=floor)
         return learned, tuple(notes)
-    columns_learned, more = _learn_columns(sample(), seen, columns, standardize, source)
+    columns_learned, more = _learn_columns(values, sample(), seen, columns, standardize, source)
     return Preprocessing(**common, **columns_learned), (*notes, *more)
 
 
 class _Summary(NamedTuple):
     """Statistics of values from one pass.
 
-    Range of each column and whether its values are integers; mean and standard deviation of each
-    column in the training rows, and whether it varies.
+    Range of all values and which columns hold integers; mean and standard deviation of each column
+    in the training rows, and whether it varies.
     """
 
-    lows: Array
-    highs: Array
+    low: float
+    high: float
     wholes: NDArray[np.bool_]
     mean: Array
     std: Array
     varies: NDArray[np.bool_]
-
-    @property
-    def low(self) -> float:
-        """Smallest value."""
-        return float(self.lows.min())
-
-    @property
-    def high(self) -> float:
-        """Largest value."""
-        return float(self.highs.max())
 
     @property
     def whole(self) -> bool:
@@ -130,14 +120,13 @@ class _Summary(NamedTuple):
 
 
 def _summary(values: Array, train: NDArray[np.bool_]) -> _Summary:
-    size = math.prod(values.shape[1:])
-    lows, highs = np.full(size, math.inf), np.full(size, -math.inf)
-    wholes = np.ones(size, dtype=bool)
+    low, high = math.inf, -math.inf
+    wholes = np.ones(math.prod(values.shape[1:]), dtype=bool)
     count, mean, squares = 0, np.zeros(1), np.zeros(1)
     first, varies = np.zeros(0), np.zeros(1, dtype=bool)
     for block in memory.blocks(values):
         now = np.asarray(values[block]).reshape(len(values[block]), -1)
-        lows, highs = np.minimum(lows, now.min(0)), np.maximum(highs, now.max(0))
+        low, high = min(low, float(now.min())), max(high, float(now.max()))
         if now.dtype.kind == "f" and wholes.any():
             wholes &= (now == np.rint(now)).all(0)
         now = now[train[block]].astype(np.float64)
@@ -156,7 +145,7 @@ def _summary(values: Array, train: NDArray[np.bool_]) -> _Summary:
             squares = squares + delta**2 * (count * len(now) / total)
         mean, count = mean + delta * (len(now) / total), total
     mean, std = first + mean, np.sqrt(squares / count)
-    return _Summary(lows, highs, wholes, mean, std, varies)
+    return _Summary(low, high, wholes, mean, std, varies)
 
 
 class _Layout(NamedTuple):
@@ -241,6 +230,7 @@ def _image_floor(seen: _Summary, scale: float, levels: int | None) -> float:
 
 
 def _learn_columns(
+    values: Array,
     sample: Array,
     seen: _Summary,
     columns: tuple[str, ...] | None,
@@ -258,7 +248,7 @@ def _learn_columns(
     std = seen.std[varies]
     _check_range(seen, std, np.flatnonzero(varies), columns, standardize, source)
     sample = sample[:, varies]
-    notes += _flattened(sample, seen, std, columns)
+    notes += _flattened(values, sample, seen, std, columns)
     grid = column_grids(sample)
     floor = np.minimum(grid / math.sqrt(12), _MOST_FLOOR_SHARE * std)
     floor = np.maximum(_FLOOR_SHARE * std, floor)
@@ -298,7 +288,7 @@ def _check_range(
 
 
 def _flattened(
-    sample: Array, seen: _Summary, std: Array, columns: tuple[str, ...] | None
+    values: Array, sample: Array, seen: _Summary, std: Array, columns: tuple[str, ...] | None
 ) -> list[str]:
     """Warnings about columns whose usual values are flattened by an extreme one."""
     places = np.flatnonzero(seen.varies)
@@ -306,9 +296,10 @@ def _flattened(
     for crowd in crowded(sample, 2 * _FLOOR_SHARE * std):
         place = places[crowd.column]
         name = repr(columns[place]) if columns else str(place + 1)
-        low, high = float(seen.lows[place]), float(seen.highs[place])
+        column = values.reshape(len(values), -1)[:, place]
+        low, high = float(column.min()), float(column.max())
         extreme = high if high - crowd.high > crowd.low - low else low
-        is_repeated = (sample[:, crowd.column] == extreme).sum() > 1
+        is_repeated = (column == extreme).sum() > 1
         remedy = (
             "if it marks missing values, fill them in or remove these rows"
             if is_repeated
