@@ -28,15 +28,21 @@ def directory_lock(directory: Path) -> Iterator[None]:
     except ImportError:  # Windows has no flock.
         yield
         return
-    descriptor = os.open(directory, os.O_RDONLY)
+    in_use = BlockingIOError(f"{directory} is in use by another process")
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except FileNotFoundError as error:
+        # Removed by a process that had made it for itself.
+        raise in_use from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Another process may have removed the directory, and made it again, before this lock.
-            if not os.path.samestat(os.fstat(descriptor), os.stat(directory)):
-                raise BlockingIOError
+            same = os.path.samestat(os.fstat(descriptor), os.stat(directory))
         except (BlockingIOError, FileNotFoundError) as error:
-            raise BlockingIOError(f"{directory} is in use by another process") from error
+            raise in_use from error
+        if not same:
+            # Removed and made again before it was locked.
+            raise in_use
         yield
     finally:
         os.close(descriptor)

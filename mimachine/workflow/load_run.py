@@ -18,7 +18,7 @@ from mimachine.training.run import Run
 from mimachine.workflow.prepare_run import objective, prepare
 from mimachine.workflow.reports import read_report
 
-__all__ = ["Trained", "load", "open_model", "open_run"]
+__all__ = ["Trained", "load", "open_model", "open_run", "with_weights"]
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,11 @@ def open_run(path: str | os.PathLike[str]) -> Trained:
     settings = from_json(run.read_json("experiment.json"))
     objective(settings.objective)
     data = prepare(settings, run)
-    return _with_weights(run, settings, data)
+    return with_weights(run, settings, data)
 
 
-def _with_weights(run: Run, settings: Experiment, data: Dataset) -> Trained:
+def with_weights(run: Run, settings: Experiment, data: Dataset) -> Trained:
+    """Build the model of a run whose settings and data are loaded, and load its weights."""
     builder = build if run.refit_record() is None else refitted
     model = builder(settings, data)
     run.load_weights(model)
@@ -116,4 +117,4 @@ def open_model(path: str | os.PathLike[str]) -> Trained:
     settings = from_json(run.read_json("experiment.json"))
     name = os.path.basename(settings.data.name)
     data = blank_dataset(stored, name, rows=settings.model.components)
-    return _with_weights(run, settings, data)
+    return with_weights(run, settings, data)

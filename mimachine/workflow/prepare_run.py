@@ -114,10 +114,12 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
 
 
 def with_absolute_paths(data: Data) -> Data:
-    """Make paths absolute, since later commands may run in another directory.
+    """Make paths absolute, since later commands may run in another directory; names are unchanged.
 
     Symbolic links are not resolved, since their targets may have another suffix.
     """
+    if not data.is_path:
+        return data
     file, labels = data.file, data.file.labels
     if labels is not None and os.path.isfile(os.path.expanduser(labels)):
         file = replace(file, labels=os.path.abspath(os.path.expanduser(labels)))
