@@ -5,12 +5,14 @@ import random
 import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import finish, start, wait_for
 
+from mimachine import workflow
 from mimachine.cli.entry import main
 from mimachine.cli.interruption import typed
 
@@ -67,13 +69,14 @@ def test_a_comparison_goes_on_by_the_same_command_or_by_its_directory(here, caps
     before, out = bytes_of(Path("out")), capsys.readouterr().out
     settings = {n: json.loads(Path(f"out/{n}/experiment.json").read_text()) for n in ("mim", "vae")}
     request = {"command": "compare", "objectives": ["mim", "vae"], "experiments": settings}
-    for again in (command, ["compare", "--resume", "out"]):
-        unfinish(Path("out"), request, "report.html", "comparison.json", "loss-curves.png")
+    unfinish(Path("out"), request, "report.html")
+    for again in (command, ["compare", "--resume", "out", "--no-report"]):
+        unfinish(Path("out"), request, "comparison.json", "loss-curves.png")
         # One of the runs had not been started.
         shutil.rmtree("out/vae")
         assert run(*again) == 0
         assert bytes_of(Path("out")) == before
-        assert capsys.readouterr().out.splitlines()[-5:] == out.splitlines()[-5:]
+        assert out.splitlines()[-3] in capsys.readouterr().out
     for refused in (command, ["compare", "--resume", "out"]):
         assert run(*refused) == 2
         assert capsys.readouterr().err.count("\n") == 1
@@ -94,13 +97,14 @@ def test_a_refit_goes_on_by_the_same_command(here, capsys):
     before = bytes_of(Path("out"))
     assert run(*command) == 2
     assert "out already exists with a finished run" in capsys.readouterr().err
-    shutil.copytree("out", "whole")
     shutil.rmtree("out")
-    process = start(*command)
-    wait_for(Path("out/unfinished.json").exists, process)
-    process.kill()
-    finish(process)
-    assert "unfinished.json" in {p.name for p in Path("out").iterdir()}
+
+    def interrupt(message):
+        raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        workflow.refit("run", "out", components=2, num_samples=3, say=interrupt)
+    assert (Path("out") / "unfinished.json").exists()
     assert run(*command) == 0
     assert bytes_of(Path("out")) == before
 
