@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PARTIAL", "directory_lock", "replacing", "require_regular", "write_json"]
+from mimachine._support.temporary import PARTIAL, release, remove_leftovers, temporary_beside
 
-# Ending of the temporary files of `replacing`, which nobody else's files have.
-PARTIAL = ".mimachine-partial"
+__all__ = ["PARTIAL", "directory_lock", "replacing", "require_regular", "write_json"]
 
 
 @contextmanager
@@ -30,12 +28,21 @@ def directory_lock(directory: Path) -> Iterator[None]:
     except ImportError:  # Windows has no flock.
         yield
         return
-    descriptor = os.open(directory, os.O_RDONLY)
+    in_use = BlockingIOError(f"{directory} is in use by another process")
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except FileNotFoundError as error:
+        # Removed by a process that had made it for itself.
+        raise in_use from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(f"{directory} is in use by another process") from error
+            same = os.path.samestat(os.fstat(descriptor), os.stat(directory))
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise in_use from error
+        if not same:
+            # Removed and made again before it was locked.
+            raise in_use
         yield
     finally:
         os.close(descriptor)
@@ -54,14 +61,16 @@ def require_regular(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Yield a temporary file that replaces the old one only once it is complete on disk."""
+    """Yield a temporary file that replaces the old one only once it is complete on disk.
+
+    Leftovers of killed processes in the same directory are removed.
+    """
     try:
-        descriptor, temporary_name = tempfile.mkstemp(PARTIAL, f".{file.name}.", file.parent)
+        remove_leftovers(file.parent)
+        temporary, lock = temporary_beside(file)
     except OSError as error:
         # Name the file that was asked for, not the temporary one.
         raise OSError(error.errno, error.strerror, str(file)) from error
-    os.close(descriptor)
-    temporary = Path(temporary_name)
     try:
         yield temporary
         with temporary.open("rb+") as written:
@@ -76,6 +85,7 @@ def replacing(file: Path) -> Iterator[Path]:
         raise OSError(error.errno, error.strerror, str(file)) from error
     finally:
         temporary.unlink(missing_ok=True)
+        release(lock)
 
 
 def write_json(file: Path, value: Any) -> None:

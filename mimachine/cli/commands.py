@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine._support.messages import quoted, some, unknown
-from mimachine.cli.interruption import comparison_hint, interruptible, refit_hint, resume_hint
+from mimachine.cli.interruption import (
+    comparison_hint,
+    interruptible,
+    refit_hint,
+    resume_hint,
+    typed,
+)
 from mimachine.cli.options import (
     Compare,
     Data,
@@ -23,11 +29,13 @@ from mimachine.cli.options import (
     Report,
     Reproduce,
     Resume,
+    ResumeComparison,
     Sample,
     Table,
     Train,
 )
 from mimachine.cli.output import (
+    print_comparison,
     print_data_sets,
     print_inspection,
     print_json,
@@ -36,17 +44,25 @@ from mimachine.cli.output import (
     say,
     write_arrays,
 )
-from mimachine.cli.parsing import data_name, experiment_of, output_directory, parse, parse_trainer
+from mimachine.cli.parsing import (
+    data_name,
+    experiment_of,
+    is_resumed,
+    output_directory,
+    parse,
+    parse_trainer,
+)
 
 if TYPE_CHECKING:
     from mimachine.data.dataset import Dataset
     from mimachine.data.files.load import Encodable
     from mimachine.workflow.apply_run import Drawn
     from mimachine.workflow.load_run import Trained
+    from mimachine.workflow.refit_run import Refitted
 
 
 def _train(arguments: list[str]) -> None:
-    if any(a == "--resume" or a.startswith("--resume=") for a in arguments):
+    if is_resumed(arguments):
         _resume(arguments)
         return
     command = parse_trainer(Train, arguments)
@@ -60,8 +76,9 @@ def _train(arguments: list[str]) -> None:
             out,
             say=lambda text: say(command, text),
             checkpoint_seconds=command.checkpoint_seconds,
+            then=lambda trained: _write_report(command, trained.run.path),
         )
-    print_run(command, *done, _html_report(command, done[0]))
+    print_run(command, *done, _page(command, done[0].run.path))
 
 
 def _resume(arguments: list[str]) -> None:
@@ -74,11 +91,15 @@ def _resume(arguments: list[str]) -> None:
             data=command.data,
             say=lambda text: say(command, text),
             checkpoint_seconds=command.checkpoint_seconds,
+            then=lambda trained: _write_report(command, trained.run.path),
         )
-    print_run(command, *done, _html_report(command, done[0]))
+    print_run(command, *done, _page(command, done[0].run.path))
 
 
 def _compare(arguments: list[str]) -> None:
+    if is_resumed(arguments):
+        _resume_comparison(arguments)
+        return
     command = parse_trainer(Compare, arguments)
     if len(set(command.objectives)) < len(command.objectives) or not command.objectives:
         raise ValueError(f"objectives must be different names, got {command.objectives}")
@@ -93,21 +114,28 @@ def _compare(arguments: list[str]) -> None:
         workflow.objective(name)
     with (
         output_directory(command.out, f"compare-{data_name(command)}") as out,
-        interruptible(lambda: comparison_hint(out, list(experiments))),
+        interruptible(lambda: comparison_hint(out)),
     ):
-        result = comparison.compare(experiments, out, say=lambda text: say(command, text))
-    if command.report:
-        from mimachine.reporting.page import write_comparison
+        result = comparison.compare(
+            experiments,
+            out,
+            say=lambda text: say(command, text),
+            then=lambda directory: _write_report(command, directory),
+        )
+    print_comparison(command, result, _page(command, out))
 
-        page = write_comparison(out)
-    if command.json:
-        print_json(result.to_json())
-        return
-    print_reports(result.reports)
-    print(result.summary)
-    print("pictures: " + ", ".join(str(picture) for picture in result.pictures))
-    if command.report:
-        print(f"report: {page}")
+
+def _resume_comparison(arguments: list[str]) -> None:
+    command = parse(ResumeComparison, arguments)
+    from mimachine.reporting import comparison
+
+    with interruptible(lambda: comparison_hint(command.resume)):
+        result = comparison.resume(
+            command.resume,
+            say=lambda text: say(command, text),
+            then=lambda directory: _write_report(command, directory),
+        )
+    print_comparison(command, result, _page(command, command.resume))
 
 
 def _inspect(arguments: list[str]) -> None:
@@ -146,10 +174,12 @@ def _table(arguments: list[str]) -> None:
 def _refit(arguments: list[str]) -> None:
     command = parse(Refit, arguments)
     from mimachine import workflow
-    from mimachine.reporting import figures
 
     name = f"{command.run.resolve().name}-{command.kind}"
-    with output_directory(command.out, name) as out, interruptible(lambda: refit_hint(out)):
+    with (
+        output_directory(command.out, name) as out,
+        interruptible(lambda: refit_hint(out, arguments)),
+    ):
         done = workflow.refit(
             command.run,
             out,
@@ -159,30 +189,36 @@ def _refit(arguments: list[str]) -> None:
             num_samples=command.num_samples,
             data=command.data,
             say=lambda text: say(command, text),
+            then=lambda done: _complete_refit(command, done),
         )
-    picture = None
-    if done.after.data.image_shape is not None:
-        picture = out / "samples.png"
-        drawn = {
-            name: workflow.sample(trained.model, 64).shown
-            for name, trained in (("before", done.before), ("after", done.after))
-        }
-        figures.image_samples(drawn, done.after.data).savefig(picture)
-    if command.report:
-        from mimachine.reporting.page import write_report
-
-        page = write_report(out)
     reports = {"before": done.report_before, "after": done.report_after}
     if command.json:
         measured = {name: report.to_json() for name, report in reports.items()}
         print_json({"run": str(out), **measured})
         return
     print_reports(reports)
-    if picture is not None:
-        print(f"samples before and after: {picture}")
+    if done.after.data.image_shape is not None:
+        print(f"samples before and after: {out / 'samples.png'}")
     if command.report:
-        print(f"report: {page}")
+        print(f"report: {_page(command, out)}")
     print(f"next: mimachine sample {quoted(out)}    mimachine evaluate {quoted(out)}")
+
+
+def _complete_refit(command: Refit, done: Refitted) -> None:
+    """Draw samples of images before and after, and write the report."""
+    from mimachine import workflow
+    from mimachine._support.files import replacing
+    from mimachine.reporting import figures
+
+    out = done.after.run.path
+    if done.after.data.image_shape is not None:
+        drawn = {
+            name: workflow.sample(trained.model, 64).shown
+            for name, trained in (("before", done.before), ("after", done.after))
+        }
+        with replacing(out / "samples.png") as temporary:
+            figures.image_samples(drawn, done.after.data).savefig(temporary, format="png")
+    _write_report(command, out)
 
 
 def _embed(arguments: list[str]) -> None:
@@ -267,8 +303,7 @@ def _reproduce(arguments: list[str]) -> None:
         command.jobs or default_jobs(),
         lambda text: say(command, text),
     )
-    typed = f"mimachine reproduce {' '.join(map(quoted, arguments))}"
-    with interruptible(lambda: f"resume with: {typed}"):
+    with interruptible(lambda: f"resume with: {typed('reproduce', arguments)}"):
         directory = reproduce(command.name, request)
     if command.json:
         results = json.loads((directory / "results.json").read_text(encoding="utf-8"))
@@ -313,15 +348,24 @@ def _data(arguments: list[str]) -> None:
 # --- shared by several commands ------------------------------------------------------------------
 
 
-def _html_report(command: Train | Resume, trained: Trained) -> Path | None:
-    """Write the HTML report of a run unless --no-report is given; return its path."""
+def _write_report(
+    command: Train | Resume | Compare | ResumeComparison | Refit, directory: Path
+) -> None:
+    """Write the HTML report of a run or comparison unless --no-report is given."""
     if not command.report:
-        return None
-    from mimachine.reporting.page import write_report
+        return
+    from mimachine.reporting.page import write_comparison, write_report
 
-    return write_report(
-        trained.run.path, data=command.data if isinstance(command, Resume) else None
-    )
+    is_comparison = isinstance(command, Compare | ResumeComparison)
+    data = command.data if isinstance(command, Resume) else None
+    (write_comparison if is_comparison else write_report)(directory, data=data)
+
+
+def _page(
+    command: Train | Resume | Compare | ResumeComparison | Refit, directory: Path
+) -> Path | None:
+    """Path of the HTML report; None with --no-report."""
+    return directory / "report.html" if command.report else None
 
 
 def _open_and_select(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:

@@ -24,6 +24,7 @@ __all__ = [
     "Report",
     "Reproduce",
     "Resume",
+    "ResumeComparison",
     "Sample",
     "Table",
     "Train",
@@ -68,7 +69,7 @@ class Train:
     mimachine train digits --help.
 
     Settings, weights and results are written to a run directory. To continue an interrupted run,
-    use mimachine train --resume RUN.
+    use mimachine train --resume RUN, or repeat the command with --out RUN.
 
     Attributes:
         data: Name of a data set (listed by mimachine data), a .csv, .tsv, .npy, .npz or .parquet
@@ -128,11 +129,31 @@ class Resume:
 
 
 @dataclass(frozen=True)
+class ResumeComparison:
+    """Resume an interrupted comparison: finished runs are kept, the others are trained.
+
+    On a CPU the results are the same as without the interruption.
+
+    Attributes:
+        resume: Directory of the comparison.
+        report: Write report.html at the end.
+        json: Print the comparison as JSON; progress messages go to standard error.
+    """
+
+    resume: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    report: bool = True
+    json: bool = False
+
+
+@dataclass(frozen=True)
 class Compare:
     """Train several objectives on the same data with the same architecture, and compare them.
 
     Most defaults depend on DATA. To see them for a data set or file, name it before --help:
     mimachine compare digits --help.
+
+    To continue an interrupted comparison, use mimachine compare --resume DIR, or repeat the command
+    with --out DIR.
 
     Attributes:
         data: Name of a data set (listed by mimachine data), a .csv, .tsv, .npy, .npz or .parquet
@@ -321,7 +342,8 @@ class Diagnose:
 class Refit:
     """Fit a prior to the codes of a trained model. Encoder and decoder do not change.
 
-    The result is a new run directory for sample, evaluate, embed, reconstruct and report.
+    The result is a new run directory for sample, evaluate, embed, reconstruct and report. To
+    continue an interrupted refit, repeat the command with --out DIR.
 
     Attributes:
         run: Run directory. Its files do not change.

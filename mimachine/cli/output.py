@@ -16,6 +16,7 @@ from mimachine.cli.options import (
     Refit,
     Reproduce,
     Resume,
+    ResumeComparison,
     Sample,
     Train,
 )
@@ -23,12 +24,15 @@ from mimachine.experiment.settings import flat
 
 if TYPE_CHECKING:
     from mimachine.evaluation.metric import Report as EvaluationReport
+    from mimachine.reporting.comparison import Comparison
     from mimachine.training.fit import History
     from mimachine.workflow.export_results import Columns
     from mimachine.workflow.load_run import Trained
 
 
-def say(command: Train | Resume | Compare | Refit | Reproduce, text: str) -> None:
+def say(
+    command: Train | Resume | Compare | ResumeComparison | Refit | Reproduce, text: str
+) -> None:
     """Print a progress message; with --json to standard error, apart from the JSON."""
     print(text, file=sys.stderr if command.json else sys.stdout, flush=True)
 
@@ -91,6 +95,20 @@ def print_run(
     if page is not None:
         print(f"report: {page}")
     print(f"next: mimachine sample {quoted(path)}    mimachine embed {quoted(path)}")
+
+
+def print_comparison(
+    command: Compare | ResumeComparison, result: Comparison, page: Path | None
+) -> None:
+    """Print the results of a comparison; with --json everything as JSON."""
+    if command.json:
+        print_json(result.to_json())
+        return
+    print_reports(result.reports)
+    print(result.summary)
+    print("pictures: " + ", ".join(str(picture) for picture in result.pictures))
+    if page is not None:
+        print(f"report: {page}")
 
 
 def print_inspection(found: dict[str, Any], run: Path) -> None:

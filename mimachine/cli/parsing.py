@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from mimachine.cli.options import Compare, Resume, Train
+from mimachine.cli.options import Compare, Resume, ResumeComparison, Train
 from mimachine.data.files.options import File
 from mimachine.experiment.presets import default, paper_images, published
 from mimachine.experiment.settings import Experiment
@@ -33,7 +33,8 @@ def parse(command: type[Command], arguments: list[str], start: Command | None = 
     Raises:
         ValueError: If the arguments are not valid, with tyro's message in one line.
     """
-    name = "train" if command is Resume else command.__name__.lower()
+    resumed: dict[type, str] = {Resume: "train", ResumeComparison: "compare"}
+    name = resumed.get(command, command.__name__.lower())
     messages = io.StringIO()
     # Without it a union such as `Noam | None` becomes a choice of subcommands.
     kind: Any = tyro.conf.AvoidSubcommands[command]  # type: ignore[misc, valid-type]
@@ -163,6 +164,11 @@ def experiment_of(command: Train | Compare, objective: str | None) -> Experiment
     return replace(
         start, model=command.model, training=command.training, num_samples=command.num_samples
     )
+
+
+def is_resumed(arguments: list[str]) -> bool:
+    """Whether the arguments have --resume, and so no data."""
+    return any(argument.partition("=")[0] == "--resume" for argument in arguments)
 
 
 def data_name(command: Train | Compare) -> str:

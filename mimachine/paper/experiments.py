@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
 
-from mimachine._support.files import replacing, write_json
+from mimachine._support.files import directory_lock, replacing, write_json
 from mimachine._support.version import __version__
 from mimachine.paper import images, low_dimensional
 from mimachine.paper.line import figures
@@ -50,14 +51,34 @@ def reproduce(name: str, request: Request) -> Path:
     """
     if (request.out / "experiment.json").exists():
         raise FileExistsError(f"{request.out} is a run directory; choose another directory")
-    made = EXPERIMENTS[name](request)
     directory = request.out / f"{name}-{request.label}"
+    with _locked(directory):
+        _write(
+            directory, f"mimachine reproduce {name}{request.options}", EXPERIMENTS[name](request)
+        )
+    return directory
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Make and lock a directory; if an error leaves it empty, it is removed again."""
+    made = [each for each in (directory, directory.parent) if not each.exists()]
     directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with directory_lock(directory):
+            yield
+    finally:
+        for each in made:
+            with suppress(OSError):
+                each.rmdir()
+
+
+def _write(directory: Path, command: str, made: Reproduction) -> None:
+    """Write the figures, and the tables and numbers with the command that made them."""
     for title, figure in made.figures.items():
         for suffix in (".png", ".svg"):
             with replacing(directory / f"{title}{suffix}") as temporary:
                 figure.savefig(temporary, format=suffix[1:])
-    command = f"mimachine reproduce {name}{request.options}"
     about = {
         "command": command,
         "machine": {
@@ -71,4 +92,3 @@ def reproduce(name: str, request: Request) -> Path:
     write_json(directory / "results.json", {**about, **made.results})
     with replacing(directory / "table.md") as temporary:
         temporary.write_text(f"`{command}`\n\n{made.table}\n", encoding="utf-8")
-    return directory

@@ -18,10 +18,11 @@ from mimachine.experiment.presets import default, published
 from mimachine.experiment.settings import Architecture, Experiment
 from mimachine.paper.processes import as_they_come
 from mimachine.paper.reference import Entry, table_1
-from mimachine.paper.reproduction import Reproduction, Request, kept, run_directory
+from mimachine.paper.reproduction import Reproduction, Request, await_free, kept, run_directory
 from mimachine.paper.tables import markdown
 from mimachine.reporting import figures
 from mimachine.reporting.projections import project
+from mimachine.training import claims
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
 
@@ -195,17 +196,20 @@ def _run(names: Sequence[str], request: Request) -> Reproduction:
 
 
 def _is_done(path: Path) -> bool:
-    return (path / "experiment.json").exists() and Run(path).finished
+    return path.is_dir() and Run(path).finished and claims.request_in(path) is None
 
 
 def _train_cell(task: tuple[Path, Experiment]) -> tuple[Path, float]:
     """Train and evaluate one cell in its run directory, or resume it; path and seconds."""
     path, settings = task
     start = time.monotonic()
-    if (path / "experiment.json").exists():
-        workflow.resume(path, progress=False)
-    else:
-        workflow.train(settings, path, progress=False)
+    await_free(path)
+    # Another command may have finished it in the meantime.
+    if not _is_done(path):
+        if (path / "experiment.json").exists():
+            workflow.resume(path, progress=False)
+        else:
+            workflow.train(settings, path, progress=False)
     return path, time.monotonic() - start
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mimachine._support.files import directory_lock
 from mimachine.training.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Reproduction", "Request", "begun", "kept", "run_directory"]
+__all__ = ["Reproduction", "Request", "await_free", "begun", "kept", "run_directory"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,22 @@ def run_directory(request: Request, name: str, record: Any) -> Path:
 
 def begun(path: Path, record: dict[str, Any]) -> Run:
     """Open the run of a directory from `run_directory`, or create it."""
+    await_free(path)
     return Run(path) if (path / "experiment.json").exists() else Run.create(path, record)
+
+
+def await_free(path: Path, seconds: float = 60.0) -> None:
+    """Wait until no other process uses a directory, or for some time.
+
+    The processes of a command that was killed end by themselves a moment later.
+    """
+    deadline = time.monotonic() + seconds
+    while path.is_dir() and time.monotonic() < deadline:
+        try:
+            with directory_lock(path):
+                return
+        except BlockingIOError:
+            time.sleep(0.1)
 
 
 def kept(run: Run, name: str, *entries: str) -> dict[str, Any]:

@@ -184,10 +184,13 @@ def _train_and_measure(task: tuple[Cell, Path]) -> Measured:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     ensemble = _ensemble(cell, data).to(device)
     with run.locked():
+        # Another command may have finished it before the lock.
+        if (path / _RESULT).exists():
+            return _read(cell, path)
         # A trained ensemble only needs evaluation.
         if not (path / _TRAINED).exists():
             run.write_json(_TRAINED, _train(ensemble, cell, data, run))
-            run.finish()
+        run.finish()
         trained = kept(run, _TRAINED, "epochs", "best_epochs")
         trained_at = time.monotonic()
         best = trained["best_epochs"]

@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine import workflow
-from mimachine._support.files import directory_lock, write_json
+from mimachine._support.files import replacing, write_json
 from mimachine.evaluation.metric import Metric, Report
-from mimachine.experiment.settings import Experiment
+from mimachine.experiment.settings import Experiment, from_json, to_json
 from mimachine.reporting import figures
+from mimachine.training import claims
 from mimachine.training.run import Run
+from mimachine.workflow.find_data import with_absolute_paths
 from mimachine.workflow.load_run import Trained
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Comparison", "compare", "resume"]
 
 
 @dataclass(frozen=True)
@@ -51,49 +53,95 @@ def compare(
     out: str | os.PathLike[str],
     *,
     say: Callable[[str], None] = lambda text: None,
+    then: Callable[[Path], object] = lambda directory: None,
 ) -> Comparison:
     """Train and evaluate each experiment in a separate run directory and draw figures.
 
+    After an interruption the same call goes on: finished runs are kept, an interrupted run is
+    resumed, and the others are trained.
+
     Args:
         experiments: Settings by name; the data must be the same.
-        out: Directory for the runs, the figures and comparison.json; it must be empty or not exist.
+        out: Directory for the runs, the figures and comparison.json; it must not exist, be empty,
+            or hold an unfinished comparison of the same experiments.
         say: Called with progress messages.
+        then: Called with the directory before the comparison counts as finished, to write further
+            files.
 
     Raises:
-        FileExistsError: If `out` is a file or a directory that is not empty.
+        FileExistsError: If `out` holds a finished comparison, one of other experiments, or other
+            files.
         ValueError: If any of the settings is invalid; nothing is trained then.
     """
     directory = Path(out)
-    Run.check_free(directory)
+    experiments = {
+        name: replace(settings, data=with_absolute_paths(settings.data))
+        for name, settings in experiments.items()
+    }
+    request = {
+        "command": "compare",
+        # The order too: it is that of the results.
+        "objectives": list(experiments),
+        "experiments": {name: to_json(settings) for name, settings in experiments.items()},
+    }
+    claims.check(directory, request)
     for settings in experiments.values():
         workflow.check(settings)
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with directory_lock(directory):
-            # Another process may have used the directory before it was locked.
-            Run.check_free(directory)
-            return _compare(experiments, directory, say)
-    except BlockingIOError as error:
-        raise FileExistsError(f"{error}; choose another directory") from error
+    with claims.claimed(directory, request):
+        comparison = _compare(experiments, directory, say)
+        then(directory)
+        return comparison
+
+
+def resume(
+    path: str | os.PathLike[str],
+    *,
+    say: Callable[[str], None] = lambda text: None,
+    then: Callable[[Path], object] = lambda directory: None,
+) -> Comparison:
+    """Go on with an interrupted comparison, as `compare` with the same experiments.
+
+    Raises:
+        ValueError: If there is no unfinished comparison.
+    """
+    directory = Path(path)
+    request = claims.request_in(directory, "compare")
+    if request is None:
+        raise ValueError(f"{directory} has no unfinished comparison")
+    stored = request["experiments"]
+    experiments = {name: from_json(stored[name]) for name in request["objectives"]}
+    return compare(experiments, directory, say=say, then=then)
 
 
 def _compare(
     experiments: Mapping[str, Experiment], directory: Path, say: Callable[[str], None]
 ) -> Comparison:
-    trained: dict[str, Trained] = {}
-    reports: dict[str, Report] = {}
-    for name, settings in experiments.items():
-        trained[name], _, reports[name] = workflow.train(settings, directory / name, say=say)
+    trained = {n: _trained(each, directory / n, say) for n, each in experiments.items()}
+    # As stored, so that they do not depend on which runs were kept.
+    reports = {name: each.report for name, each in trained.items()}
     # Save the metrics first: they took long to compute, and a figure may fail.
     comparison = Comparison(reports, (), _summary(reports))
     write_json(directory / "comparison.json", comparison.to_json())
     pictures = []
     for title, figure in _pictures(trained, reports).items():
         pictures.append(directory / f"{title}.png")
-        figure.savefig(pictures[-1])
+        with replacing(pictures[-1]) as temporary:
+            figure.savefig(temporary, format="png")
     comparison = replace(comparison, pictures=tuple(pictures))
     write_json(directory / "comparison.json", comparison.to_json())
     return comparison
+
+
+def _trained(settings: Experiment, path: Path, say: Callable[[str], None]) -> Trained:
+    """Train an experiment or go on with its run; a finished run is opened."""
+    is_kept = path.is_dir() and Run(path).finished and claims.request_in(path) is None
+    if not is_kept:
+        return workflow.train(settings, path, say=say)[0]
+    trained = workflow.open_run(path)
+    if trained.experiment != settings:
+        raise FileExistsError(f"{path} is a run of other settings than those of the comparison")
+    say(f"keeping {settings.objective} on {trained.data.name}, run directory {path}")
+    return trained
 
 
 def _pictures(trained: Mapping[str, Trained], reports: Mapping[str, Report]) -> dict[str, Figure]:

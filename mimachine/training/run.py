@@ -9,6 +9,7 @@ state.ckpt             state to resume from after an interruption; written befor
                        and removed once the run is finished
 report.json            measured numbers, see `mimachine.evaluation`
 refit.json             for a run whose prior was fitted after training: the original run, and how
+unfinished.json        what the command was asked for, until it is through, see `claims`
 =====================  ====================================================================
 
 All files except metrics.jsonl are written atomically, and an incomplete last line of metrics.jsonl
@@ -21,15 +22,15 @@ import dataclasses
 import io
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimachine._support.files import PARTIAL, directory_lock, replacing, write_json
+from mimachine._support.files import directory_lock, replacing, write_json
 from mimachine._support.messages import quoted
+from mimachine.training import claims
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,11 +79,16 @@ class Run:
 
     @classmethod
     @contextmanager
-    def claimed(cls, path: str | os.PathLike[str]) -> Iterator[Create]:
+    def claimed(
+        cls, path: str | os.PathLike[str], request: Mapping[str, Any] | None = None
+    ) -> Iterator[Create]:
         """Claim a directory for a run that is created later, and lock it until the end.
 
-        Of several processes that claim a directory at once, one gets it. If it was made here and
-        is still empty at the end, it is removed.
+        See `claims.claimed`; with a request, an unfinished run of the same request is no error.
+
+        Args:
+            path: The directory.
+            request: What the run is made for; None if it cannot be gone on with.
 
         Yields:
             A function that writes the settings and the record of the data, as `create` does, and
@@ -92,21 +98,9 @@ class Run:
             FileExistsError: If the path exists and is not an empty directory, or another process
                 has claimed it.
         """
-        cls.check_free(path)
         directory = Path(path)
-        made = not directory.exists()
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            with directory_lock(directory):
-                # Another process may have used the directory before it was locked.
-                cls.check_free(directory)
-                try:
-                    yield partial(cls._write_new, directory)
-                finally:
-                    if made and directory.is_dir() and _is_empty(directory):
-                        shutil.rmtree(directory, ignore_errors=True)
-        except BlockingIOError as error:
-            raise FileExistsError(f"{error}; choose another directory") from error
+        with claims.claimed(directory, request):
+            yield partial(cls._write_new, directory)
 
     @classmethod
     def _write_new(
@@ -132,11 +126,7 @@ class Run:
         Raises:
             FileExistsError: If the path exists and is not an empty directory.
         """
-        directory = Path(path)
-        if directory.exists() and not (directory.is_dir() and _is_empty(directory)):
-            raise FileExistsError(
-                f"{directory} already exists; choose another directory or remove it"
-            )
+        claims.check(Path(path))
 
     def data_record(self) -> dict[str, Any] | None:
         """Read data.json, the record of the user's data; None if a named data set was used.
@@ -314,8 +304,6 @@ class Run:
         text = "".join(json.dumps(record) + "\n" for record in records)
         with replacing(self.path / "metrics.jsonl") as temporary:
             temporary.write_text(text)
-        for leftover in self.path.glob(f".*{PARTIAL}"):
-            leftover.unlink()
 
     def finish(self) -> None:
         """Remove the state of a run that has ended."""
@@ -339,14 +327,6 @@ class Run:
         if not isinstance(saved, dict) or not isinstance(saved.get("epoch"), int):
             raise ValueError(f"{self._state_file} is damaged: it is not a training state")
         return saved
-
-
-def _is_empty(directory: Path) -> bool:
-    """Whether a directory is empty, apart from leftovers of a process killed in `Run.create`."""
-    return all(
-        file.name.startswith((".data.json.", ".experiment.json.")) and file.name.endswith(PARTIAL)
-        for file in directory.iterdir()
-    )
 
 
 _REFIT_KEYS = {"run", "kind", "components", "seed"}

@@ -29,6 +29,7 @@ class MissingDataError(OptionError, FileNotFoundError):
     """The data of a run are not where they were."""
 
     def __init__(self, run: Run, name: str) -> None:
+        self.place = name
         super().__init__(
             f"no file or folder {name}, which {run.path} was trained on; if it moved, say where "
             "with ",
@@ -37,10 +38,12 @@ class MissingDataError(OptionError, FileNotFoundError):
 
 
 def with_absolute_paths(data: Data) -> Data:
-    """Make paths absolute, since later commands may run in another directory.
+    """Make paths absolute, since later commands may run in another directory; names are unchanged.
 
     Symbolic links are not resolved, since their targets may have another suffix.
     """
+    if not data.is_path:
+        return data
     file, labels = data.file, data.file.labels
     if labels is not None and os.path.isfile(os.path.expanduser(labels)):
         file = replace(file, labels=os.path.abspath(os.path.expanduser(labels)))

@@ -19,7 +19,7 @@ from mimachine.workflow.find_data import MissingDataError, candidates, with_data
 from mimachine.workflow.prepare_run import objective, prepare
 from mimachine.workflow.reports import read_report
 
-__all__ = ["Trained", "load", "open_model", "open_run"]
+__all__ = ["Trained", "load", "open_model", "open_run", "with_weights"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ def load(path: str | os.PathLike[str], data: str | os.PathLike[str] | None = Non
     except MissingDataError as error:
         trained = open_model(path)
         warnings.warn(
-            f"{error}; the data of {path} are zeros, model and preprocessing are complete",
+            f"{error.place} does not exist: the data of {path} are zeros; model and preprocessing "
+            "are complete. If the data moved, say where",
             stacklevel=2,
         )
         return trained
@@ -100,10 +101,11 @@ def open_run(path: str | os.PathLike[str], data: str | os.PathLike[str] | None =
         return prepare(settings, run)
 
     settings, found = with_data(run, given, prepared)
-    return _with_weights(run, settings, found)
+    return with_weights(run, settings, found)
 
 
-def _with_weights(run: Run, settings: Experiment, data: Dataset) -> Trained:
+def with_weights(run: Run, settings: Experiment, data: Dataset) -> Trained:
+    """Build the model of a run whose settings and data are loaded, and load its weights."""
     builder = build if run.refit_record() is None else refitted
     model = builder(settings, data)
     run.load_weights(model)
@@ -128,4 +130,4 @@ def open_model(path: str | os.PathLike[str]) -> Trained:
     # Where the data are now, if they are found, so that results do not overwrite them.
     settings = replace(settings, data=next(iter(candidates(run, settings)), settings.data))
     data = blank_dataset(stored, name, rows=settings.model.components)
-    return _with_weights(run, settings, data)
+    return with_weights(run, settings, data)

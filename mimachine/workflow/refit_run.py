@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
+from mimachine._support.files import replacing
 from mimachine.estimation.refit_prior import Kind, recipe, refit_prior
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.build import encoder_floor
-from mimachine.experiment.settings import Experiment, to_json
+from mimachine.experiment.settings import Experiment, from_json, to_json
 from mimachine.model.joint import Joint
-from mimachine.training.run import Run
+from mimachine.training.run import Create, Run
 from mimachine.workflow.find_data import relative_paths
-from mimachine.workflow.load_run import Trained, open_run
+from mimachine.workflow.load_run import Trained, open_run, with_weights
 from mimachine.workflow.measure_run import evaluated, measure
 from mimachine.workflow.prepare_run import sources
+from mimachine.workflow.reports import read_report
 
 __all__ = ["refit"]
 
@@ -56,14 +59,17 @@ def refit(
     data: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
+    then: Callable[[Refitted], object] = lambda done: None,
 ) -> Refitted:
     """Fit a prior to the codes of a trained run and store the result as a new run.
 
-    Encoder, decoder and metrics.jsonl are copied. Both models are evaluated in the same way.
+    Encoder, decoder and metrics.jsonl are copied. Both models are evaluated in the same way. After
+    an interruption the same call goes on, with the same result.
 
     Args:
         path: The run; its files do not change.
-        out: The new run directory; it must not exist or be empty.
+        out: The new run directory; it must not exist, be empty, or hold an unfinished refit of the
+            same run with the same options.
         kind: Kind of the prior, see `refit_prior`.
         components: Number of components, see `refit_prior`.
         seed: Seed of the fit.
@@ -71,37 +77,78 @@ def refit(
         data: File or folder that the run was trained on, if it moved.
         progress: Whether to show a progress bar; by default only in a terminal.
         say: Function that receives progress messages.
+        then: Called with the result before it counts as finished, to write further files.
 
     Raises:
         FileNotFoundError: If the run or its weights do not exist.
-        FileExistsError: If `out` exists and is not an empty directory.
+        FileExistsError: If `out` holds a finished run, an unfinished one of other options, or other
+            files.
         ImportError: If the kind is "flow" and zuko is not installed.
         ValueError: If an argument is not valid, or a file of the run is damaged.
     """
-    with Run.claimed(out) as create:
+    record = {
+        "run": os.path.abspath(path),
+        "kind": kind,
+        "components": components,
+        "seed": seed,
+    }
+    request = {"command": "refit", **record, "num_samples": num_samples, **_weights(Run(path))}
+    with Run.claimed(out, request) as create:
         before = open_run(path, data)
-        model, settings = _fitted(before, kind, components, seed, progress)
-        report_before = evaluated(before, num_samples)
-        settings = replace(settings, num_samples=num_samples)
-        record = before.run.data_record()
-        if record is not None:
-            record = {**record, "relative": relative_paths(settings.data, out)}
-        run = create(to_json(settings), record)
-        say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {run.path}")
-        run.write_json(
-            "refit.json",
-            {
-                "run": os.path.abspath(before.run.path),
-                "kind": kind,
-                "components": components,
-                "seed": seed,
-                "before": report_before.to_json(),
-            },
-        )
-        shutil.copyfile(before.run.path / "metrics.jsonl", run.path / "metrics.jsonl")
-        run.save_weights(model)
-        after = Trained(run, settings, before.data, model)
-        return Refitted(before, after, report_before, measure(after, num_samples))
+        if (Path(out) / "experiment.json").exists():
+            after = _reopened(Run(out), before)
+        else:
+            model, settings = _fitted(before, kind, components, seed, progress)
+            settings = replace(settings, num_samples=num_samples)
+            after = _stored(before, model, settings, record, Run(out), create)
+        say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {out}")
+        report_before = _report_before(before, after.run, num_samples)
+        done = Refitted(before, after, report_before, measure(after, num_samples))
+        then(done)
+        return done
+
+
+def _weights(run: Run) -> dict[str, str]:
+    """A digest of the weights of a run: a run may be trained anew under the same name."""
+    file = run.path / "model.safetensors"
+    if not file.is_file():
+        return {}
+    return {"weights": hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()}
+
+
+def _stored(
+    before: Trained,
+    model: Joint,
+    settings: Experiment,
+    record: dict[str, Any],
+    run: Run,
+    create: Create,
+) -> Trained:
+    """Store a model with its new prior as a run, the settings last."""
+    with replacing(run.path / "metrics.jsonl") as temporary:
+        temporary.write_bytes((before.run.path / "metrics.jsonl").read_bytes())
+    run.save_weights(model)
+    run.write_json("refit.json", record)
+    data = before.run.data_record()
+    if data is not None:
+        data = {**data, "relative": relative_paths(settings.data, run.path)}
+    create(to_json(settings), data)
+    return Trained(run, settings, before.data, model)
+
+
+def _reopened(run: Run, before: Trained) -> Trained:
+    """A model whose prior was fitted before an interruption."""
+    return with_weights(run, from_json(run.read_json("experiment.json")), before.data)
+
+
+def _report_before(before: Trained, run: Run, num_samples: int) -> Report:
+    """Results of the original model, from the record of the new run if it has them."""
+    record = run.refit_record() or {}
+    if "before" in record:
+        return read_report(record["before"], run.path / "refit.json")
+    report = evaluated(before, num_samples)
+    run.write_json("refit.json", {**record, "before": report.to_json()})
+    return report
 
 
 def _fitted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from mimachine._support.messages import quoted
 from mimachine.data.dataset import Dataset
@@ -13,16 +14,23 @@ from mimachine.data.files.options import check_there
 from mimachine.data.sources import Source
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.presets import default
-from mimachine.experiment.settings import Data, Experiment, to_json
+from mimachine.experiment.settings import Data, Experiment, from_json, to_json
 from mimachine.model.loss import Loss
+from mimachine.training import claims
 from mimachine.training.fit import History, fit
-from mimachine.training.run import Run
+from mimachine.training.run import Create, Run
+from mimachine.training.state import Epoch
 from mimachine.workflow.find_data import relative_paths, with_absolute_paths, with_data
-from mimachine.workflow.load_run import Trained
+from mimachine.workflow.load_run import Trained, open_run
 from mimachine.workflow.measure_run import measure
 from mimachine.workflow.prepare_run import cautions, prepare_training
+from mimachine.workflow.reports import kept_epoch
 
 __all__ = ["resume", "train"]
+
+# Data, loss, and sources of the training and the validation data.
+Ready = tuple[Dataset, Loss, Source, Source]
+Done = tuple[Trained, History, Report]
 
 
 def train(
@@ -32,21 +40,27 @@ def train(
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
     checkpoint_seconds: float = 10.0,
+    then: Callable[[Trained], object] = lambda trained: None,
 ) -> tuple[Trained, History, Report]:
     """Train a model, evaluate it, and store everything in a run directory.
+
+    After an interruption the same call goes on from the last checkpoint; on a CPU the results are
+    the same as without the interruption.
 
     Args:
         settings: Settings of the experiment, or the name of a data set or a path, for the default
             settings of that data.
-        out: The run directory; it must not exist or be empty.
+        out: The run directory; it must not exist, be empty, or hold an unfinished run of the same
+            settings.
         progress: Whether to show a progress bar; by default only in a terminal.
         say: Function that receives progress messages.
         checkpoint_seconds: Minimum time in seconds between two checkpoints.
+        then: Called with the run before it counts as finished, to write further files.
 
     Raises:
         ValueError: If the settings are not valid; nothing is written.
         FileNotFoundError: If the data do not exist; nothing is written.
-        FileExistsError: If `out` exists and is not an empty directory.
+        FileExistsError: If `out` holds a finished run, a run of other settings or other files.
     """
     if isinstance(settings, str):
         settings = default(settings)
@@ -55,20 +69,17 @@ def train(
             "settings must be an Experiment, whose data is a Data, or the name of a data set or a "
             f"path; got {settings!r}"
         )
-    with Run.claimed(out) as create:
-        if settings.data.is_path:
-            check_there(settings.data.name)
-            settings = replace(settings, data=with_absolute_paths(settings.data))
-        prepared = prepare_training(settings)
-        data = prepared[0]
-        for note in (*data.notes, *cautions(settings, data)):
-            say(note)
-        record = None
-        if data.preprocessing is not None:
-            record = {**data_record(data), "relative": relative_paths(settings.data, out)}
-        run = create(to_json(settings), record)
-        say(f"training {settings.objective} on {data.name}, run directory {run.path}")
-        return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
+    if settings.data.is_path:
+        check_there(settings.data.name)
+    settings = replace(settings, data=with_absolute_paths(settings.data))
+    with Run.claimed(out, {"command": "train", **to_json(settings)}) as create:
+        if (Path(out) / "experiment.json").exists():
+            done = _gone_on(Run(out), None, progress, say, checkpoint_seconds)
+        else:
+            run, prepared = _begun(settings, out, create, say)
+            done = _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
+        then(done[0])
+        return done
 
 
 def resume(
@@ -78,6 +89,7 @@ def resume(
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
     checkpoint_seconds: float = 10.0,
+    then: Callable[[Trained], object] = lambda trained: None,
 ) -> tuple[Trained, History, Report]:
     """Resume an interrupted run; on a CPU the results are the same as without the interruption.
 
@@ -87,6 +99,7 @@ def resume(
         progress: Whether to show a progress bar; by default only in a terminal.
         say: Function that receives progress messages.
         checkpoint_seconds: Minimum time in seconds between two checkpoints.
+        then: As for `train`.
 
     Raises:
         FileNotFoundError: If the run or its data do not exist.
@@ -94,25 +107,85 @@ def resume(
         BlockingIOError: If another process is training the run.
     """
     run = Run(path)
+    request = claims.request_in(run.path, "train")
+    if request is not None and not (run.path / "experiment.json").exists():
+        # Interrupted before there was a run.
+        return train(
+            from_json(request),
+            path,
+            progress=progress,
+            say=say,
+            checkpoint_seconds=checkpoint_seconds,
+            then=then,
+        )
+    given = None if data is None else os.fspath(data)
     # Locked before the check: another process may be about to finish the run.
     with run.locked():
-        if run.finished or run.refit_record() is not None:
+        unfinished = claims.request_in(run.path) is not None
+        if run.refit_record() is not None or (run.finished and not unfinished):
             raise ValueError(
                 f"{run.path} is finished; evaluate it with: mimachine evaluate {quoted(run.path)}"
             )
-        given = None if data is None else os.fspath(data)
-        settings, prepared = with_data(run, given, lambda found: prepare_training(found, run))
-        say(f"resuming {settings.objective} on {prepared[0].name}, run directory {run.path}")
-        return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
+        done = _gone_on(run, given, progress, say, checkpoint_seconds)
+        then(done[0])
+        claims.ended(run.path)
+        return done
+
+
+def _begun(
+    settings: Experiment,
+    out: str | os.PathLike[str],
+    create: Create,
+    say: Callable[[str], None],
+) -> tuple[Run, Ready]:
+    """Create a run in its claimed directory; the run and what is ready for its training."""
+    prepared = prepare_training(settings)
+    data = prepared[0]
+    for note in (*data.notes, *cautions(settings, data)):
+        say(note)
+    record = None
+    if data.preprocessing is not None:
+        record = {**data_record(data), "relative": relative_paths(settings.data, out)}
+    run = create(to_json(settings), record)
+    say(f"training {settings.objective} on {data.name}, run directory {run.path}")
+    return run, prepared
+
+
+def _gone_on(
+    run: Run,
+    moved: str | None,
+    progress: bool | None,
+    say: Callable[[str], None],
+    checkpoint_seconds: float,
+) -> Done:
+    """Go on with a run that is locked; if it is trained and measured, open it.
+
+    `moved` is the place of its data, if they moved.
+    """
+    if run.finished:
+        say(f"{run.path} is trained and measured already")
+        return _opened(run, moved)
+    settings, prepared = with_data(run, moved, lambda found: prepare_training(found, run))
+    say(f"resuming {settings.objective} on {prepared[0].name}, run directory {run.path}")
+    return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
+
+
+def _opened(run: Run, moved: str | None) -> Done:
+    """A run that is trained and measured."""
+    trained, records = open_run(run.path, moved), run.metrics()
+    best = kept_epoch(records)
+    early = len(records) < trained.experiment.training.epochs
+    epochs = [Epoch(**record) for record in records]
+    return trained, History(epochs, None if best is None else best["epoch"], early), trained.report
 
 
 def _fit_and_measure(
     run: Run,
     settings: Experiment,
-    prepared: tuple[Dataset, Loss, Source, Source],
+    prepared: Ready,
     progress: bool | None,
     checkpoint_seconds: float,
-) -> tuple[Trained, History, Report]:
+) -> Done:
     """Train a run that is locked, and measure it."""
     data, loss, train_source, val_source = prepared
     history = fit(

@@ -356,8 +356,7 @@ def test_an_interrupted_comparison_says_how_to_resume(here, number, code):
     found, errors = stopped(["compare", *arguments], began, number)
     assert found == code, errors
     assert errors == (
-        "mimachine: interrupted; not started: vae; "
-        "resume with: mimachine train --resume 'a b/mim'\n"
+        "mimachine: interrupted; not started: vae; resume with: mimachine compare --resume 'a b'\n"
     )
 
 
@@ -455,12 +454,13 @@ def test_every_command_takes_a_run_with_a_refitted_prior(trained, capsys, kind):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_refit_says_how_to_evaluate_it(trained, number, code):
+def test_an_interrupted_refit_says_how_to_resume_it(trained, number, code):
     arguments = ["refit", "run", "--components", "1", "--num-samples", "2000", "--out", "a b"]
-    found, errors = stopped(arguments, Path("a b/model.safetensors").exists, number)
+    found, errors = stopped(arguments, Path("a b/experiment.json").exists, number)
     assert found == code, errors
     assert errors == (
-        "mimachine: interrupted; the prior is fitted; evaluate it with: mimachine evaluate 'a b'\n"
+        "mimachine: interrupted; resume with: mimachine refit run --components 1 "
+        "--num-samples 2000 --out 'a b'\n"
     )
 
 

@@ -10,9 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 import torch
+from commands import finish, wait_for
 
 import mimachine as mm
 from mimachine import workflow
@@ -195,29 +197,7 @@ SETTINGS = ["digits", "--model.latent", "4", "--model.hidden", "32", "--training
 
 
 def start(*arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell starts its background jobs with SIGINT ignored, and their children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-
-
-def finish(process):
-    _, errors = process.communicate(timeout=300)
-    return process.returncode, errors
-
-
-def wait_for(condition, process, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    return commands.start("train", *arguments)
 
 
 @pytest.fixture(scope="module")

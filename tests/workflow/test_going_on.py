@@ -1,0 +1,190 @@
+"""Interrupted at any of their messages, train, compare and refit go on to the same result."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mimachine import workflow
+from mimachine.experiment.presets import default
+from mimachine.reporting import comparison
+from mimachine.training import claims
+from mimachine.training.recipe import Training
+from mimachine.training.run import Run
+
+
+class Interrupted(BaseException):
+    """An interruption like Ctrl-C, which no part of the library handles."""
+
+
+class Stopping:
+    """Receives messages, and interrupts at the first that begins with certain words."""
+
+    def __init__(self, words):
+        self.words = words
+
+    def __call__(self, message):
+        if message.startswith(self.words):
+            raise Interrupted
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    file = tmp_path_factory.mktemp("data") / "rows.npy"
+    np.save(file, np.random.default_rng(0).normal(size=(60, 3)))
+    return file
+
+
+def settings(table, objective="mim", epochs=3):
+    start = default(str(table), objective)
+    model = replace(start.model, latent=2, hidden=(8,))
+    return replace(start, model=model, training=Training(epochs=epochs, warmup=1), num_samples=2)
+
+
+def both(table, **changes):
+    return {name: settings(table, name, **changes) for name in ("mim", "vae")}
+
+
+def contents(directory):
+    """Every file by name; pictures are left out, which take long to draw and are written anew."""
+    files = [p for p in directory.rglob("*") if p.is_file() and p.suffix != ".png"]
+    return {
+        str(p.relative_to(directory)): p.read_text(encoding="latin-1").replace(str(directory), "")
+        for p in files
+    }
+
+
+def trainer(table):
+    def work(path, say):
+        workflow.train(settings(table), path, say=say, then=lambda run: say("end"))
+
+    return work
+
+
+def comparer(table):
+    def work(path, say):
+        comparison.compare(both(table), path, say=say, then=lambda directory: say("end"))
+
+    return work
+
+
+def refitter(path, **options):
+    def work(out, say):
+        given = {"components": 2, "num_samples": 2, **options}
+        workflow.refit(path, out, say=say, then=lambda done: say("end"), **given)
+
+    return work
+
+
+@pytest.fixture(scope="module")
+def run(table, tmp_path_factory):
+    path = tmp_path_factory.mktemp("run") / "run"
+    workflow.train(settings(table), path)
+    return path
+
+
+STOPS = {
+    "train": ("training", "end"),
+    "compare": ("training mim", "training vae", "end"),
+    "refit": ("fitted", "end"),
+}
+
+
+@pytest.mark.parametrize("command", STOPS)
+def test_interrupted_at_every_stage_the_result_is_the_same(command, table, run, tmp_path):
+    work = {"train": trainer(table), "compare": comparer(table), "refit": refitter(run)}[command]
+    work(tmp_path / "whole", str)
+    for words in STOPS[command]:
+        with pytest.raises(Interrupted):
+            work(tmp_path / "broken", Stopping(words))
+        assert claims.request_in(tmp_path / "broken")["command"] == command
+    work(tmp_path / "broken", str)
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+    # A finished directory is refused, and nothing in it changes.
+    with pytest.raises(FileExistsError, match=r"with a finished \w+; choose another directory"):
+        work(tmp_path / "broken", str)
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+
+
+def test_a_comparison_keeps_finished_runs_and_trains_those_not_started(table, tmp_path):
+    with pytest.raises(Interrupted):
+        comparer(table)(tmp_path / "both", Stopping("training vae"))
+    weights, other = (tmp_path / "both" / n / "model.safetensors" for n in ("mim", "vae"))
+    before = weights.stat().st_mtime_ns
+    assert not other.exists()
+    said = []
+    comparison.resume(tmp_path / "both", say=said.append)
+    assert weights.stat().st_mtime_ns == before
+    assert [text.split(" on ")[0] for text in said] == ["keeping mim", "resuming vae"]
+    with pytest.raises(ValueError, match="no unfinished comparison"):
+        comparison.resume(tmp_path / "both")
+
+
+def test_other_experiments_are_refused_by_what_differs(table, tmp_path):
+    with pytest.raises(Interrupted):
+        comparer(table)(tmp_path / "both", Stopping("training mim"))
+    before = contents(tmp_path / "both")
+    one, other = both(table), both(table, epochs=4)
+    for wanted, message in (
+        (other, r"mim.training.epochs \(3 there, 4 here\), vae.training.epochs .*--resume"),
+        ({"mim": one["mim"]}, r'objectives \(\["mim", "vae"\] there, \["mim"\] here\)'),
+        ({"mim": one["mim"], "vae": other["vae"]}, r"settings, vae.training.epochs \(3 there"),
+        (both("digits"), r'data.name \(".*rows.npy" there, "digits" here\)'),
+    ):
+        with pytest.raises(FileExistsError, match=message):
+            comparison.compare(wanted, tmp_path / "both")
+    assert contents(tmp_path / "both") == before
+
+
+@pytest.mark.parametrize("work", [trainer, comparer])
+def test_data_that_changed_since_are_refused(work, tmp_path):
+    file = tmp_path / "rows.npy"
+    np.save(file, np.random.default_rng(0).normal(size=(60, 3)))
+    with pytest.raises(Interrupted):
+        work(file)(tmp_path / "out", Stopping("training"))
+    np.save(file, np.random.default_rng(1).normal(size=(60, 3)))
+    with pytest.raises(ValueError, match="has changed since the run began"):
+        work(file)(tmp_path / "out", print)
+
+
+def test_another_refit_of_the_same_run_or_of_new_weights_is_refused(table, tmp_path):
+    workflow.train(settings(table), tmp_path / "run")
+    with pytest.raises(Interrupted):
+        refitter(tmp_path / "run")(tmp_path / "fitted", Stopping("fitted"))
+    with pytest.raises(FileExistsError, match=r"components \(2 there, 3 here\)"):
+        refitter(tmp_path / "run", components=3)(tmp_path / "fitted", print)
+    Run(tmp_path / "run").save_weights(workflow.open_run(tmp_path / "fitted").model)
+    with pytest.raises(FileExistsError, match="settings, weights "):
+        refitter(tmp_path / "run")(tmp_path / "fitted", print)
+    with pytest.raises(ValueError, match="unfinished refit; go on with: mimachine refit"):
+        workflow.resume(tmp_path / "fitted")
+
+
+def test_a_run_interrupted_before_its_settings_were_written_is_resumed(table, tmp_path):
+    trainer(table)(tmp_path / "whole", str)
+    with pytest.raises(Interrupted):
+        trainer(table)(tmp_path / "run", Stopping("training"))
+    # What a process leaves that is killed between its first two writes.
+    (tmp_path / "run" / "experiment.json").unlink()
+    (tmp_path / "run" / ".experiment.json.ab.mimachine-partial").write_text("{")
+    assert set(contents(tmp_path / "run")) > {"unfinished.json", "data.json"}
+    workflow.resume(tmp_path / "run")
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_an_unfinished_run_of_version_0_1_says_how_to_resume_it(table, tmp_path):
+    with pytest.raises(Interrupted):
+        trainer(table)(tmp_path / "run", Stopping("training"))
+    (tmp_path / "run" / "unfinished.json").unlink()
+    (tmp_path / "run" / "state.ckpt").write_bytes(b"")
+    with pytest.raises(FileExistsError, match=f"mimachine train --resume {tmp_path}/run$"):
+        trainer(table)(tmp_path / "run", print)
+
+
+def test_settings_are_json_that_names_the_command(table, tmp_path):
+    with pytest.raises(Interrupted):
+        trainer(table)(tmp_path / "run", Stopping("training"))
+    stored = json.loads((tmp_path / "run" / "unfinished.json").read_text())
+    assert stored.pop("command") == "train"
+    assert stored == json.loads((tmp_path / "run" / "experiment.json").read_text())
