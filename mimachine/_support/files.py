@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PARTIAL", "directory_lock", "replacing", "write_json"]
+__all__ = ["PARTIAL", "directory_lock", "replacing", "save_figure", "utf8_path", "write_json"]
 
 # Ending of the temporary files of `replacing`, which nobody else's files have.
 PARTIAL = ".mimachine-partial"
+# Yields a temporary file that becomes the given one, as `replacing` does.
+Writing = Callable[[Path], AbstractContextManager[Path]]
 
 
 @contextmanager
@@ -41,11 +44,22 @@ def directory_lock(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _replace(temporary: Path, file: Path) -> None:
+    temporary.replace(file)
+
+
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """Yield a temporary file that replaces the old one only once it is complete on disk."""
+def replacing(file: Path, place: Callable[[Path, Path], None] = _replace) -> Iterator[Path]:
+    """Yield a temporary file that replaces the old one only once it is complete on disk.
+
+    Args:
+        file: The file.
+        place: Called with the complete temporary file and the file, to give it its name.
+    """
+    # A name may have 255 bytes: leave some of them to the temporary file's name.
+    begin = f".{file.name[:50]}."
     try:
-        descriptor, temporary_name = tempfile.mkstemp(PARTIAL, f".{file.name}.", file.parent)
+        descriptor, temporary_name = tempfile.mkstemp(PARTIAL, begin, file.parent)
     except OSError as error:
         # Name the file that was asked for, not the temporary one.
         raise OSError(error.errno, error.strerror, str(file)) from error
@@ -57,7 +71,7 @@ def replacing(file: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.umask(mask := os.umask(0))
         temporary.chmod(0o666 & ~mask)
-        temporary.replace(file)
+        place(temporary, file)
     except OSError as error:
         # A full disk raises an error without a file name.
         if error.errno is None or error.filename is not None:
@@ -67,8 +81,28 @@ def replacing(file: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(file: Path, value: Any) -> None:
+@contextmanager
+def utf8_path(file: Path) -> Iterator[Path]:
+    """The path of a file for a library that takes only UTF-8: of a copy where it is not."""
+    try:
+        str(file).encode()
+        directory = None
+    except UnicodeEncodeError:
+        directory = tempfile.TemporaryDirectory()
+    with directory or nullcontext():
+        if directory is not None:
+            file = Path(shutil.copy(file, Path(directory.name, f"copy{file.suffix}")))
+        yield file
+
+
+def write_json(file: Path, value: Any, writing: Writing = replacing) -> None:
     """Write a value as JSON, atomically: readers see the old file or the new one, never a part."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    with replacing(file) as temporary:
+    with writing(file) as temporary:
         temporary.write_text(text)
+
+
+def save_figure(figure: Any, file: Path, writing: Writing = replacing) -> None:
+    """Write a figure of matplotlib atomically, in the format of the file's suffix."""
+    with writing(file) as temporary:
+        figure.savefig(temporary, format=file.suffix[1:])

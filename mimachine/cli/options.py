@@ -352,6 +352,8 @@ class Embed:
         data: Name of a data set, a file or a folder.
         split: Rows to encode. A file or folder keeps its order with "all".
         out: Output file, .npz or .csv.
+        force: Overwrite files that mimachine did not write. The data, the labels and the files of
+            the run are never overwritten.
         json: Print the path and shapes as JSON.
     """
 
@@ -359,6 +361,7 @@ class Embed:
     data: OptionalDataName = None
     split: SplitName = None
     out: Annotated[Path | None, _optional("FILE", "RUN/codes.npz")] = None
+    force: bool = False
     json: bool = False
 
 
@@ -376,6 +379,8 @@ class Reconstruct:
         split: Rows to reconstruct. A file or folder keeps its order with "all".
         seed: Seed of the samples of p(x|z).
         out: Output file, .npz or .csv.
+        force: Overwrite files that mimachine did not write. The data, the labels and the files of
+            the run are never overwritten.
         json: Print the paths and shapes as JSON.
     """
 
@@ -384,6 +389,7 @@ class Reconstruct:
     split: SplitName = None
     seed: int = 0
     out: Annotated[Path | None, _optional("FILE", "RUN/reconstructions.npz")] = None
+    force: bool = False
     json: bool = False
 
 
@@ -400,6 +406,8 @@ class Sample:
         num: Number of samples.
         seed: Seed of the samples.
         out: Output file, .npz or .csv.
+        force: Overwrite files that mimachine did not write. The data, the labels and the files of
+            the run are never overwritten.
         json: Print the paths and shapes as JSON.
     """
 
@@ -407,4 +415,5 @@ class Sample:
     num: int = 64
     seed: int = 0
     out: Annotated[Path | None, _optional("FILE", "RUN/samples.npz")] = None
+    force: bool = False
     json: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 
 import tyro
 
+from mimachine._support.messages import visible
+from mimachine._support.streams import unfiltered
 from mimachine.cli.options import Compare, Resume, Train
 from mimachine.data.files.options import File
 from mimachine.experiment.presets import default, paper_images, published
@@ -32,15 +35,20 @@ def parse(command: type[Command], arguments: list[str], start: Command | None = 
         ValueError: If the arguments are not valid, with tyro's message in one line.
     """
     name = "train" if command is Resume else command.__name__.lower()
-    messages = io.StringIO()
+    messages, text = io.StringIO(), io.StringIO()
+    # Help has colours on a terminal; arguments that it repeats must not have escape sequences.
+    asks = not {"-h", "--help"}.isdisjoint(arguments)
+    plain = all(visible(argument) == argument for argument in arguments)
+    target = unfiltered(sys.stdout) if asks and plain else text
     # Without it a union such as `Noam | None` becomes a choice of subcommands.
     kind: Any = tyro.conf.AvoidSubcommands[command]  # type: ignore[misc, valid-type]
     try:
-        with contextlib.redirect_stderr(messages):
+        with contextlib.redirect_stderr(messages), contextlib.redirect_stdout(target):
             read: Command = tyro.cli(kind, prog=f"mimachine {name}", args=arguments, default=start)
             return read
     except SystemExit as stop:
         if not stop.code:
+            print(text.getvalue(), end="")
             raise
         message = f"{_one_line(messages.getvalue())} (see mimachine {name} --help)"
         raise ValueError(message) from stop

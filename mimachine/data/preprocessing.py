@@ -451,5 +451,7 @@ def fingerprint(values: Array, labels: Array | None = None) -> str:
     for block in _blocks(values):
         digest.update(np.ascontiguousarray(values[block], dtype=native).data)
     if labels is not None:
-        digest.update("\0".join(map(str, labels.tolist())).encode())
+        # Names of folders may not be UTF-8.
+        names = "\0".join(map(str, labels.tolist()))
+        digest.update(names.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Callable
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from mimachine._support.files import replacing, write_json
+from mimachine._support.files import save_figure, write_json
+from mimachine._support.outputs import RECORD, Outputs
 from mimachine._support.version import __version__
 from mimachine.paper import images, low_dimensional
 from mimachine.paper.line import figures
@@ -50,13 +52,12 @@ def reproduce(name: str, request: Request) -> Path:
     """
     if (request.out / "experiment.json").exists():
         raise FileExistsError(f"{request.out} is a run directory; choose another directory")
-    made = EXPERIMENTS[name](request)
     directory = request.out / f"{name}-{request.label}"
-    directory.mkdir(parents=True, exist_ok=True)
+    outputs = _outputs(directory, name)
+    made = EXPERIMENTS[name](request)
     for title, figure in made.figures.items():
         for suffix in (".png", ".svg"):
-            with replacing(directory / f"{title}{suffix}") as temporary:
-                figure.savefig(temporary, format=suffix[1:])
+            save_figure(figure, directory / f"{title}{suffix}", outputs.replacing)
     command = f"mimachine reproduce {name}{request.options}"
     about = {
         "command": command,
@@ -68,7 +69,32 @@ def reproduce(name: str, request: Request) -> Path:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
-    write_json(directory / "results.json", {**about, **made.results})
-    with replacing(directory / "table.md") as temporary:
+    results = {**about, **made.results}
+    write_json(directory / "results.json", results, outputs.replacing)
+    with outputs.replacing(directory / "table.md") as temporary:
         temporary.write_text(f"`{command}`\n\n{made.table}\n", encoding="utf-8")
     return directory
+
+
+def _outputs(directory: Path, name: str) -> Outputs:
+    """Rules for writing results: never over files that were not written by a reproduction.
+
+    Raises:
+        ValueError: If there are such files.
+        OSError: If the directory cannot be written.
+    """
+    # Earlier versions kept no record.
+    old = not (directory / RECORD).exists() and _is_reproduction(directory / "results.json", name)
+    outputs = Outputs(directory, is_own=lambda file: old, force=None)
+    pictures = (file for suffix in ("png", "svg") for file in sorted(directory.glob(f"*.{suffix}")))
+    # Checked before the training, which may take hours.
+    outputs.check(directory / "results.json", directory / "table.md", *pictures)
+    return outputs
+
+
+def _is_reproduction(file: Path, name: str) -> bool:
+    try:
+        command = json.loads(file.read_text(encoding="utf-8"))["command"]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return False
+    return str(command).split()[:3] == ["mimachine", "reproduce", name]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine import workflow
-from mimachine._support.files import directory_lock, write_json
+from mimachine._support.files import directory_lock, save_figure, write_json
 from mimachine.evaluation.metric import Metric, Report
 from mimachine.experiment.settings import Experiment
 from mimachine.reporting import figures
@@ -90,7 +90,7 @@ def _compare(
     pictures = []
     for title, figure in _pictures(trained, reports).items():
         pictures.append(directory / f"{title}.png")
-        figure.savefig(pictures[-1])
+        save_figure(figure, pictures[-1])
     comparison = replace(comparison, pictures=tuple(pictures))
     write_json(directory / "comparison.json", comparison.to_json())
     return comparison

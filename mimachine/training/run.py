@@ -28,7 +28,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimachine._support.files import PARTIAL, directory_lock, replacing, write_json
+from mimachine._support.files import PARTIAL, directory_lock, replacing, utf8_path, write_json
 from mimachine._support.messages import quoted
 
 if TYPE_CHECKING:
@@ -266,7 +266,8 @@ class Run:
         if not file.is_file():
             raise FileNotFoundError(f"{self.path} has no weights yet: it has not been trained")
         try:
-            load_model(model, str(file))
+            with utf8_path(file) as path:
+                load_model(model, str(path))
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(f"{file} does not hold the weights of this model: {error}") from error
 
