@@ -55,7 +55,15 @@ def test_an_option_error_is_a_value_error_with_two_messages():
     assert (str(again), again.with_flags) == (str(error), error.with_flags)
 
 
-HIDDEN = ["a\x1b[2Jb", "\r", "line\nbreak", "\u202egnp.exe", "\x9b1m", "caf\udce9", "'\x07\\ \udcff0"]
+HIDDEN = [
+    "a\x1b[2Jb",
+    "\r",
+    "line\nbreak",
+    "\u202egnp.exe",
+    "\x9b1m",
+    "caf\udce9",
+    "'\x07\\ \udcff0",
+]
 
 
 @pytest.mark.parametrize("name", HIDDEN)
