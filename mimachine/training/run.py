@@ -9,6 +9,7 @@ state.ckpt             state to resume from after an interruption; written befor
                        and removed once the run is finished
 report.json            measured numbers, see `mimachine.evaluation`
 refit.json             for a run whose prior was fitted after training: the original run, and how
+written.jsonl          results that commands wrote, see `mimachine._support.outputs`
 =====================  ====================================================================
 
 All files except metrics.jsonl are written atomically, and an incomplete last line of metrics.jsonl
