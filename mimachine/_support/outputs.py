@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,8 +153,14 @@ def _check_place(file: Path) -> None:
     parent = existing_parent(file)
     if not os.path.isdir(parent):
         raise NotADirectoryError(f"{file} cannot be written: {parent} is not a directory")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise PermissionError(f"{file} cannot be written: the directory {parent} is not writable")
+    try:
+        # Permissions alone do not tell, for example for root or on a network.
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise type(error)(
+            f"{file} cannot be written: the directory {parent} is not writable: {error.strerror}"
+        ) from error
     for part in file.relative_to(parent).parts:
         # Raises an error for a name that is too long.
         with contextlib.suppress(FileNotFoundError):

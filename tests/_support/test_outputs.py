@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -154,6 +155,8 @@ def test_places_that_cannot_be_written_are_found_before(tmp_path, outputs):
     if os.geteuid() != 0:
         (tmp_path / "closed").mkdir(mode=0o500)
         cases |= {"closed/a.csv": "is not writable", "closed/new/a.csv": "is not writable"}
+    if Path("/proc/self").exists():
+        cases["/proc/a.csv"] = "is not writable"
     for name, message in cases.items():
         with pytest.raises((OSError, ValueError), match=message):
             outputs.check(tmp_path / name)
