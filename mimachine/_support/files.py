@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from mimachine._support.temporary import PARTIAL, release, remove_leftovers, temporary_beside
 
-__all__ = ["PARTIAL", "directory_lock", "replacing", "require_regular", "write_json"]
+__all__ = [
+    "PARTIAL",
+    "directory_lock",
+    "replacing",
+    "require_regular",
+    "save_figure",
+    "utf8_path",
+    "write_json",
+]
+
+# Yields a temporary file that becomes the given one, as `replacing` does.
+Writing = Callable[[Path], AbstractContextManager[Path]]
 
 
 @contextmanager
@@ -59,11 +72,19 @@ def require_regular(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path} must be a file, got {kind}; save its content to a file")
 
 
+def _replace(temporary: Path, file: Path) -> None:
+    temporary.replace(file)
+
+
 @contextmanager
-def replacing(file: Path) -> Iterator[Path]:
+def replacing(file: Path, place: Callable[[Path, Path], None] = _replace) -> Iterator[Path]:
     """Yield a temporary file that replaces the old one only once it is complete on disk.
 
     Leftovers of killed processes in the same directory are removed.
+
+    Args:
+        file: The file.
+        place: Called with the complete temporary file and the file, to give it its name.
     """
     try:
         remove_leftovers(file.parent)
@@ -77,7 +98,7 @@ def replacing(file: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.umask(mask := os.umask(0))
         temporary.chmod(0o666 & ~mask)
-        temporary.replace(file)
+        place(temporary, file)
     except OSError as error:
         # A full disk raises an error without a file name.
         if error.errno is None or error.filename is not None:
@@ -88,8 +109,28 @@ def replacing(file: Path) -> Iterator[Path]:
         release(lock)
 
 
-def write_json(file: Path, value: Any) -> None:
+@contextmanager
+def utf8_path(file: Path) -> Iterator[Path]:
+    """The path of a file for a library that takes only UTF-8: of a copy where it is not."""
+    try:
+        str(file).encode()
+        directory = None
+    except UnicodeEncodeError:
+        directory = tempfile.TemporaryDirectory()
+    with directory or nullcontext():
+        if directory is not None:
+            file = Path(shutil.copy(file, Path(directory.name, f"copy{file.suffix}")))
+        yield file
+
+
+def write_json(file: Path, value: Any, writing: Writing = replacing) -> None:
     """Write a value as JSON, atomically: readers see the old file or the new one, never a part."""
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
-    with replacing(file) as temporary:
+    with writing(file) as temporary:
         temporary.write_text(text)
+
+
+def save_figure(figure: Any, file: Path, writing: Writing = replacing) -> None:
+    """Write a figure of matplotlib atomically, in the format of the file's suffix."""
+    with writing(file) as temporary:
+        figure.savefig(temporary, format=file.suffix[1:])

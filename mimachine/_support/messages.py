@@ -5,11 +5,51 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Option", "OptionError", "counted", "hint", "nearest", "quoted", "some", "unknown"]
+__all__ = [
+    "Option",
+    "OptionError",
+    "command_line",
+    "counted",
+    "hint",
+    "nearest",
+    "quoted",
+    "some",
+    "unknown",
+    "visible",
+]
+
+# Controls, such as those that begin the escape sequences of terminals; separators of lines; marks
+# that change the direction of text; and lone surrogates, which are not Unicode: in names of files
+# Python has them for bytes that are not UTF-8.
+_HIDDEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Replace characters that a terminal would obey, not show, by their escapes.
+
+    Args:
+        text: The text.
+        keep: Such characters to leave as they are.
+
+    Example:
+        >>> print(visible("a\x1b[2Jb\n"))
+        a\x1b[2Jb\n
+    """
+    return _HIDDEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    byte = ord(character) - 0xDC00
+    if 0x80 <= byte <= 0xFF:
+        return f"\\x{byte:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def counted(count: int, noun: str) -> str:
@@ -18,8 +58,28 @@ def counted(count: int, noun: str) -> str:
 
 
 def quoted(path: str | os.PathLike[str]) -> str:
-    """Quote a path for a shell."""
-    return shlex.quote(str(path))
+    r"""Quote a path for a shell; hidden characters are escaped.
+
+    Example:
+        >>> print(quoted("my run"), quoted("my\x1brun"))
+        'my run' $'my\x1brun'
+    """
+    text = str(path)
+    if visible(text) == text:
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{_HIDDEN.sub(lambda found: _bytes(found[0]), escaped)}'"
+
+
+def _bytes(character: str) -> str:
+    """The bytes of a character, as escapes that a shell understands."""
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", errors))
+
+
+def command_line(words: Iterable[str]) -> str:
+    """Join words to a command line for a shell."""
+    return " ".join(map(quoted, words))
 
 
 def some(texts: Iterable[str], most: int = 6) -> str:
@@ -74,7 +134,7 @@ class Option:
             return f"--{'' if self.value else 'no-'}{self.name.replace('_', '-')}"
         values = self.value if isinstance(self.value, list | tuple) else [self.value]
         words = [] if self.value is None else [str(value) for value in values]
-        return shlex.join([f"--{self.name.replace('_', '-')}", *words])
+        return command_line([f"--{self.name.replace('_', '-')}", *words])
 
 
 def _literal(value: object) -> str:

@@ -19,8 +19,10 @@ PARTIAL = ".mimachine-partial"
 
 def temporary_beside(file: Path) -> tuple[Path, int | None]:
     """Create an empty file in the directory of another; its path and its lock, for `release`."""
+    # A name may have 255 bytes: leave some of them to the temporary file's name.
+    begin = f".{file.name[:50]}."
     while True:
-        descriptor, name = tempfile.mkstemp(PARTIAL, f".{file.name}.", file.parent)
+        descriptor, name = tempfile.mkstemp(PARTIAL, begin, file.parent)
         try:
             import fcntl
         except ImportError:  # Windows has no flock, and does not replace files that are open.

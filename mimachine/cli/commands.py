@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimachine._support.files import save_figure
 from mimachine._support.messages import quoted, some, unknown
 from mimachine.cli.interruption import (
     comparison_hint,
@@ -39,6 +38,7 @@ from mimachine.cli.output import (
     print_data_sets,
     print_inspection,
     print_json,
+    print_line,
     print_reports,
     print_run,
     say,
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from mimachine.data.dataset import Dataset
     from mimachine.data.files.load import Encodable
     from mimachine.workflow.apply_run import Drawn
+    from mimachine.workflow.destinations import Destination
     from mimachine.workflow.load_run import Trained
     from mimachine.workflow.refit_run import Refitted
 
@@ -198,16 +199,15 @@ def _refit(arguments: list[str]) -> None:
         return
     print_reports(reports)
     if done.after.data.image_shape is not None:
-        print(f"samples before and after: {out / 'samples.png'}")
+        print_line(f"samples before and after: {out / 'samples.png'}")
     if command.report:
-        print(f"report: {_page(command, out)}")
-    print(f"next: mimachine sample {quoted(out)}    mimachine evaluate {quoted(out)}")
+        print_line(f"report: {_page(command, out)}")
+    print_line(f"next: mimachine sample {quoted(out)}    mimachine evaluate {quoted(out)}")
 
 
 def _complete_refit(command: Refit, done: Refitted) -> None:
     """Draw samples of images before and after, and write the report."""
     from mimachine import workflow
-    from mimachine._support.files import replacing
     from mimachine.reporting import figures
 
     out = done.after.run.path
@@ -216,13 +216,13 @@ def _complete_refit(command: Refit, done: Refitted) -> None:
             name: workflow.sample(trained.model, 64).shown
             for name, trained in (("before", done.before), ("after", done.after))
         }
-        with replacing(out / "samples.png") as temporary:
-            figures.image_samples(drawn, done.after.data).savefig(temporary, format="png")
+        save_figure(figures.image_samples(drawn, done.after.data), out / "samples.png")
     _write_report(command, out)
 
 
 def _embed(arguments: list[str]) -> None:
     command = parse(Embed, arguments)
+    destination = _destination(command, "codes.npz")
     from mimachine.estimation.codes.moments import codes
     from mimachine.workflow.export_results import Columns
 
@@ -235,14 +235,15 @@ def _embed(arguments: list[str]) -> None:
     if chosen.labels is not None:
         arrays["labels"] = chosen.labels
         table = Columns((*table.names, "label"), (*table.parts, chosen.labels[:, None]))
-    write_arrays(command, "codes.npz", arrays, table)
+    write_arrays(command, destination, arrays, table)
 
 
 def _reconstruct(arguments: list[str]) -> None:
     command = parse(Reconstruct, arguments)
+    destination = _destination(command, "reconstructions.npz", pictured=True)
     from mimachine import workflow
     from mimachine.reporting import figures
-    from mimachine.workflow.export_results import named
+    from mimachine.workflow.export_results import restored
 
     trained, chosen = _open_and_select(command)
     data = trained.data
@@ -253,15 +254,16 @@ def _reconstruct(arguments: list[str]) -> None:
         name = trained.experiment.objective
         shown = chosen.rows[:12]
         picture = figures.image_reconstructions({name: trained.model}, data, images=shown)
-    table = named(data, arrays["sample" if drawn.mean is None else "mean"])
-    write_arrays(command, "reconstructions.npz", arrays, table, picture)
+    table = restored(data, arrays["sample" if drawn.mean is None else "mean"])
+    write_arrays(command, destination, arrays, table, picture)
 
 
 def _sample(arguments: list[str]) -> None:
     command = parse(Sample, arguments)
+    destination = _destination(command, "samples.npz", pictured=True)
     from mimachine import workflow
     from mimachine.reporting import figures
-    from mimachine.workflow.export_results import named
+    from mimachine.workflow.export_results import restored
 
     trained = workflow.open_model(command.run)
     data = trained.data
@@ -271,7 +273,7 @@ def _sample(arguments: list[str]) -> None:
         shown = {trained.experiment.objective: drawn.shown[:64]}
         picture = figures.image_samples(shown, data)
     arrays = _original_units(data, drawn)
-    write_arrays(command, "samples.npz", arrays, named(data, arrays["sample"]), picture)
+    write_arrays(command, destination, arrays, restored(data, arrays["sample"]), picture)
 
 
 def _report(arguments: list[str]) -> None:
@@ -285,7 +287,7 @@ def _report(arguments: list[str]) -> None:
     if command.json:
         print_json({"file": str(page)})
     else:
-        print(f"wrote {page}")
+        print_line(f"wrote {page}")
 
 
 def _reproduce(arguments: list[str]) -> None:
@@ -310,7 +312,7 @@ def _reproduce(arguments: list[str]) -> None:
         print_json({"directory": str(directory), **results})
         return
     print((directory / "table.md").read_text(encoding="utf-8"))
-    print(f"figures, results.json and table.md: {directory}")
+    print_line(f"figures, results.json and table.md: {directory}")
 
 
 def _diagnose(arguments: list[str]) -> None:
@@ -321,7 +323,7 @@ def _diagnose(arguments: list[str]) -> None:
     wanted = {purpose: getattr(command, purpose) for purpose in purposes}
     arrays, others = read_archive(command.file, wanted, ("x", "z_mean"))
     if others:
-        print(f"arrays not used: {some(map(repr, others))}", file=sys.stderr)
+        print_line(f"arrays not used: {some(map(repr, others))}", errors=True)
     from mimachine.evaluation.diagnose_arrays import diagnose
 
     found = diagnose(**arrays, seed=command.seed)
@@ -377,21 +379,27 @@ def _open_and_select(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:
         trained = workflow.open_run(command.run, command.training_data)
     else:
         trained = workflow.open_model(command.run)
-    _check_out(command, trained.experiment.data.name)
     chosen = workflow.select(trained, command.data, command.split)
     for note in chosen.notes:
-        print(note, file=sys.stderr)
+        print_line(note, errors=True)
     return trained, chosen
 
 
-def _check_out(command: Embed | Reconstruct, trained_on: str) -> None:
-    """Refuse to overwrite the data with the results."""
-    if command.out is None:
-        return
-    for data in (command.data or trained_on, trained_on):
-        both = os.path.exists(data) and os.path.exists(command.out)
-        if both and os.path.samefile(data, command.out):
-            raise ValueError(f"out must be another file than the data, got {command.out}")
+def _destination(
+    command: Embed | Reconstruct | Sample, name: str, pictured: bool = False
+) -> Destination:
+    """Where a command writes its results, checked before the run is loaded."""
+    from mimachine.workflow.destinations import destination
+
+    return destination(
+        command.run,
+        name,
+        command.out,
+        data=None if isinstance(command, Sample) else command.data,
+        moved=None if isinstance(command, Sample) else command.training_data,
+        pictured=pictured,
+        force=command.force,
+    )
 
 
 def _original_units(data: Dataset, drawn: Drawn) -> dict[str, Any]:

@@ -5,16 +5,22 @@ The overview imports nothing else, and commands import PyTorch only when they ne
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import io
 import os
+import re
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 
 from mimachine._support.messages import OptionError, unknown
+from mimachine._support.streams import printing
 from mimachine._support.version import __version__
-from mimachine.cli.interruption import EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_MISTAKE
+from mimachine.cli.interruption import (
+    EXIT_DIVERGED,
+    EXIT_MISTAKE,
+    exit_code,
+    signals_interrupt,
+)
 
 __all__ = ["main"]
 
@@ -64,7 +70,7 @@ Examples:
   mimachine sample digits-run
 
 Errors print one line and exit with code 2. Other exit codes: 0 success, 3 training diverged,
-130 and 143 interrupted by Ctrl-C or SIGTERM."""
+129, 130 and 143 interrupted by a closed terminal, Ctrl-C or SIGTERM."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -74,82 +80,53 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; None takes those of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _print_in_any_encoding()
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    with printing() as output:
+        code = _exit_code(arguments, debug)
+        output.flush()
+        if output.error is not None:
+            _print_error(f"standard output cannot be written: {output.error.strerror}")
+            return code or EXIT_MISTAKE
+        return code
+
+
+def _exit_code(arguments: list[str], debug: bool) -> int:
+    """Run a command, report its error, and return its exit code."""
     try:
-        with _data_dir(arguments):
+        with signals_interrupt(), _data_dir(arguments):
             _dispatch(arguments)
-        sys.stdout.flush()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_MISTAKE
-    except BrokenPipeError:
-        # The reader, such as `head`, closed the pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError, ImportError) as error:
         # An import fails where an extra is not installed.
-        if debug:
-            raise
-        message = error.with_flags if isinstance(error, OptionError) else str(error)
-        print(f"mimachine: error: {' '.join(message.split())}", file=sys.stderr)
+        _print_error(error.with_flags if isinstance(error, OptionError) else str(error), debug)
         return EXIT_MISTAKE
     except (MemoryError, RuntimeError) as error:
-        if debug or not _is_out_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
-        print(
-            "mimachine: error: out of memory; try a smaller model.hidden, model.channels, "
-            f"model.latent or training.batch_size ({' '.join(str(error).split())})",
-            file=sys.stderr,
+        _print_error(
+            "out of memory; try a smaller model.hidden, model.channels, model.latent or "
+            f"training.batch_size ({error})",
+            debug,
         )
         return EXIT_MISTAKE
     except FloatingPointError as error:
         print(f"mimachine: training diverged: {error}", file=sys.stderr)
         return EXIT_DIVERGED
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print("mimachine: interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return exit_code(interruption)
     return 0
 
 
-# What terminals and pipes that are not UTF-8 show in place of characters that they lack.
-_ASCII = {
-    "±": "+-",
-    "†": "(!)",
-    "–": "-",
-    "—": "-",
-    "…": "...",
-    "²": "^2",
-    "³": "^3",
-    "½": "1/2",
-    "×": "x",
-    "·": "*",
-    "‖": "||",
-    "√": "sqrt",
-    "∞": "inf",
-    "β": "beta",
-    "ε": "eps",
-    "θ": "theta",
-    "λ": "lambda",
-    "μ": "mu",
-    "σ": "sigma",
-    "Σ": "sum",
-}
-
-
-def _print_in_any_encoding() -> None:
-    """Let standard output and error replace characters that their encoding lacks."""
-
-    def replaced(error: UnicodeError) -> tuple[str, int]:
-        if not isinstance(error, UnicodeEncodeError):
-            raise error
-        lacking = error.object[error.start : error.end]
-        return "".join(_ASCII.get(character, "?") for character in lacking), error.end
-
-    codecs.register_error("mimachine", replaced)
-    for stream in (sys.stdout, sys.stderr):
-        # Other streams, such as those of a notebook or a test, take any character.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="mimachine")
+def _print_error(message: str, debug: bool = False) -> None:
+    """Print an error in one line, after the traceback of the current exception if requested."""
+    if debug:
+        traceback.print_exc()
+    # Not `split`, which would also remove control characters, which are to be seen.
+    line = re.sub("[ \t\n]+", " ", message).strip()
+    print(f"mimachine: error: {line}", file=sys.stderr)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

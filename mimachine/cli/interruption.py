@@ -1,4 +1,4 @@
-"""Exit codes, and how commands handle Ctrl-C, SIGTERM and full disks."""
+"""Exit codes, and how commands handle Ctrl-C, SIGTERM, SIGHUP and full disks."""
 
 from __future__ import annotations
 
@@ -6,33 +6,64 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from mimachine._support.messages import OptionError, quoted
 
 # Environment variable that --data-dir sets for a command, and its value without the option.
 _VARIABLE = "MIMACHINE_DATA"
 _DATA_BEFORE = os.environ.get(_VARIABLE)
-EXIT_MISTAKE, EXIT_DIVERGED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 3, 130, 143
+EXIT_MISTAKE, EXIT_DIVERGED, EXIT_INTERRUPTED = 2, 3, 130
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception that unwinds like Ctrl-C."""
+class _Stopped(KeyboardInterrupt):
+    """A signal that ends a command, as an exception that unwinds like Ctrl-C."""
+
+
+@contextlib.contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP of a closed terminal, unwind a command as Ctrl-C does.
+
+    A signal that is ignored, as with `nohup`, stays ignored.
+    """
+    before: dict[int, Any] = {}
+
+    def stop(number: int, frame: object) -> None:
+        # Both may arrive together: the second must not disturb what the first one unwinds.
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    # Only the main thread can handle signals.
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            found = signal.getsignal(number)
+            if number not in before and found is not signal.SIG_IGN:
+                before[number] = found or signal.SIG_DFL
+    try:
+        for number in before:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number, found in before.items():
+            signal.signal(number, found)
+
+
+def exit_code(interruption: KeyboardInterrupt) -> int:
+    """Exit code of a command that was interrupted: 128 and the number of the signal."""
+    return 128 + (interruption.args[0] if isinstance(interruption, _Stopped) else signal.SIGINT)
 
 
 @contextlib.contextmanager
 def interruptible(hint: Callable[[], str | None]) -> Iterator[None]:
-    """Print how to resume after Ctrl-C, SIGTERM or an error of the file system.
+    """Print how to resume after Ctrl-C, SIGTERM, SIGHUP or an error of the file system.
 
     Args:
         hint: Returns how to resume; None if there is nothing to resume.
     """
-
-    def terminate(number: int, frame: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     except OSError as error:
@@ -43,10 +74,7 @@ def interruptible(hint: Callable[[], str | None]) -> Iterator[None]:
         raise OSError(f"{error}; once this is fixed: {how}") from error
     except KeyboardInterrupt as interruption:
         print(f"mimachine: interrupted; {hint() or 'nothing to resume'}", file=sys.stderr)
-        code = EXIT_TERMINATED if isinstance(interruption, _Terminated) else EXIT_INTERRUPTED
-        raise SystemExit(code) from interruption
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        raise SystemExit(exit_code(interruption)) from interruption
 
 
 def typed(command: str, arguments: Sequence[str], out: Path | None = None) -> str:

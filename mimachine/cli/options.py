@@ -387,6 +387,8 @@ class Embed:
         split: Rows to encode. A file or folder keeps its order with "all".
         training_data: File or folder that the run was trained on, if it moved.
         out: Output file, .npz or .csv.
+        force: Overwrite files that mimachine did not write. The data, the labels and the files of
+            the run are never overwritten.
         json: Print the path and shapes as JSON.
     """
 
@@ -395,6 +397,7 @@ class Embed:
     split: SplitName = None
     training_data: MovedTrainingData = None
     out: Annotated[Path | None, _optional("FILE", "RUN/codes.npz")] = None
+    force: bool = False
     json: bool = False
 
 
@@ -413,6 +416,8 @@ class Reconstruct:
         training_data: File or folder that the run was trained on, if it moved.
         seed: Seed of the samples of p(x|z).
         out: Output file, .npz or .csv.
+        force: Overwrite files that mimachine did not write. The data, the labels and the files of
+            the run are never overwritten.
         json: Print the paths and shapes as JSON.
     """
 
@@ -422,6 +427,7 @@ class Reconstruct:
     training_data: MovedTrainingData = None
     seed: int = 0
     out: Annotated[Path | None, _optional("FILE", "RUN/reconstructions.npz")] = None
+    force: bool = False
     json: bool = False
 
 
@@ -438,6 +444,8 @@ class Sample:
         num: Number of samples.
         seed: Seed of the samples.
         out: Output file, .npz or .csv.
+        force: Overwrite files that mimachine did not write. The data, the labels and the files of
+            the run are never overwritten.
         json: Print the paths and shapes as JSON.
     """
 
@@ -445,4 +453,5 @@ class Sample:
     num: int = 64
     seed: int = 0
     out: Annotated[Path | None, _optional("FILE", "RUN/samples.npz")] = None
+    force: bool = False
     json: bool = False

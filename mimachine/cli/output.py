@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimachine._support.messages import quoted
+from mimachine._support.files import save_figure
+from mimachine._support.messages import quoted, visible
+from mimachine._support.streams import is_terminal, unfiltered
 from mimachine.cli.options import (
     Compare,
     Embed,
@@ -23,9 +25,12 @@ from mimachine.cli.options import (
 from mimachine.experiment.settings import flat
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from mimachine.evaluation.metric import Report as EvaluationReport
     from mimachine.reporting.comparison import Comparison
     from mimachine.training.fit import History
+    from mimachine.workflow.destinations import Destination
     from mimachine.workflow.export_results import Columns
     from mimachine.workflow.load_run import Trained
 
@@ -34,7 +39,12 @@ def say(
     command: Train | Resume | Compare | ResumeComparison | Refit | Reproduce, text: str
 ) -> None:
     """Print a progress message; with --json to standard error, apart from the JSON."""
-    print(text, file=sys.stderr if command.json else sys.stdout, flush=True)
+    print_line(text, errors=command.json)
+
+
+def print_line(text: str, errors: bool = False) -> None:
+    """Print text in one line; line breaks in names are shown as escapes."""
+    print(visible(text), file=sys.stderr if errors else sys.stdout, flush=True)
 
 
 def print_json(value: Any) -> None:
@@ -44,29 +54,41 @@ def print_json(value: Any) -> None:
 
 def print_reports(reports: dict[str, EvaluationReport]) -> None:
     """Print a table of metrics, one column per report, followed by verdicts and notes."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     table.add_column("metric (mean or sample of z)")
     for name in reports:
-        table.add_column(name, justify="right")
+        table.add_column(visible(name), justify="right")
     table.add_column("unit")
     first = next(iter(reports.values()))
     for metric in first.metrics:
         values = [r[metric.name].marked if r.has(metric.name) else "" for r in reports.values()]
         label = metric.name.removesuffix("_sampled")
-        table.add_row(f"{label} ({metric.latent})", *values, metric.unit)
-    table.add_row("verdict", *(report.verdict for report in reports.values()), "")
-    console = Console(width=None if sys.stdout.isatty() else 120)
+        table.add_row(visible(f"{label} ({metric.latent})"), *values, visible(metric.unit))
+    table.add_row("verdict", *(visible(report.verdict) for report in reports.values()), "")
+    console = _console()
     console.print(table)
     if any(metric.flagged for report in reports.values() for metric in report.metrics):
         console.print("† unreliable, see notes")
     for name, report in reports.items():
-        console.print(f"{name}: {report.verdict}. {report.advice}", soft_wrap=True)
+        console.print(visible(f"{name}: {report.verdict}. {report.advice}"), soft_wrap=True)
         for metric in report.metrics:
             for note in metric.notes:
-                console.print(f"  {metric.name}: {note}", soft_wrap=True, highlight=False)
+                line = visible(f"  {metric.name}: {note}")
+                console.print(line, soft_wrap=True, highlight=False)
+
+
+def _console() -> Console:
+    """Standard output with colours on a terminal; brackets in names are no markup."""
+    from rich.console import Console
+
+    return Console(
+        file=unfiltered(sys.stdout),
+        width=None if is_terminal(sys.stdout) else 120,
+        markup=False,
+        emoji=False,
+    )
 
 
 def print_run(
@@ -90,11 +112,11 @@ def print_run(
         print_json({"run": str(path), **trained.run.read_json("report.json")})
         return
     ending = "stopped early" if history.stopped_early else "all epochs done"
-    print(f"best epoch {history.best_epoch} of {len(history.epochs)} ({ending})")
+    print_line(f"best epoch {history.best_epoch} of {len(history.epochs)} ({ending})")
     print_reports({trained.experiment.objective: report})
     if page is not None:
-        print(f"report: {page}")
-    print(f"next: mimachine sample {quoted(path)}    mimachine embed {quoted(path)}")
+        print_line(f"report: {page}")
+    print_line(f"next: mimachine sample {quoted(path)}    mimachine embed {quoted(path)}")
 
 
 def print_comparison(
@@ -114,21 +136,23 @@ def print_comparison(
 def print_inspection(found: dict[str, Any], run: Path) -> None:
     """Print what `inspect` found in a run directory."""
     for name, value in flat(found["experiment"]).items():
-        print(f"{name:<32} {value}")
+        print_line(f"{name:<32} {value}")
     for name, value in (found["data"] or {}).items():
-        print(f"{'data: ' + name:<32} {value}")
+        print_line(f"{'data: ' + name:<32} {value}")
     unfinished = f"unfinished, resume with: mimachine train --resume {quoted(run)}"
     state = "finished" if found["finished"] else unfinished
-    print(f"{found['epochs']} epochs, best {found['best_epoch']}; {state}")
-    print(f"{found['num_weights']:,} weights in {len(found['weights'])} tensors")
+    print_line(f"{found['epochs']} epochs, best {found['best_epoch']}; {state}")
+    print_line(f"{found['num_weights']:,} weights in {len(found['weights'])} tensors")
     if found["refit"] is not None:
         refitted = found["refit"]
-        print(f"prior fitted after training ({refitted['kind']}) to the codes of {refitted['run']}")
+        print_line(
+            f"prior fitted after training ({refitted['kind']}) to the codes of {refitted['run']}"
+        )
     if found["report"] is not None:
         for metric in found["report"]["metrics"]:
             value = "not finite" if metric["value"] is None else f"{metric['value']:.5g}"
-            print(f"{metric['name']:<32} {value} {metric['unit']}")
-        print(f"verdict: {found['report']['verdict']}")
+            print_line(f"{metric['name']:<32} {value} {metric['unit']}")
+        print_line(f"verdict: {found['report']['verdict']}")
 
 
 def print_data_sets(files: Sequence[dict[str, str | None]]) -> None:
@@ -137,12 +161,12 @@ def print_data_sets(files: Sequence[dict[str, str | None]]) -> None:
     print("pca-fashion-mnist, pca-fashion-mnist-published: computed from fashion-mnist")
     for entry in files:
         path = entry["path"] or "not found, downloaded on first use"
-        print(f"{entry['data']:<15} {entry['file']:<32} {path}")
+        print_line(f"{entry['data']:<15} {entry['file']:<32} {path}")
 
 
 def write_arrays(
     command: Embed | Reconstruct | Sample,
-    name: str,
+    destination: Destination,
     arrays: dict[str, Any],
     table: Columns,
     picture: Any = None,
@@ -150,12 +174,15 @@ def write_arrays(
     """Write a result file, and a picture next to it if there is one, and print their paths."""
     from mimachine.workflow.export_results import write_results
 
-    file = command.out or command.run / name
-    write_results(file, arrays, table)
+    file, outputs = destination.file, destination.outputs
     written = {"file": str(file)}
     if picture is not None:
-        picture.savefig(file.with_suffix(".png"))
-        written["picture"] = str(file.with_suffix(".png"))
+        written["picture"] = str(destination.picture)
+        # Both or none: another process may have written the picture's file meanwhile.
+        outputs.check(destination.picture)
+    write_results(file, arrays, table, outputs=outputs)
+    if picture is not None:
+        save_figure(picture, destination.picture, outputs.replacing)
     if command.json:
         shapes = {key: list(value.shape) for key, value in arrays.items()}
         print_json({**written, "shapes": shapes})
@@ -163,6 +190,6 @@ def write_arrays(
     shapes_text = ", ".join(f"{key} {tuple(value.shape)}" for key, value in arrays.items())
     if file.suffix == ".csv":
         shapes_text = f"{len(table.parts[0])} rows, {len(table.names)} columns"
-    print(f"wrote {file}: {shapes_text}")
+    print_line(f"wrote {file}: {shapes_text}")
     if picture is not None:
-        print(f"picture: {written['picture']}")
+        print_line(f"picture: {written['picture']}")

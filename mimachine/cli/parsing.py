@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import sys
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any, TypeVar
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from mimachine._support.messages import visible
+from mimachine._support.streams import unfiltered
 from mimachine.cli.options import Compare, Resume, ResumeComparison, Train
 from mimachine.data.files.options import File
 from mimachine.experiment.presets import default, paper_images, published
@@ -35,11 +38,15 @@ def parse(command: type[Command], arguments: list[str], start: Command | None = 
     """
     resumed: dict[type, str] = {Resume: "train", ResumeComparison: "compare"}
     name = resumed.get(command, command.__name__.lower())
-    messages = io.StringIO()
+    messages, text = io.StringIO(), io.StringIO()
+    # Help has colours on a terminal; arguments that it repeats must not have escape sequences.
+    asks = not {"-h", "--help"}.isdisjoint(arguments)
+    plain = all(visible(argument) == argument for argument in arguments)
+    target = unfiltered(sys.stdout) if asks and plain else text
     # Without it a union such as `Noam | None` becomes a choice of subcommands.
     kind: Any = tyro.conf.AvoidSubcommands[command]  # type: ignore[misc, valid-type]
     try:
-        with contextlib.redirect_stderr(messages):
+        with contextlib.redirect_stderr(messages), contextlib.redirect_stdout(target):
             read: Command = tyro.cli(
                 kind,
                 prog=f"mimachine {name}",
@@ -50,6 +57,7 @@ def parse(command: type[Command], arguments: list[str], start: Command | None = 
             return read
     except SystemExit as stop:
         if not stop.code:
+            print(text.getvalue(), end="")
             raise
         message = f"{_one_line(messages.getvalue())} (see mimachine {name} --help)"
         raise ValueError(message) from stop

@@ -159,6 +159,8 @@ class Preprocessing:
 
     def _rounded(self, values: Array) -> Array:
         """Values (n, *S) rounded to the decimals and booleans of the file."""
+        if values.dtype.kind != "f":
+            return values
         flat = values.reshape(len(values), -1)
         if self.decimals is not None:
             for count in np.unique(self.decimals[self.decimals >= 0]).tolist():
@@ -224,5 +226,7 @@ def fingerprint(values: Array, labels: Array | None = None, splits: Array | None
         digest.update(np.ascontiguousarray(values[block], dtype=native).data)
     for names in (labels, splits):
         if names is not None:
-            digest.update("\0".join(map(str, names.tolist())).encode())
+            # Names of folders may not be UTF-8.
+            text = "\0".join(map(str, names.tolist()))
+            digest.update(text.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

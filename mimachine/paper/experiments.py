@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Callable, Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from mimachine._support.files import directory_lock, replacing, write_json
+from mimachine._support.files import directory_lock, save_figure, write_json
+from mimachine._support.outputs import RECORD, Outputs
 from mimachine._support.version import __version__
 from mimachine.paper import images, low_dimensional
 from mimachine.paper.line import figures
@@ -53,9 +55,9 @@ def reproduce(name: str, request: Request) -> Path:
         raise FileExistsError(f"{request.out} is a run directory; choose another directory")
     directory = request.out / f"{name}-{request.label}"
     with _locked(directory):
-        _write(
-            directory, f"mimachine reproduce {name}{request.options}", EXPERIMENTS[name](request)
-        )
+        outputs = _outputs(directory, name)
+        command = f"mimachine reproduce {name}{request.options}"
+        _write(directory, command, EXPERIMENTS[name](request), outputs)
     return directory
 
 
@@ -73,12 +75,11 @@ def _locked(directory: Path) -> Iterator[None]:
                 each.rmdir()
 
 
-def _write(directory: Path, command: str, made: Reproduction) -> None:
+def _write(directory: Path, command: str, made: Reproduction, outputs: Outputs) -> None:
     """Write the figures, and the tables and numbers with the command that made them."""
     for title, figure in made.figures.items():
         for suffix in (".png", ".svg"):
-            with replacing(directory / f"{title}{suffix}") as temporary:
-                figure.savefig(temporary, format=suffix[1:])
+            save_figure(figure, directory / f"{title}{suffix}", outputs.replacing)
     about = {
         "command": command,
         "machine": {
@@ -89,6 +90,31 @@ def _write(directory: Path, command: str, made: Reproduction) -> None:
             "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
     }
-    write_json(directory / "results.json", {**about, **made.results})
-    with replacing(directory / "table.md") as temporary:
+    results = {**about, **made.results}
+    write_json(directory / "results.json", results, outputs.replacing)
+    with outputs.replacing(directory / "table.md") as temporary:
         temporary.write_text(f"`{command}`\n\n{made.table}\n", encoding="utf-8")
+
+
+def _outputs(directory: Path, name: str) -> Outputs:
+    """Rules for writing results: never over files that were not written by a reproduction.
+
+    Raises:
+        ValueError: If there are such files.
+        OSError: If the directory cannot be written.
+    """
+    # Earlier versions kept no record.
+    old = not (directory / RECORD).exists() and _is_reproduction(directory / "results.json", name)
+    outputs = Outputs(directory, is_own=lambda file: old, force=None)
+    pictures = (file for suffix in ("png", "svg") for file in sorted(directory.glob(f"*.{suffix}")))
+    # Checked before the training, which may take hours.
+    outputs.check(directory / "results.json", directory / "table.md", *pictures)
+    return outputs
+
+
+def _is_reproduction(file: Path, name: str) -> bool:
+    try:
+        command = json.loads(file.read_text(encoding="utf-8"))["command"]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return False
+    return str(command).split()[:3] == ["mimachine", "reproduce", name]

@@ -73,8 +73,10 @@ def _ending_children() -> Iterator[None]:
 def _start(threads: int) -> None:
     """Initialise a new process."""
     torch.set_num_threads(threads)
-    # Ctrl-C reaches all processes of a terminal; the parent ends the others.
+    # Ctrl-C, and closing it, reach all processes of a terminal; the parent ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

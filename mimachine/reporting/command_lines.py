@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from mimachine import experiment
-from mimachine._support.messages import quoted
+from mimachine._support.messages import command_line, quoted
 from mimachine.data.files.options import File
 from mimachine.experiment.settings import Experiment, flat
 from mimachine.reporting.measured_run import Outcome
@@ -90,7 +89,7 @@ def training(outcome: Outcome) -> str:
     if given is not None:
         name = shown(settings).data.name
         command = ["mimachine", "train", name, "--objective", settings.objective]
-        return shlex.join([*command, *given, "--out", again])
+        return command_line([*command, *given, "--out", again])
     return (
         "import json\nfrom mimachine import experiment, workflow\n"
         f"with open({str(path / 'experiment.json')!r}) as file:\n"
@@ -104,7 +103,7 @@ def _refit_command(record: Mapping[str, Any], again: str) -> str:
     command = ["mimachine", "refit", record["run"], "--kind", record["kind"]]
     if record["components"] is not None:
         command += ["--components", str(record["components"])]
-    return shlex.join([*command, "--seed", str(record["seed"]), "--out", again])
+    return command_line([*command, "--seed", str(record["seed"]), "--out", again])
 
 
 def comparing(outcome: Outcome, other: str = "") -> str:
@@ -115,7 +114,7 @@ def comparing(outcome: Outcome, other: str = "") -> str:
         settings = replace(settings, model=replace(settings.model, prior="standard-normal"))
     name, given = shown(settings).data.name, options(settings)
     objectives = ["--objectives", settings.objective, other] if other else []
-    return shlex.join(["mimachine", "compare", name, *objectives, *(given or [])])
+    return command_line(["mimachine", "compare", name, *objectives, *(given or [])])
 
 
 def of_runs(*outcomes: Outcome) -> list[tuple[str, str]]:
@@ -159,5 +158,5 @@ def of_comparison(directory: Path, outcomes: Sequence[Outcome]) -> list[tuple[st
         return separate
     name = shown(settings[0]).data.name
     command = ["mimachine", "compare", name, "--objectives", *names]
-    again = shlex.join([*command, *given[0], "--out", f"{directory}-again"])
+    again = command_line([*command, *given[0], "--out", f"{directory}-again"])
     return [(separate[0][0], again), *separate[1:]]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine import workflow
-from mimachine._support.files import replacing, write_json
+from mimachine._support.files import save_figure, write_json
 from mimachine.evaluation.metric import Metric, Report
 from mimachine.experiment.settings import Experiment, from_json, to_json
 from mimachine.reporting import figures
@@ -125,8 +125,7 @@ def _compare(
     pictures = []
     for title, figure in _pictures(trained, reports).items():
         pictures.append(directory / f"{title}.png")
-        with replacing(pictures[-1]) as temporary:
-            figure.savefig(temporary, format="png")
+        save_figure(figure, pictures[-1])
     comparison = replace(comparison, pictures=tuple(pictures))
     write_json(directory / "comparison.json", comparison.to_json())
     return comparison

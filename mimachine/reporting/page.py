@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from mimachine._support.files import replacing
+from mimachine._support.messages import visible
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.evaluation.glossary import Declaration, declaration, listed
@@ -140,6 +141,8 @@ def _write(file: Path, page: Mapping[str, Any]) -> Path:
         lstrip_blocks=True,
     )
     html = environment.get_template("report.html.j2").render(page)
+    # Names of files may not be Unicode, and marks in names could change the order of other text.
+    html = visible(html, keep="\n\t\r")
     with replacing(file) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return file

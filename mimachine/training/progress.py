@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import sys
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from mimachine._support.messages import visible
+from mimachine._support.streams import Printable, is_terminal, unfiltered
 
 if TYPE_CHECKING:
     from mimachine.training.state import Epoch
@@ -23,13 +26,13 @@ class Progress:
     """
 
     def __init__(self, epochs: int, show: bool | None = None, description: str = "") -> None:
-        self.epochs, self.description = epochs, description
-        self.show = sys.stderr.isatty() if show is None else show
+        self.epochs, self.description = epochs, visible(description)
+        self.show = is_terminal(sys.stderr) if show is None else show
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Progress:
-        if self.show:
+        if self.show and sys.stderr is not None:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
@@ -37,12 +40,19 @@ class Progress:
             columns = (
                 TextColumn("epoch {task.completed}/{task.total}"),
                 BarColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 TimeRemainingColumn(),
             )
-            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._bar = Bar(
+                *columns,
+                console=Console(file=unfiltered(sys.stderr)),
+                transient=True,
+                # A file or pipe must get its own text.
+                redirect_stdout=is_terminal(sys.stdout),
+            )
             self._task = self._bar.add_task(self.description, total=self.epochs)
             self._bar.start()
+            _filter_redirected()
         return self
 
     def update(self, epoch: Epoch) -> None:
@@ -63,6 +73,16 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def _filter_redirected() -> None:
+    """Show control characters in what is printed above the bar, until the bar stops."""
+    from rich.file_proxy import FileProxy
+
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, FileProxy):
+            setattr(sys, name, Printable(cast(TextIO, stream)))
 
 
 def _mean(value: float | list[float | None]) -> float:

@@ -10,6 +10,7 @@ state.ckpt             state to resume from after an interruption; written befor
 report.json            measured numbers, see `mimachine.evaluation`
 refit.json             for a run whose prior was fitted after training: the original run, and how
 unfinished.json        what the command was asked for, until it is through, see `claims`
+written.jsonl          results that commands wrote, see `mimachine._support.outputs`
 =====================  ====================================================================
 
 All files except metrics.jsonl are written atomically, and an incomplete last line of metrics.jsonl
@@ -28,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimachine._support.files import directory_lock, replacing, write_json
+from mimachine._support.files import directory_lock, replacing, utf8_path, write_json
 from mimachine._support.messages import quoted
 from mimachine.training import claims
 
@@ -256,7 +257,8 @@ class Run:
         if not file.is_file():
             raise FileNotFoundError(f"{self.path} has no weights yet: it has not been trained")
         try:
-            load_model(model, str(file))
+            with utf8_path(file) as path:
+                load_model(model, str(path))
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(f"{file} does not hold the weights of this model: {error}") from error
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mimachine._support.messages import Option, OptionError
-from mimachine.data.files.load import DataChangedError
-from mimachine.data.files.options import check_there
+from mimachine.data.files.options import DataChangedError, check_there
 from mimachine.experiment.settings import Data, Experiment, from_json
 from mimachine.training.run import Run
 

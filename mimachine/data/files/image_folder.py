@@ -15,6 +15,7 @@ import numpy as np
 
 from mimachine._support import memory
 from mimachine._support.messages import Option, OptionError, counted, nearest, some
+from mimachine._support.outputs import existing_parent
 from mimachine.data.files.image_file import (
     SUFFIXES,
     TRAITS,
@@ -29,7 +30,7 @@ from mimachine.data.files.image_file import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Images", "peek", "read_images"]
+__all__ = ["Images", "peek", "read_images", "would_change"]
 
 _FEW, _LISTED = 5, 5
 # Usual names of folders of splits, in lower case.
@@ -143,6 +144,34 @@ def peek(
     # Different sizes are reported by `read_images`, which reads all headers.
     size = resize or sound[0][:2]
     return len(files), size if all(header.grey for header in sound) else (*size, 3)
+
+
+def would_change(folder: str | os.PathLike[str], file: str | os.PathLike[str]) -> bool:
+    """Whether writing a file would change the images of a folder.
+
+    So it is for an image of the folder under any name, and for a new one that would be read too.
+    """
+    file = Path(file)
+    becomes_image = file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    place, old = _identity(existing_parent(file)), _identity(file)
+    for here, names in _walk(Path(folder).expanduser()):
+        if _RUN in names:
+            continue
+        if becomes_image and _identity(here) == place:
+            return True
+        images = (name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES)
+        if old is not None and any(_identity(here / name) == old for name in images):
+            return True
+    return False
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells a file or folder from others, by whatever path; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 # --- finding files -------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from mimachine._support import memory
 from mimachine._support.messages import Option, OptionError
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.image_folder import read_images
-from mimachine.data.files.options import File, check_there
+from mimachine.data.files.options import DataChangedError, File, check_there
 from mimachine.data.files.read_table import read_table
 from mimachine.data.files.table import Table
 from mimachine.data.learn_preprocessing import learn
@@ -25,7 +25,6 @@ from mimachine.data.preprocessing import Preprocessing, fingerprint
 from mimachine.data.rows import Rows
 
 __all__ = [
-    "DataChangedError",
     "Encodable",
     "blank_dataset",
     "data_record",
@@ -38,10 +37,6 @@ _FEWEST = 10
 _FAR = 1000
 _MOST_HELD_OUT = 10_000
 _MOST_HELD_OUT_VALUES = 1 << 26
-
-
-class DataChangedError(ValueError):
-    """A file or folder has other content than when the run was trained."""
 
 
 def load_file(

@@ -12,7 +12,11 @@ from mimachine._support.files import require_regular
 from mimachine._support.messages import hint
 from mimachine.data.catalogue import NAMES
 
-__all__ = ["File", "check_there"]
+__all__ = ["DataChangedError", "File", "check_there"]
+
+
+class DataChangedError(ValueError):
+    """A file or folder has other content than when a run was trained on it."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,8 @@ def _open(file: Path) -> Iterator[Any]:
     except ImportError as error:
         raise ValueError(f"{file.name} requires pyarrow; `pip install pyarrow`") from error
     try:
-        with pyarrow.parquet.ParquetFile(file) as opened:
+        # Not by its name, which pyarrow needs to be UTF-8.
+        with file.open("rb") as stream, pyarrow.parquet.ParquetFile(stream) as opened:
             yield opened
     except (pyarrow.ArrowException, OSError) as error:
         # System errors have an errno; pyarrow's errors about the content have none.
