@@ -43,6 +43,7 @@ _SPLITS = {
 _DEEP, _FEW_LEVELS = 20, 128
 # Files that mark a directory of a run or comparison.
 _RUN_FILES = {"experiment.json", "comparison.json"}
+_BEGUN = "unfinished.json"
 # Replaces all files of such a directory; no file can have this name.
 _RUN = "/run"
 # Mapped bytes that are written before their memory is released.
@@ -228,6 +229,8 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
         seen.add((status.st_dev, status.st_ino))
         hidden = [name for name in folders if name.startswith(".")]
         folders[:] = sorted(set(folders).difference(hidden))
+        # All that is in the directory of a command that has just begun.
+        names = [name for name in names if name != _BEGUN]
         if Path(here) != root and not _RUN_FILES.isdisjoint(names):
             # Pictures of a run are not data, if the run lies in the folder of its images.
             folders.clear()
