@@ -11,17 +11,20 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support import memory
+from mimachine._support.schema import Checked, validated
+from mimachine.data import stored_preprocessing
 
 __all__ = ["Likelihood", "Preprocessing", "column_grids", "fingerprint", "learn"]
 
 Likelihood = Literal["gaussian", "bernoulli", "discretized-logistic"]
-Array = NDArray[Any]
+# In fields of `Preprocessing`, a number or a list of numbers in JSON.
+Array = Annotated[NDArray[Any], Checked(stored_preprocessing.as_array)]
 # Usual grids of images in [0, 1]: 2^k levels, and the 17 levels of scikit-learn's digits.
 _GRIDS = (2, 4, 8, 16, 17, 32, 64, 128, 256)
 _MOST_SAMPLED = 20_000
@@ -151,19 +154,14 @@ class Preprocessing:
         """Inverse of `to_json`.
 
         Raises:
-            ValueError: If an entry is missing or unknown.
+            ValueError: If an entry is missing, unknown, impossible or contradicts another.
         """
-        read = dict(value)
+        learned = validated(cls, dict(value), "preprocessing cannot be read")
         try:
-            for name in ("kept", "constants", "shift", "scale", "floor"):
-                if read[name] is not None:
-                    read[name] = np.asarray(read[name])
-            for name in ("shape", "columns", "image_shape"):
-                if read[name] is not None:
-                    read[name] = tuple(read[name])
-            return cls(**read)
-        except (KeyError, TypeError) as error:
+            stored_preprocessing.check(learned)
+        except ValueError as error:
             raise ValueError(f"preprocessing cannot be read: {error}") from error
+        return learned
 
 
 def learn(

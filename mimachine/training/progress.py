@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mimachine.training.state import Epoch
+    from mimachine.training.records import Epoch
 
 __all__ = ["Progress"]
 

@@ -91,7 +91,7 @@ class Phase(NamedTuple):
         models: One model per seed.
         numbers: Distances and loss terms of each model, see `Curves.numbers`.
         settings: Everything the weights depend on.
-        epochs: Records of the epochs, see `mimachine.training.state.Epoch`.
+        epochs: Records of the epochs, see `mimachine.training.records.Epoch`.
     """
 
     models: list[mm.Joint]
