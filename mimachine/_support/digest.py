@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["CHANGED", "ENTRY", "digest", "is_unchanged", "sealed", "unsealed"]
+__all__ = [
+    "CHANGED",
+    "ENTRY",
+    "check_digest",
+    "digest",
+    "is_unchanged",
+    "sealed",
+    "without_digest",
+]
 
 # Name of the digest in a JSON object, in the metadata of weights and in a training state.
 ENTRY = "digest"
@@ -50,22 +58,27 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**value, ENTRY: _of_json(value)}
 
 
-def unsealed(value: Any, place: str) -> Any:
-    """A JSON value without its digest, if it has one.
+def without_digest(value: Any) -> Any:
+    """A JSON value without its digest, if it is an object that has one."""
+    if not isinstance(value, dict):
+        return value
+    return {name: each for name, each in value.items() if name != ENTRY}
+
+
+def check_digest(value: Any, place: str) -> None:
+    """Check the digest of a JSON value, if it has one.
 
     Args:
-        value: The value.
+        value: The value, with its digest.
         place: Name of the file, for the message.
 
     Raises:
         ValueError: If the digest is not that of the value.
     """
     if not isinstance(value, dict) or ENTRY not in value:
-        return value
-    content = {name: each for name, each in value.items() if name != ENTRY}
-    if not is_unchanged(value[ENTRY], _of_json(content)):
+        return
+    if not is_unchanged(value[ENTRY], _of_json(without_digest(value))):
         raise ValueError(f"{place} {CHANGED}")
-    return content
 
 
 def is_unchanged(stored: object, found: str) -> bool:

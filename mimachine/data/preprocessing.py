@@ -156,7 +156,7 @@ class Preprocessing:
         Raises:
             ValueError: If an entry is missing, unknown, impossible or contradicts another.
         """
-        learned = validated(cls, dict(value), "preprocessing cannot be read")
+        learned = validated(cls, value, "preprocessing cannot be read")
         try:
             stored_preprocessing.check(learned)
         except ValueError as error:

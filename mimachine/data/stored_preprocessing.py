@@ -77,7 +77,7 @@ def _check_kept(learned: Preprocessing) -> None:
     if kept is None or constants is None:
         return
     increases = kept.ndim == 1 and len(kept) > 0 and bool((np.diff(kept) > 0).all())
-    inside = increases and kept.dtype.kind == "i" and 0 <= kept[0] and kept[-1] < size
+    inside = increases and kept.dtype.kind == "i" and kept[0] >= 0 and kept[-1] < size
     _check(bool(inside), f"kept must be increasing indices below {size}")
     _check(constants.shape == (size,), f"constants must be {size} numbers")
 
@@ -102,9 +102,8 @@ def _check_image(learned: Preprocessing) -> None:
     if image is None:
         return
     channels, height, width = image
-    shapes = [(height, width, channels) if last else image]
+    shapes: list[tuple[int, ...]] = [(height, width, channels) if last else image]
     # Grey images need not have an axis of channels.
     shapes += [(height, width)] if channels == 1 and last else []
     _check(learned.shape in shapes, "image_shape must be that of shape")
     _check(learned.kept is None, "kept must be null for images")
-

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
-from mimachine._support.digest import sealed, unsealed
+from mimachine._support.digest import check_digest, sealed, without_digest
 from mimachine._support.reading import parse_json
 from mimachine._support.schema import (
     Checked,
@@ -57,7 +57,7 @@ class DataRecord:
     """Content of data.json: what a run stores about the data from a file or folder."""
 
     fingerprint: str
-    preprocessing: Preprocessing
+    preprocessing: Annotated[Preprocessing, Checked(Preprocessing.from_json)]
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,9 @@ def epochs_of(lines: Sequence[str], file: str) -> list[Epoch]:
     epochs: list[Epoch] = []
     for number, line in enumerate(lines, 1):
         place = f"line {number} of {file}"
-        content = unsealed(_parsed(line, place), place)
-        epoch = validated(Epoch, content, f"{place} is damaged")
+        value = _parsed(line, place)
+        epoch = validated(Epoch, without_digest(value), f"{place} is damaged")
+        check_digest(value, place)
         if epoch.epoch != number:
             raise ValueError(f"{place} is damaged: epoch must be {number}, got {epoch.epoch}")
         if not _fits(epoch, epochs[0] if epochs else epoch):
@@ -108,6 +109,6 @@ def _parsed(line: str, place: str) -> Any:
 def _fits(epoch: Epoch, first: Epoch) -> bool:
     """Whether the losses of an epoch are of as many models as those of the first epoch."""
     losses = epoch.val_loss
-    if (losses is None) != (first.val_loss is None) or epoch.num_models != first.num_models:
+    if epoch.num_models != first.num_models:
         return False
     return losses is None or epoch.num_models == (len(losses) if isinstance(losses, list) else None)

@@ -27,7 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimachine._support.digest import sealed, unsealed
+from mimachine._support.digest import check_digest, sealed, without_digest
 from mimachine._support.files import PARTIAL, directory_lock, replacing, write_json
 from mimachine._support.messages import quoted
 from mimachine._support.reading import parse_json, read_bytes
@@ -166,8 +166,7 @@ class Run:
         """Read a file that some runs have, and check its entries."""
         if not os.path.lexists(self.path / name):
             return None
-        record: dict[str, Any] = self.read_json(name)
-        validated(kind, record, f"{self.path / name} is damaged")
+        record: dict[str, Any] = self.read_json(name, kind)
         return record
 
     @property
@@ -194,13 +193,18 @@ class Run:
         has_digest = name not in _WITHOUT_DIGEST and isinstance(value, dict)
         write_json(self.path / name, sealed(value) if has_digest else value)
 
-    def read_json(self, name: str) -> Any:
+    def read_json(self, name: str, kind: type[Any] | None = None, fault: str = "is damaged") -> Any:
         """Read a JSON file of the run, without its digest.
+
+        Args:
+            name: Name of the file.
+            kind: Dataclass that says what its entries must be; None to check none.
+            fault: What to say of a file whose entries are not those.
 
         Raises:
             FileNotFoundError: If the run has no such file.
-            ValueError: If it is not a regular file or not JSON, or was changed after it was
-                written.
+            ValueError: If it is not a regular file, not JSON or not of that kind, or was changed
+                after it was written.
         """
         file = self.path / name
         if not os.path.lexists(file):
@@ -211,7 +215,13 @@ class Run:
                 )
             raise FileNotFoundError(f"{self.path} is not a complete run: it has no {name}")
         value = parse_json(read_bytes(file), str(file))
-        return value if name in _WITHOUT_DIGEST else unsealed(value, str(file))
+        content = value if name in _WITHOUT_DIGEST else without_digest(value)
+        # Before the digest, since these messages say more.
+        if kind is not None:
+            validated(kind, content, f"{file} {fault}")
+        if name not in _WITHOUT_DIGEST:
+            check_digest(value, str(file))
+        return content
 
     def append_metrics(self, epoch: Epoch) -> None:
         """Add a line to metrics.jsonl, in one write."""

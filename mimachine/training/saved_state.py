@@ -138,9 +138,7 @@ def _is_like(value: Any, tensor: Tensor) -> bool:
 
 def _are_like(values: Any, tensors: Sequence[Tensor]) -> bool:
     return (
-        type(values) is list
-        and len(values) == len(tensors)
-        and all(map(_is_like, values, tensors))
+        type(values) is list and len(values) == len(tensors) and all(map(_is_like, values, tensors))
     )
 
 

@@ -210,7 +210,9 @@ class BestWeights:
         """Restore a saved state."""
         device = self.tensors[0].device
         saved = value["saved"]
-        self.saved = [_copied(t, now) for t, now in zip(saved, self.tensors[: len(saved)], strict=True)]
+        self.saved = [
+            _copied(t, now) for t, now in zip(saved, self.tensors[: len(saved)], strict=True)
+        ]
         self.loss, self.epoch, self.done = (
             value[name].to(device, copy=True) for name in ("loss", "epoch", "done")
         )

@@ -12,11 +12,12 @@ from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import blank_dataset
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.build import build, refitted
-from mimachine.experiment.settings import Experiment, from_json
+from mimachine.experiment.settings import Experiment
 from mimachine.model.joint import Joint
 from mimachine.training.run import Run
 from mimachine.workflow.prepare_run import objective, prepare
-from mimachine.workflow.reports import read_report
+from mimachine.workflow.reports import read_record, read_report
+from mimachine.workflow.stored_settings import stored_settings
 
 __all__ = ["Trained", "load", "open_model", "open_run"]
 
@@ -46,12 +47,12 @@ class Trained:
             ValueError: If report.json is damaged.
         """
         file = self.run.path / "report.json"
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise FileNotFoundError(
                 f"{self.run.path} has no report.json; evaluate it with: "
                 f"mimachine evaluate {quoted(self.run.path)}"
             )
-        return read_report(self.run.read_json("report.json"), file)
+        return read_report(read_record(self.run), file)
 
 
 def load(path: str | os.PathLike[str]) -> Trained:
@@ -67,7 +68,7 @@ def load(path: str | os.PathLike[str]) -> Trained:
         FileNotFoundError: If the run or its weights do not exist.
         ValueError: If a file of the run is damaged, or the data changed since the training.
     """
-    settings = from_json(Run(Path(path)).read_json("experiment.json"))
+    settings = stored_settings(Run(Path(path)))
     if not settings.data.is_path or os.path.exists(settings.data.name):
         return open_run(path)
     trained = open_model(path)
@@ -87,7 +88,7 @@ def open_run(path: str | os.PathLike[str]) -> Trained:
         ValueError: If a file of the run is damaged.
     """
     run = Run(Path(path))
-    settings = from_json(run.read_json("experiment.json"))
+    settings = stored_settings(run)
     objective(settings.objective)
     data = prepare(settings, run)
     return _with_weights(run, settings, data)
@@ -113,7 +114,7 @@ def open_model(path: str | os.PathLike[str]) -> Trained:
     stored = run.data_record()
     if stored is None:
         return open_run(path)
-    settings = from_json(run.read_json("experiment.json"))
+    settings = stored_settings(run)
     name = os.path.basename(settings.data.name)
     data = blank_dataset(stored, name, rows=settings.model.components)
     return _with_weights(run, settings, data)

@@ -13,13 +13,14 @@ from mimachine.data.files.options import check_there
 from mimachine.data.sources import Source
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.presets import default
-from mimachine.experiment.settings import Data, Experiment, from_json, to_json
+from mimachine.experiment.settings import Data, Experiment, to_json
 from mimachine.model.loss import Loss
 from mimachine.training.fit import History, fit
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.measure_run import measure
 from mimachine.workflow.prepare_run import cautions, prepare_training, with_absolute_paths
+from mimachine.workflow.stored_settings import stored_settings
 
 __all__ = ["resume", "train"]
 
@@ -89,7 +90,7 @@ def resume(
         BlockingIOError: If another process is training the run.
     """
     run = Run(path)
-    settings = from_json(run.read_json("experiment.json"))
+    settings = stored_settings(run)
     # Locked before the check: another process may be about to finish the run.
     with run.locked():
         if run.finished or run.refit_record() is not None:
