@@ -42,7 +42,7 @@ def digest(parts: Iterable[str | Tensor]) -> str:
 def _bytes(tensor: Tensor) -> memoryview:
     import torch
 
-    flat = tensor.detach().cpu().reshape(-1)
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data
 
 
@@ -87,15 +87,15 @@ def is_unchanged(stored: object, found: str) -> bool:
 
 
 def _of_json(value: Mapping[str, Any]) -> str:
-    plain = json.loads(json.dumps(value, allow_nan=False))
-    return digest([json.dumps(_canonical(plain), sort_keys=True, separators=(",", ":"))])
+    canonical = _canonical(value)
+    return digest([json.dumps(canonical, sort_keys=True, separators=(",", ":"), allow_nan=False)])
 
 
 def _canonical(value: Any) -> Any:
     """The value with whole numbers as integers, which some programs write without a point."""
     if isinstance(value, dict):
         return {name: _canonical(each) for name, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_canonical(each) for each in value]
     if isinstance(value, float) and value.is_integer() and abs(value) <= _LARGEST_WHOLE:
         return int(value)

@@ -6,6 +6,7 @@ entry occurs twice, and all numbers are finite.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -30,15 +31,21 @@ def opened(file: Path) -> Iterator[BinaryIO]:
         FileNotFoundError: If it does not exist.
         ValueError: If it is something else than a regular file, or larger than the memory.
     """
-    _check_regular(file, os.stat(file))
+    try:
+        _check_regular(file, os.stat(file))
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ValueError(f"{file} must be a regular file, got a link to itself") from error
     # Without waiting for a writer, if another process has just put a pipe in its place.
-    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _BINARY)
+    descriptor = os.open(file, os.O_RDONLY | _NOT_WAITING)
     with os.fdopen(descriptor, "rb") as stream:
         _check_regular(file, os.fstat(descriptor))
         yield stream
 
 
-_BINARY = getattr(os, "O_BINARY", 0)
+# Each system has one of these.
+_NOT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-__all__ = ["Checked", "Count", "Finite", "Index", "NotNegative", "Number", "validated"]
+__all__ = [
+    "Checked",
+    "Count",
+    "Finite",
+    "Index",
+    "NotNegative",
+    "Number",
+    "is_number",
+    "shown",
+    "validated",
+]
 
 T = TypeVar("T")
 _MOST_MISTAKES, _MOST_LETTERS = 3, 60
@@ -90,18 +102,25 @@ def validated(kind: type[T], value: Any, place: str) -> T:
     Raises:
         ValueError: If an entry is missing, unknown or of the wrong kind; the message names each.
     """
-    import json
-
-    from pydantic import TypeAdapter, ValidationError
+    # Imported late: it takes longer than all else that a command line without arguments does.
+    from pydantic import ValidationError
 
     try:
         # From text, where tuples are lists also if types are strict.
-        return TypeAdapter(kind).validate_json(json.dumps(value), strict=True, extra="forbid")
+        read: T = _adapter(kind).validate_json(json.dumps(value), strict=True, extra="forbid")
+        return read
     except ValidationError as error:
-        raise ValueError(f"{place}: {mistakes(error)}") from error
+        raise ValueError(f"{place}: {_mistakes(error)}") from error
 
 
-def mistakes(error: Any) -> str:
+@functools.cache
+def _adapter(kind: type[Any]) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _mistakes(error: Any) -> str:
     """What a ValidationError of pydantic says, in one line."""
     found = [
         ": ".join(filter(None, (".".join(map(_named, item["loc"])), _said(item["msg"]))))
