@@ -107,7 +107,8 @@ def validated(kind: type[T], value: Any, place: str) -> T:
 
     try:
         # From text, where tuples are lists also if types are strict.
-        read: T = _adapter(kind).validate_json(json.dumps(value), strict=True, extra="forbid")
+        schema: Any = kind  # Types are hashable, which mypy does not know of their variables.
+        read: T = _adapter(schema).validate_json(json.dumps(value), strict=True, extra="forbid")
         return read
     except ValidationError as error:
         raise ValueError(f"{place}: {_mistakes(error)}") from error

@@ -13,6 +13,11 @@ refit.json             for a run whose prior was fitted after training: the orig
 
 All files except metrics.jsonl are written atomically, and an incomplete last line of metrics.jsonl
 is ignored, so a run can be killed at any moment and then read or resumed.
+
+All files are checked when they are read, since anybody may have edited or damaged them: names,
+types and limits of the entries of JSON files; names, shapes, types and finiteness of tensors. A
+digest of the content, in all files except experiment.json, detects values that are possible but
+were changed. Files of version 0.1 have no digest and are accepted without.
 """
 
 from __future__ import annotations
