@@ -112,6 +112,8 @@ def validated(kind: type[T], value: Any, place: str) -> T:
         return read
     except ValidationError as error:
         raise ValueError(f"{place}: {_mistakes(error)}") from error
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"{place}: must be values of JSON: {error}") from error
 
 
 @functools.cache

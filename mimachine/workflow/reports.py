@@ -133,7 +133,7 @@ def read_comparison(directory: Path) -> Compared:
         raise ValueError(f"{file} has no reports")
     for name in compared.reports:
         # A path would lead out of the comparison.
-        if Path(name).name != name or name == ".." or "\0" in name:
+        if Path(name).name != name or name in ("", "..") or "\0" in name:
             raise ValueError(f"{file} is damaged: {name[:100]!a} is no name of a directory in it")
     return compared
 

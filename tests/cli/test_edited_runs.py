@@ -36,7 +36,7 @@ from mimachine.training.run import Run
 from mimachine.workflow.prepare_run import prepare_training
 from mimachine.workflow.stored_settings import stored_settings
 
-EXAMPLES = int(os.environ.get("MIMACHINE_MUTATIONS", "25"))
+EXAMPLES = int(os.environ.get("MIMACHINE_MUTATIONS", "8"))
 ENDS = Counter()
 many = settings(
     max_examples=EXAMPLES,
@@ -296,6 +296,76 @@ def test_what_is_no_regular_file_is_refused_without_waiting(runs, tmp_path, name
     with pytest.raises((ValueError, OSError), match=Path(file).name) as refused:
         use(copy)
     assert "\n" not in str(refused.value).strip()
+
+
+@pytest.fixture
+def table(runs, tmp_path):
+    """A copy of a finished run to edit."""
+    return Path(shutil.copytree(runs / "table", tmp_path / "table"))
+
+
+def change(file, edit):
+    """Edit a file, which then has no digest."""
+    value = json.loads(file.read_text())
+    value.pop("digest", None)
+    edit(value)
+    file.write_text(json.dumps(value))
+
+
+def test_errors_of_settings_name_their_file_and_entry(table):
+    file = table / "experiment.json"
+    change(file, lambda value: value["model"].update(latent="2"))
+    for use in (sampled, with_data, resumed):
+        with pytest.raises(ValueError, match=r"experiment\.json: settings .* valid: model\.latent"):
+            use(table)
+
+
+LARGE = {
+    "latent": lambda value: value["model"].update(latent=10**7),
+    "hidden": lambda value: value["model"].update(hidden=[10**6, 10**6]),
+    "components": lambda value: value["model"].update(prior="vampprior", components=10**9),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_settings_of_a_model_that_the_weights_cannot_be_of_take_no_memory(table, name):
+    change(table / "experiment.json", LARGE[name])
+    with pytest.raises(ValueError, match=r"model\.safetensors does not hold the weights of this"):
+        sampled(table)
+
+
+@pytest.mark.parametrize("shape", [[10**5, 10**5], [10**7], [10**8]])
+def test_a_shape_of_data_that_the_weights_cannot_be_of_takes_no_memory(table, shape):
+    wide = {"shape": shape, "columns": None, "kept": None, "constants": None}
+    wide |= {"shift": 0.0, "scale": 1.0, "floor": 0.1}
+    change(table / "data.json", lambda value: value["preprocessing"].update(wide))
+    with pytest.raises(ValueError, match=r"does not hold the weights of this|as memory allows"):
+        sampled(table)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "/etc", "a/b", "../table", "a\0"])
+def test_names_of_compared_runs_do_not_lead_elsewhere(runs, tmp_path, name):
+    both = shutil.copytree(runs / "both", tmp_path / "both")
+    change(both / "comparison.json", lambda v: v["reports"].update({name: v["reports"]["mim"]}))
+    with pytest.raises(ValueError, match=r"comparison\.json is damaged: .* no name of a directory"):
+        with_comparison(both)
+
+
+def test_records_that_a_finished_run_has_lost_are_missed(table):
+    (table / "metrics.jsonl").write_text("")
+    with pytest.raises(
+        ValueError, match=r"metrics\.jsonl is damaged: it must have 1 epochs, got 0"
+    ):
+        inspected(table)
+    (table / "metrics.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged"):
+        inspected(table)
+
+
+def test_a_run_on_a_file_needs_what_it_learned_from_it(table):
+    (table / "data.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"it has no data\.json"):
+        sampled(table)
 
 
 @pytest.mark.slow
