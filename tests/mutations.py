@@ -124,7 +124,10 @@ TENSORS = {
 
 @st.composite
 def states(draw, saved):
-    """A training state with one or two edits, as bytes; none if it cannot be written."""
+    """A training state with one or two edits, as bytes, and whether it has a digest.
+
+    No bytes if it cannot be written.
+    """
     saved = copy.deepcopy(saved)
     for _ in range(draw(st.integers(1, 2))):
         path = draw(st.sampled_from(paths(saved)))
@@ -152,5 +155,5 @@ def states(draw, saved):
     try:
         torch.save(saved, stream)
     except (RuntimeError, ValueError, TypeError, NotImplementedError, UnicodeError):
-        return None
-    return stream.getvalue()
+        return None, False
+    return stream.getvalue(), "digest" in saved

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal
 
-from mimachine._support.digest import check_digest, sealed, without_digest
+from mimachine._support.digest import CHANGED, ENTRY, check_digest, sealed, without_digest
 from mimachine._support.reading import parse_json
 from mimachine._support.schema import (
     Checked,
@@ -86,11 +86,16 @@ def epochs_of(lines: Sequence[str], file: str) -> list[Epoch]:
             to another number of models than the first.
     """
     epochs: list[Epoch] = []
+    has_digests = False
     for number, line in enumerate(lines, 1):
         place = f"line {number} of {file}"
         value = _parsed(line, place)
         epoch = validated(Epoch, without_digest(value), f"{place} is damaged")
         check_digest(value, place)
+        # All lines have digests or none has: a run of version 0.1 is rewritten when it is resumed.
+        has_digests = has_digests if epochs else ENTRY in value
+        if has_digests != (ENTRY in value):
+            raise ValueError(f"{place} {CHANGED}")
         if epoch.epoch != number:
             raise ValueError(f"{place} is damaged: epoch must be {number}, got {epoch.epoch}")
         if not _fits(epoch, epochs[0] if epochs else epoch):

@@ -43,6 +43,10 @@ def test_a_changed_epoch_a_missing_one_and_another_number_of_models_are_noticed(
     lines = [epoch_line(Epoch(number, 1.0, 0.1, 1.5, 2.5)) for number in (1, 2, 3)]
     with pytest.raises(ValueError, match=r"line 2 of file was changed after it was written"):
         epochs_of([lines[0], lines[1].replace("2.5", "3.5")], "file")
+    without = json.loads(lines[1])
+    del without["digest"]
+    with pytest.raises(ValueError, match=r"line 2 of file was changed"):
+        epochs_of([lines[0], json.dumps(without)], "file")
     with pytest.raises(ValueError, match="line 2 of file is damaged: epoch must be 2, got 3"):
         epochs_of([lines[0], lines[2]], "file")
     with pytest.raises(ValueError, match=r"line 2 of file is damaged: .* as many models"):
