@@ -23,7 +23,7 @@ from mimachine._support.schema import (
 )
 from mimachine.data.preprocessing import Preprocessing
 
-__all__ = ["DataRecord", "Epoch", "RefitRecord", "epoch_line", "epochs_of"]
+__all__ = ["DataRecord", "Epoch", "RefitRecord", "epoch_line", "epochs_of", "may_be_cut_off"]
 
 
 def _share(value: Any) -> Any:
@@ -102,6 +102,15 @@ def epochs_of(lines: Sequence[str], file: str) -> list[Epoch]:
             raise ValueError(f"{place} is damaged: its losses must be of as many models as others")
         epochs.append(epoch)
     return epochs
+
+
+def may_be_cut_off(rest: str, epoch: int) -> bool:
+    """Whether the incomplete last line of metrics.jsonl is the beginning of an epoch's record.
+
+    After a power failure it may consist of zeros.
+    """
+    beginning = f'{{"epoch": {epoch}, '
+    return not rest.strip("\0") or rest.startswith(beginning) or beginning.startswith(rest)
 
 
 def _parsed(line: str, place: str) -> Any:

@@ -37,7 +37,14 @@ from mimachine._support.files import PARTIAL, directory_lock, replacing, write_j
 from mimachine._support.messages import quoted
 from mimachine._support.reading import parse_json, read_bytes
 from mimachine._support.schema import validated
-from mimachine.training.records import DataRecord, Epoch, RefitRecord, epoch_line, epochs_of
+from mimachine.training.records import (
+    DataRecord,
+    Epoch,
+    RefitRecord,
+    epoch_line,
+    epochs_of,
+    may_be_cut_off,
+)
 from mimachine.training.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -247,7 +254,9 @@ class Run:
         if not os.path.lexists(file):
             return []
         # Bytes that are not UTF-8 make a line that is not JSON, which is reported.
-        lines = read_bytes(file).decode("utf-8", errors="replace").split("\n")[:-1]
+        *lines, rest = read_bytes(file).decode("utf-8", errors="replace").split("\n")
+        if not may_be_cut_off(rest, len(lines) + 1) or (rest and self.finished):
+            raise ValueError(f"line {len(lines) + 1} of {file} is damaged: it is incomplete")
         return epochs_of(lines, str(file))
 
     def save_weights(self, model: nn.Module) -> None:

@@ -91,3 +91,27 @@ def test_a_file_that_was_changed_is_refused_and_one_without_digest_is_not(run):
 def test_settings_have_no_digest_and_may_be_edited(run):
     run.write_json("experiment.json", {"a": 1})
     assert json.loads((run.path / "experiment.json").read_text()) == {"a": 1}
+
+
+def test_an_incomplete_last_line_is_the_beginning_of_the_next_epoch(run):
+    lines = [epoch_line(Epoch(number, 1.0, 0.1, 1.5, 2.5)) for number in (1, 2, 3)]
+    file = run.path / "metrics.jsonl"
+    for length in (0, 1, 10, 30, len(lines[2]) - 1):
+        file.write_text("".join(lines[:2]) + lines[2][:length])
+        assert [each["epoch"] for each in run.metrics()] == [1, 2]
+    file.write_text("".join(lines[:2]) + "\0" * 9)
+    assert len(run.metrics()) == 2
+    for rest in ("{}", '5}, "digest": "', lines[1][:-1]):
+        file.write_text("".join(lines[:2]) + rest)
+        with pytest.raises(ValueError, match=r"line 3 of .*metrics\.jsonl is damaged"):
+            run.metrics()
+
+
+def test_a_finished_run_has_no_incomplete_line(run):
+    run.append_metrics(ONE)
+    run.write_json("report.json", {})
+    assert len(run.metrics()) == 1
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2')
+    with pytest.raises(ValueError, match=r"line 2 of .*metrics\.jsonl is damaged"):
+        run.metrics()
