@@ -21,7 +21,6 @@ from mimachine._support.schema import (
     shown,
     validated,
 )
-from mimachine.data.preprocessing import Preprocessing
 
 __all__ = ["DataRecord", "Epoch", "RefitRecord", "epoch_line", "epochs_of", "may_be_cut_off"]
 
@@ -52,12 +51,19 @@ class Epoch:
         return len(self.train_loss) if isinstance(self.train_loss, list) else None
 
 
+def _preprocessing(value: Any) -> Any:
+    # Imported late: it loads numpy, which a run on a named data set does not need to be inspected.
+    from mimachine.data.preprocessing import Preprocessing
+
+    return Preprocessing.from_json(value)
+
+
 @dataclass(frozen=True)
 class DataRecord:
     """Content of data.json: what a run stores about the data from a file or folder."""
 
     fingerprint: str
-    preprocessing: Annotated[Preprocessing, Checked(Preprocessing.from_json)]
+    preprocessing: Annotated[Any, Checked(_preprocessing)]
 
 
 @dataclass(frozen=True)
