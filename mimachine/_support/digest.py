@@ -49,13 +49,16 @@ def _bytes(tensor: Tensor) -> memoryview:
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object with its digest as an additional entry.
 
+    It is the first entry: a piece of the text that is lost with it then includes the name of the
+    next entry, which is missed.
+
     The digest does not depend on white space, on the order of entries, or on whether a whole number
     is written as 1 or 1.0.
 
     Raises:
         ValueError: If the object has values that JSON does not have.
     """
-    return {**value, ENTRY: _of_json(value)}
+    return {ENTRY: _of_json(value), **value}
 
 
 def without_digest(value: Any) -> Any:

@@ -110,13 +110,15 @@ def epochs_of(lines: Sequence[str], file: str) -> list[Epoch]:
     return epochs
 
 
-def may_be_cut_off(rest: str, epoch: int) -> bool:
+def may_be_cut_off(rest: str) -> bool:
     """Whether the incomplete last line of metrics.jsonl is the beginning of an epoch's record.
 
     After a power failure it may consist of zeros.
     """
-    beginning = f'{{"epoch": {epoch}, '
-    return not rest.strip("\0") or rest.startswith(beginning) or beginning.startswith(rest)
+    beginnings = (f'{{"{ENTRY}": "', '{"epoch": ')
+    return not rest.strip("\0") or any(
+        rest.startswith(beginning) or beginning.startswith(rest) for beginning in beginnings
+    )
 
 
 def _parsed(line: str, place: str) -> Any:

@@ -255,7 +255,7 @@ class Run:
             return []
         # Bytes that are not UTF-8 make a line that is not JSON, which is reported.
         *lines, rest = read_bytes(file).decode("utf-8", errors="replace").split("\n")
-        if not may_be_cut_off(rest, len(lines) + 1) or (rest and self.finished):
+        if not may_be_cut_off(rest) or (rest and self.finished):
             raise ValueError(f"line {len(lines) + 1} of {file} is damaged: it is incomplete")
         return epochs_of(lines, str(file))
 

@@ -19,6 +19,7 @@ OBJECTS = st.dictionaries(st.text(max_size=3).filter("digest".__ne__), VALUES, m
 @given(value=OBJECTS, indent=st.sampled_from([None, 3]))
 def test_a_digest_survives_reformatting(value, indent):
     stored = sealed(value)
+    assert next(iter(stored)) == "digest"
     entries = dict(reversed(stored.items()))
     again = json.loads(json.dumps(entries, indent=indent, ensure_ascii=indent is None))
     check_digest(again, "file")

@@ -101,7 +101,7 @@ def test_an_incomplete_last_line_is_the_beginning_of_the_next_epoch(run):
         assert [each["epoch"] for each in run.metrics()] == [1, 2]
     file.write_text("".join(lines[:2]) + "\0" * 9)
     assert len(run.metrics()) == 2
-    for rest in ("{}", '5}, "digest": "', lines[1][:-1]):
+    for rest in ("{}", "5}", "91066"):
         file.write_text("".join(lines[:2]) + rest)
         with pytest.raises(ValueError, match=r"line 3 of .*metrics\.jsonl is damaged"):
             run.metrics()
