@@ -119,8 +119,8 @@ from .training.fit import fit as fit
 from .training.recipe import Noam as Noam
 from .training.recipe import Training as Training
 from .training.recipe import Warmup as Warmup
+from .training.records import Epoch as Epoch
 from .training.run import Run as Run
-from .training.state import Epoch as Epoch
 from .workflow.load_run import load as load
 from .workflow.train_run import train as train
 

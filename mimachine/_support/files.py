@@ -17,7 +17,6 @@ __all__ = [
     "PARTIAL",
     "directory_lock",
     "replacing",
-    "require_regular",
     "save_figure",
     "utf8_path",
     "write_json",
@@ -59,17 +58,6 @@ def directory_lock(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def require_regular(path: str | os.PathLike[str]) -> None:
-    """Check that a path is a file of the disk: reading a pipe or a device might never end.
-
-    Raises:
-        ValueError: If it exists and is something else.
-    """
-    if os.path.exists(path) and not os.path.isfile(path):
-        kind = "a folder" if os.path.isdir(path) else "a pipe, socket or device"
-        raise ValueError(f"{path} must be a file, got {kind}; save its content to a file")
 
 
 def _replace(temporary: Path, file: Path) -> None:

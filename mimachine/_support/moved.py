@@ -102,7 +102,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "runs": ("training.run", "_support.files"),
     "sections": ("reporting.sections",),
     "sources": ("data.sources",),
-    "state": ("training.state",),
+    "state": ("training.state", "training.records"),
     "steps": ("training.step", "training.cuda_graphs"),
     "subspace": ("data.subspace",),
     "tables": ("data.files.read_table", "data.files.table", "data.files.checks"),

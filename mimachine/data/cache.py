@@ -7,13 +7,12 @@ used. A file also contains a hash of its content; damaged files are computed aga
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from mimachine._support.digest import digest
 from mimachine._support.files import replacing
 from mimachine.data.downloads import cache
 
@@ -32,7 +31,7 @@ def derived(
         origin: Everything that they depend on: data, and descriptions of the computation.
         make: Computes them.
     """
-    file = cache() / "derived" / f"{name}-{_hash(origin)}.safetensors"
+    file = cache() / "derived" / f"{name}-{digest(origin)}.safetensors"
     tensors = _read(file)
     if tensors is None:
         # In the layout they are read in: results computed from another layout could differ.
@@ -43,20 +42,8 @@ def derived(
     return tensors
 
 
-def _hash(parts: Sequence[str | Tensor]) -> str:
-    """Hash of strings, and of tensors with their types and shapes."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        text = part if isinstance(part, str) else repr((part.dtype, tuple(part.shape)))
-        # The length comes first, otherwise ("ab", "c") and ("a", "bc") would be equal.
-        digest.update(f"{len(text)} {text}".encode())
-        if isinstance(part, Tensor):
-            digest.update(part.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 def _content(tensors: dict[str, Tensor]) -> str:
-    return _hash([part for key in sorted(tensors) for part in (key, tensors[key])])
+    return digest([part for key in sorted(tensors) for part in (key, tensors[key])])
 
 
 def _write(file: Path, tensors: dict[str, Tensor]) -> None:

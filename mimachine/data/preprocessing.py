@@ -12,17 +12,21 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support import memory
+from mimachine._support.schema import Checked, validated
+from mimachine.data import stored_preprocessing
 
 __all__ = ["Likelihood", "Preprocessing", "fingerprint"]
 
 Likelihood = Literal["gaussian", "bernoulli", "discretized-logistic"]
-Array = NDArray[Any]
+# In fields of `Preprocessing`, a number or a list of numbers in JSON; or flags likewise.
+Array = Annotated[NDArray[Any], Checked(stored_preprocessing.as_array)]
+Flags = Annotated[NDArray[np.bool_], Checked(stored_preprocessing.as_flags)]
 _LARGEST_INT = 2.0**62
 
 
@@ -61,7 +65,7 @@ class Preprocessing:
     image_shape: tuple[int, int, int] | None = None
     channels_last: bool = True
     decimals: Array | None = None
-    booleans: Array | None = None
+    booleans: Flags | None = None
 
     @property
     def num_features(self) -> int:
@@ -194,19 +198,14 @@ class Preprocessing:
         """Inverse of `to_json`.
 
         Raises:
-            ValueError: If an entry is missing or unknown.
+            ValueError: If an entry is missing, unknown, impossible or contradicts another.
         """
-        read = dict(value)
+        learned = validated(cls, value, "preprocessing cannot be read")
         try:
-            for name in ("kept", "constants", "shift", "scale", "floor", "decimals", "booleans"):
-                if read.get(name) is not None:
-                    read[name] = np.asarray(read[name])
-            for name in ("shape", "columns", "image_shape"):
-                if read[name] is not None:
-                    read[name] = tuple(read[name])
-            return cls(**read)
-        except (KeyError, TypeError) as error:
+            stored_preprocessing.check(learned)
+        except ValueError as error:
             raise ValueError(f"preprocessing cannot be read: {error}") from error
+        return learned
 
 
 def _cast(values: Array, kind: str) -> Array:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mimachine._support.schema import Number
 from mimachine.estimation.codes.aggregate import kl_terms
 from mimachine.estimation.codes.collapse import diagnose_codes
 from mimachine.evaluation.advice import VERDICTS, remedies
@@ -41,7 +42,7 @@ class Diagnosis(Report):
 
     remedies: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
-    kl_per_dimension: tuple[float, ...] | None = None
+    kl_per_dimension: tuple[Number, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis as JSON values; infinite values and NaN become null."""
@@ -51,22 +52,6 @@ class Diagnosis(Report):
                 kl if math.isfinite(kl) else None for kl in self.kl_per_dimension
             ]
         return value
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Diagnosis:
-        """A diagnosis read back; null becomes NaN."""
-        report = Report.from_json(value)
-        divergences = value["kl_per_dimension"]
-        if divergences is not None:
-            divergences = tuple(math.nan if kl is None else kl for kl in divergences)
-        return cls(
-            report.metrics,
-            report.verdict,
-            report.advice,
-            tuple(value["remedies"]),
-            tuple(value["unknown"]),
-            divergences,
-        )
 
     def to_markdown(self) -> str:
         """The diagnosis as Markdown: verdict, one table per question, and what to try."""

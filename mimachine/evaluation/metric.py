@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, Literal, Self
 
 from mimachine._support.messages import hint
+from mimachine._support.schema import Checked, Count, Index, NotNegative, Number, shown, validated
 from mimachine.estimation.estimate import Estimate
 
-__all__ = ["Metric", "Reason", "Report"]
+__all__ = ["Metric", "Reason", "Report", "ReportRecord"]
 
 # Why a number is unreliable, for code; the notes say it to people.
 Reason = Literal[
     "loose-bound", "saturated", "many-dimensions", "outside-bounds", "many-ties", "unconverged"
 ]
+
+# The last is for arrays alone, without the noise of the encoder.
+_VERDICTS = ("healthy", "partly collapsed", "collapsed", "deterministic", "unknown")
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,11 @@ class Metric:
     """
 
     name: str
-    value: float
+    value: Number
     unit: str
     definition: str
     latent: Literal["mean", "sample"]
-    standard_error: float | None = None
+    standard_error: NotNegative | None = None
     notes: tuple[str, ...] = ()
     flagged: bool = False
     reasons: tuple[Reason, ...] = ()
@@ -71,6 +75,12 @@ class Metric:
         return str(Estimate(self.value, error))
 
 
+def _verdict(value: Any) -> Any:
+    if value not in _VERDICTS:
+        raise ValueError(f"must be one of {', '.join(_VERDICTS)}; got {shown(value)}")
+    return value
+
+
 @dataclass(frozen=True)
 class Report:
     """All metrics of one model, and the verdict on its codes; `str()` lists them.
@@ -82,7 +92,7 @@ class Report:
     """
 
     metrics: tuple[Metric, ...]
-    verdict: str
+    verdict: Annotated[str, Checked(_verdict)]
     advice: str
 
     def __getitem__(self, name: str) -> Metric:
@@ -113,23 +123,44 @@ class Report:
         return value
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Report:
-        """A report read back; null becomes NaN."""
-        metrics = tuple(
-            Metric(
-                **{
-                    **metric,
-                    "value": math.nan if metric["value"] is None else metric["value"],
-                    "notes": tuple(metric["notes"]),
-                    "reasons": tuple(metric.get("reasons", _reasons_before_0_2(metric))),
-                }
-            )
-            for metric in value["metrics"]
-        )
-        return cls(metrics, value["verdict"], value["advice"])
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """A report read back; null becomes NaN.
+
+        Entries that a report does not have are ignored, such as those of report.json about its
+        measurement.
+
+        Raises:
+            ValueError: If an entry is missing or not what it must be, or a metric occurs twice.
+        """
+        if not isinstance(value, dict):
+            raise ValueError(f"a report must be a JSON object, got {shown(value)}")
+        entries = {f.name: value[f.name] for f in fields(cls) if f.name in value}
+        report = validated(cls, entries, "the report is not valid")
+        names = [metric.name for metric in report.metrics]
+        if len(set(names)) < len(names):
+            raise ValueError("the report is not valid: a metric occurs twice")
+        return replace(report, metrics=tuple(map(_of_0_1, report.metrics, value["metrics"])))
 
 
-def _reasons_before_0_2(metric: dict[str, Any]) -> tuple[Reason, ...]:
+@dataclass(frozen=True)
+class ReportRecord(Report):
+    """Content of report.json: a report and how it was measured.
+
+    Attributes:
+        metrics: As in `Report`.
+        verdict: As in `Report`.
+        advice: As in `Report`.
+        num_samples: Importance samples per test example for the likelihood.
+        versions: Versions of the software by name.
+        epochs: Number of epochs that the run had; None in runs of version 0.1.
+    """
+
+    num_samples: Count | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    epochs: Index | None = None
+
+
+def _of_0_1(metric: Metric, given: dict[str, Any]) -> Metric:
     """Reports of version 0.1 have no reasons; of the likelihood there was only one."""
-    loose = metric["name"] == "negative_log_likelihood" and metric.get("flagged", False)
-    return ("loose-bound",) if loose else ()
+    loose = metric.name == "negative_log_likelihood" and metric.flagged
+    return replace(metric, reasons=("loose-bound",)) if loose and "reasons" not in given else metric

@@ -6,10 +6,12 @@ This module does not import torch, so that the command line can show and check s
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mimachine._support.schema import shown, validated
 from mimachine.data.catalogue import NAMES
 from mimachine.data.files.options import File
 from mimachine.training.recipe import Training
@@ -202,35 +204,31 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
     return {"format_version": FORMAT_VERSION, **dataclasses.asdict(experiment)}
 
 
-def from_json(value: dict[str, Any]) -> Experiment:
+def from_json(value: dict[str, Any], file: str | os.PathLike[str] | None = None) -> Experiment:
     """Restore settings from JSON values.
+
+    Args:
+        value: The values.
+        file: The file that they were read from, for messages.
 
     Raises:
         ValueError: If settings are missing, unknown or of the wrong type; the message names each of
             them. Also if the format version differs.
     """
-    from pydantic import TypeAdapter, ValidationError
-
+    what = "settings" if file is None else f"{os.fspath(file)}: settings"
     if not isinstance(value, dict):
-        raise ValueError(f"settings must be a JSON object, got {type(value).__name__}")
+        raise ValueError(f"{what} must be a JSON object, got {shown(value)}")
     settings = dict(value)
     version = settings.pop("format_version", None)
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:
         raise ValueError(
-            f"settings have format version {version}; this version of mimachine reads "
+            f"{what} have format version {str(version)[:40]}; this version of mimachine reads "
             f"{FORMAT_VERSION}"
         )
-    try:
-        read = TypeAdapter(Experiment).validate_python(settings, extra="forbid")
-    except ValidationError as error:
-        mistakes = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-            for item in error.errors()
-        )
-        raise ValueError(f"settings are not valid: {mistakes}") from error
+    read = validated(Experiment, settings, f"{what} are not valid")
     missing = [n for n in _missing(dataclasses.asdict(read), settings) if n not in _ADDED_LATER]
     if missing:
-        raise ValueError(f"settings are not complete: {', '.join(missing)} missing")
+        raise ValueError(f"{what} are not complete: {', '.join(missing)} missing")
     return read
 
 

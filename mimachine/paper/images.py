@@ -18,13 +18,14 @@ from mimachine.experiment.presets import default, published
 from mimachine.experiment.settings import Architecture, Experiment
 from mimachine.paper.processes import as_they_come
 from mimachine.paper.reference import Entry, table_1
-from mimachine.paper.reproduction import Reproduction, Request, await_free, kept, run_directory
+from mimachine.paper.reproduction import Reproduction, Request, await_free, run_directory
 from mimachine.paper.tables import markdown
 from mimachine.reporting import figures
 from mimachine.reporting.projections import project
 from mimachine.training import claims
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
+from mimachine.workflow.reports import read_record, read_report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -166,7 +167,9 @@ def _run(names: Sequence[str], request: Request) -> Reproduction:
     tasks = [(places[cell], cell.settings) for cell in missing]
     for number, (path, seconds) in enumerate(as_they_come(_train_cell, tasks, request.jobs), 1):
         request.say(f"[{number}/{len(missing)}] {path.name}: {seconds:.0f} s")
-    reports = {c: Report.from_json(kept(Run(path), "report.json")) for c, path in places.items()}
+    reports = {
+        c: read_report(read_record(Run(path)), path / "report.json") for c, path in places.items()
+    }
     paper = table_1()
     notes = []
     if request.quick:
@@ -193,6 +196,10 @@ def _run(names: Sequence[str], request: Request) -> Reproduction:
         for cell in cells
     ]
     return Reproduction(pictures, {"cells": results}, "\n\n".join([*tables, *notes]))
+
+
+def _report(path: Path) -> Report:
+    return read_report(read_record(Run(path)), path / "report.json")
 
 
 def _is_done(path: Path) -> bool:

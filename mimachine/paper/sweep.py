@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from mimachine import experiment, workflow
+from mimachine._support.schema import Count, Finite, Index, NotNegative, Number, validated
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.data.sources import Stacked
@@ -172,7 +173,38 @@ def carry_out(cells: Sequence[Cell], request: Request) -> list[Measured]:
 def _read(cell: Cell, path: Path) -> Measured:
     """Read the metrics of a cell from its run directory."""
     entries = ("metrics", "epochs", "best_epochs", "seconds")
-    return Measured.from_json(cell, kept(Run(path), _RESULT, *entries))
+    value = kept(Run(path), _RESULT, *entries)
+    read = validated(_Result, value, f"{path / _RESULT} is damaged")
+    _check_lengths(path / _RESULT, cell, [read.epochs, read.best_epochs, *read.metrics.values()])
+    return Measured.from_json(cell, value)
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """Schema of training.json."""
+
+    epochs: list[Index]
+    best_epochs: list[Count | None]
+
+
+@dataclass(frozen=True)
+class _Result(_Trained):
+    """Schema of result.json."""
+
+    metrics: dict[str, list[Number]]
+    seconds: tuple[NotNegative, NotNegative]
+    curve: str = ""
+    x: Finite = 0.0
+    settings: dict[str, Any] = field(default_factory=dict)
+    seeds: list[Index] = field(default_factory=list)
+
+
+def _check_lengths(file: Path, cell: Cell, values: Sequence[Sequence[Any]]) -> None:
+    if any(len(each) != len(cell.seeds) for each in values):
+        raise ValueError(
+            f"{file} is damaged: it must be of {len(cell.seeds)} models; remove it, and it is "
+            "computed again"
+        )
 
 
 def _train_and_measure(task: tuple[Cell, Path]) -> Measured:
@@ -192,6 +224,8 @@ def _train_and_measure(task: tuple[Cell, Path]) -> Measured:
             run.write_json(_TRAINED, _train(ensemble, cell, data, run))
         run.finish()
         trained = kept(run, _TRAINED, "epochs", "best_epochs")
+        validated(_Trained, trained, f"{path / _TRAINED} is damaged")
+        _check_lengths(path / _TRAINED, cell, [trained["epochs"], trained["best_epochs"]])
         trained_at = time.monotonic()
         best = trained["best_epochs"]
         if any(best):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine import workflow
+from mimachine._support.digest import sealed
 from mimachine._support.files import save_figure, write_json
 from mimachine.evaluation.metric import Metric, Report
 from mimachine.experiment.settings import Experiment, from_json, to_json
@@ -121,13 +122,13 @@ def _compare(
     reports = {name: each.report for name, each in trained.items()}
     # Save the metrics first: they took long to compute, and a figure may fail.
     comparison = Comparison(reports, (), _summary(reports))
-    write_json(directory / "comparison.json", comparison.to_json())
+    write_json(directory / "comparison.json", sealed(comparison.to_json()))
     pictures = []
     for title, figure in _pictures(trained, reports).items():
         pictures.append(directory / f"{title}.png")
         save_figure(figure, pictures[-1])
     comparison = replace(comparison, pictures=tuple(pictures))
-    write_json(directory / "comparison.json", comparison.to_json())
+    write_json(directory / "comparison.json", sealed(comparison.to_json()))
     return comparison
 
 

@@ -16,7 +16,7 @@ from mimachine.evaluation.metric import Report
 from mimachine.reporting.explained import Explained, explained
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
-from mimachine.workflow.reports import read_report
+from mimachine.workflow.reports import read_epochs, read_record, read_report
 
 __all__ = ["FILES", "Outcome", "open_compared", "open_outcome"]
 
@@ -75,18 +75,20 @@ def open_outcome(path: Path, name: str = "", data: str | None = None) -> Outcome
             raise FileNotFoundError(
                 f"{run.path} has no {file}: a report needs a trained and evaluated run"
             )
-    measured, records = run.read_json("report.json"), run.metrics()
-    if not records:
+    if not run.metrics():
         raise ValueError(f"{run.path / 'metrics.jsonl'} has no epochs")
+    measured = read_record(run)
+    records = read_epochs(run, measured)
+    if isinstance(records[0]["train_loss"], list):
+        raise ValueError(f"{run.path / 'metrics.jsonl'} must be of one model, got several")
     report = read_report(measured, run.path / "report.json")
     trained = workflow.open_run(path, data)
     return Outcome(name or trained.experiment.objective, trained, report, records, measured)
 
 
-def open_compared(directory: Path, name: str, report: Any, data: str | None) -> Outcome:
+def open_compared(directory: Path, name: str, report: Report, data: str | None) -> Outcome:
     """Load a run with its metrics in a comparison; the run may have been re-evaluated since."""
     outcome = open_outcome(directory / name, name, data)
     link = f"{quote(name)}/report.html" if (directory / name / "report.html").is_file() else ""
     measured = {**outcome.measured, "num_samples": outcome.trained.experiment.num_samples}
-    numbers = read_report(report, directory / "comparison.json")
-    return replace(outcome, report=numbers, measured=measured, link=link)
+    return replace(outcome, report=report, measured=measured, link=link)

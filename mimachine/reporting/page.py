@@ -20,6 +20,7 @@ from mimachine.reporting.projections import Embedding
 from mimachine.reporting.run_advice import tips
 from mimachine.reporting.sections import sections
 from mimachine.training.run import Run
+from mimachine.workflow.reports import read_comparison
 
 __all__ = ["write_comparison", "write_report"]
 
@@ -74,14 +75,8 @@ def write_comparison(
     """
     _check(embedding)
     directory = Path(directory)
-    if not (directory / "comparison.json").is_file():
-        raise FileNotFoundError(f"{directory} is not a comparison: it has no comparison.json")
-    saved = Run(directory).read_json("comparison.json")
-    if not isinstance(saved, dict) or not saved.get("reports"):
-        raise ValueError(f"{directory / 'comparison.json'} has no reports")
-    outcomes = [
-        open_compared(directory, name, each, data) for name, each in saved["reports"].items()
-    ]
+    saved = read_comparison(directory)
+    outcomes = [open_compared(directory, name, each, data) for name, each in saved.reports.items()]
     dataset = outcomes[0].trained.data
     names = listed([outcome.name for outcome in outcomes])
     page = _page(
@@ -90,7 +85,7 @@ def write_comparison(
         outcomes,
         embedding,
         command_lines.of_comparison(directory, outcomes),
-        summary=saved.get("summary", "").splitlines(),
+        summary=saved.summary.splitlines(),
     )
     return _write(directory / "report.html", page)
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from mimachine._support.files import PARTIAL, directory_lock, write_json
 from mimachine._support.messages import quoted, some
+from mimachine._support.reading import read_bytes
 
 __all__ = ["UNFINISHED", "check", "claimed", "ended", "request_in"]
 
@@ -115,7 +116,7 @@ def request_in(directory: Path, command: str | None = None) -> dict[str, Any] | 
         ValueError: If the request is for another command.
     """
     try:
-        value = json.loads((directory / UNFINISHED).read_text(encoding="utf-8"))
+        value = json.loads(read_bytes(directory / UNFINISHED))
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or value.get("command") not in _MADE:

@@ -24,8 +24,9 @@ from mimachine.training.ensemble import Ensemble
 from mimachine.training.nonfinite import explain
 from mimachine.training.progress import Progress
 from mimachine.training.recipe import Training
+from mimachine.training.records import Epoch
 from mimachine.training.run import Run
-from mimachine.training.state import Epoch, State
+from mimachine.training.state import State
 from mimachine.training.step import Mean, Step, held_out
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from mimachine._support.messages import visible
 from mimachine._support.streams import Printable, is_terminal, unfiltered
 
 if TYPE_CHECKING:
-    from mimachine.training.state import Epoch
+    from mimachine.training.records import Epoch
 
 __all__ = ["Progress"]
 

@@ -15,13 +15,17 @@ written.jsonl          results that commands wrote, see `mimachine._support.outp
 
 All files except metrics.jsonl are written atomically, and an incomplete last line of metrics.jsonl
 is ignored, so a run can be killed at any moment and then read or resumed.
+
+All files are checked when they are read, since anybody may have edited or damaged them: names,
+types and limits of the entries of JSON files; names, shapes, types and finiteness of tensors. A
+digest of the content, in all files except experiment.json, detects values that are possible but
+were changed. Files of version 0.1 have no digest and are accepted without.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -29,16 +33,32 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimachine._support.files import directory_lock, replacing, utf8_path, write_json
+from mimachine._support.digest import check_digest, sealed, without_digest
+from mimachine._support.files import directory_lock, replacing, write_json
 from mimachine._support.messages import quoted
+from mimachine._support.reading import parse_json, read_bytes
+from mimachine._support.schema import validated
 from mimachine.training import claims
+from mimachine.training.records import (
+    DataRecord,
+    Epoch,
+    RefitRecord,
+    epoch_line,
+    epochs_of,
+    may_be_cut_off,
+)
+from mimachine.training.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from mimachine.training.state import Epoch, State
+    from mimachine.training.state import State
 
 __all__ = ["Run"]
+
+_WEIGHTS = "model.safetensors"
+# People may edit the settings, such as the path of the data.
+_WITHOUT_DIGEST = ("experiment.json",)
 
 # Writes the settings and the record of the data, if there is one, of a new run.
 Create = Callable[..., "Run"]
@@ -133,35 +153,23 @@ class Run:
         """Read data.json, the record of the user's data; None if a named data set was used.
 
         Raises:
-            ValueError: If the file is damaged.
+            ValueError: If the file is damaged, or was changed after it was written.
         """
-        if not (self.path / "data.json").exists():
-            return None
-        record = self.read_json("data.json")
-        if (
-            not isinstance(record, dict)
-            or not isinstance(record.get("fingerprint"), str)
-            or not isinstance(record.get("preprocessing"), dict)
-        ):
-            raise ValueError(
-                f"{self.path / 'data.json'} is damaged: it must have fingerprint and preprocessing"
-            )
-        return record
+        return self._record("data.json", DataRecord)
 
     def refit_record(self) -> dict[str, Any] | None:
         """Read refit.json, how the prior was fitted after training; None if there was no refit.
 
         Raises:
-            ValueError: If the file is damaged.
+            ValueError: If the file is damaged, or was changed after it was written.
         """
-        if not (self.path / "refit.json").exists():
+        return self._record("refit.json", RefitRecord)
+
+    def _record(self, name: str, kind: type[Any]) -> dict[str, Any] | None:
+        """Read a file that some runs have, and check its entries."""
+        if not os.path.lexists(self.path / name):
             return None
-        record = self.read_json("refit.json")
-        if not isinstance(record, dict) or not set(record) >= _REFIT_KEYS:
-            raise ValueError(
-                f"{self.path / 'refit.json'} is damaged: it must have "
-                f"{', '.join(sorted(_REFIT_KEYS))}"
-            )
+        record: dict[str, Any] = self.read_json(name, kind)
         return record
 
     @property
@@ -184,83 +192,79 @@ class Run:
             yield
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file of the run atomically."""
-        write_json(self.path / name, value)
+        """Write a JSON file of the run atomically, with a digest unless it is the settings."""
+        has_digest = name not in _WITHOUT_DIGEST and isinstance(value, dict)
+        write_json(self.path / name, sealed(value) if has_digest else value)
 
-    def read_json(self, name: str) -> Any:
-        """Read a JSON file of the run.
+    def read_json(self, name: str, kind: type[Any] | None = None, fault: str = "is damaged") -> Any:
+        """Read a JSON file of the run, without its digest.
+
+        Args:
+            name: Name of the file.
+            kind: Dataclass that says what its entries must be; None to check none.
+            fault: What to say of a file whose entries are not those.
 
         Raises:
             FileNotFoundError: If the run has no such file.
-            ValueError: If it is not JSON.
+            ValueError: If it is not a regular file, not JSON or not of that kind, or was changed
+                after it was written.
         """
         file = self.path / name
-        if not file.is_file():
+        if not os.path.lexists(file):
             if (self.path / "comparison.json").is_file():
                 runs = sorted(map(quoted, (p.parent for p in self.path.glob("*/experiment.json"))))
                 raise FileNotFoundError(
                     f"{self.path} is a comparison and has no {name}; its runs are {', '.join(runs)}"
                 )
             raise FileNotFoundError(f"{self.path} is not a complete run: it has no {name}")
-        try:
-            return json.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file} is not valid JSON: {error}") from error
+        value = parse_json(read_bytes(file), str(file))
+        content = value if name in _WITHOUT_DIGEST else without_digest(value)
+        # Before the digest, since these messages say more.
+        if kind is not None:
+            validated(kind, content, f"{file} {fault}")
+        if name not in _WITHOUT_DIGEST:
+            check_digest(value, str(file))
+        return content
 
     def append_metrics(self, epoch: Epoch) -> None:
         """Add a line to metrics.jsonl, in one write."""
         with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(dataclasses.asdict(epoch), allow_nan=False) + "\n")
+            file.write(epoch_line(epoch))
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read all complete lines of metrics.jsonl, oldest first; empty without the file.
 
         Raises:
-            ValueError: If a line is not the record of an epoch.
+            ValueError: If a line is not the record of its epoch, or was changed after it was
+                written.
         """
+        return [dataclasses.asdict(epoch) for epoch in self._epochs()]
+
+    def _epochs(self) -> list[Epoch]:
         file = self.path / "metrics.jsonl"
-        if not file.exists():
+        if not os.path.lexists(file):
             return []
         # Bytes that are not UTF-8 make a line that is not JSON, which is reported.
-        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-        return [_record(line, f"line {number} of {file}") for number, line in enumerate(lines, 1)]
+        *lines, rest = read_bytes(file).decode("utf-8", errors="replace").split("\n")
+        if not may_be_cut_off(rest) or (rest and self.finished):
+            raise ValueError(f"line {len(lines) + 1} of {file} is damaged: it is incomplete")
+        return epochs_of(lines, str(file))
 
     def save_weights(self, model: nn.Module) -> None:
-        """Write the weights; shared tensors are stored once, under their first name.
-
-        safetensors' own `save_model` chooses among the names at random, so that equal models would
-        give different files.
-        """
-        from safetensors.torch import save
-
-        tensors, stored = {}, set()
-        for name, tensor in model.state_dict().items():
-            memory = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else name
-            if memory not in stored:
-                tensors[name] = tensor.contiguous()
-                stored.add(memory)
-        with replacing(self.path / "model.safetensors") as temporary:
-            # Not written by safetensors, so that a full disk raises an OSError.
-            temporary.write_bytes(save(tensors))
+        """Write the weights, see `weights.save_weights`."""
+        save_weights(self.path / _WEIGHTS, model)
 
     def load_weights(self, model: nn.Module) -> None:
         """Load the weights into a model of the same architecture.
 
         Raises:
             FileNotFoundError: If the run has no weights.
-            ValueError: If the weights are damaged or belong to another architecture.
+            ValueError: If the weights are damaged, were changed, are not finite, or belong to
+                another architecture.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_model
-
-        file = self.path / "model.safetensors"
-        if not file.is_file():
+        if not os.path.lexists(self.path / _WEIGHTS):
             raise FileNotFoundError(f"{self.path} has no weights yet: it has not been trained")
-        try:
-            with utf8_path(file) as path:
-                load_model(model, str(path))
-        except (SafetensorError, RuntimeError) as error:
-            raise ValueError(f"{file} does not hold the weights of this model: {error}") from error
+        load_weights(self.path / _WEIGHTS, model)
 
     def checkpoint(self, state: State) -> None:
         """Write the state and the best weights so far."""
@@ -290,20 +294,18 @@ class Run:
         Raises:
             ValueError: If the state is damaged or belongs to another model.
         """
-        from mimachine.training.state import Epoch
+        from mimachine.training.saved_state import Damaged
 
-        saved = self._saved_state()
-        records = self.metrics()[: 0 if saved is None else saved["epoch"]]
-        if saved is not None:
-            try:
-                state.restore(saved, [Epoch(**record) for record in records])
-            except ValueError as error:
-                raise ValueError(f"{self._state_file} cannot be used: {error}") from error
-            except (KeyError, TypeError, AttributeError, IndexError) as error:
-                raise ValueError(f"{self._state_file} is damaged: it is incomplete") from error
+        try:
+            saved = self._saved_state()
+            records = self._epochs()[: 0 if saved is None else saved["epoch"]]
+            if saved is not None:
+                self._restore(state, saved, records)
+        except Damaged as error:
+            raise ValueError(f"{self._state_file} is damaged: {error}") from error
         if not rewrite:
             return
-        text = "".join(json.dumps(record) + "\n" for record in records)
+        text = "".join(map(epoch_line, records))
         with replacing(self.path / "metrics.jsonl") as temporary:
             temporary.write_text(text)
 
@@ -315,38 +317,19 @@ class Run:
     def _state_file(self) -> Path:
         return self.path / "state.ckpt"
 
-    def _saved_state(self) -> dict[str, Any] | None:
-        import torch
+    def _restore(self, state: State, saved: dict[str, Any], records: list[Epoch]) -> None:
+        from mimachine.training.saved_state import Damaged
 
-        if not self._state_file.exists():
-            return None
-        stored = self._state_file.read_bytes()
         try:
-            saved = torch.load(io.BytesIO(stored), weights_only=True, map_location="cpu")
-        except Exception as error:
-            # torch.load raises undocumented errors for bytes that are not its archive.
-            raise ValueError(f"{self._state_file} is damaged: it cannot be read") from error
-        if not isinstance(saved, dict) or not isinstance(saved.get("epoch"), int):
-            raise ValueError(f"{self._state_file} is damaged: it is not a training state")
-        return saved
+            state.restore(saved, records)
+        except Damaged:
+            raise
+        except ValueError as error:
+            raise ValueError(f"{self._state_file} cannot be used: {error}") from error
 
+    def _saved_state(self) -> dict[str, Any] | None:
+        from mimachine.training.saved_state import read_state
 
-_REFIT_KEYS = {"run", "kind", "components", "seed"}
-_NUMBERS = {"epoch", "beta", "learning_rate", "train_loss", "val_loss"}
-
-
-def _record(line: str, place: str) -> dict[str, Any]:
-    """Parse the record of an epoch from its line."""
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{place} is damaged: it is not valid JSON: {error}") from error
-    if not isinstance(record, dict) or set(record) != _NUMBERS:
-        raise ValueError(f"{place} is damaged: it must have {', '.join(sorted(_NUMBERS))}")
-    for name, value in record.items():
-        values = value if isinstance(value, list) else [value]
-        # A model of several that has stopped has no loss, and there may be no held-out data.
-        optional = isinstance(value, list) or name == "val_loss"
-        if not all(isinstance(v, int | float) or (optional and v is None) for v in values):
-            raise ValueError(f"{place} is damaged: {name} must be a number, got {value!r}")
-    return record
+        if not os.path.lexists(self._state_file):
+            return None
+        return read_state(self._state_file)

@@ -17,22 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["Epoch", "MovingAverage", "State"]
+from mimachine.training.records import Epoch
+from mimachine.training.saved_state import check, with_digest
 
-
-@dataclass(frozen=True)
-class Epoch:
-    """Record of one epoch; losses in nats per example.
-
-    For several models trained together the losses are lists with one entry per model: None if the
-    loss is not finite or the model had stopped before.
-    """
-
-    epoch: int
-    beta: float
-    learning_rate: float
-    train_loss: float | list[float | None]
-    val_loss: float | list[float | None] | None
+__all__ = ["MovingAverage", "State"]
 
 
 @dataclass
@@ -106,35 +94,48 @@ class State:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to tensors, numbers and containers, for `torch.save`."""
-        return {
-            "epoch": self.epoch,
-            "tensors": self._tensors(),
-            "optimizer": self.optimizer.state_dict(),
-            "best": self.best.to_dict(),
-            "average": None if self.average is None else self.average.to_dict(),
-        }
+        return with_digest(
+            {
+                "epoch": self.epoch,
+                "tensors": self._tensors(),
+                "optimizer": self.optimizer.state_dict(),
+                "best": self.best.to_dict(),
+                "average": None if self.average is None else self.average.to_dict(),
+            }
+        )
 
     @torch.no_grad()
     def restore(self, saved: dict[str, Any], epochs: list[Epoch]) -> None:
-        """Restore a saved state.
+        """Restore a saved state; nothing changes if it cannot be used.
+
+        The hyperparameters of the optimiser stay, so that they are always those of the recipe.
 
         Raises:
-            ValueError: If it belongs to another model or recipe, or an epoch's record is missing.
+            ValueError: If it is damaged, was changed, or belongs to another model or recipe, or an
+                epoch's record is missing.
         """
-        tensors = self._tensors()
-        if [t.shape for t in tensors] != [t.shape for t in saved["tensors"]]:
-            raise ValueError("the saved state belongs to another model")
-        if len(epochs) != saved["epoch"]:
-            raise ValueError(f"{saved['epoch']} epochs are saved, but {len(epochs)} are recorded")
-        if (self.average is None) != (saved.get("average") is None):
-            raise ValueError("the saved state belongs to another recipe: its ema_decay differs")
+        tensors, parameters = self._tensors(), self._parameters()
+        count = getattr(self.loss, "num_models", None)
+        check(saved, tensors, parameters, self.average is not None, count, epochs)
         for tensor, value in zip(tensors, saved["tensors"], strict=True):
             tensor.copy_(value)
         if self.average is not None:
             self.average.restore(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        moments = {
+            index: {
+                name: each.clone() if name == "step" else _copied(each, parameters[index])
+                for name, each in value.items()
+            }
+            for index, value in saved["optimizer"]["state"].items()
+        }
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.best.restore(saved["best"])
         self.epochs = epochs
+
+    def _parameters(self) -> list[Tensor]:
+        """Parameters in the order of the optimiser's state."""
+        return [p.detach() for group in self.optimizer.param_groups for p in group["params"]]
 
     def _tensors(self) -> list[Tensor]:
         parts = itertools.chain(self.loss.parameters(), self.loss.buffers())
@@ -208,9 +209,13 @@ class BestWeights:
     def restore(self, value: dict[str, Any]) -> None:
         """Restore a saved state."""
         device = self.tensors[0].device
-        self.saved = [t.to(device) for t in value["saved"]]
-        self.loss, self.epoch = value["loss"].to(device), value["epoch"].to(device)
-        self.done = value["done"].to(device)
+        saved = value["saved"]
+        self.saved = [
+            _copied(t, now) for t, now in zip(saved, self.tensors[: len(saved)], strict=True)
+        ]
+        self.loss, self.epoch, self.done = (
+            value[name].to(device, copy=True) for name in ("loss", "epoch", "done")
+        )
 
 
 class MovingAverage:
@@ -269,6 +274,11 @@ class MovingAverage:
         for value, stored in zip(self.values, saved["values"], strict=True):
             value.copy_(stored)
         self.count = saved["count"]
+
+
+def _copied(value: Tensor, like: Tensor) -> Tensor:
+    """A copy with the device and memory layout of another tensor, and memory of its own."""
+    return torch.empty_like(like).copy_(value)
 
 
 def _can_be_averaged(tensor: Tensor) -> bool:

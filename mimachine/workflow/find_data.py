@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 from mimachine._support.messages import Option, OptionError
 from mimachine.data.files.options import DataChangedError, check_there
-from mimachine.experiment.settings import Data, Experiment, from_json
+from mimachine.experiment.settings import Data, Experiment
 from mimachine.training.run import Run
+from mimachine.workflow.stored_settings import stored_settings
 
 __all__ = [
     "MissingDataError",
@@ -113,7 +114,7 @@ def with_data(
         ValueError: If they changed, or the run was trained on a named data set and a place is
             given.
     """
-    settings = from_json(run.read_json("experiment.json"))
+    settings = stored_settings(run)
     if not settings.data.is_path:
         if given is not None:
             raise OptionError(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from typing import Any
 
 from mimachine.training.run import Run
+from mimachine.training.weights import weight_shapes
+from mimachine.workflow.reports import kept_epoch, read_epochs, read_record
 
 __all__ = ["inspect"]
-
-# Entries of a metric that `mimachine inspect` prints.
-_PRINTED = {"name", "value", "unit"}
 
 
 def inspect(run: Run) -> dict[str, Any]:
@@ -21,9 +20,9 @@ def inspect(run: Run) -> dict[str, Any]:
         FileNotFoundError: If the directory has no settings.
         ValueError: If a file of the run is damaged.
     """
-    epochs = run.metrics()
-    held_out = [e for e in epochs if e["val_loss"] is not None and e["beta"] >= 1]
-    best = min(held_out, key=lambda e: e["val_loss"]) if held_out else None
+    report = _report(run)
+    epochs = read_epochs(run, report)
+    best = kept_epoch(epochs)
     weights = _weight_shapes(run)
     return {
         "run": str(run.path),
@@ -36,7 +35,7 @@ def inspect(run: Run) -> dict[str, Any]:
         "best_val_loss": None if best is None else best["val_loss"],
         "weights": weights,
         "num_weights": sum(math.prod(shape) for shape in weights.values()),
-        "report": _report(run),
+        "report": report,
     }
 
 
@@ -51,20 +50,7 @@ def _experiment(run: Run) -> dict[str, Any]:
 
 def _report(run: Run) -> dict[str, Any] | None:
     """The content of report.json; None if the run was not evaluated."""
-    if not (run.path / "report.json").exists():
-        return None
-    report: dict[str, Any] = run.read_json("report.json")
-    metrics = report.get("metrics") if isinstance(report, dict) else None
-    if (
-        not isinstance(metrics, list)
-        or "verdict" not in report
-        or not all(isinstance(metric, dict) and set(metric) >= _PRINTED for metric in metrics)
-        or not all(isinstance(metric["value"], int | float | None) for metric in metrics)
-    ):
-        raise ValueError(
-            f"{run.path / 'report.json'} is damaged: it must contain metrics and a verdict"
-        )
-    return report
+    return read_record(run) if os.path.lexists(run.path / "report.json") else None
 
 
 def _data(run: Run) -> dict[str, Any] | None:
@@ -86,21 +72,6 @@ def _refit(run: Run) -> dict[str, Any] | None:
 
 
 def _weight_shapes(run: Run) -> dict[str, list[int]]:
-    """Names and shapes of the weights, from the header of model.safetensors.
-
-    The file begins with the header's length in 8 bytes; the header is JSON.
-    """
+    """Names and shapes of the weights; empty if there are none yet."""
     file = run.path / "model.safetensors"
-    if not file.exists():
-        return {}
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        text = stream.read(min(length, file.stat().st_size))
-    try:
-        header = json.loads(text)
-        tensors = {name: header[name]["shape"] for name in header if name != "__metadata__"}
-        if all(isinstance(size, int) for shape in tensors.values() for size in shape):
-            return tensors
-    except (ValueError, TypeError, LookupError, RecursionError):
-        pass
-    raise ValueError(f"{file} is damaged: its header cannot be read")
+    return weight_shapes(file) if os.path.lexists(file) else {}

@@ -12,12 +12,13 @@ from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import blank_dataset
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.build import build, refitted
-from mimachine.experiment.settings import Experiment, from_json
+from mimachine.experiment.settings import Experiment
 from mimachine.model.joint import Joint
 from mimachine.training.run import Run
 from mimachine.workflow.find_data import MissingDataError, candidates, with_data
 from mimachine.workflow.prepare_run import objective, prepare
-from mimachine.workflow.reports import read_report
+from mimachine.workflow.reports import read_record, read_report
+from mimachine.workflow.stored_settings import stored_settings
 
 __all__ = ["Trained", "load", "open_model", "open_run", "with_weights"]
 
@@ -47,12 +48,12 @@ class Trained:
             ValueError: If report.json is damaged.
         """
         file = self.run.path / "report.json"
-        if not file.is_file():
+        if not os.path.lexists(file):
             raise FileNotFoundError(
                 f"{self.run.path} has no report.json; evaluate it with: "
                 f"mimachine evaluate {quoted(self.run.path)}"
             )
-        return read_report(self.run.read_json("report.json"), file)
+        return read_report(read_record(self.run), file)
 
 
 def load(path: str | os.PathLike[str], data: str | os.PathLike[str] | None = None) -> Trained:
@@ -125,7 +126,7 @@ def open_model(path: str | os.PathLike[str]) -> Trained:
     stored = run.data_record()
     if stored is None:
         return open_run(path)
-    settings = from_json(run.read_json("experiment.json"))
+    settings = stored_settings(run)
     name = os.path.basename(settings.data.name)
     # Where the data are now, if they are found, so that results do not overwrite them.
     settings = replace(settings, data=next(iter(candidates(run, settings)), settings.data))

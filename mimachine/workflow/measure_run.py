@@ -25,18 +25,19 @@ def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Repor
 
     Raises:
         PermissionError: If the run directory is not writable.
+        ValueError: If metrics.jsonl is damaged.
     """
     if not os.access(trained.run.path, os.W_OK):
         raise PermissionError(f"{trained.run.path} must be writable for report.json")
+    epochs = len(trained.run.metrics())
     report = evaluated(trained, num_samples, seconds)
     versions = {
         "mimachine": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    trained.run.write_json(
-        "report.json", {**report.to_json(), "num_samples": num_samples, "versions": versions}
-    )
+    measured = {"num_samples": num_samples, "versions": versions, "epochs": epochs}
+    trained.run.write_json("report.json", {**report.to_json(), **measured})
     return report
 
 

@@ -51,7 +51,10 @@ def prepare(settings: Experiment, run: Run | None = None) -> Dataset:
         ValueError: If the data set is unknown, the data cannot be used, they do not fit the
             likelihood, or they changed since the run was trained.
     """
-    data = _load(settings, None if run is None else run.data_record())
+    stored = None if run is None else run.data_record()
+    if run is not None and settings.data.is_path and stored is None:
+        raise FileNotFoundError(f"{run.path} is not a complete run: it has no data.json")
+    data = _load(settings, stored)
     if not is_binarized(settings, data):
         return data
     if data.levels is None and data.preprocessing is None:

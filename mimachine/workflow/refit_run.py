@@ -13,7 +13,7 @@ from mimachine._support.files import replacing
 from mimachine.estimation.refit_prior import Kind, recipe, refit_prior
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.build import encoder_floor
-from mimachine.experiment.settings import Experiment, from_json, to_json
+from mimachine.experiment.settings import Experiment, to_json
 from mimachine.model.joint import Joint
 from mimachine.training.run import Create, Run
 from mimachine.workflow.find_data import relative_paths
@@ -21,6 +21,7 @@ from mimachine.workflow.load_run import Trained, open_run, with_weights
 from mimachine.workflow.measure_run import evaluated, measure
 from mimachine.workflow.prepare_run import sources
 from mimachine.workflow.reports import read_report
+from mimachine.workflow.stored_settings import stored_settings
 
 __all__ = ["refit"]
 
@@ -138,7 +139,7 @@ def _stored(
 
 def _reopened(run: Run, before: Trained) -> Trained:
     """A model whose prior was fitted before an interruption."""
-    return with_weights(run, from_json(run.read_json("experiment.json")), before.data)
+    return with_weights(run, stored_settings(run), before.data)
 
 
 def _report_before(before: Trained, run: Run, num_samples: int) -> Report:

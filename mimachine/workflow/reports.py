@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from mimachine.evaluation.metric import Report
+from mimachine._support.schema import Checked, validated
+from mimachine.evaluation.metric import Report, ReportRecord
 from mimachine.training.run import Run
 
-__all__ = ["kept_epoch", "read_report", "read_reports"]
+__all__ = [
+    "Compared",
+    "kept_epoch",
+    "read_comparison",
+    "read_epochs",
+    "read_record",
+    "read_report",
+    "read_reports",
+]
+
+_REPORT, _COMPARISON = "report.json", "comparison.json"
 
 
 def read_reports(paths: Sequence[Path]) -> dict[str, Report]:
@@ -27,15 +40,12 @@ def read_reports(paths: Sequence[Path]) -> dict[str, Report]:
     """
     found: list[tuple[str, str, Report]] = []
     for path in paths:
-        run = Run(path)
-        if (path / "comparison.json").is_file():
-            file, saved = path / "comparison.json", run.read_json("comparison.json")
-            each = saved.get("reports", {}) if isinstance(saved, dict) else {}
-            found += [
-                (name, f"{path}/{name}", read_report(value, file)) for name, value in each.items()
-            ]
+        if os.path.lexists(path / _COMPARISON):
+            reports = read_comparison(path).reports
+            found += [(name, f"{path}/{name}", report) for name, report in reports.items()]
             continue
-        if not (path / "report.json").is_file():
+        run = Run(path)
+        if not os.path.lexists(path / _REPORT):
             raise FileNotFoundError(
                 f"{path} has no report.json: a table needs evaluated runs or comparisons"
             )
@@ -43,10 +53,41 @@ def read_reports(paths: Sequence[Path]) -> dict[str, Report]:
         objective = settings.get("objective", str(path)) if isinstance(settings, dict) else None
         if not isinstance(objective, str):
             raise ValueError(f"{path / 'experiment.json'} is damaged: it must contain settings")
-        report = read_report(run.read_json("report.json"), path / "report.json")
-        found.append((objective, str(path), report))
+        found.append((objective, str(path), read_report(read_record(run), path / _REPORT)))
     names = [name for name, _, _ in found]
     return {path if names.count(name) > 1 else name: report for name, path, report in found}
+
+
+def read_record(run: Run) -> dict[str, Any]:
+    """Read report.json: a report and how it was measured, as JSON values.
+
+    Raises:
+        FileNotFoundError: If the run was not evaluated.
+        ValueError: If the file is damaged, or was changed after it was written.
+    """
+    fault = "does not contain a valid report"
+    record: dict[str, Any] = run.read_json(_REPORT, ReportRecord, fault)
+    return record
+
+
+def read_epochs(run: Run, record: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Read the records of the epochs of a run, and check that none is missing.
+
+    Args:
+        run: The run.
+        record: Result of `read_record`; None if the run was not evaluated.
+
+    Raises:
+        ValueError: If metrics.jsonl is damaged or incomplete, or was changed after it was written.
+    """
+    epochs, count = run.metrics(), None if record is None else record.get("epochs")
+    # A run that is trained on has more epochs than when it was evaluated.
+    if run.finished and count not in (None, len(epochs)):
+        raise ValueError(
+            f"{run.path / 'metrics.jsonl'} is damaged: it must have {count} epochs, "
+            f"got {len(epochs)}"
+        )
+    return epochs
 
 
 def read_report(value: Any, file: Path) -> Report:
@@ -57,11 +98,50 @@ def read_report(value: Any, file: Path) -> Report:
     """
     try:
         return Report.from_json(value)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{file} does not contain a valid report: {error!r}") from error
+    except ValueError as error:
+        raise ValueError(f"{file} does not contain a valid report: {error}") from error
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Content of comparison.json.
+
+    Attributes:
+        reports: Metrics of each run by its name, which is that of its directory.
+        pictures: Paths of the figures.
+        summary: The best runs by several metrics, one line per metric.
+    """
+
+    reports: dict[str, Annotated[Report, Checked(Report.from_json)]]
+    pictures: tuple[str, ...] = ()
+    summary: str = ""
+
+
+def read_comparison(directory: Path) -> Compared:
+    """Read the results of a comparison.
+
+    Raises:
+        FileNotFoundError: If there is no comparison.json.
+        ValueError: If the file is damaged, or was changed after it was written.
+    """
+    file = directory / _COMPARISON
+    if not os.path.lexists(file):
+        raise FileNotFoundError(f"{directory} is not a comparison: it has no comparison.json")
+    record = Run(directory).read_json(_COMPARISON, Compared)
+    compared = validated(Compared, record, f"{file} is damaged")
+    if not compared.reports:
+        raise ValueError(f"{file} has no reports")
+    for name in compared.reports:
+        # A path would lead out of the comparison.
+        if Path(name).name != name or name in ("", "..") or "\0" in name:
+            raise ValueError(f"{file} is damaged: {name[:100]!a} is no name of a directory in it")
+    return compared
 
 
 def kept_epoch(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The epoch of the stored weights: that of the lowest validation loss after the warm-up."""
-    warm = [r for r in records if r["beta"] >= 1 and r["val_loss"] is not None]
+    """The epoch of the stored weights: that of the lowest validation loss after the warm-up.
+
+    None if there is none, or if each of several models has its own.
+    """
+    warm = [r for r in records if r["beta"] >= 1 and isinstance(r["val_loss"], int | float)]
     return min(warm, key=lambda record: record["val_loss"], default=None)

@@ -18,8 +18,8 @@ from mimachine.experiment.settings import Data, Experiment, from_json, to_json
 from mimachine.model.loss import Loss
 from mimachine.training import claims
 from mimachine.training.fit import History, fit
+from mimachine.training.records import Epoch
 from mimachine.training.run import Create, Run
-from mimachine.training.state import Epoch
 from mimachine.workflow.find_data import relative_paths, with_absolute_paths, with_data
 from mimachine.workflow.load_run import Trained, open_run
 from mimachine.workflow.measure_run import measure

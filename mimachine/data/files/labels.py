@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine._support.files import require_regular
 from mimachine._support.memory import check_fits
 from mimachine._support.messages import Option, OptionError
+from mimachine._support.reading import require_regular
 from mimachine.data.files.numpy_file import check_labels, header
 from mimachine.data.files.table import (
     MISSING_LABELS,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from mimachine._support.files import require_regular
 from mimachine._support.messages import hint
+from mimachine._support.reading import require_regular
 from mimachine.data.catalogue import NAMES
 
 __all__ = ["DataChangedError", "File", "check_there"]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine._support.files import require_regular
 from mimachine._support.messages import Option, OptionError, nearest
+from mimachine._support.reading import require_regular
 
 __all__ = [
     "MISSING",

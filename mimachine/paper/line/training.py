@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import mimachine as mm
+from mimachine._support.schema import Finite, validated
 from mimachine._support.seeds import derived_seed
 from mimachine.data.sources import Stacked
 from mimachine.model.objectives import OBJECTIVES
@@ -91,7 +92,7 @@ class Phase(NamedTuple):
         models: One model per seed.
         numbers: Distances and loss terms of each model, see `Curves.numbers`.
         settings: Everything the weights depend on.
-        epochs: Records of the epochs, see `mimachine.training.state.Epoch`.
+        epochs: Records of the epochs, see `mimachine.training.records.Epoch`.
     """
 
     models: list[mm.Joint]
@@ -172,8 +173,34 @@ def _phase(
         if not run.finished:
             run.write_json("report.json", {"numbers": [curves(m).numbers() for m in models]})
             run.finish()
-    numbers = kept(run, "report.json", "numbers")["numbers"]
-    return Phase(models, numbers, settings, run.metrics())
+    return Phase(models, _numbers(run, len(seeds)), settings, run.metrics())
+
+
+@dataclass(frozen=True)
+class _Numbers:
+    """Schema of `Curves.numbers`."""
+
+    x: dict[str, dict[str, Finite]]
+    z: dict[str, dict[str, Finite]]
+    terms: dict[str, Finite]
+    grid: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Report:
+    """Schema of report.json."""
+
+    numbers: list[_Numbers]
+
+
+def _numbers(run: mm.Run, count: int) -> list[dict[str, Any]]:
+    """The results of each model of a finished run."""
+    value = kept(run, "report.json", "numbers")
+    read = validated(_Report, value, f"{run.path / 'report.json'} is damaged")
+    if len(read.numbers) != count:
+        raise ValueError(f"{run.path / 'report.json'} is damaged: it must be of {count} models")
+    numbers: list[dict[str, Any]] = value["numbers"]
+    return numbers
 
 
 def _train(

@@ -229,9 +229,9 @@ def test_a_header_is_for_text_files(tmp_path):
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.npy", "x.npz", "x.parquet"])
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
-    with pytest.raises(ValueError, match="must be a file, got a pipe"):
+    with pytest.raises(ValueError, match="must be a regular file, got a pipe"):
         read_table.read_table(tmp_path / name)
-    with pytest.raises(ValueError, match="must be a file, got a pipe"):
+    with pytest.raises(ValueError, match="must be a regular file, got a pipe"):
         check_there(str(tmp_path / name))
 
 
