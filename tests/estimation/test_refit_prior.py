@@ -318,7 +318,7 @@ def test_discrete_latents_and_no_data_are_refused(kind):
     discrete = mm.Joint(mm.OneHotCategorical(mm.MLP(3, 3), 3), decoder, mm.UniformOneHot(3))
     with pytest.raises(TypeError, match=r"encoder must give continuous latents.*OneHotCategorical"):
         mm.refit_prior(discrete, torch.zeros(4, 3), kind=kind)
-    with pytest.raises(ValueError, match=r"data must have shape .* with N of 1 or more"):
+    with pytest.raises(ValueError, match=r"train must have shape .* with N of 1 or more"):
         mm.refit_prior(nonlinear(), torch.zeros(0, 3), kind=kind)
 
 

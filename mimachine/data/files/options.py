@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from mimachine._support.checks import check_fields
 from mimachine._support.messages import hint
 from mimachine.data.catalogue import NAMES
 
@@ -36,6 +37,9 @@ class File:
     image_shape: tuple[int, ...] | None = None
     resize: tuple[int, int] | None = None
     standardize: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(self, "file.")
 
 
 def check_there(path: str) -> None:

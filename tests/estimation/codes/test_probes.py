@@ -103,7 +103,7 @@ def test_what_a_probe_cannot_use_is_refused_by_name():
         mm.linear_probe(z, 0 * labels, z, labels)
     with pytest.raises(ValueError, match="test must have codes of the size of train"):
         mm.linear_probe(z, labels, z[:, :1], labels)
-    with pytest.raises(ValueError, match="train must be finite; row 3 is not"):
+    with pytest.raises(ValueError, match="train must be finite; 1 row of 20 is not: 3"):
         mm.linear_probe(z.index_fill(0, torch.tensor(3), math.nan), labels, z, labels)
     with pytest.raises(ValueError, match="test must have 1 or more codes, got none"):
         mm.linear_probe(z, labels, z[:0], labels[:0])
