@@ -40,11 +40,12 @@ def sizes(name: str, values: Any, least: int = 1) -> tuple[int, ...]:
     Raises:
         ValueError: As for `whole`.
     """
-    several = values if isinstance(values, Iterable) and not isinstance(values, str) else (values,)
+    one = isinstance(values, str) or not isinstance(values, Iterable) or _index(values) is not None
+    several = (values,) if one else values
     found = [_index(each) for each in several]
     if any(number is None or number < least for number in found):
-        one = "a whole number or several" if several is not values else "whole numbers"
-        raise ValueError(f"{name} must be {one}, {least} or more, got {values!r}")
+        expected = "a whole number or several" if one else "whole numbers"
+        raise ValueError(f"{name} must be {expected}, {least} or more, got {values!r}")
     return tuple(number for number in found if number is not None)
 
 

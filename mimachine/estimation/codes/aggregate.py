@@ -54,9 +54,13 @@ def checked_moments(mean: Examples, std: Examples) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: If the numbers cannot be used, the shapes differ or a deviation is negative.
     """
-    _check_std(as_tensor("mean", mean), as_tensor("std", std))
+    shapes = [tuple(as_tensor(*each).shape) for each in (("mean", mean), ("std", std))]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"std must have mean's shape {shapes[0]}, got {shapes[1]}")
     mean, std = numbers("mean", mean), numbers("std", std)
-    return mean, std.to(mean.device)
+    std = std.to(mean.device)
+    _check_std(mean, std)
+    return mean, std
 
 
 def kl_terms(

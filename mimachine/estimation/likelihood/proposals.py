@@ -18,7 +18,7 @@ from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import is_discrete
 from mimachine.model.distributions import DiagNormal, Mixture, draw
 from mimachine.model.joint import Joint, checked
-from mimachine.model.priors import without_gradient
+from mimachine.model.priors import Prior, without_gradient
 from mimachine.training.batches import Data
 from mimachine.training.fit import fit
 from mimachine.training.recipe import Training
@@ -187,6 +187,11 @@ class _ImportanceWeighted(nn.Module):
         self.prior = copy.deepcopy(model.prior).requires_grad_(False)
         self.num_samples = num_samples
         self.eval()
+
+    @property
+    def model(self) -> Joint:
+        """The parts as a model, to explain what does not fit."""
+        return Joint(self.proposal, self.decoder, cast(Prior, self.prior))
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode."""
