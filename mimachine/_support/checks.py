@@ -59,6 +59,8 @@ def real(
     """
     number = _float(value)
     fits = number is not None and math.isfinite(number) and least <= number < below
+    if number is not None and not (above or number >= least or math.isfinite(below)):
+        raise ValueError(f"{name} must be {least:g} or more, got {value}")
     if number is None or not fits or (above and number == least):
         raise ValueError(f"{name} must be {_range(least, above, below)}, got {value!r}")
     return number
