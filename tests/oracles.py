@@ -376,7 +376,9 @@ class Table(nn.Module):
         self.logits = nn.Parameter(table.log())
 
     def forward(self, condition: Tensor) -> Independent:
-        return Independent(Categorical(logits=self.logits[condition], validate_args=False), 1)
+        return Independent(
+            Categorical(logits=self.logits[condition.long()], validate_args=False), 1
+        )
 
 
 class UnconditionalTable(nn.Module):

@@ -1,18 +1,24 @@
 """Random seeds: derive seeds from a run's seed, and seed the generators for one block.
 
-torch's distributions draw from the global generators. A run with its own noise therefore seeds
-them for a block and restores their state afterwards.
+torch's distributions draw from the global generators. A function with its own noise therefore
+seeds them for a block and restores their state afterwards. These blocks exclude each other in
+threads, see `process.exclusive`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
-__all__ = ["derived_seed", "forked"]
+from mimachine._support.process import exclusive
+
+__all__ = ["derived_seed", "forked", "own_noise"]
+
+_of_thread = threading.local()
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:
@@ -28,22 +34,49 @@ def derived_seed(seed: int, *purpose: str | int) -> int:
 def forked(seed: int, device: torch.device | str | None = None) -> Iterator[None]:
     """Seed the generators of the CPU and of one device; restore their state afterwards.
 
+    Other threads that enter such a block wait until this one ends, so each has the noise that it
+    would have alone.
+
     Args:
         seed: Seed of both generators.
         device: The device; by default the current GPU, if one is in use.
     """
+    with exclusive():
+        generators = _generators(device)
+        states = [generator.get_state() for generator in generators]
+        depth: int = vars(_of_thread).get("depth", 0)
+        try:
+            _of_thread.depth = depth + 1
+            for generator in generators:
+                generator.manual_seed(seed)
+            yield
+        finally:
+            _of_thread.depth = depth
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
+
+
+def _generators(device: torch.device | str | None) -> list[torch.Generator]:
     if device is None:
         device = "cuda" if torch.cuda.is_initialized() else "cpu"
     device = torch.device(device)
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[index])
-    states = [generator.get_state() for generator in generators]
-    try:
-        for generator in generators:
-            generator.manual_seed(seed)
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
+    if device.type != "cuda":
+        return [torch.default_generator]
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return [torch.default_generator, torch.cuda.default_generators[index]]
+
+
+def own_noise(
+    seed: int | None, purpose: str, device: torch.device | str | None = None
+) -> AbstractContextManager[None]:
+    """Noise of a public function, which leaves the global generators as they were.
+
+    Args:
+        seed: Seed of the noise. None continues the noise of the `forked` block that this thread is
+            in, as for a measurement that is part of another; outside of such a block it means 0.
+        purpose: What the noise is for, so that functions with one seed have separate noise.
+        device: As for `forked`.
+    """
+    if seed is None and vars(_of_thread).get("depth", 0):
+        return nullcontext()
+    return forked(derived_seed(0 if seed is None else seed, purpose), device)

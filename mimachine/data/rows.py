@@ -32,9 +32,8 @@ class Rows:
         places: Indices of the rows, in order, shape (N,).
         preprocessing: Map from values to rows.
         device: Device of the tensors.
+        dtype: Type of the tensors.
     """
-
-    dtype = torch.float32
 
     def __init__(
         self,
@@ -42,9 +41,10 @@ class Rows:
         places: NDArray[np.int64],
         preprocessing: Preprocessing,
         device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.values, self.places, self.preprocessing = values, places, preprocessing
-        self.device = torch.device(device)
+        self.device, self.dtype = torch.device(device), dtype
         self._read = 0
 
     @property
@@ -55,7 +55,7 @@ class Rows:
     @property
     def num_bytes(self) -> int:
         """Size of all rows as a tensor, in bytes."""
-        return self.shape.numel() * 4
+        return self.shape.numel() * self.dtype.itemsize
 
     def __len__(self) -> int:
         return len(self.places)
@@ -68,7 +68,7 @@ class Rows:
         size = 1 + _HELD_BYTES // _LEAST_BYTES_A_ROW
         blocks = [self._rows(places[i : i + size]) for i in range(0, len(places), size)]
         rows = blocks[0] if len(blocks) == 1 else np.concatenate([self._rows(places[:0]), *blocks])
-        return torch.from_numpy(rows).to(self.device)
+        return torch.from_numpy(rows).to(self.device, self.dtype)
 
     def _rows(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
         block = np.asarray(self.values[places])
@@ -87,6 +87,7 @@ class Rows:
         """All rows as one tensor (N, D)."""
         return torch.cat(list(self.split(1000)))
 
-    def to(self, device: torch.device | str) -> Rows:
-        """The same rows, with tensors on another device."""
-        return Rows(self.values, self.places, self.preprocessing, device)
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Rows:
+        """The same rows, with tensors on another device, or of another floating-point type."""
+        dtype = self.dtype if dtype is None else dtype
+        return Rows(self.values, self.places, self.preprocessing, device, dtype)

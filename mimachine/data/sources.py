@@ -7,13 +7,14 @@ be repeated exactly.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from mimachine._support.checks import whole
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.data.rows import Rows
+from mimachine.data.examples import Examples, as_tensor, examples
 from mimachine.model.priors import Samplable
 
 __all__ = [
@@ -78,10 +79,14 @@ class TensorSource:
     can hold images as bytes, and `Binarized` draws from them there.
 
     Args:
-        data: Shape (N, *X), floating-point numbers or bytes; or `Rows` of a file.
+        data: Shape (N, *X), in any form that `fit` takes. Whole numbers other than bytes become
+            floating-point numbers.
         seed: Seed of the order.
         shuffle: Whether to shuffle.
         dtype: Type that bytes are converted to; by default torch's default.
+
+    Raises:
+        ValueError: If the data cannot be used.
 
     Example:
         >>> grey = torch.tensor([[0, 51, 255]], dtype=torch.uint8)
@@ -91,18 +96,13 @@ class TensorSource:
 
     def __init__(
         self,
-        data: Tensor | Rows,
+        data: Examples,
         seed: int = 0,
         shuffle: bool = True,
         *,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if len(data.shape) < 2 or not len(data):
-            raise ValueError(
-                f"data must have shape (N, *X) with N of 1 or more, got {tuple(data.shape)}"
-            )
-        if not data.dtype.is_floating_point and data.dtype != torch.uint8:
-            raise ValueError(f"data must be floating-point numbers or bytes, got {data.dtype}")
+        data = examples("data", data, keep_bytes=True)
         self.data, self.seed, self.shuffle, self.dtype = data, seed, shuffle, dtype
 
     def __len__(self) -> int:
@@ -182,14 +182,13 @@ class Versions:
         seed: Seed of the order and of the choices.
     """
 
-    def __init__(self, versions: Tensor, seed: int = 0) -> None:
-        if len(versions.shape) < 3 or not versions.shape[0] or not versions.shape[1]:
+    def __init__(self, versions: Examples, seed: int = 0) -> None:
+        shape = tuple(as_tensor("versions", versions).shape)
+        if len(shape) < 3 or not shape[0] or not shape[1]:
             raise ValueError(
-                "versions must have shape (K, N, *X) with K and N of 1 or more, got "
-                f"{tuple(versions.shape)}"
+                f"versions must have shape (K, N, *X) with K and N of 1 or more, got {shape}"
             )
-        if not versions.dtype.is_floating_point:
-            raise ValueError(f"versions must be floating-point numbers, got {versions.dtype}")
+        versions = cast(Tensor, examples("versions", versions))
         self.versions, self.seed = versions, seed
 
     def __len__(self) -> int:
@@ -215,9 +214,8 @@ class FreshDraws:
     """
 
     def __init__(self, distribution: Samplable, num_data: int, seed: int = 0) -> None:
-        if num_data < 1:
-            raise ValueError(f"num_data must be 1 or more, got {num_data}")
-        self.distribution, self.num_data, self.seed = distribution, num_data, seed
+        self.distribution, self.seed = distribution, whole("seed", seed)
+        self.num_data = whole("num_data", num_data, 1)
 
     def __len__(self) -> int:
         return self.num_data

@@ -19,13 +19,15 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine._support.checks import whole
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.data.rows import Rows
+from mimachine.data.examples import Examples, device_of, examples
 from mimachine.estimation.estimate import Estimate
 from mimachine.model.joint import Joint, LogProbs
+from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 from mimachine.model.objectives import cross_entropy, mim
 from mimachine.model.priors import Anchor, Marginal, sample_without_gradient
@@ -202,7 +204,7 @@ class _Half(NamedTuple):
 @torch.no_grad()
 def decompose(
     model: Joint,
-    x: Tensor | Rows,
+    x: Examples,
     *,
     anchor: Anchor | None = None,
     data_distribution: Distribution | None = None,
@@ -221,7 +223,7 @@ def decompose(
 
     Args:
         model: The model, used in evaluation mode.
-        x: Data, shape (N, *X), independent draws of P(x).
+        x: Data, shape (N, *X), independent draws of P(x), in any form that `fit` takes.
         anchor: P(z); by default the model's prior. If its density cannot be evaluated, terms with
             its entropy are unknown.
         data_distribution: P(x), if its density can be evaluated, on the model's device.
@@ -230,13 +232,14 @@ def decompose(
         chunk_size: Largest number of samples at once; bounds the memory.
 
     Raises:
-        ValueError: If there are no data, `num_samples` or `chunk_size` is not positive, or an
-            anchor does not give one log-probability per event.
+        ValueError: If the data cannot be used or do not fit the model, `num_samples` or
+            `chunk_size` is not positive, or an anchor does not give one log-probability per event.
     """
-    _check_positive(("len(x)", len(x)), ("num_samples", num_samples), ("chunk_size", chunk_size))
-    device = _device_of(model)
-    anchor_mode = evaluating(anchor if isinstance(anchor, nn.Module) else model)
-    with forked(derived_seed(seed, "decomposition"), device), evaluating(model), anchor_mode:
+    _check_positive(("num_samples", num_samples), ("chunk_size", chunk_size))
+    x = examples("x", x, model)
+    device = device_of(model)
+    noise = forked(derived_seed(whole("seed", seed), "decomposition"), device)
+    with noise, evaluating(model), evaluating(anchor), naming_misfits(model, x):
         prior = model.prior()
         source = prior if anchor is None else anchor()
         anchor_density = source if hasattr(source, "log_prob") else None
@@ -288,7 +291,7 @@ def geometric_mean_log_normaliser(
     if isinstance(model.data_prior, Marginal):
         raise ValueError("data_prior must be explicit, got the decoder's marginal")
     log_weights: tuple[list[Tensor], list[Tensor]] = ([], [])
-    with forked(derived_seed(seed, "normaliser"), _device_of(model)), evaluating(model):
+    with forked(derived_seed(seed, "normaliser"), device_of(model)), evaluating(model):
         prior, data_prior = model.prior(), model.data_prior()
         for start in range(0, num_samples, chunk_size):
             count = min(chunk_size, num_samples - start)
@@ -430,13 +433,6 @@ def _log_prob(name: str, distribution: Any, value: Tensor) -> Tensor | None:
     return log_prob
 
 
-def _device_of(model: nn.Module) -> torch.device:
-    for tensor in itertools.chain(model.parameters(), model.buffers()):
-        return tensor.device
-    return torch.device("cpu")
-
-
 def _check_positive(*named: tuple[str, int]) -> None:
     for name, value in named:
-        if value < 1:
-            raise ValueError(f"{name} must be 1 or more, got {value}")
+        whole(name, value, 1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -12,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
+from mimachine._support.checks import one_of, whole
+from mimachine._support.process import ignoring_warnings
 from mimachine._support.seeds import derived_seed, forked
+from mimachine.data.examples import Examples, all_examples, like
 from mimachine.data.sources import Source
 from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.likelihood.importance import LogLikelihood, log_likelihood
@@ -21,9 +23,11 @@ from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import is_discrete
 from mimachine.model.flows import FlowPrior
 from mimachine.model.joint import Joint, checked, log_prior
+from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 from mimachine.model.priors import FullGaussianMixture, VampPrior
-from mimachine.training.fit import Data, as_source, fit
+from mimachine.training.batches import Data, as_source, placed
+from mimachine.training.fit import fit
 from mimachine.training.recipe import Training
 
 if TYPE_CHECKING:
@@ -118,23 +122,24 @@ def refit_prior(
         >>> refitted.encoder is model.encoder, type(refitted.prior).__name__
         (True, 'FullGaussianMixture')
     """
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, got {kind!r}")
-    if components is not None and (components < 1 or kind == "flow"):
-        expected = "None for a flow, which has none" if kind == "flow" else "1 or more"
-        raise ValueError(f"components must be {expected}, got {components}")
-    training = recipe(kind, len(train)) if training is None else training
-    like = next(model.parameters(), torch.empty(()))
-    data = as_source(train, like, training.seed)
-    held_out = None if val is None else as_source(val, like, derived_seed(training.seed, "val"))
-    _check_latents(model, data, like, kind)
-    with forked(derived_seed(training.seed, "refitted prior"), like.device):
-        prior = _first(model, data, held_out, kind, components, training, like)
-    prior = prior.to(like.device, like.dtype)
+    one_of("kind", kind, get_args(Kind))
+    if components is not None and kind == "flow":
+        raise ValueError(f"components must be None for a flow, which has none, got {components}")
+    components = None if components is None else whole("components", components, 1)
+    place = like(model)
+    place = torch.empty(()) if place is None else place
+    data = as_source("train", train, place, 0 if training is None else training.seed)
+    training = recipe(kind, len(data)) if training is None else training
+    of_val = derived_seed(training.seed, "val")
+    held_out = None if val is None else as_source("val", val, place, of_val)
+    _check_latents(model, data, place, kind)
+    with forked(derived_seed(training.seed, "refitted prior"), place.device):
+        prior = _first(model, data, held_out, kind, components, training, place)
+    prior = prior.to(place.device, place.dtype)
     if kind != "gmm":
         loss = _CrossEntropy(model, prior)
         fit(loss, train, val, training, fabric=fabric, progress=progress)
-        prior = loss.prior.to(like.device)
+        prior = loss.prior.to(place.device)
         prior.zero_grad(set_to_none=True)
     if isinstance(prior, VampPrior):
         # Use the model's encoder again instead of the copy.
@@ -178,8 +183,14 @@ def _check_latents(model: Joint, data: Source, like: Tensor, kind: Kind) -> None
     x = next(iter(data.batches(2, 1)), None)
     if x is None:
         raise ValueError("train gave no batch in an epoch")
-    with torch.no_grad(), evaluating(model), forked(0, like.device):
-        encoder = checked("encoder", model.encoder(x.to(like.device)), len(x))
+    x = placed(x, like)
+    with (
+        forked(0, like.device),
+        torch.no_grad(),
+        evaluating(model),
+        naming_misfits(model, x, "train"),
+    ):
+        encoder = checked("encoder", model.encoder(x), len(x))
     if is_discrete(encoder):
         raise TypeError(
             f"encoder must give continuous latents to fit a prior, got {type(encoder).__name__}"
@@ -200,7 +211,7 @@ def _codes(model: Joint, data: Source, training: Training, purpose: str, like: T
     parts: list[Tensor] = []
     with forked(derived_seed(training.seed, "codes", purpose), like.device), evaluating(model):
         for x in _rows(data, training.batch_size):
-            parts.append(model.encoder(x.to(like.device)).sample())
+            parts.append(model.encoder(placed(x, like)).sample())
     if not parts:
         raise ValueError(f"{purpose} gave no batch in an epoch")
     codes = torch.cat(parts)
@@ -309,9 +320,8 @@ def _by_em(codes: Tensor, components: int, ridge: float, seed: int) -> Any:
     mixture = GaussianMixture(
         components, reg_covar=ridge, tol=1e-2, max_iter=100, random_state=seed % 2**32
     )
-    with warnings.catch_warnings():
-        # A mixture that has not converged is still a density, and is scored as one.
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    # A mixture that has not converged is still a density, and is scored as one.
+    with ignoring_warnings(ConvergenceWarning):
         return mixture.fit(codes.numpy())
 
 
@@ -364,7 +374,7 @@ class PriorComparison:
 def compare_priors(
     before: Joint,
     after: Joint,
-    x: Tensor,
+    x: Examples,
     num_samples: int = 1000,
     *,
     proposal: Conditional | None = None,
@@ -375,7 +385,7 @@ def compare_priors(
     Args:
         before: A model.
         after: The model with another prior, as from `refit_prior`.
-        x: Data, shape (N, *X).
+        x: Data, shape (N, *X), in any form that `fit` takes.
         num_samples: Number of importance samples per row.
         proposal: Proposal, as for `log_likelihood`; by default the encoder, which the models share.
             Unreliable estimates are marked by `flagged` of each result.
@@ -387,8 +397,9 @@ def compare_priors(
     for name in ("encoder", "decoder"):
         if getattr(before, name) is not getattr(after, name):
             raise ValueError(f"before and after must share their {name}, got two")
+    x = all_examples("x", x, before)
     results = []
     for model in (before, after):
-        with forked(derived_seed(seed, "compared priors"), x.device):
+        with forked(derived_seed(whole("seed", seed), "compared priors"), x.device):
             results.append(log_likelihood(model, x, num_samples, proposal=proposal))
     return PriorComparison(*results)

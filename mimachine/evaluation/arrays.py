@@ -6,19 +6,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from mimachine._support.messages import counted, some
+from mimachine._support.checks import whole
 from mimachine._support.seeds import derived_seed
+from mimachine.data.examples import as_tensor, check_finite, class_numbers, numbers
 
 __all__ = ["Encodings", "encodings"]
 
 _FEWEST = 10
-# Types whose values float32 holds.
-_SHORT = (np.float16, np.float32, np.int8, np.uint8, np.int16, np.uint16, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -86,50 +83,16 @@ def encodings(
         std=None if z_std is None else _widths(z_std, mean),
         reconstructed=None if x_reconstructed is None else _like(x_reconstructed, data),
         labels=None if labels is None else _classes(labels, count),
-        seed=seed,
+        seed=whole("seed", seed),
     )
 
 
 def _values(name: str, values: Any) -> Tensor:
-    """Finite numbers of shape (N, *S), with at least one axis S."""
-    array = _array(name, values)
-    if array.ndim == 0:
-        raise ValueError(f"{name} must have shape (N, ...), got a single number")
-    if array.size == 0:
-        raise ValueError(f"{name} must have data, got shape {array.shape}")
-    _check_finite(name, array.reshape(len(array), -1))
-    tensor = torch.from_numpy(array)
-    return tensor[:, None] if tensor.ndim == 1 else tensor
+    """Finite numbers of shape (N, *S), with at least one axis S, on the CPU."""
+    return numbers(name, values).cpu()
 
 
-def _array(name: str, values: Any) -> NDArray[Any]:
-    """Numbers as float32 or float64, in C order."""
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{name} must be an array, got rows of different shapes") from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must be of numbers, got the type {array.dtype}")
-    kind = np.float32 if array.dtype.newbyteorder("=") in _SHORT else np.float64
-    with np.errstate(over="ignore"):
-        # A copy: torch warns about arrays that are not writable.
-        return np.array(array, dtype=kind, order="C")
-
-
-def _check_finite(name: str, rows: NDArray[Any]) -> None:
-    bad = np.flatnonzero(~np.isfinite(rows).all(1))
-    if len(bad):
-        raise ValueError(
-            f"{name} must be finite; {counted(len(bad), 'row')} of {len(rows):,} "
-            f"{'is' if len(bad) == 1 else 'are'} not: {some(map(str, bad))} (counted from 0); "
-            "leave them out of all arrays"
-        )
-
-
-def _check_rows(name: str, values: Tensor | NDArray[Any], count: int) -> None:
+def _check_rows(name: str, values: Tensor, count: int) -> None:
     if len(values) != count:
         raise ValueError(
             f"{name} must have a row for each of the {count:,} rows of x, got {len(values):,}"
@@ -138,17 +101,17 @@ def _check_rows(name: str, values: Tensor | NDArray[Any], count: int) -> None:
 
 def _widths(z_std: Any, mean: Tensor) -> Tensor:
     """Standard deviations (N, D), from as many, from one for each dimension, or from a number."""
-    array = _array("z_std", z_std)
+    given = as_tensor("z_std", z_std).cpu()
     shapes = [(), tuple(mean.shape[1:]), tuple(mean.shape)]
-    if mean.shape[1:] == (1,) and array.shape == (len(mean),):
-        array = array[:, None]
-    if array.shape not in shapes:
+    if mean.shape[1:] == (1,) and given.shape == (len(mean),):
+        given = given[:, None]
+    if given.shape not in shapes:
         raise ValueError(
             f"z_std must have z_mean's shape {shapes[2]}, or {shapes[1]}, or be a number, got "
-            f"shape {array.shape}"
+            f"shape {tuple(given.shape)}"
         )
-    std = torch.from_numpy(array).expand(mean.shape).flatten(1).double()
-    _check_finite("z_std", std.numpy())
+    std = given.double().expand(mean.shape).flatten(1)
+    check_finite("z_std", std)
     if (std < 0).any():
         row, column = (int(place) for place in torch.nonzero(std < 0)[0])
         raise ValueError(
@@ -173,25 +136,12 @@ def _like(x_reconstructed: Any, data: Tensor) -> Tensor:
 
 def _classes(labels: Any, count: int) -> Tensor:
     """Number of each row's class."""
-    array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-    if array.dtype.kind == "O" and all(isinstance(label, str) for label in array.flat):
-        array = array.astype(np.str_)
-    if array.dtype.kind not in "biufUS":
-        raise ValueError(f"labels must be numbers or text, got the type {array.dtype}")
-    array = array[:, 0] if array.shape[1:] == (1,) else array
-    if array.ndim != 1:
+    (numbers_of_rows,) = class_numbers(labels=labels)
+    _check_rows("labels", numbers_of_rows, count)
+    classes = int(numbers_of_rows.max()) + 1
+    if classes > count / 2:
         raise ValueError(
-            f"labels must have shape (N,), got {array.shape}; of one-hot rows give labels.argmax(1)"
-        )
-    _check_rows("labels", array, count)
-    if array.dtype.kind == "f" and np.isnan(array).any():
-        raise ValueError(
-            f"labels must not be missing; row {int(np.isnan(array).argmax())} (counted from 0) is"
-        )
-    classes, numbers = np.unique(array, return_inverse=True)
-    if len(classes) > count / 2:
-        raise ValueError(
-            f"labels must be classes, several rows of each; got {len(classes):,} different ones "
+            f"labels must be classes, several rows of each; got {classes:,} different ones "
             f"in {count:,} rows"
         )
-    return torch.from_numpy(numbers.reshape(-1))
+    return numbers_of_rows

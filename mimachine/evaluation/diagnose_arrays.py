@@ -117,8 +117,8 @@ def diagnose(
 ) -> Diagnosis:
     """Diagnose any auto-encoder from N rows of data and their codes, best from held-out rows.
 
-    All arguments are arrays, tensors, or anything that `numpy.asarray` accepts, with the same rows
-    in the same order. Metrics that need a missing argument are reported as unknown. Slow metrics
+    All arguments are tensors, arrays, data frames or lists of numbers, with the same rows in the
+    same order. Metrics that need a missing argument are reported as unknown. Slow metrics
     use a random subset of the rows, which their notes report; the same seed gives the same rows.
 
     Args:

@@ -7,8 +7,11 @@ from contextlib import AbstractContextManager
 
 import torch
 
+from mimachine._support.checks import real, whole
+from mimachine._support.process import exclusive
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
+from mimachine.data.examples import all_examples, examples
 from mimachine.estimation.codes.collapse import diagnose_codes
 from mimachine.estimation.codes.moments import codes
 from mimachine.evaluation.advice import advice_for_model
@@ -25,6 +28,7 @@ from mimachine.evaluation.likelihood import likelihood_of_model, rate_of_model
 from mimachine.evaluation.metric import Report
 from mimachine.evaluation.reconstruction import reconstruction_of_model
 from mimachine.model.joint import Joint
+from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
 __all__ = ["evaluate"]
@@ -55,19 +59,21 @@ def evaluate(
 
     Raises:
         TypeError: If `data` is not a `Dataset`.
-        ValueError: If `seconds` or `num_samples` is not positive.
+        ValueError: If `seconds` or `num_samples` is not positive, or the data cannot be used or do
+            not fit the model.
     """
-    _check(data, seconds)
-    end = time.monotonic() + seconds
-    device = next(model.parameters()).device
-    test = data.test.to(device)
+    _check(data)
+    seed, num_samples = whole("seed", seed), whole("num_samples", num_samples, 1)
+    end = time.monotonic() + real("seconds", seconds, 0, above=True)
+    test = all_examples("data.test", data.test, model)
+    device = test.device
     comparable = len(test) >= _FEWEST_COMPARED
 
     def noise(purpose: str) -> AbstractContextManager[None]:
         """Separate noise for each measurement, so that none changes the numbers of another."""
         return forked(derived_seed(seed, "evaluation", purpose), device)
 
-    with evaluating(model), torch.no_grad():
+    with exclusive(), evaluating(model), naming_misfits(model, test, "data.test"), torch.no_grad():
         with noise("codes"):
             encoded = codes(model, test)
         with noise("reconstruction"):
@@ -80,7 +86,8 @@ def evaluate(
             # With a single class there is nothing to tell apart.
             if len(labels.unique()) > 1:
                 with noise("training codes"):
-                    train = codes(model, data.train[:NEIGHBOUR_ROWS].to(device))
+                    rows = examples("data.train", data.train[:NEIGHBOUR_ROWS], model)
+                    train = codes(model, rows)
                 kept += classes_of_splits(train, encoded, labels, data.test_labels)
         floors = floors_of_model(model, test, encoded)
         shares = [each.value for each in floors if each.name == "encoder_share_at_floor"]
@@ -98,11 +105,9 @@ def evaluate(
     return Report((*explained, rate, *kept, *shape), health.verdict, advice)
 
 
-def _check(data: object, seconds: float) -> None:
+def _check(data: object) -> None:
     if not isinstance(data, Dataset):
         raise TypeError(
             f"data must be a Dataset, with training and test splits, got {type(data).__name__}; "
             "for arrays use mm.diagnose"
         )
-    if not seconds > 0:
-        raise ValueError(f"seconds must be positive, got {seconds}")

@@ -52,22 +52,21 @@ def information_of_model(model: Joint, x: Tensor, encoded: Codes) -> list[Metric
     data, sample = x.flatten(1), encoded.sample.flatten(1)
     some = slice(ksg_rows(data.shape[1] + sample.shape[1]))
     notes = subset_note(len(data[some]), len(data))
-    by_ksg = _ksg(data[some], sample[some], bounds, "no rescaling", notes)
+    # As in the paper, whose figures show this metric.
+    by_ksg = _ksg(data[some], sample[some], bounds, notes, standardize=False)
     return [by_ksg, *_bounds(bounds)]
 
 
 def information_of_arrays(data: Encodings) -> list[Metric]:
     """Mutual information by KSG and, where the codes' width is known, between two bounds."""
     rows = data.rows(ksg_rows(data.x.shape[1] + data.mean.shape[1]))
-    # A bijection changes no information, but the maximum norm needs both sides of one size.
-    x, z = (_of_unit_size(each[rows].double()) for each in (data.x, data.sample))
-    scaling = "x and z each divided by the root of its mean variance"
+    x, z = data.x[rows], data.sample[rows]
     notes = subset_note(len(rows), len(data.x), random=True)
     if data.std is None or not (data.std > 0).all():
         note = "for the codes without noise, which identify their row up to float precision"
-        return [_ksg(x, z, None, scaling, (note, *notes))]
+        return [_ksg(x, z, None, (note, *notes), standardize=True)]
     bounds = _bounds_of_normals(data, data.std)
-    return [_ksg(x, z, bounds, scaling, notes), *_bounds(bounds)]
+    return [_ksg(x, z, bounds, notes, standardize=True), *_bounds(bounds)]
 
 
 def _bounds_of_normals(data: Encodings, std: Tensor) -> InformationBounds:
@@ -77,17 +76,13 @@ def _bounds_of_normals(data: Encodings, std: Tensor) -> InformationBounds:
     return bounds_from_conditionals([normals], z=data.sample[rows], prior=prior)
 
 
-def _of_unit_size(values: Tensor) -> Tensor:
-    """Values divided by the root of the mean variance of their columns, if anything varies."""
-    return values / (math.sqrt(float(values.var(0, correction=0).mean())) or 1.0)
-
-
 def _ksg(
     x: Tensor,
     z: Tensor,
     bounds: InformationBounds | None,
-    scaling: str,
     notes: tuple[str, ...] = (),
+    *,
+    standardize: bool,
 ) -> Metric:
     """KSG, with its estimate for a Gaussian of the same dimensions and known information.
 
@@ -95,12 +90,12 @@ def _ksg(
         x: Data, shape (N, F).
         z: A code of each row, shape (N, D).
         bounds: Bounds on the information, if known; the Gaussian has the lower one.
-        scaling: How the data were scaled, for the definition.
         notes: Notes to add.
+        standardize: Whether to divide columns by their standard deviations.
     """
     dimensions = x.shape[1] + z.shape[1]
     k = min(5, (len(x) - 1) // 2)
-    found = mutual_information(x, z, k)
+    found = mutual_information(x, z, k, standardize=standardize)
     limits = [*_limits(found, dimensions), *_outside(found, bounds)]
     texts = [f"ceiling {found.ceiling:.2f} nats at N = {found.num_data}"]
     texts += [text for _, text in limits]
@@ -114,7 +109,7 @@ def _ksg(
         flagged=any(reason != "many-ties" for reason in reasons),
         reasons=reasons,
         k=k,
-        scaling=scaling,
+        scaling="each column divided by its standard deviation" if standardize else "no rescaling",
     )
 
 

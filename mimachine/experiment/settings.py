@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mimachine._support.checks import check_fields
 from mimachine._support.schema import shown, validated
 from mimachine.data.catalogue import NAMES
 from mimachine.data.files.options import File
@@ -42,6 +43,7 @@ _ADDED_LATER = (
     "model.pseudo_inputs",
     "training.compile",
     "training.cuda_graphs",
+    "training.drop_last",
     "training.ema_decay",
     "training.gradient",
     "training.precision",
@@ -70,6 +72,9 @@ class Data:
     fresh: bool = False
     file: File = File()
     binarisation: Literal["own", "published"] = "own"
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.")
 
     @property
     def is_path(self) -> bool:
@@ -142,6 +147,7 @@ class Model:
     pseudo_inputs: Literal["random", "published"] = "random"
 
     def __post_init__(self) -> None:
+        check_fields(self, "model.")
         for name in ("latent", "components", "channels", "layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"model.{name} must be 1 or more, got {getattr(self, name)}")
@@ -195,6 +201,7 @@ class Experiment:
     num_samples: int = 1000
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.num_samples < 1:
             raise ValueError(f"num_samples must be 1 or more, got {self.num_samples}")
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine._support.checks import sizes, whole
 from mimachine.model.conditionals import ClampedGaussian, Conditional, full_precision
 from mimachine.model.distributions import DiagNormal
 from mimachine.model.hierarchy import ChainConditional, ChainPrior
@@ -67,7 +68,7 @@ def dense_vae(
         >>> mm.Loss(model, mm.A_MIM)(torch.rand(4, 1, 8, 8).round()).shape
         torch.Size([4])
     """
-    _check(shape, pseudo_inputs, latents, hidden=hidden)
+    _check(shape, pseudo_inputs, (latents,), hidden=hidden)
     encoder = ClampedGaussian(_dense_trunk(shape, hidden, 2), hidden, latents, log_variance)
     trunk = nn.Sequential(GatedLinear(latents, hidden), GatedLinear(hidden, hidden))
     decoder = _Decoder(trunk, _dense_layer(hidden, shape), shape, pixels)
@@ -108,7 +109,7 @@ def hvae(
         >>> model.encode(torch.rand(4, 1, 8, 8).round()).z.shape
         torch.Size([4, 5])
     """
-    _check(shape, pseudo_inputs, *latents, hidden=hidden)
+    _check(shape, pseudo_inputs, latents, hidden=hidden)
     top = ClampedGaussian(_dense_trunk(shape, hidden, 2), hidden, latents[0], log_variance)
     bottom = _SecondEncoder(
         _dense_trunk(shape, hidden, 1), hidden, latents, hidden, hidden, log_variance
@@ -155,7 +156,7 @@ def conv_hvae(
         >>> model.decode(torch.randn(4, 5)).x.shape
         torch.Size([4, 3, 8, 8])
     """
-    _check(shape, pseudo_inputs, *latents, hidden=hidden, channels=channels)
+    _check(shape, pseudo_inputs, latents, hidden=hidden, channels=channels)
     wide, size = 2 * channels, math.prod(shape)
     trunk = nn.Sequential(
         _MergedLatents(latents, hidden, size),
@@ -218,7 +219,7 @@ def pixel_hvae(
         >>> model.decode(torch.randn(4, 5)).x.shape
         torch.Size([4, 1, 6, 5])
     """
-    _check(shape, pseudo_inputs, *latents, hidden=hidden, channels=channels, layers=layers)
+    _check(shape, pseudo_inputs, latents, hidden=hidden, channels=channels, layers=layers)
     network = PixelCNN(
         shape[0], 2 * shape[0], pixels, width=2 * channels, layers=layers, condition=latent_maps
     )
@@ -442,14 +443,16 @@ def _initialised(encoder: nn.Module, decoder: nn.Module, prior: Prior) -> Joint:
     return model
 
 
-def _check(shape: Shape, pseudo_inputs: Tensor | None, *latents: int, **sizes: int) -> None:
-    if len(shape) != 3 or min(shape) < 1:
+def _check(
+    shape: Shape, pseudo_inputs: Tensor | None, latents: tuple[int, ...], **others: int
+) -> None:
+    if len(sizes("shape", shape)) != 3:
         raise ValueError(f"shape must be (C, H, W), 1 or more each, got {tuple(shape)}")
-    if min(latents) < 1:
-        raise ValueError(f"latents must be 1 or more, got {latents}")
-    for name, value in sizes.items():
-        if value < 1:
-            raise ValueError(f"{name} must be 1 or more, got {value}")
+    sizes("latents", latents)
+    for name, value in others.items():
+        whole(name, value, 1)
+    if not (pseudo_inputs is None or isinstance(pseudo_inputs, Tensor)):
+        raise ValueError(f"pseudo_inputs must be a tensor, got a {type(pseudo_inputs).__name__}")
     if pseudo_inputs is not None and pseudo_inputs.shape[1:] != tuple(shape):
         raise ValueError(
             f"pseudo_inputs must have shape (K, {', '.join(map(str, shape))}), "

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine._support.checks import bounds, real, whole
 from mimachine.model import discrete, distributions
 
 __all__ = [
@@ -43,9 +44,8 @@ class _NetworkConditional(nn.Module):
 
     def __init__(self, network: nn.Module, event_dims: int) -> None:
         super().__init__()
-        if event_dims < 1:
-            raise ValueError(f"event_dims must be 1 or more, got {event_dims}")
-        self.network, self.event_dims = network, event_dims
+        _check_network(network)
+        self.network, self.event_dims = network, whole("event_dims", event_dims, 1)
 
     def _output(self, condition: Tensor) -> Tensor:
         """Output of the network, in float32 at least, see `full_precision`."""
@@ -112,9 +112,9 @@ class ClampedGaussian(nn.Module):
         log_variance: tuple[float, float] = (-6.0, 2.0),
     ) -> None:
         super().__init__()
-        if not log_variance[0] < log_variance[1]:
-            raise ValueError(f"log_variance must be (lower, upper) bounds, got {log_variance}")
-        self.network, self.bounds = network, log_variance
+        _check_network(network)
+        features, size = whole("features", features, 1), whole("size", size, 1)
+        self.network, self.bounds = network, bounds("log_variance", log_variance)
         self.mean, self.log_variance = nn.Linear(features, size), nn.Linear(features, size)
 
     def forward(self, condition: Tensor) -> distributions.DiagNormal:
@@ -145,9 +145,7 @@ class MixtureDensity(_NetworkConditional):
 
     def __init__(self, network: nn.Module, components: int, floor: float | Tensor = 1e-3) -> None:
         super().__init__(network, event_dims=1)
-        if components < 1:
-            raise ValueError(f"components must be 1 or more, got {components}")
-        self.components = components
+        self.components = whole("components", components, 1)
         self.register_buffer("floor", checked_floor(floor))
 
     def forward(self, condition: Tensor) -> distributions.Mixture:
@@ -188,9 +186,7 @@ class _LogitsConditional(_NetworkConditional):
 
     def __init__(self, network: nn.Module, categories: int, event_dims: int) -> None:
         super().__init__(network, event_dims)
-        if categories < 2:
-            raise ValueError(f"categories must be 2 or more, got {categories}")
-        self.categories = categories
+        self.categories = whole("categories", categories, 2)
 
     def _logits(self, condition: Tensor, axis: int) -> Tensor:
         """Logits (..., K): split an axis of the output into variables and categories."""
@@ -272,17 +268,21 @@ class DiscretizedLogistic(_NetworkConditional):
         self, network: nn.Module, levels: int = 256, floor: float = 1e-2, event_dims: int = 1
     ) -> None:
         super().__init__(network, event_dims)
-        if levels < 2:
-            raise ValueError(f"levels must be 2 or more, got {levels}")
-        if not floor >= 0:
-            raise ValueError(f"floor must be 0 or more, got {floor}")
-        self.levels, self.floor = levels, floor / (levels - 1)
+        self.levels = whole("levels", levels, 2)
+        self.floor = real("floor", floor, 0) / (self.levels - 1)
 
     def forward(self, condition: Tensor) -> discrete.DiscretizedLogistic:
         """Distribution of batch shape (B,) given (B, ...)."""
         location, scale = self._location_and_scale(condition, self.floor)
         return discrete.DiscretizedLogistic(
             location, scale, self.levels, self.event_dims, floor=self.floor
+        )
+
+
+def _check_network(network: object) -> None:
+    if not callable(network):
+        raise ValueError(
+            f"network must be a module that maps tensors to tensors, got a {type(network).__name__}"
         )
 
 
@@ -295,8 +295,10 @@ def checked_floor(floor: float | Tensor) -> Tensor:
     """Convert a smallest standard deviation to a tensor.
 
     Raises:
-        ValueError: If it is negative or NaN.
+        ValueError: If it is negative or not finite.
     """
-    if not torch.as_tensor(floor >= 0).all():
-        raise ValueError(f"floor must be 0 or more, got {floor}")
+    if not isinstance(floor, Tensor):
+        floor = real("floor", floor, 0)
+    elif not ((floor >= 0) & floor.isfinite()).all():
+        raise ValueError(f"floor must be 0 or more and finite, got {floor}")
     return torch.as_tensor(floor, dtype=torch.get_default_dtype()).clone()

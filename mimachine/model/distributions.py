@@ -8,11 +8,15 @@ noise out of place, as `torch.vmap(randomness="different")` requires.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, MultivariateNormal
+
+from mimachine._support.process import exclusive
 
 __all__ = [
     "DiagNormal",
@@ -22,6 +26,7 @@ __all__ = [
     "StandardNormal",
     "draw",
     "log_prob_of_drawn",
+    "without_validation",
 ]
 
 
@@ -80,6 +85,21 @@ def sum_last(x: Tensor, dims: int) -> Tensor:
     if dims == 1:
         return x.sum(-1)
     return x.sum(dim=tuple(range(-dims, 0))) if dims else x
+
+
+@contextmanager
+def without_validation() -> Iterator[None]:
+    """Switch off torch's validation of distributions' arguments for a block.
+
+    It is a setting of the process, which raises an error for parameters that are not finite.
+    """
+    with exclusive():
+        checking = Distribution._validate_args
+        Distribution.set_default_validate_args(False)
+        try:
+            yield
+        finally:
+            Distribution.set_default_validate_args(checking)
 
 
 class DiagNormal(Distribution):

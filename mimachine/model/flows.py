@@ -11,6 +11,8 @@ flow becomes; it has no floor as `Gaussian` has.
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +23,8 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import AffineTransform, Distribution, Transform
 
+from mimachine._support.checks import real, sizes, whole
+from mimachine._support.process import exclusive
 from mimachine.model.conditionals import checked_floor
 from mimachine.model.distributions import DiagNormal, StandardNormal, draw
 
@@ -40,18 +44,23 @@ __all__ = [
 def _zuko() -> ModuleType:
     """Import zuko without its side effect on torch.
 
-    The import switches off argument validation for all distributions of the process.
+    The first import switches off argument validation for all distributions of the process.
     """
-    validation = Distribution._validate_args
-    try:
-        import zuko
-    except ImportError as error:
-        raise ImportError(
-            "normalising flows need the package zuko: pip install mimachine[flow]"
-        ) from error
-    finally:
-        Distribution.set_default_validate_args(validation)
-    return zuko  # type: ignore[no-any-return]
+    # Flows call this in every step, which must not wait for other threads.
+    return importlib.import_module("zuko") if sys.modules.get("zuko") else _first_zuko()
+
+
+def _first_zuko() -> ModuleType:
+    with exclusive():
+        validation = Distribution._validate_args
+        try:
+            return importlib.import_module("zuko")
+        except ImportError as error:
+            raise ImportError(
+                "normalising flows need the package zuko: pip install mimachine[flow]"
+            ) from error
+        finally:
+            Distribution.set_default_validate_args(validation)
 
 
 class FlowKind(Protocol):
@@ -79,6 +88,12 @@ class NeuralSpline:
     bins: int = 8
     bound: float = 5.0
     passes: int | None = None
+
+    def __post_init__(self) -> None:
+        whole("bins", self.bins, 2)
+        real("bound", self.bound, 0, above=True)
+        if self.passes is not None:
+            whole("passes", self.passes, 1)
 
     def layer(self, features: int, **options: Any) -> nn.Module:
         """Create one layer."""
@@ -131,9 +146,8 @@ class _Layers(nn.Module):
         self, features: int, context: int, transforms: int, hidden: Sequence[int], kind: FlowKind
     ) -> None:
         super().__init__()
-        for name, value in (("features", features), ("transforms", transforms)):
-            if value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
+        features, transforms = whole("features", features, 1), whole("transforms", transforms, 1)
+        hidden = sizes("hidden", hidden)
         forwards = torch.arange(features)
         # Smooth, unlike zuko's default ReLU, whose corners would show in the density.
         options = {"context": context, "hidden_features": tuple(hidden), "activation": nn.SiLU}
@@ -238,6 +252,7 @@ class FlowPrior(nn.Module):
         std: Tensor | None = None,
     ) -> None:
         super().__init__()
+        features = whole("features", features, 1)
         self.layers = _Layers(features, 0, transforms, hidden, kind)
         # Not saved with the weights: a constant, and a buffer only to follow `.to()`.
         self.register_buffer("loc", torch.zeros(features), persistent=False)
@@ -246,8 +261,10 @@ class FlowPrior(nn.Module):
         for name, value in (("mean", mean), ("std", std)):
             if value.shape != (features,):
                 raise ValueError(f"{name} must have shape ({features},), got {tuple(value.shape)}")
-        if not (std > 0).all():
-            raise ValueError(f"std must be positive, got {float(std.min()):.3g}")
+        if not mean.isfinite().all():
+            raise ValueError("mean must be finite")
+        if not ((std > 0) & std.isfinite()).all():
+            raise ValueError(f"std must be positive and finite, got {float(std.min()):.3g}")
         self.register_buffer("mean", mean.detach().clone())
         self.register_buffer("std", std.detach().clone())
 
@@ -290,8 +307,7 @@ class FlowConditional(nn.Module):
         network: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if context < 1:
-            raise ValueError(f"context must be 1 or more, got {context}")
+        features, context = whole("features", features, 1), whole("context", context, 1)
         self.context, self.network = context, nn.Identity() if network is None else network
         self.layers = _Layers(features, context, transforms, hidden, kind)
         self.register_buffer("loc", torch.zeros(features), persistent=False)
@@ -326,7 +342,7 @@ class InvertibleMap(nn.Module):
         kind: FlowKind = RealNVP(),
     ) -> None:
         super().__init__()
-        self.features = features
+        self.features = whole("features", features, 1)
         self.layers = _Layers(features, 0, transforms, hidden, kind)
 
     def forward(self, value: Tensor) -> Tensor:

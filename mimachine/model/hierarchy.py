@@ -15,6 +15,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine._support.checks import whole
 from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import is_discrete
 from mimachine.model.distributions import DiagNormal, Draw, StandardNormal, draw
@@ -195,7 +196,7 @@ class ChainConditional(nn.Module):
     def __init__(self, first: Conditional, second: Given, second_size: int) -> None:
         super().__init__()
         self.first, self.second = cast(nn.Module, first), cast(nn.Module, second)
-        self.second_size = second_size
+        self.second_size = whole("second_size", second_size, 1)
 
     def forward(self, x: Tensor) -> Chain:
         """Distribution of batch shape (B,) given (B, *X)."""
@@ -214,7 +215,7 @@ class ChainPrior(nn.Module):
     def __init__(self, first: Prior, second: Conditional, second_size: int) -> None:
         super().__init__()
         self.first, self.second = cast(nn.Module, first), cast(nn.Module, second)
-        self.second_size = second_size
+        self.second_size = whole("second_size", second_size, 1)
 
     def forward(self) -> Chain:
         """Distribution of batch shape ()."""

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from mimachine._support.checks import sizes, whole
+
 __all__ = [
     "Bound",
     "GatedConv2d",
@@ -50,13 +52,15 @@ class MLP(nn.Sequential):
         hidden: Sequence[int] = (300,),
         activation: Callable[[], nn.Module] = nn.Tanh,
     ) -> None:
-        sizes = (in_features, *hidden, out_features)
-        if min(sizes) < 1:
-            raise ValueError(f"MLP: every layer needs a size of 1 or more, got {sizes}")
+        widths = (
+            whole("in_features", in_features, 1),
+            *sizes("hidden", hidden),
+            whole("out_features", out_features, 1),
+        )
         layers: list[nn.Module] = []
-        for size, following in itertools.pairwise(sizes[:-1]):
+        for size, following in itertools.pairwise(widths[:-1]):
             layers += [nn.Linear(size, following), activation()]
-        super().__init__(*layers, nn.Linear(sizes[-2], sizes[-1]))
+        super().__init__(*layers, nn.Linear(widths[-2], widths[-1]))
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features)."""
@@ -84,6 +88,8 @@ class GatedLinear(nn.Module):
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
+        in_features = whole("in_features", in_features, 1)
+        out_features = whole("out_features", out_features, 1)
         self.value = nn.Linear(in_features, out_features)
         self.gate = nn.Linear(in_features, out_features)
 
@@ -141,7 +147,8 @@ class GatedConv2d(nn.Module):
         self, in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1
     ) -> None:
         super().__init__()
-        _check_odd(kernel_size)
+        _check_convolution(in_channels, out_channels, kernel_size)
+        stride = whole("stride", stride, 1)
         self.value = nn.Conv2d(in_channels, out_channels, kernel_size)
         self.gate = nn.Conv2d(in_channels, out_channels, kernel_size)
         self.stride, self.padding = stride, kernel_size // 2
@@ -196,7 +203,7 @@ class MaskedConv2d(nn.Module):
         self, in_channels: int, out_channels: int, kernel_size: int = 3, *, centre: bool
     ) -> None:
         super().__init__()
-        _check_odd(kernel_size)
+        _check_convolution(in_channels, out_channels, kernel_size)
         self.in_channels, self.out_channels = in_channels, out_channels
         # torch's default initialisation, with a fan-in of all taps as if none were masked.
         convolution = nn.Conv2d(in_channels, out_channels, kernel_size, bias=False)
@@ -299,8 +306,10 @@ def bias_of(convolution: nn.Conv2d) -> Tensor:
     return convolution.bias
 
 
-def _check_odd(kernel_size: int) -> None:
-    if kernel_size < 1 or kernel_size % 2 == 0:
+def _check_convolution(in_channels: int, out_channels: int, kernel_size: int) -> None:
+    whole("in_channels", in_channels, 1)
+    whole("out_channels", out_channels, 1)
+    if whole("kernel_size", kernel_size) < 1 or kernel_size % 2 == 0:
         raise ValueError(f"kernel_size must be odd and positive, got {kernel_size}")
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine._support.checks import bounds, whole
 from mimachine.model.discrete import Bernoulli, DiscretizedLogistic
 from mimachine.model.distributions import DiagNormal
 
@@ -57,8 +58,7 @@ class _Bounded:
     log_scale: tuple[float, float] = (-4.5, 0.0)
 
     def __post_init__(self) -> None:
-        if not self.log_scale[0] < self.log_scale[1]:
-            raise ValueError(f"log_scale must be (lower, upper) bounds, got {self.log_scale}")
+        object.__setattr__(self, "log_scale", bounds("log_scale", self.log_scale))
 
     @property
     def maps(self) -> int:
@@ -87,8 +87,7 @@ class GreyPixels(_Bounded):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.levels < 2:
-            raise ValueError(f"levels must be 2 or more, got {self.levels}")
+        object.__setattr__(self, "levels", whole("levels", self.levels, 2))
 
     def __call__(self, *maps: Tensor, event_dims: int) -> DiscretizedLogistic:
         """Distribution given two maps of shape (*batch, *event)."""

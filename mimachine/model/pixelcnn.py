@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine._support.checks import one_of, whole
 from mimachine.model.conditionals import full_precision
 from mimachine.model.discrete import is_discrete
 from mimachine.model.distributions import Draw
@@ -62,15 +63,11 @@ class PixelCNN(nn.Module):
         condition: Literal["earlier", "everywhere"] = "earlier",
     ) -> None:
         super().__init__()
-        if min(channels, condition_channels, width, layers) < 1:
-            raise ValueError(
-                "channels, condition_channels, width and layers must be 1 or more, "
-                f"got {channels}, {condition_channels}, {width} and {layers}"
-            )
-        if kernel_size < 3:
-            raise ValueError(f"kernel_size must be 3 or more, got {kernel_size}")
-        if condition not in ("earlier", "everywhere"):
-            raise ValueError(f'condition must be "earlier" or "everywhere", got {condition!r}')
+        sizes = {"channels": channels, "condition_channels": condition_channels}
+        for name, value in {**sizes, "width": width, "layers": layers}.items():
+            whole(name, value, 1)
+        whole("kernel_size", kernel_size, 3)
+        one_of("condition", condition, ("earlier", "everywhere"))
         self.channels, self.pixels, self.condition = channels, pixels, condition
         self.first = MaskedLayer(channels + condition_channels, width, kernel_size, centre=False)
         self.later = nn.ModuleList(

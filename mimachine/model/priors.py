@@ -15,6 +15,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
+from mimachine._support.checks import one_of, real, sizes, whole
 from mimachine.model import distributions
 from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import OneHotCategorical
@@ -73,7 +74,7 @@ class StandardNormal(nn.Module):
     def __init__(self, shape: int | tuple[int, ...]) -> None:
         super().__init__()
         # Not saved with the weights: a constant, and a buffer only to follow `.to()`.
-        self.register_buffer("loc", torch.zeros(shape), persistent=False)
+        self.register_buffer("loc", torch.zeros(sizes("shape", shape)), persistent=False)
 
     def forward(self) -> distributions.StandardNormal:
         """Distribution of batch shape ()."""
@@ -90,10 +91,10 @@ class LearnedNormal(nn.Module):
 
     def __init__(self, shape: int | tuple[int, ...], floor: float = 1e-3) -> None:
         super().__init__()
-        _check_floor(floor)
+        shape = sizes("shape", shape)
         self.loc = nn.Parameter(torch.zeros(shape))
         self.log_scale = nn.Parameter(torch.zeros(shape))
-        self.floor = floor
+        self.floor = real("floor", floor, 0)
 
     def forward(self) -> DiagNormal:
         """Distribution of batch shape ()."""
@@ -113,13 +114,11 @@ class GaussianMixture(nn.Module):
 
     def __init__(self, features: int, components: int = 10, floor: float = 1e-3) -> None:
         super().__init__()
-        if components < 1:
-            raise ValueError(f"components must be 1 or more, got {components}")
-        _check_floor(floor)
+        features, components = whole("features", features, 1), whole("components", components, 1)
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, features))
         self.log_scale = nn.Parameter(torch.zeros(components, features))
-        self.floor = floor
+        self.floor = real("floor", floor, 0)
 
     def forward(self) -> Mixture:
         """Distribution of batch shape ()."""
@@ -144,9 +143,8 @@ class FullGaussianMixture(nn.Module):
 
     def __init__(self, features: int, components: int = 10, floor: float = 1e-3) -> None:
         super().__init__()
-        if components < 1:
-            raise ValueError(f"components must be 1 or more, got {components}")
-        _check_floor(floor)
+        features, components = whole("features", features, 1), whole("components", components, 1)
+        floor = real("floor", floor, 0)
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, features))
         self.log_diagonal = nn.Parameter(torch.zeros(components, features))
@@ -187,6 +185,10 @@ class Fixed(nn.Module):
 
     def __init__(self, distribution: Distribution) -> None:
         super().__init__()
+        if not isinstance(distribution, Distribution):
+            raise ValueError(
+                f"distribution must be a Distribution, got a {type(distribution).__name__}"
+            )
         self.distribution = distribution
 
     def forward(self) -> Distribution:
@@ -221,7 +223,7 @@ class UniformOneHot(nn.Module):
 
     def __init__(self, shape: int | tuple[int, ...]) -> None:
         super().__init__()
-        self.register_buffer("logits", torch.zeros(shape), persistent=False)
+        self.register_buffer("logits", torch.zeros(sizes("shape", shape)), persistent=False)
 
     def forward(self) -> OneHotCategorical:
         """Distribution of batch shape ()."""
@@ -237,7 +239,7 @@ class LearnedOneHot(nn.Module):
 
     def __init__(self, shape: int | tuple[int, ...]) -> None:
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(shape))
+        self.logits = nn.Parameter(torch.zeros(sizes("shape", shape)))
 
     def forward(self) -> OneHotCategorical:
         """Distribution of batch shape ()."""
@@ -267,12 +269,16 @@ class VampPrior(nn.Module):
         constraint: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(pseudo_inputs, Tensor):
+            raise ValueError(
+                f"pseudo_inputs must be a tensor (K, *X), got a {type(pseudo_inputs).__name__}"
+            )
         if pseudo_inputs.dim() < 2 or not len(pseudo_inputs):
             raise ValueError(
                 f"pseudo_inputs must have shape (K, *X), got {tuple(pseudo_inputs.shape)}"
             )
         self.encoder = cast(nn.Module, encoder)
-        self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
+        self.pseudo_inputs = nn.Parameter(_as_floats(pseudo_inputs).detach().clone())
         self.constraint = constraint
         self.register_buffer("logits", torch.zeros(len(pseudo_inputs)), persistent=False)
 
@@ -282,6 +288,16 @@ class VampPrior(nn.Module):
         if self.constraint is not None:
             inputs = self.constraint(inputs)
         return Mixture(self.logits, self.encoder(inputs))
+
+
+def _as_floats(inputs: Tensor) -> Tensor:
+    """Pseudo-inputs in floating point, as they are learned; bytes k are grey values k / 255."""
+    if inputs.is_complex():
+        raise ValueError(f"pseudo_inputs must be of real numbers, got the type {inputs.dtype}")
+    floats = inputs if inputs.is_floating_point() else inputs.to(torch.get_default_dtype())
+    if not floats.isfinite().all():
+        raise ValueError("pseudo_inputs must be finite, but some are not")
+    return floats / 255 if inputs.dtype == torch.uint8 else floats
 
 
 def unit_interval(value: Tensor) -> Tensor:
@@ -331,10 +347,7 @@ class Marginal:
     decoding: Literal["conditional", "importance"] = "conditional"
 
     def __post_init__(self) -> None:
-        if self.decoding not in ("conditional", "importance"):
-            raise ValueError(
-                f'decoding must be "conditional" or "importance", got {self.decoding!r}'
-            )
+        one_of("decoding", self.decoding, ("conditional", "importance"))
 
 
 def sample_without_gradient(anchor: Samplable, num_samples: int) -> Tensor:
@@ -349,8 +362,3 @@ def without_gradient(part: Callable[..., Any], *conditions: Tensor) -> Any:
         return part(*conditions)
     fixed = {place: tensor.detach() for place, tensor in parameters_by_place(part).items()}
     return functional_call(part, fixed, conditions, tie_weights=False)
-
-
-def _check_floor(floor: float) -> None:
-    if not floor >= 0:
-        raise ValueError(f"floor must be 0 or more, got {floor}")

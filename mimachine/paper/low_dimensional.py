@@ -287,7 +287,7 @@ def _inset_information(model: Joint, data: Dataset) -> float:
     """Mutual information by KSG, in nats, from as many points as in the paper's insets."""
     x = data.test[:INSET_POINTS]
     with forked(derived_seed(0, "inset")):
-        return float(mutual_information(x, codes(model, x).sample))
+        return float(mutual_information(x, codes(model, x).sample, standardize=False))
 
 
 def _bands(measured: Sequence[Measured], bands: Sequence[Band]) -> list[tuple[str, str]]:

@@ -72,6 +72,11 @@ class Ensemble(nn.Module):
     def __len__(self) -> int:
         return self.num_models
 
+    @property
+    def parts(self) -> tuple[Loss, ...]:
+        """The loss whose weights are replaced by those of each model, as a tuple."""
+        return self._template
+
     def forward(self, x: Tensor, annealing: Annealing | float = 1.0) -> Tensor:
         """Loss of each model at its own data; 0 for the models that have stopped.
 

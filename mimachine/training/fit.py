@@ -8,19 +8,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.data.rows import Rows
-from mimachine.data.sources import Source, TensorSource
+from mimachine.data.sources import TensorSource
 from mimachine.model.annealing import Annealing
+from mimachine.model.joint import Joint
+from mimachine.model.networks import evaluating
+from mimachine.training.batches import (
+    Data,
+    as_source,
+    batches_of_process,
+    check_sizes,
+    normalises_batches,
+    placed,
+    whole_batches,
+)
 from mimachine.training.compilation import CompiledLoss
 from mimachine.training.cuda_graphs import CudaGraphs, Replayed
 from mimachine.training.ensemble import Ensemble
+from mimachine.training.first_batch import check_first_batch
 from mimachine.training.nonfinite import explain
 from mimachine.training.progress import Progress
 from mimachine.training.recipe import Training
@@ -32,9 +42,7 @@ from mimachine.training.step import Mean, Step, held_out
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["Data", "History", "as_source", "fit"]
-
-Data = Tensor | np.ndarray[Any, Any] | Rows | Source
+__all__ = ["History", "fit"]
 
 
 @dataclass(frozen=True)
@@ -71,10 +79,11 @@ def fit(
 
     Args:
         loss: Usually a `Loss`. Its model is trained in place.
-        train: Training data, a tensor or array of shape (N, *X) or a data source. Tensors and
-            arrays are moved to the model's device; bytes stay bytes, grey values k / 255. The data
-            of a source stay where they are and each batch is copied to the device, so a source of a
-            tensor on the GPU avoids that copy.
+        train: Training data of shape (N, *X), or a data source. Data are a tensor, an array, a data
+            frame or a list of rows, of any real type; they take the type and the device of the
+            model. Bytes stay bytes, grey values k / 255. The data of a source stay where they are
+            and each batch is copied to the device, so a source of a tensor on the GPU avoids that
+            copy.
         val: Held-out data, in the same forms. Without them there is no early stopping, and the
             model ends with the last weights.
         training: The recipe.
@@ -92,7 +101,8 @@ def fit(
         Record of the run.
 
     Raises:
-        ValueError: If the data or the recipe are invalid, or nothing can be trained.
+        ValueError: If the data or the recipe are invalid, the data, the parts of the model and the
+            loss do not fit together, or nothing can be trained.
         RuntimeError: If `training.cuda_graphs` is set and a CUDA graph cannot capture the loss.
         FloatingPointError: If a loss is not finite. The message names the epoch and the step, the
             term and the rows with the largest values. The model then has the best weights so far.
@@ -152,6 +162,7 @@ class _Trainer:
         training: Training,
         fabric: Fabric | None,
     ) -> None:
+        _check_types(loss, training)
         self.loss, self.training = loss, training
         self.optimizer = _adam(loss, training)
         if fabric is not None and training.precision != "full":
@@ -178,9 +189,12 @@ class _Trainer:
         self._rate: Tensor | None = None
         if training.cuda_graphs:
             self._capture()
-        parameter = next(loss.parameters())
-        self.train = as_source(train, parameter, training.seed)
-        self.val = None if val is None else as_source(val, parameter, None)
+        self._like = _floating_parameter(loss)
+        self.train = as_source("train", train, self._like, training.seed)
+        self.val = None if val is None else as_source("val", val, self._like, None)
+        check_sizes(loss, self.train, training)
+        self._joins_single = normalises_batches(loss)
+        self._row: torch.Size | None = None
 
     def _capture(self) -> None:
         """Replay training steps and held-out losses as CUDA graphs."""
@@ -211,7 +225,7 @@ class _Trainer:
         fabric, training, device = self.fabric, self.training, self.fabric.device
         # Processes have different noise and different batches, the same number each.
         seed = derived_seed(training.seed, "train", fabric.global_rank, number)
-        batches = _batches_of_process(fabric, self.train.batches(training.batch_size, number))
+        batches = batches_of_process(fabric, self._batches(number))
         # Checking every loss would make the CPU wait for the GPU.
         stride = 1 if device.type == "cpu" else 50
         losses, counts = [], []
@@ -219,8 +233,10 @@ class _Trainer:
         with forked(seed, device):
             for step, x in enumerate(batches, 1):
                 is_checked = step % stride == 0
+                here = placed(x, self._like)
+                self._check_first(here)
                 mean = self._advance(
-                    x.to(device, non_blocking=True),
+                    here,
                     annealing,
                     partial(self._check, number, step, x) if is_checked else None,
                 )
@@ -248,13 +264,45 @@ class _Trainer:
         self.module.eval()
         with forked(derived_seed(training.seed, "val", seed), device):
             for x in self.val.batches(training.batch_size, number):
-                mean = self._measure(x.to(device, non_blocking=True), warmed_up)
+                mean = self._measure(self._like_train(placed(x, self._like)), warmed_up)
                 losses.append(mean.loss)
                 counts.append(mean.num_data)
         total, count = _sums(losses, counts)
         if not torch.isfinite(total).any():
             raise FloatingPointError(f"the held-out loss is {total.tolist()} in epoch {number}")
         return total / count
+
+    def _batches(self, number: int) -> Iterator[Tensor]:
+        """Training batches of an epoch."""
+        size, drop_last = self.training.batch_size, self.training.drop_last
+        batches = self.train.batches(size, number)
+        if not (drop_last or self._joins_single):
+            return batches
+        return whole_batches(
+            batches,
+            size,
+            axis=1 if isinstance(self.loss, Ensemble) else 0,
+            drop_last=drop_last,
+            join_single=self._joins_single,
+        )
+
+    def _check_first(self, x: Tensor) -> None:
+        """Check with the first batch that the data and the model fit together."""
+        if self._row is None:
+            called = self.loss if self.fabric.world_size == 1 else self.module
+            with evaluating(called), forked(0, x.device):
+                warmed_up = Annealing(halves=self.training.annealing.halves)
+                check_first_batch(self.loss, called, x, warmed_up)
+            self._row = x.shape[1 + isinstance(self.loss, Ensemble) :]
+
+    def _like_train(self, x: Tensor) -> Tensor:
+        """A held-out batch, whose rows must have the shape of the training data's."""
+        row = x.shape[1 + isinstance(self.loss, Ensemble) :]
+        if row != self._row:
+            raise ValueError(
+                f"val must have rows of train's shape {tuple(self._row or ())}, got {tuple(row)}"
+            )
+        return x
 
     def _advance(
         self, x: Tensor, annealing: Annealing, check: Callable[[Tensor], None] | None
@@ -294,6 +342,20 @@ class _Trainer:
             f"the training loss is {loss.tolist()} in epoch {number}, step {step}: "
             f"{explain(self.loss, x, rows)}"
         )
+
+
+def _check_types(loss: object, training: object) -> None:
+    if isinstance(loss, Joint):
+        raise ValueError("loss must be a Loss, got a Joint: mm.Loss(model, mm.MIM) gives one")
+    if not isinstance(loss, nn.Module):
+        raise ValueError(f"loss must be a module, such as a Loss, got {type(loss).__name__}")
+    if not isinstance(training, Training):
+        raise ValueError(f"training must be a Training, got {type(training).__name__}")
+
+
+def _floating_parameter(loss: nn.Module) -> Tensor:
+    """The parameter whose type and device the data take."""
+    return next(p for p in loss.parameters() if p.is_floating_point())
 
 
 def _compiled(loss: nn.Module) -> nn.Module:
@@ -350,27 +412,6 @@ def _check_can_be_captured(loss: nn.Module, fabric: Fabric) -> None:
 
 def _scales_gradients(fabric: Fabric) -> bool:
     return getattr(fabric.strategy.precision, "scaler", None) is not None
-
-
-def as_source(data: Data, like: Tensor, order_seed: int | None) -> Source:
-    """Convert arrays and tensors to a source with the device and dtype of a parameter."""
-    if isinstance(data, np.ndarray):
-        data = torch.as_tensor(data)
-    if not isinstance(data, Tensor | Rows):
-        return data
-    if isinstance(data, Tensor):
-        data = data.to(like.device, like.dtype if data.is_floating_point() else data.dtype)
-    return TensorSource(
-        data, seed=order_seed or 0, shuffle=order_seed is not None, dtype=like.dtype
-    )
-
-
-def _batches_of_process(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Batches of this process; all processes do the same number of steps."""
-    if fabric.world_size == 1:
-        return batches
-    rounds = zip(*[iter(batches)] * fabric.world_size, strict=False)
-    return (group[fabric.global_rank] for group in rounds)
 
 
 def _sums(losses: list[Tensor], counts: list[int]) -> tuple[Tensor, Tensor]:

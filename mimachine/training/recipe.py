@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
+from mimachine._support.checks import check_fields
 from mimachine.model.annealing import Annealing, Term
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
 
 
 @dataclass(frozen=True)
@@ -45,12 +41,9 @@ class Warmup:
     first_latent: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "warmup.")
         if self.epochs < 0:
             raise ValueError(f"warmup.epochs must be 0 or more, got {self.epochs}")
-        _check_choice("warmup.decoding", self.decoding, ("always", "after"))
-        _check_choice("warmup.halves", self.halves, ("mean", "sum"))
-        for term in self.terms or ():
-            _check_choice("warmup.terms", term, get_args(Term))
 
     def at(self, epoch: int) -> Annealing:
         """Warm-up state in an epoch, counted from 1."""
@@ -75,6 +68,7 @@ class Noam:
     warmup: int = 3
 
     def __post_init__(self) -> None:
+        check_fields(self, "schedule.")
         if self.warmup < 1:
             raise ValueError(f"schedule.warmup must be 1 or more, got {self.warmup}")
 
@@ -112,6 +106,9 @@ class Training:
             noise and results do not change. This needs one process and one model, and no part that
             draws per row from a mixture or categories, which waits for the GPU. A smaller last
             batch runs without a graph.
+        drop_last: Whether to leave out the last batch of an epoch if it is smaller than the others.
+            Otherwise it is used, too; a single row that is left over joins the batch before if the
+            model has batch normalisation, which cannot train on one row.
     """
 
     epochs: int = 500
@@ -127,14 +124,16 @@ class Training:
     precision: Literal["full", "bf16-mixed"] = "full"
     compile: bool = False
     cuda_graphs: bool = False
+    drop_last: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self, "training.")
         if isinstance(self.warmup, int):
             object.__setattr__(self, "warmup", Warmup(self.warmup))
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} must be 1 or more, got {getattr(self, name)}")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+        if not self.learning_rate > 0:
             raise ValueError(
                 f"training.learning_rate must be positive and finite, got {self.learning_rate}"
             )
@@ -142,9 +141,6 @@ class Training:
             raise ValueError(f"training.patience must be 1 or more, got {self.patience}")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay must be in [0, 1), got {self.ema_decay}")
-        _check_choice("training.precision", self.precision, ("full", "bf16-mixed"))
-        _check_choice("training.gradient", self.gradient, ("plain", "normalised"))
-        _check_choice("training.validation_noise", self.validation_noise, ("common", "fresh"))
         if self.annealing.epochs > self.epochs:
             raise ValueError(
                 f"training.epochs must be at least the warm-up's {self.annealing.epochs}, "

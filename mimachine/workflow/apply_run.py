@@ -7,8 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mimachine._support.checks import whole
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.data.rows import Rows
+from mimachine.data.examples import Examples, device_of, examples
 from mimachine.estimation.codes.moments import closed_mean, codes
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
@@ -48,16 +49,26 @@ def sample(model: Joint, count: int, seed: int = 0) -> Drawn:
     Raises:
         ValueError: If `count` is less than 1.
     """
-    if count < 1:
-        raise ValueError(f"the number of samples must be 1 or more, got {count}")
-    with forked(derived_seed(seed, "sample")), evaluating(model):
+    count = whole("count", count, 1)
+    seed = derived_seed(whole("seed", seed), "sample")
+    with forked(seed, device_of(model)), evaluating(model):
         return _decode(model, model.prior().sample((count,)))
 
 
 @torch.no_grad()
-def reconstruct(model: Joint, x: Tensor | Rows, seed: int = 0) -> Drawn:
-    """Reconstruct data: encode x to the mean of q(z|x) and decode it."""
-    with forked(derived_seed(seed, "reconstruct")), evaluating(model):
+def reconstruct(model: Joint, x: Examples, seed: int = 0) -> Drawn:
+    """Reconstruct data: encode x to the mean of q(z|x) and decode it.
+
+    Args:
+        model: The model, used in evaluation mode.
+        x: Data, shape (N, *X), in any form that `fit` takes.
+        seed: Seed of the samples; the global generators keep their state.
+
+    Raises:
+        ValueError: If the data cannot be used or do not fit the model.
+    """
+    x = examples("x", x, model)
+    with forked(derived_seed(whole("seed", seed), "reconstruct"), x.device), evaluating(model):
         return _decode(model, codes(model, x).mean)
 
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimachine._support.messages import Option, OptionError, quoted, visible
@@ -18,6 +18,7 @@ words = st.text(min_size=1).filter(lambda text: visible(text) == text)
 values = words | st.integers() | st.lists(words) | st.lists(st.integers()).map(tuple)
 
 
+@settings(deadline=None)
 @given(name=names, value=values)
 def test_python_and_a_shell_read_an_option_as_its_value(name, value):
     option = Option(name, value)

@@ -267,7 +267,9 @@ def test_a_flow_of_codes_far_from_the_origin_starts_at_their_mean_and_width():
 
 @pytest.mark.parametrize(("mean", "std"), [(torch.zeros(3), None), (None, torch.zeros(2))])
 def test_a_flow_refuses_locations_and_widths_that_are_none(mean, std):
-    expected = "std must be positive, got 0" if mean is None else r"mean must have shape \(2,\)"
+    expected = (
+        "std must be positive and finite, got 0" if mean is None else r"mean must have shape \(2,\)"
+    )
     with pytest.raises(ValueError, match=expected):
         mm.FlowPrior(2, mean=mean, std=std)
 
@@ -318,7 +320,7 @@ def test_discrete_latents_and_no_data_are_refused(kind):
     discrete = mm.Joint(mm.OneHotCategorical(mm.MLP(3, 3), 3), decoder, mm.UniformOneHot(3))
     with pytest.raises(TypeError, match=r"encoder must give continuous latents.*OneHotCategorical"):
         mm.refit_prior(discrete, torch.zeros(4, 3), kind=kind)
-    with pytest.raises(ValueError, match=r"data must have shape .* with N of 1 or more"):
+    with pytest.raises(ValueError, match=r"train must have shape .* with N of 1 or more"):
         mm.refit_prior(nonlinear(), torch.zeros(0, 3), kind=kind)
 
 

@@ -136,7 +136,7 @@ def test_without_time_the_likelihood_is_that_of_few_samples_corrected_by_some_da
     assert (
         metric.standard_error > mm.evaluate(model, data)["negative_log_likelihood"].standard_error
     )
-    with pytest.raises(ValueError, match="seconds must be positive, got 0"):
+    with pytest.raises(ValueError, match="seconds must be positive and finite, got 0"):
         mm.evaluate(model, data, seconds=0)
 
 

@@ -266,5 +266,5 @@ def test_mlp_alternates_linear_maps_and_activations(hidden):
 
 
 def test_mlp_rejects_empty_layers():
-    with pytest.raises(ValueError, match=r"MLP.*1 or more.*\(2, 0, 6\)"):
+    with pytest.raises(ValueError, match=r"hidden must be whole numbers, 1 or more, got \(0,\)"):
         mm.MLP(2, 6, hidden=(0,))

@@ -247,11 +247,11 @@ def test_an_image_is_one_event_without_a_closed_form_of_the_mean():
 
 
 def test_arguments_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="layers must be 1 or more, got 1, 1, 64 and 0"):
+    with pytest.raises(ValueError, match="layers must be 1 or more, got 0"):
         mm.PixelCNN(1, 1, layers=0)
     with pytest.raises(ValueError, match="kernel_size must be 3 or more, got 1"):
         mm.PixelCNN(1, 1, kernel_size=1)
-    with pytest.raises(ValueError, match='condition must be "earlier" or "everywhere"'):
+    with pytest.raises(ValueError, match="condition must be one of earlier, everywhere"):
         mm.PixelCNN(1, 1, condition="later")
 
 

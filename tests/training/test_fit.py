@@ -238,7 +238,7 @@ def test_a_run_records_every_epoch_and_the_best_weights(tmp_path):
     [
         (torch.zeros(0, 3), "N of 1 or more"),
         (torch.zeros(5), r"shape \(N, \*X\)"),
-        (torch.zeros(5, 3, dtype=torch.long), "floating-point"),
+        (torch.zeros(5, 3, dtype=torch.complex64), "train must be of real numbers"),
     ],
 )
 def test_data_that_make_no_sense_are_refused(train, message):

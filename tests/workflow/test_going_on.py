@@ -49,10 +49,12 @@ def both(table, **changes):
 def contents(directory):
     """Every file by name; pictures are left out, which take long to draw and are written anew."""
     files = [p for p in directory.rglob("*") if p.is_file() and p.suffix != ".png"]
-    return {
-        str(p.relative_to(directory)): p.read_text(encoding="latin-1").replace(str(directory), "")
-        for p in files
-    }
+    found = {str(p.relative_to(directory)): p.read_text(encoding="latin-1") for p in files}
+    if "comparison.json" in found:
+        # It has the paths of the pictures, on which its digest depends.
+        lines = found["comparison.json"].replace(str(directory), "").splitlines()
+        found["comparison.json"] = "".join(line for line in lines if '"digest"' not in line)
+    return found
 
 
 def trainer(table):

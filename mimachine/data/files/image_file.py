@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from mimachine._support.process import ignoring_warnings
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
@@ -126,8 +128,7 @@ def no_bombs() -> Iterator[None]:
     """Turn Pillow's warning of decompression bombs into an error, and ignore its others."""
     from PIL import Image
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with ignoring_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 

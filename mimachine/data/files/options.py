@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from mimachine._support.checks import check_fields
 from mimachine._support.messages import hint
 from mimachine._support.reading import require_regular
 from mimachine.data.catalogue import NAMES
@@ -48,6 +49,9 @@ class File:
     standardize: bool = True
     header: bool | None = None
     split_folders: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "file.")
 
 
 def check_there(path: str) -> None:

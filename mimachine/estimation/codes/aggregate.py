@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 from torch import Tensor
 
+from mimachine.data.examples import Examples, as_tensor, numbers
 from mimachine.estimation.estimate import Estimate
 
 __all__ = ["energy_distance", "kl_per_dimension"]
@@ -20,8 +21,8 @@ _STEP, _REACH = 0.25, 72.0
 
 
 def kl_per_dimension(
-    mean: Tensor,
-    std: Tensor,
+    mean: Examples,
+    std: Examples,
     prior_mean: float | Tensor = 0.0,
     prior_std: float | Tensor = 1.0,
 ) -> Tensor:
@@ -34,15 +35,32 @@ def kl_per_dimension(
     information of x and z in the encoder. It is infinite in a dimension without noise.
 
     Args:
-        mean: Posterior means μ, shape (N, *Z).
+        mean: Posterior means μ, shape (N, *Z); a tensor, an array, a data frame or a list of
+            numbers.
         std: Posterior standard deviations σ, shape (N, *Z), 0 or more.
         prior_mean: Mean m of the prior, a number or of shape (*Z).
         prior_std: Standard deviation s of the prior, a number or of shape (*Z), positive.
 
     Raises:
-        ValueError: If the shapes differ or a standard deviation is out of range.
+        ValueError: If the numbers cannot be used, the shapes differ or a standard deviation is out
+            of range.
     """
-    return kl_terms(mean, std, prior_mean, prior_std).mean(0)
+    return kl_terms(*checked_moments(mean, std), prior_mean, prior_std).mean(0)
+
+
+def checked_moments(mean: Examples, std: Examples) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations (N, *Z) of codes in one form.
+
+    Raises:
+        ValueError: If the numbers cannot be used, the shapes differ or a deviation is negative.
+    """
+    shapes = [tuple(as_tensor(*each).shape) for each in (("mean", mean), ("std", std))]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"std must have mean's shape {shapes[0]}, got {shapes[1]}")
+    mean, std = numbers("mean", mean), numbers("std", std)
+    std = std.to(mean.device)
+    _check_std(mean, std)
+    return mean, std
 
 
 def kl_terms(
@@ -52,17 +70,21 @@ def kl_terms(
     prior_std: float | Tensor = 1.0,
 ) -> Tensor:
     """KL(q(z_d|x) ‖ p(z_d)) of each row and dimension, in nats, shape (N, D)."""
-    if std.shape != mean.shape:
-        raise ValueError(f"std must have mean's shape {tuple(mean.shape)}, got {tuple(std.shape)}")
-    if not (std >= 0).all():
-        raise ValueError(f"std must be 0 or more, got {float(std.min())}")
+    _check_std(mean, std)
     centre, width = _of_prior(mean, prior_mean, prior_std)
     offset, ratio = ((mean - centre) / width).double(), (std / width).double()
     return (-ratio.log() + 0.5 * (ratio.square() + offset.square() - 1)).reshape(len(mean), -1)
 
 
+def _check_std(mean: Tensor, std: Tensor) -> None:
+    if std.shape != mean.shape:
+        raise ValueError(f"std must have mean's shape {tuple(mean.shape)}, got {tuple(std.shape)}")
+    if not (std >= 0).all():
+        raise ValueError(f"std must be 0 or more, got {float(std.min())}")
+
+
 def energy_distance(
-    z: Tensor, prior_mean: float | Tensor = 0.0, prior_std: float | Tensor = 1.0
+    z: Examples, prior_mean: float | Tensor = 0.0, prior_std: float | Tensor = 1.0
 ) -> Estimate:
     r"""Relative energy distance of samples from a normal prior.
 
@@ -87,7 +109,8 @@ def energy_distance(
 
     Args:
         z: N independent samples, shape (N, *Z), N at least 4; for an aggregate posterior one
-            sample of q(z|x) for each row of data.
+            sample of q(z|x) for each row of data. A tensor, an array, a data frame or a list of
+            numbers.
         prior_mean: Mean of the prior, a number or of shape (*Z).
         prior_std: Standard deviation of the prior, a number or of shape (*Z), positive.
 
@@ -98,10 +121,9 @@ def energy_distance(
         A new test for multivariate normality (Székely & Rizzo, 2005), J. Multivariate Analysis 93
         A class of statistics with asymptotically normal distribution (Hoeffding, 1948)
     """
+    z = numbers("z", z)
     if len(z) < 4:
         raise ValueError(f"z must have 4 samples or more, got {len(z)}")
-    if not z.isfinite().all():
-        raise ValueError("z must be finite, but some samples are not")
     centre, width = _of_prior(z, prior_mean, prior_std)
     points = ((z - centre) / width).double().reshape(len(z), -1)
     count, dimensions = points.shape
@@ -129,13 +151,15 @@ def _of_prior(z: Tensor, mean: float | Tensor, std: float | Tensor) -> tuple[Ten
     """Mean and standard deviation of the prior, each of shape () or (*Z)."""
     parts = []
     for name, value in (("prior_mean", mean), ("prior_std", std)):
-        part = torch.as_tensor(value, dtype=z.dtype, device=z.device)
+        part = as_tensor(name, value).to(z.device, z.dtype)
         if part.shape not in (torch.Size(), z.shape[1:]):
             raise ValueError(
                 f"{name} must be a number or of shape {tuple(z.shape[1:])}, got {tuple(part.shape)}"
             )
         parts.append(part)
-    if not (parts[1] > 0).all():
+    if not parts[0].isfinite().all():
+        raise ValueError("prior_mean must be finite")
+    if not ((parts[1] > 0) & parts[1].isfinite()).all():
         raise ValueError(f"prior_std must be positive, got {float(parts[1].min())}")
     return parts[0], parts[1]
 

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mimachine.data.examples import Examples
+from mimachine.estimation.codes.aggregate import checked_moments
 from mimachine.estimation.codes.floors import at_floor
 
 __all__ = ["Health", "Verdict", "diagnose_codes"]
@@ -36,8 +38,8 @@ class Health:
 
 
 def diagnose_codes(
-    mean: Tensor,
-    std: Tensor,
+    mean: Examples,
+    std: Examples,
     floor: float | Tensor = 0.0,
     *,
     share_at_floor: float | None = None,
@@ -45,13 +47,17 @@ def diagnose_codes(
     """Diagnose posterior collapse from posterior means and standard deviations.
 
     Args:
-        mean: Posterior means, shape (N, *Z).
+        mean: Posterior means, shape (N, *Z); a tensor, an array, a data frame or a list of numbers.
         std: Posterior standard deviations, shape (N, *Z).
         floor: The smallest standard deviation that the encoder can give, a number or (*Z).
         share_at_floor: Share of the encoder's scales that are at their floor. Give it where the
             floor does not apply to `std`: in a chain of latents it applies to the scales of each
             part given the parts before it.
+
+    Raises:
+        ValueError: If the numbers cannot be used, their shapes differ, or a deviation is negative.
     """
+    mean, std = checked_moments(mean, std)
     mean, std = mean.flatten(1).double(), std.flatten(1).double()
     of_means = mean.var(0, correction=0)
     # Law of total variance: variance of the aggregate posterior in each dimension.

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine._support.checks import whole
 from mimachine._support.memory import rows_at_once
-from mimachine.data.rows import Rows
+from mimachine._support.seeds import own_noise
+from mimachine.data.examples import Examples, examples
 from mimachine.model.joint import Joint
+from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
 __all__ = ["Codes", "closed_mean", "codes", "mean_of", "moments"]
@@ -25,10 +28,23 @@ class Codes(NamedTuple):
 
 
 @torch.no_grad()
-def codes(model: Joint, x: Tensor | Rows, batch_size: int | None = None) -> Codes:
-    """Encode data of shape (N, *X) with the model in evaluation mode."""
-    batch_size = rows_at_once(x.shape) if batch_size is None else batch_size
-    with evaluating(model):
+def codes(
+    model: Joint, x: Examples, batch_size: int | None = None, *, seed: int | None = None
+) -> Codes:
+    """Encode data with the model in evaluation mode.
+
+    Args:
+        model: The model.
+        x: Data, shape (N, *X), in any form that `fit` takes.
+        batch_size: Rows at once.
+        seed: Seed of the samples, by default 0; the global generators keep their state.
+
+    Raises:
+        ValueError: If the data cannot be used or do not fit the model.
+    """
+    x = examples("x", x, model)
+    batch_size = rows_at_once(x.shape) if batch_size is None else whole("batch_size", batch_size, 1)
+    with own_noise(seed, "codes", x.device), evaluating(model), naming_misfits(model, x):
         parts = [moments(model.encoder(rows)) for rows in x.split(batch_size)]
     return Codes(*(torch.cat(part) for part in zip(*parts, strict=True)))
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mimachine._support.checks import whole
+from mimachine._support.process import ignoring_warnings
+from mimachine.data.examples import Examples, class_numbers, numbers
 from mimachine.estimation.codes.nearest import nearest, nearest_others
 from mimachine.estimation.estimate import Estimate
 
@@ -31,7 +33,7 @@ def accuracy(predicted: Tensor, labels: Tensor) -> Estimate:
 
 
 def knn_accuracy(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, k: int = 5
+    train: Examples, train_labels: Any, test: Examples, test_labels: Any, k: int = 5
 ) -> float:
     """Accuracy of k-nearest-neighbour classification of test codes.
 
@@ -40,8 +42,8 @@ def knn_accuracy(
     label.
 
     Args:
-        train: Training codes, shape (N, *Z).
-        train_labels: Their labels, shape (N,).
+        train: Training codes, shape (N, *Z); tensors, arrays, data frames or lists of numbers.
+        train_labels: Their labels, numbers or text, shape (N,).
         test: Test codes, shape (M, *Z).
         test_labels: Their labels, shape (M,).
         k: Number of neighbours, in [1, N].
@@ -54,10 +56,10 @@ def knn_accuracy(
 
 
 def knn_accuracies(
-    train: Tensor,
-    train_labels: Tensor,
-    test: Tensor,
-    test_labels: Tensor,
+    train: Examples,
+    train_labels: Any,
+    test: Examples,
+    test_labels: Any,
     ks: Sequence[int],
 ) -> dict[int, float]:
     """`knn_accuracy` for several numbers of neighbours, with one search.
@@ -76,40 +78,38 @@ def knn_accuracies(
         ValueError: If a k is out of range, a number of labels does not match, or a code is not
             finite.
     """
+    split = _split(train, train_labels, test, test_labels)
     for k in ks:
-        if not 1 <= k <= len(train):
+        if not 1 <= whole("k", k) <= len(split.train):
             raise ValueError(
-                f"k must be in [1, {len(train)}], the number of training codes, got {k}"
+                f"k must be in [1, {len(split.train)}], the number of training codes, got {k}"
             )
-    _check(train, train_labels, test, test_labels)
-    found = nearest(train, test.to(train.device), max(ks)).cpu()
+    found = nearest(split.train, split.test.to(split.train.device), max(ks)).cpu()
     return {
-        k: accuracy(_voted(train_labels.cpu(), found[:, :k]), test_labels.cpu()).value for k in ks
+        k: accuracy(_voted(split.train_labels, found[:, :k]), split.test_labels).value for k in ks
     }
 
 
-def leave_one_out_accuracy(codes: Tensor, labels: Tensor, k: int = 5) -> Estimate:
+def leave_one_out_accuracy(codes: Examples, labels: Any, k: int = 5) -> Estimate:
     """Leave-one-out accuracy of k-nearest-neighbour classification, as in `knn_accuracy`.
 
     Args:
-        codes: Codes, shape (N, *Z).
-        labels: Their labels, shape (N,).
+        codes: Codes, shape (N, *Z); a tensor, an array, a data frame or a list of numbers.
+        labels: Their labels, numbers or text, shape (N,).
         k: Number of neighbours, in [1, N - 1].
 
     Raises:
         ValueError: If k is out of range, the number of labels does not match, or a code is not
             finite.
     """
-    if not 1 <= k < len(codes):
-        raise ValueError(f"k must be in [1, {len(codes) - 1}], the number of other codes, got {k}")
-    _check_side("codes", codes, labels)
-    found = nearest_others(codes, k).cpu()
-    return accuracy(_voted(labels.cpu(), found), labels.cpu())
+    points, (classes,) = numbers("codes", codes), class_numbers(labels=labels)
+    _check_count("codes", "labels", points, classes)
+    if not 1 <= whole("k", k) < len(points):
+        raise ValueError(f"k must be in [1, {len(points) - 1}], the number of other codes, got {k}")
+    return accuracy(_voted(classes, nearest_others(points, k).cpu()), classes)
 
 
-def linear_probe(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor
-) -> Estimate:
+def linear_probe(train: Examples, train_labels: Any, test: Examples, test_labels: Any) -> Estimate:
     r"""Accuracy on test codes of a linear classifier fitted to the training codes.
 
     Multinomial logistic regression with the penalty :math:`\lambda |W|^2 / 2` on its weights, per
@@ -119,8 +119,8 @@ def linear_probe(
     The held-out fifth is random but fixed for each N, so the result is deterministic.
 
     Args:
-        train: Training codes, shape (N, *Z).
-        train_labels: Their labels, shape (N,), with two or more classes.
+        train: Training codes, shape (N, *Z); a tensor, an array, a data frame or a list of numbers.
+        train_labels: Their labels, numbers or text, shape (N,), with two or more classes.
         test: Test codes, shape (M, *Z).
         test_labels: Their labels, shape (M,).
 
@@ -131,11 +131,12 @@ def linear_probe(
         ValueError: If there is only one class, a number of labels does not match, or a code is not
             finite.
     """
-    _check(train, train_labels, test, test_labels)
-    labels = train_labels.cpu().numpy()
+    split = _split(train, train_labels, test, test_labels)
+    labels = split.train_labels.numpy()
     if len(np.unique(labels)) < 2:
-        raise ValueError(f"train_labels must have two or more classes, got only {labels[:1]}")
-    points, queries = (codes.flatten(1).cpu().double().numpy() for codes in (train, test))
+        first = np.asarray(train_labels)[:1].tolist()
+        raise ValueError(f"train_labels must have two or more classes, got only {first}")
+    points, queries = (_rows(codes) for codes in (split.train, split.test))
     centre, width = points.mean(0), points.std(0)
     # Do not divide a column that is constant up to rounding by its rounding error.
     width[width <= 1e-12 * np.abs(points).max(0)] = 1.0
@@ -143,7 +144,7 @@ def linear_probe(
     model = _Classifier()
     model.fit(points, labels, _penalty(points, labels))
     predicted = torch.from_numpy(model.predict(queries))
-    return accuracy(predicted, test_labels.cpu())
+    return accuracy(predicted, split.test_labels)
 
 
 class _Classifier:
@@ -157,9 +158,8 @@ class _Classifier:
     def fit(self, points: Floats, labels: NDArray[Any], penalty: float) -> None:
         # scikit-learn's C weights the sum over rows against the penalty.
         self.model.C = 1 / (penalty * len(points))
-        with warnings.catch_warnings():
-            # After this many steps the predictions hardly change, whatever the gradient is.
-            warnings.simplefilter("ignore")
+        # After this many steps the predictions hardly change, whatever the gradient is.
+        with ignoring_warnings():
             self.model.fit(points, labels)
 
     def predict(self, points: Floats) -> NDArray[Any]:
@@ -181,26 +181,41 @@ def _penalty(points: Floats, labels: NDArray[Any]) -> float:
     return _PENALTIES[int(np.argmax(right))]
 
 
-def _check(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor) -> None:
-    _check_side("train", train, train_labels)
-    _check_side("test", test, test_labels)
-    if train.shape[1:].numel() != test.shape[1:].numel():
+class _Split(NamedTuple):
+    """Codes, and the numbers of their classes on the CPU."""
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+
+
+def _split(train: Any, train_labels: Any, test: Any, test_labels: Any) -> _Split:
+    """Check codes and labels, and bring them to one form."""
+    points, queries = numbers("train", train), numbers("test", test)
+    classes, queried = class_numbers(train_labels=train_labels, test_labels=test_labels)
+    _check_count("train", "train_labels", points, classes)
+    _check_count("test", "test_labels", queries, queried)
+    if points.shape[1:].numel() != queries.shape[1:].numel():
         raise ValueError(
-            f"test must have codes of the size of train's, {tuple(train.shape[1:])}, got "
-            f"{tuple(test.shape[1:])}"
+            f"test must have codes of the size of train's, {tuple(points.shape[1:])}, got "
+            f"{tuple(queries.shape[1:])}"
         )
+    return _Split(points, classes, queries, queried)
 
 
-def _check_side(name: str, codes: Tensor, labels: Tensor) -> None:
+def _check_count(name: str, of_labels: str, codes: Tensor, labels: Tensor) -> None:
     if len(codes) != len(labels):
         raise ValueError(
-            f"{name}_labels must have one label for each of {len(codes)} codes, got {len(labels)}"
+            f"{of_labels} must have one label for each of {len(codes)} codes of {name}, got "
+            f"{len(labels)}"
         )
-    if not len(codes):
-        raise ValueError(f"{name} must have 1 or more codes, got none")
-    finite = codes.flatten(1).isfinite().all(1)
-    if not finite.all():
-        raise ValueError(f"{name} must be finite; row {int(finite.int().argmin())} is not")
+
+
+def _rows(codes: Tensor) -> Floats:
+    """Codes (N, D) in double precision."""
+    codes = codes[:, None] if codes.dim() == 1 else codes
+    return codes.flatten(1).cpu().double().numpy()
 
 
 def _voted(labels: Tensor, neighbours: Tensor) -> Tensor:

@@ -7,11 +7,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mimachine._support.checks import whole
 from mimachine._support.memory import rows_at_once
-from mimachine.data.rows import Rows
+from mimachine._support.seeds import own_noise
+from mimachine.data.examples import Examples, examples
 from mimachine.estimation.codes.moments import mean_of, moments
 from mimachine.estimation.estimate import Estimate
 from mimachine.model.joint import Joint
+from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
 __all__ = ["Reencoding", "reencode", "reencoding_offset"]
@@ -34,17 +37,24 @@ class Reencoding(NamedTuple):
 
 
 @torch.no_grad()
-def reencode(model: Joint, x: Tensor | Rows, batch_size: int | None = None) -> Reencoding:
+def reencode(
+    model: Joint, x: Examples, batch_size: int | None = None, *, seed: int | None = None
+) -> Reencoding:
     """Encode data, decode the posterior means, and encode the decoder's means again.
 
     Args:
         model: The model, used in evaluation mode.
-        x: Data, shape (N, *X).
+        x: Data, shape (N, *X), in any form that `fit` takes.
         batch_size: Rows at once.
+        seed: Seed of the samples, by default 0; the global generators keep their state.
+
+    Raises:
+        ValueError: If the data cannot be used or do not fit the model.
     """
-    batch_size = rows_at_once(x.shape) if batch_size is None else batch_size
+    x = examples("x", x, model)
+    batch_size = rows_at_once(x.shape) if batch_size is None else whole("batch_size", batch_size, 1)
     means, widths, again, divergences = [], [], [], []
-    with evaluating(model):
+    with own_noise(seed, "reencode", x.device), evaluating(model), naming_misfits(model, x):
         for rows in x.split(batch_size):
             posterior = model.encoder(rows)
             encoded = moments(posterior)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine._support.process import exclusive
 from mimachine.model.distributions import DiagNormal, Mixture
 
 # Groups of the jackknife. Its standard errors have a relative error of about 13 %.
@@ -103,8 +104,9 @@ def log_sums(
     blocks = list(zip(z.split(most), data.split(most), sums.split(most), strict=True))
     # Arbitrary distributions may not be thread-safe.
     alone = z.is_cuda or not all(isinstance(part, _NormalColumns) for part in columns)
-    threads = 1 if alone else torch.get_num_threads()
-    _in_threads(add, blocks, threads)
+    # The number of torch's threads is a setting of the process.
+    with exclusive():
+        _in_threads(add, blocks, 1 if alone else torch.get_num_threads())
     return sums
 
 

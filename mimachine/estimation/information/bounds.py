@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
+from mimachine._support.checks import whole
 from mimachine._support.memory import rows_at_once
-from mimachine.data.rows import Rows
+from mimachine._support.seeds import own_noise
+from mimachine.data.examples import Examples, as_tensor, examples
 from mimachine.estimation.codes.aggregate import kl_terms
 from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.information.all_pairs import Groups, density_columns, log_sums
 from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import DiagNormal, Mixture, StandardNormal, draw
 from mimachine.model.joint import Joint, checked
+from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
 __all__ = ["InformationBounds", "bounds_from_conditionals", "information_bounds"]
@@ -92,8 +94,16 @@ class InformationBounds:
 
     @property
     def statement(self) -> str:
-        """The bounds as a sentence."""
-        between = f"between {self.lower} and {self.least_upper} nats"
+        """The bounds as a sentence.
+
+        Estimates may be the wrong way round by their errors. The smaller is then printed first.
+        """
+        low, high = sorted((self.lower, self.least_upper), key=lambda bound: bound.value)
+        between = f"between {low} and {high} nats"
+        if low is not self.lower:
+            if _difference(self.lower, self.least_upper, errors=-2) < _TIGHT:
+                return f"{between}: both bounds agree within their errors"
+            return f"{between}: the lower bound came out higher; more data would put them in order"
         if self.tight:
             return f"{between}: tight"
         if self.at_ceiling:
@@ -123,11 +133,12 @@ def _difference(first: Estimate, second: Estimate, errors: float) -> float:
 @torch.no_grad()
 def information_bounds(
     model: Joint | Conditional,
-    x: Tensor | Rows,
+    x: Examples,
     *,
     num_samples: int = 1,
     num_queries: int | None = None,
     batch_size: int | None = None,
+    seed: int | None = None,
 ) -> InformationBounds:
     r"""Lower and upper bounds of the mutual information I(x; z) for an encoder q(z|x).
 
@@ -150,7 +161,7 @@ def information_bounds(
 
     Args:
         model: The model, or only its encoder, used in evaluation mode.
-        x: Data, shape (N, *X), two or more rows.
+        x: Data, shape (N, *X), two or more rows, in any form that `fit` takes.
         num_samples: Number of codes for each row. More codes reduce their noise, but not that of
             the data.
         num_queries: Number of rows, chosen at random, whose codes are evaluated; all by default.
@@ -158,20 +169,22 @@ def information_bounds(
             errors grow.
         batch_size: Largest number of rows that are encoded at once; by default 4,096, or fewer if
             these would take over 16 MiB.
+        seed: Seed of the codes, by default 0; the global generators keep their state.
 
     Raises:
-        ValueError: If there are fewer than two rows, a number is not positive, `num_queries` is
-            above the number of rows, or a log-probability of the encoder is not finite.
+        ValueError: If the data cannot be used or do not fit the model, there are fewer than two
+            rows, a number is not positive, `num_queries` is above the number of rows, or a
+            log-probability of the encoder is not finite.
 
     References:
         On Variational Bounds of Mutual Information (Poole et al., 2019),
         https://arxiv.org/abs/1905.06922
     """
-    batch_size = rows_at_once(x.shape) if batch_size is None else batch_size
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+    x = examples("x", x, model, least=2)
+    batch_size = rows_at_once(x.shape) if batch_size is None else whole("batch_size", batch_size, 1)
     encoder = model.encoder if isinstance(model, Joint) else model
-    with evaluating(model) if isinstance(model, nn.Module) else nullcontext():
+    noise = own_noise(seed, "information bounds", x.device)
+    with noise, evaluating(model), naming_misfits(model, x):
         conditionals = [
             checked("encoder", encoder(rows), len(rows)) for rows in x.split(batch_size)
         ]
@@ -185,10 +198,11 @@ def information_bounds(
 def bounds_from_conditionals(
     conditionals: Sequence[Distribution],
     *,
-    z: Tensor | None = None,
+    z: Examples | None = None,
     prior: Distribution | None = None,
     num_samples: int = 1,
     num_queries: int | None = None,
+    seed: int | None = None,
 ) -> InformationBounds:
     """`information_bounds` from the distributions q(z|x) that an encoder gave, by batches.
 
@@ -206,6 +220,7 @@ def bounds_from_conditionals(
             distributions are diagonal normals, and otherwise from the same codes.
         num_samples: Number of codes to draw for each row; ignored with `z`.
         num_queries: As for `information_bounds`.
+        seed: As for `information_bounds`.
 
     Raises:
         ValueError: As for `information_bounds`; if the conditionals have different shapes, or the
@@ -213,10 +228,8 @@ def bounds_from_conditionals(
     """
     count = _checked_count(conditionals)
     event = conditionals[0].event_shape
-    for name, value in (("num_samples", num_samples), ("num_queries", num_queries)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be 1 or more, got {value}")
-    queries = count if num_queries is None else num_queries
+    num_samples = whole("num_samples", num_samples, 1)
+    queries = count if num_queries is None else whole("num_queries", num_queries, 1)
     if queries > count:
         raise ValueError(f"num_queries must be at most the number of rows {count}, got {queries}")
     if prior is not None and (prior.batch_shape or prior.event_shape != event):
@@ -225,9 +238,10 @@ def bounds_from_conditionals(
             f"{tuple(prior.batch_shape)} and {tuple(prior.event_shape)}"
         )
     parts = [_in_double(conditional) for conditional in conditionals]
-    codes = _drawn(parts, num_samples) if z is None else _given(parts, z, count)
-    _check_finite(codes)
-    rates = None if prior is None else _rates(parts, codes, prior)
+    with own_noise(seed, "information bounds"):
+        codes = _drawn(parts, num_samples) if z is None else _given(parts, z, count)
+        _check_finite(codes)
+        rates = None if prior is None else _rates(parts, codes, prior)
     groups = Groups.dealt(count, queries, codes.z.device)
     rows = codes.z[:, groups.queries].flatten(0, 1)
     data = groups.queries.repeat(len(codes.z))
@@ -283,8 +297,8 @@ def _drawn(parts: Sequence[Distribution], num_samples: int) -> _Codes:
     return _Codes(z, torch.cat([each.log_prob for each in draws], 1).double())
 
 
-def _given(parts: Sequence[Distribution], z: Tensor, count: int) -> _Codes:
-    event = parts[0].event_shape
+def _given(parts: Sequence[Distribution], z: Any, count: int) -> _Codes:
+    event, z = parts[0].event_shape, as_tensor("z", z)
     if z.shape == (count, *event):
         z = z.unsqueeze(0)
     if z.dim() != 2 + len(event) or not len(z) or z.shape[1:] != (count, *event):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from scipy.special import digamma
 from torch import Tensor
 
+from mimachine._support.checks import one_of, whole
+from mimachine.data.examples import Examples, numbers
 from mimachine.estimation.information.ksg_neighbours import Nearest, Rows, for_all_rows
 
 __all__ = ["MutualInformation", "mutual_information"]
@@ -22,6 +24,8 @@ _SATURATION_DRIFT = 0.3
 # The pairs within ten subsets are a tenth of all pairs. A standard error from ten subsets has a
 # relative error of about 25 %.
 _SUBSETS, _FEWEST_SUBSETS = 10, 5
+# Standard deviation of a column, in units of its largest value, that rounding may cause.
+_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -64,9 +68,17 @@ class MutualInformation:
 
 
 def mutual_information(
-    x: Any, z: Any, k: int = 5, *, estimator: Literal["ksg1", "ksg2"] = "ksg1"
+    x: Examples,
+    z: Examples,
+    k: int = 5,
+    *,
+    estimator: Literal["ksg1", "ksg2"] = "ksg1",
+    standardize: bool = True,
 ) -> MutualInformation:
-    r"""Estimate mutual information I(x; z) by KSG with the maximum norm, without rescaling.
+    r"""Estimate mutual information I(x; z) by KSG with the maximum norm.
+
+    Columns are divided by their standard deviations, so that the estimate does not depend on their
+    units. The information itself does not, but the maximum norm compares distances in x and in z.
 
     KSG-1, Eq. (8) of Kraskov et al., is
 
@@ -100,13 +112,15 @@ def mutual_information(
     there.
 
     Args:
-        x: N points, shape (N,) or (N, ...), an array or a tensor.
+        x: N points, shape (N,) or (N, ...); a tensor, an array, a data frame or a list of numbers.
         z: The N points paired with x, of shape (N,) or (N, ...).
         k: Number of neighbours, in [1, N / 2).
         estimator: "ksg1" or "ksg2".
+        standardize: Whether to divide columns by their standard deviations. Use False where columns
+            have one unit that matters, such as pixels, or to repeat the protocol of the paper.
 
     Raises:
-        ValueError: If the numbers of points differ, k is out of range, a value is not finite, or
+        ValueError: If the data cannot be used, the numbers of points differ, k is out of range, or
             the estimator is unknown.
 
     References:
@@ -115,16 +129,15 @@ def mutual_information(
         Estimation of mutual information for real-valued data with error bars and controlled bias
         (Holmes & Nemenman, 2019), Phys. Rev. E 100, 022404
     """
-    x_points, z_points = _points("x", x), _points("z", z)
+    x_points, z_points = _points("x", x, standardize), _points("z", z, standardize)
     count = len(x_points)
     if len(z_points) != count:
         raise ValueError(f"x and z must have the same length, got {count} and {len(z_points)}")
-    if not (k == int(k) and 1 <= k < count / 2):
+    if not 1 <= whole("k", k) < count / 2:
         raise ValueError(
             f"k must be a whole number, at least 1 and below N / 2 = {count / 2:g}, got {k}"
         )
-    if estimator not in ("ksg1", "ksg2"):
-        raise ValueError(f"estimator must be 'ksg1' or 'ksg2', got {estimator!r}")
+    one_of("estimator", estimator, ("ksg1", "ksg2"))
     device = next((p.device for p in (x_points, z_points) if p.is_cuda), torch.device("cpu"))
     x_points, z_points = x_points.to(device), z_points.to(device)
     near = _neighbours(x_points, z_points, int(k), estimator)
@@ -140,23 +153,35 @@ def mutual_information(
     )
 
 
-def _points(name: str, values: Any) -> Tensor:
+def _points(name: str, values: Examples, standardize: bool) -> Tensor:
     """Values as float64 points, shape (N, D), on their GPU or on the CPU."""
-    if isinstance(values, Tensor):
-        values = values.detach()
-        points: Tensor = (values if values.is_cuda else values.cpu()).double()
-    else:
-        points = torch.from_numpy(np.array(values, dtype=np.float64))
-    if points.ndim == 0:
-        raise ValueError(f"{name} must have shape (N, ...), got a single number")
-    if not points.numel():
-        raise ValueError(f"{name} must have data, got shape {tuple(points.shape)}")
+    points = numbers(name, values).double()
+    points = points if points.is_cuda else points.cpu()
     points = points.reshape(len(points), -1).contiguous()
-    finite = points.isfinite().all(1)
-    if not finite.all():
-        bad = torch.nonzero(~finite).flatten()
-        raise ValueError(f"{name} must be finite; rows {bad[:5].tolist()} are not")
-    return points
+    return _standardised(points) if standardize else points
+
+
+def _standardised(points: Tensor) -> Tensor:
+    """Columns divided by their standard deviations, whatever their scale; constant ones become 0.
+
+    Distances that are tied must remain tied, for data on a grid. So a column is shifted by one of
+    its values, and divided by a number of few digits, which both are exact for whole numbers and
+    for most numbers of single precision.
+    """
+    # Without over- or underflow in squares; a power of two changes no digit.
+    exponent = torch.frexp(points.abs().amax(0)).exponent
+    points = _ldexp(points, -exponent)
+    points = points - points.median(0).values
+    deviation = points.std(0, correction=0)
+    varies = deviation > _ROUNDING
+    factor = torch.where(varies, deviation, 1.0).reciprocal().float().double()
+    return torch.where(varies, points * factor, 0.0)
+
+
+def _ldexp(values: Tensor, exponent: Tensor) -> Tensor:
+    """Values times two to an exponent, in two steps: its power may be out of range."""
+    half = exponent // 2
+    return torch.ldexp(torch.ldexp(values, half), exponent - half)
 
 
 class _Neighbours(NamedTuple):

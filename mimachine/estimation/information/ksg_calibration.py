@@ -13,6 +13,7 @@ import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
+from mimachine._support.checks import whole
 from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.information.ksg import MutualInformation, mutual_information
 
@@ -150,9 +151,9 @@ def ksg_calibration(
         ValueError: If a number of dimensions or draws is not positive, an information is negative
             or they do not increase, or as for `mutual_information`.
     """
-    for name, number in (("x_dim", x_dim), ("z_dim", z_dim), ("num_draws", num_draws)):
-        if number < 1:
-            raise ValueError(f"{name} must be 1 or more, got {number}")
+    sizes = {"x_dim": x_dim, "z_dim": z_dim, "num_data": num_data, "num_draws": num_draws}
+    for name, number in sizes.items():
+        whole(name, number, 1)
     truths = tuple(float(truth) for truth in information)
     increasing = all(a < b for a, b in itertools.pairwise(truths))
     if not truths or not increasing or not (truths[0] >= 0 and math.isfinite(truths[-1])):
@@ -171,7 +172,10 @@ def ksg_calibration(
     estimates = []
     for truth in truths:
         found = [
-            mutual_information(x, _correlated(x, other, truth), k, estimator=estimator)
+            # All coordinates have unit variance as drawn.
+            mutual_information(
+                x, _correlated(x, other, truth), k, estimator=estimator, standardize=False
+            )
             for x, other in noise
         ]
         if num_draws == 1:

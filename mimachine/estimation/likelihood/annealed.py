@@ -15,13 +15,18 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine._support.checks import whole
 from mimachine._support.memory import rows_at_once
+from mimachine._support.seeds import own_noise
+from mimachine.data.examples import Examples, all_examples, device_of
 from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.likelihood.hamiltonian import Point, evaluated, transition
 from mimachine.estimation.likelihood.importance import check_event, log_mean
 from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import is_discrete
+from mimachine.model.distributions import without_validation
 from mimachine.model.joint import Joint, checked
+from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
 __all__ = [
@@ -135,13 +140,14 @@ class BidirectionalCheck:
 @torch.no_grad()
 def annealed_log_likelihood(
     model: Joint,
-    x: Tensor,
+    x: Examples,
     *,
     num_chains: int = 32,
     num_steps: int = 2000,
     num_leapfrog: int = 3,
     start: Conditional | None = None,
     chunk_size: int | None = None,
+    seed: int | None = None,
 ) -> AnnealedLogLikelihood:
     r"""Estimate log p(x) by annealed importance sampling with Hamiltonian Monte Carlo.
 
@@ -167,7 +173,7 @@ def annealed_log_likelihood(
     Args:
         model: The model, with continuous latents, used in evaluation mode. Gradients are taken
             only with respect to the latents.
-        x: Data, shape (N, *X).
+        x: Data, shape (N, *X), in any form that `fit` takes.
         num_chains: Number K of chains per example.
         num_steps: Number T of steps of a chain; 1 is importance sampling from the start.
         num_leapfrog: Leapfrog steps of each transition.
@@ -177,10 +183,11 @@ def annealed_log_likelihood(
         chunk_size: Largest number of pairs of example and chain that are decoded at once, but at
             least the pilot's 16; bounds the memory. By default 5,000, or fewer if these would take
             over 16 MiB.
+        seed: Seed of the chains, by default 0; the global generators keep their state.
 
     Raises:
         TypeError: If the latents are discrete.
-        ValueError: If there are no data, a number is not positive, or the start gives latents of
+        ValueError: If the data do not fit, a number is not positive, or the start gives latents of
             another shape than the prior.
         RuntimeError: In `torch.inference_mode`, which has no gradients.
 
@@ -190,8 +197,12 @@ def annealed_log_likelihood(
         https://arxiv.org/abs/1611.04273
     """
     settings = _Settings(num_chains, num_steps, num_leapfrog, chunk_size)
-    settings.check(("len(x)", len(x)))
-    with _prepared(model, start):
+    x = all_examples("x", x, model)
+    with (
+        own_noise(seed, "annealed", x.device),
+        _prepared(model, start),
+        naming_misfits(model, x),
+    ):
         paths = _paths(model, x, start, settings)
         parts = [_estimated(path, _pilot(path, settings), settings) for path in paths]
     return settings.gathered(parts)
@@ -207,6 +218,7 @@ def bidirectional_check(
     num_leapfrog: int = 3,
     start: Conditional | None = None,
     chunk_size: int | None = None,
+    seed: int | None = None,
 ) -> BidirectionalCheck:
     r"""Bound the error of `annealed_log_likelihood` on examples drawn from the model.
 
@@ -224,6 +236,7 @@ def bidirectional_check(
         num_leapfrog: Leapfrog steps of each transition.
         start: Start of the path.
         chunk_size: Largest number of pairs of example and chain that are decoded at once.
+        seed: Seed of the examples and the chains.
 
     Raises:
         TypeError: If the latents are discrete.
@@ -234,9 +247,9 @@ def bidirectional_check(
         https://arxiv.org/abs/1511.02543
     """
     settings = _Settings(num_chains, num_steps, num_leapfrog, chunk_size)
-    settings.check(("num_data", num_data))
+    num_data = whole("num_data", num_data, 1)
     below, above = [], []
-    with _prepared(model, start):
+    with own_noise(seed, "bidirectional", device_of(model)), _prepared(model, start):
         x, z = _simulated(model, num_data)
         done = 0
         for path in _paths(model, x, start, settings):
@@ -257,10 +270,10 @@ class _Settings:
     num_leapfrog: int
     chunk_size: int | None
 
-    def check(self, *others: tuple[str, int]) -> None:
-        for name, value in (*others, *vars(self).items()):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None:
+                whole(name, value, 1)
         if torch.is_inference_mode_enabled():
             raise RuntimeError(
                 "annealed importance sampling needs gradients, which torch.inference_mode "
@@ -291,17 +304,9 @@ def _simulated(model: Joint, num_data: int) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def _prepared(model: Joint, start: Conditional | None) -> Iterator[None]:
-    """Set evaluation mode, and switch off the validation of distributions' arguments.
-
-    Validation would raise an error for trajectories that diverge, which are to be rejected.
-    """
-    checking = Distribution._validate_args
-    Distribution.set_default_validate_args(False)
-    try:
-        with evaluating(model), evaluating(start):
-            yield
-    finally:
-        Distribution.set_default_validate_args(checking)
+    """Set evaluation mode, and let trajectories diverge, which are to be rejected."""
+    with without_validation(), evaluating(model), evaluating(start):
+        yield
 
 
 def _continuous(name: str, distribution: Distribution) -> Distribution:

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine._support.seeds import derived_seed, forked
+from mimachine._support.checks import whole
+from mimachine._support.seeds import derived_seed, forked, own_noise
+from mimachine.data.examples import Examples, all_examples
 from mimachine.estimation.estimate import CorrectedMean, Estimate
 from mimachine.estimation.likelihood.pareto import pareto_k, tail_size
 from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import draw
 from mimachine.model.joint import Joint, checked
+from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
 if TYPE_CHECKING:
@@ -89,12 +92,13 @@ class LogLikelihood:
 @torch.no_grad()
 def log_likelihood(
     model: Joint,
-    x: Tensor,
+    x: Examples,
     num_samples: int = 5000,
     *,
     proposal: Conditional | None = None,
     chunk_size: int | None = None,
     fabric: Fabric | None = None,
+    seed: int | None = None,
 ) -> LogLikelihood:
     r"""Estimate log p(x) = log E_{p(z)} p(x|z) by importance sampling.
 
@@ -104,7 +108,7 @@ def log_likelihood(
 
     Args:
         model: The model, used in evaluation mode.
-        x: Data, shape (N, *X).
+        x: Data, shape (N, *X), in any form that `fit` takes.
         num_samples: Number S of samples per example.
         proposal: q(z|x), any conditional distribution of the latents; by default the model's
             encoder. It should be close to the posterior p(z|x), and rather wider than narrower; see
@@ -116,23 +120,38 @@ def log_likelihood(
             processes, pass the same data to all: each evaluates a share, and all get the whole
             result. "bf16-mixed" is at least twice as fast; the estimates then have its rounding
             errors.
+        seed: Seed of the samples, by default 0; the global generators keep their state.
 
     Raises:
-        ValueError: If there are no data or fewer rows than processes, `num_samples` or `chunk_size`
-            is not positive, or the proposal gives latents of another shape than the prior.
+        ValueError: If the data cannot be used or do not fit the model, there are fewer rows than
+            processes, `num_samples` or `chunk_size` is not positive, or the proposal gives latents
+            of another shape than the prior.
 
     References:
         Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
     """
-    for name, value in (("len(x)", len(x)), ("num_samples", num_samples)):
-        if value < 1:
-            raise ValueError(f"{name} must be 1 or more, got {value}")
-    if not (chunk_size is None or chunk_size >= 1):
-        raise ValueError(f"chunk_size must be 1 or more, got {chunk_size}")
+    num_samples = whole("num_samples", num_samples, 1)
+    chunk_size = None if chunk_size is None else whole("chunk_size", chunk_size, 1)
+    if fabric is not None:
+        model.to(fabric.device)
+    x = all_examples("x", x, model)
     name, given = ("encoder", model.encoder) if proposal is None else ("proposal", proposal)
-    if fabric is None:
-        return _log_likelihood(model, x, num_samples, name, given, chunk_size)
-    model.to(fabric.device)
+    with own_noise(seed, "log-likelihood", x.device), naming_misfits(model, x):
+        if fabric is None:
+            return _log_likelihood(model, x, num_samples, name, given, chunk_size)
+        return _of_processes(fabric, model, x, num_samples, name, given, chunk_size)
+
+
+def _of_processes(
+    fabric: Fabric,
+    model: Joint,
+    x: Tensor,
+    num_samples: int,
+    name: str,
+    given: Conditional,
+    chunk_size: int | None,
+) -> LogLikelihood:
+    """Estimates by a fabric, each process for its share of the examples."""
     if isinstance(given, nn.Module):
         given.to(fabric.device)
     with fabric.autocast(), _separate_noise(fabric):
@@ -263,7 +282,7 @@ class MeanLogLikelihood(CorrectedMean):
 
 def mean_log_likelihood(
     model: Joint,
-    x: Tensor,
+    x: Examples,
     num_samples: int = 5000,
     *,
     subset: int = 500,
@@ -271,6 +290,7 @@ def mean_log_likelihood(
     proposal: Conditional | None = None,
     chunk_size: int | None = None,
     fabric: Fabric | None = None,
+    seed: int | None = None,
 ) -> MeanLogLikelihood:
     r"""Estimate the mean log-likelihood of many examples with a fraction of the decoder calls.
 
@@ -281,18 +301,20 @@ def mean_log_likelihood(
     .. math:: \frac1N \sum_i L_\text{few}(x_i)
         + \frac1n \sum_{i \in \text{subset}} [L_\text{many}(x_i) - L_\text{few}(x_i)]
 
-    It is unbiased for the mean of `log_likelihood(model, x, num_samples)`, and equal to it if the
-    subset is all examples. The subset is drawn by the global generator.
+    It is unbiased for the mean of `log_likelihood(model, x, num_samples)`, and with the same
+    samples equal to it if the subset is all examples. The subset is random.
 
     Args:
         model: The model, used in evaluation mode.
-        x: Data, shape (N, *X).
+        x: Data, shape (N, *X), in any form that `fit` takes.
         num_samples: Number of samples per example of the subset.
         subset: Number n of examples in the subset, at most all.
         few_samples: Number of samples per example, below `num_samples`.
         proposal: As for `log_likelihood`.
         chunk_size: As for `log_likelihood`.
-        fabric: As for `log_likelihood`. Seed the global generators of several processes alike.
+        fabric: As for `log_likelihood`. Give all processes the same seed.
+        seed: Seed of the subset and the samples, by default 0; the global generators keep their
+            state.
 
     Raises:
         ValueError: If the subset has fewer than 2 examples, or `few_samples` is not in
@@ -309,11 +331,13 @@ def mean_log_likelihood(
         >>> mean.subset_error < mean.standard_error
         True
     """
+    x = all_examples("x", x, model)
+    num_samples, few_samples = whole("num_samples", num_samples), whole("few_samples", few_samples)
     if not 1 <= few_samples < num_samples:
         raise ValueError(
             f"few_samples must be in [1, num_samples) = [1, {num_samples}), got {few_samples}"
         )
-    if not min(subset, len(x)) >= 2:
+    if not min(whole("subset", subset), len(x)) >= 2:
         raise ValueError(f"subset must be 2 or more of the {len(x)} rows of x, got {subset}")
 
     def estimates(rows: Tensor, samples: int) -> LogLikelihood:
@@ -321,9 +345,10 @@ def mean_log_likelihood(
             model, rows, samples, proposal=proposal, chunk_size=chunk_size, fabric=fabric
         )
 
-    chosen = torch.randperm(len(x))[:subset].to(x.device)
-    few = estimates(x, few_samples).values
-    many = estimates(x[chosen], num_samples)
+    with own_noise(seed, "mean log-likelihood", x.device):
+        chosen = torch.randperm(len(x))[:subset].to(x.device)
+        few = estimates(x, few_samples).values
+        many = estimates(x[chosen], num_samples)
     mean = CorrectedMean.of(few, chosen.to(few.device), many.values)
     return MeanLogLikelihood(
         mean.value,

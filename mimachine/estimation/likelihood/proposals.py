@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine._support.checks import real, whole
 from mimachine.estimation.codes.moments import moments
 from mimachine.model.annealing import Annealing
 from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import is_discrete
 from mimachine.model.distributions import DiagNormal, Mixture, draw
 from mimachine.model.joint import Joint, checked
-from mimachine.model.priors import without_gradient
-from mimachine.training.fit import Data, fit
+from mimachine.model.priors import Prior, without_gradient
+from mimachine.training.batches import Data
+from mimachine.training.fit import fit
 from mimachine.training.recipe import Training
 
 if TYPE_CHECKING:
@@ -67,12 +69,11 @@ class DefensiveProposal(nn.Module):
         prior_share: float = 0.2,
     ) -> None:
         super().__init__()
-        if not widths or not all(0 < width < math.inf for width in widths):
+        if not widths:
             raise ValueError(f"widths must be one or more positive numbers, got {widths!r}")
-        if not 0 <= prior_share < 1:
-            raise ValueError(f"prior_share must be in [0, 1), got {prior_share}")
         self.encoder, self.prior = model.encoder, model.prior
-        self.widths, self.prior_share = tuple(widths), prior_share
+        self.widths = tuple(real("widths", width, 0, above=True) for width in widths)
+        self.prior_share = real("prior_share", prior_share, 0, below=1)
 
     def forward(self, x: Tensor) -> Mixture:
         """Mixture of batch shape (B,) given data (B, *X).
@@ -167,8 +168,7 @@ def refit_proposal(
         >>> mm.log_likelihood(model, test, 500, proposal=proposal).flagged.shape
         torch.Size([5])
     """
-    if num_samples < 1:
-        raise ValueError(f"num_samples must be 1 or more, got {num_samples}")
+    num_samples = whole("num_samples", num_samples, 1)
     start = cast(Conditional, model.encoder) if start is None else start
     loss = _ImportanceWeighted(model, cast(nn.Module, start), num_samples)
     fit(loss, train, val, training, fabric=fabric, progress=progress)
@@ -187,6 +187,11 @@ class _ImportanceWeighted(nn.Module):
         self.prior = copy.deepcopy(model.prior).requires_grad_(False)
         self.num_samples = num_samples
         self.eval()
+
+    @property
+    def model(self) -> Joint:
+        """The parts as a model, to explain what does not fit."""
+        return Joint(self.proposal, self.decoder, cast(Prior, self.prior))
 
     def train(self, mode: bool = True) -> Self:
         """Stay in evaluation mode."""

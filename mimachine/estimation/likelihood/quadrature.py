@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from mimachine._support.checks import real, whole
 from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import derived_seed, forked
+from mimachine.data.examples import Examples, all_examples
 from mimachine.estimation.codes.moments import Codes, codes, moments
 from mimachine.estimation.estimate import Estimate
 from mimachine.model.discrete import is_discrete
 from mimachine.model.joint import Joint, checked
+from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
 __all__ = ["QuadratureLogLikelihood", "quadrature_log_likelihood"]
@@ -69,7 +72,7 @@ class QuadratureLogLikelihood:
 @torch.no_grad()
 def quadrature_log_likelihood(
     model: Joint,
-    x: Tensor,
+    x: Examples,
     *,
     tolerance: float = 1e-2,
     most_evaluations: int = 500_000,
@@ -92,27 +95,25 @@ def quadrature_log_likelihood(
 
     Args:
         model: The model, with continuous latents, used in evaluation mode.
-        x: Data, shape (N, *X).
+        x: Data, shape (N, *X), in any form that `fit` takes.
         tolerance: Largest error, in nats.
         most_evaluations: Evaluations of the decoder after which an example is given up and flagged;
             its cells are included as estimated so far.
 
     Raises:
-        ValueError: If there are no data or more than 2 latents, or an option is not positive.
+        ValueError: If the data cannot be used or do not fit the model, there are more than 2
+            latents, or an option is not positive.
         TypeError: If the latents are discrete: the likelihood is then a sum.
 
     References:
         The rule in a cell is Gauss-Legendre quadrature with 3 nodes along each axis.
     """
-    for name, value in (
-        ("len(x)", len(x)),
-        ("tolerance", tolerance),
-        ("most_evaluations", most_evaluations),
-    ):
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
+    tolerance = real("tolerance", tolerance, 0, above=True)
+    most_evaluations = whole("most_evaluations", most_evaluations, 1)
+    x = all_examples("x", x, model)
     # Moments without a closed form are estimated from samples, with a fixed seed.
-    with evaluating(model), forked(derived_seed(0, "quadrature"), x.device):
+    noise = forked(derived_seed(0, "quadrature"), x.device)
+    with noise, evaluating(model), naming_misfits(model, x):
         integrand = _Integrand(model, model.prior())
         hints = codes(model, x)
         box = _box(integrand.prior, hints)

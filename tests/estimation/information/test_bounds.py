@@ -9,6 +9,7 @@ from torch.distributions import Independent, MixtureSameFamily
 from torch.distributions import Normal as TorchNormal
 
 import mimachine as mm
+from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.information import all_pairs
 from mimachine.estimation.information.bounds import InformationBounds
 from mimachine.model import discrete
@@ -483,3 +484,15 @@ def test_bounds_of_a_hierarchical_encoder_enclose_the_information_of_linear_norm
     assert found.lower.value - 5 * found.lower.standard_error < exact
     assert exact < found.upper.value + 5 * found.upper.standard_error
     assert found.upper.value - found.lower.value < 0.1
+
+
+def test_bounds_that_cross_are_printed_in_order():
+    def printed(lower, upper, error):
+        bounds = [Estimate(lower, error), Estimate(upper, error)]
+        return str(InformationBounds(*bounds, None, Estimate(upper - lower, error), 500, 500))
+
+    assert printed(0.93, 0.94, 0.01).startswith("between 0.930 ± 0.010 and 0.940 ± 0.010 nats: ")
+    crossed = printed(0.94, 0.93, 0.01)
+    assert crossed.startswith("between 0.930 ± 0.010 and 0.940 ± 0.010 nats: ")
+    assert crossed.endswith("both bounds agree within their errors")
+    assert "came out higher" in printed(2.0, 1.0, 0.01)

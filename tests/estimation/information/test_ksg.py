@@ -177,10 +177,11 @@ def test_estimates_are_the_formulas_of_their_counts():
     for estimator, less in (("ksg1", 0.0), ("ksg2", 1 / 3)):
         _, n_x, n_z, _ = brute_force(x, z, 3, estimator)
         expected = digamma(3) - less + digamma(400) - np.mean(digamma(n_x) + digamma(n_z))
-        estimate = mm.mutual_information(x, z, 3, estimator=estimator)
+        raw = {"estimator": estimator, "standardize": False}
+        estimate = mm.mutual_information(x, z, 3, **raw)
         assert estimate.value == pytest.approx(expected, abs=1e-12)
         assert estimate.ceiling == pytest.approx(digamma(400) - digamma(3) - less, abs=1e-12)
-        half = mm.mutual_information(x[::2], z[::2], 3, estimator=estimator)
+        half = mm.mutual_information(x[::2], z[::2], 3, **raw)
         assert estimate.value_of_half == half.value
 
 
@@ -339,7 +340,12 @@ def test_tensors_vectors_and_images_are_taken_like_arrays():
         (np.zeros((10, 1)), np.zeros((9, 1)), 2, "same length, got 10 and 9"),
         (np.zeros((10, 1)), np.zeros((10, 1)), 5, "at least 1 and below N / 2 = 5, got 5"),
         (np.zeros((10, 1)), np.zeros((10, 1)), 0, "at least 1 and below N / 2 = 5, got 0"),
-        (np.array([[0.0], [np.nan], [1.0]]), np.zeros((3, 1)), 1, r"x must be finite; rows \[1\]"),
+        (
+            np.array([[0.0], [np.nan], [1.0]]),
+            np.zeros((3, 1)),
+            1,
+            "x must be finite; 1 row of 3 is not: 1",
+        ),
         (np.zeros(3), np.float64(1.0), 1, "z must have shape"),
         (np.zeros((0, 2)), np.zeros((0, 2)), 1, "x must have data"),
         (np.zeros((10, 0)), np.zeros((10, 1)), 1, "x must have data"),
@@ -352,5 +358,36 @@ def test_input_that_makes_no_sense_is_refused_by_name(x, z, k, message):
 
 
 def test_an_unknown_estimator_is_refused_by_name():
-    with pytest.raises(ValueError, match="estimator must be 'ksg1' or 'ksg2', got 'ksg3'"):
+    with pytest.raises(ValueError, match="estimator must be one of ksg1, ksg2, got 'ksg3'"):
         mm.mutual_information(np.arange(9.0), np.arange(9.0), 2, estimator="ksg3")
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-3, -7.3, 1e6, 1e300])
+def test_the_unit_of_a_column_does_not_matter(scale):
+    x, z = correlated(400, 2, 0.8, seed=10)
+    other = np.column_stack([x[:, 0], x[:, 1] * scale])
+    assert mm.mutual_information(other, z).value == mm.mutual_information(x, z).value
+    assert mm.mutual_information(z, other).value == mm.mutual_information(z, x).value
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1 + 0.2, 1e300, -5e-324])
+def test_a_constant_column_does_not_matter(constant):
+    x, z = correlated(400, 1, 0.8, seed=11)
+    wider = np.column_stack([x, np.full(400, constant)])
+    assert mm.mutual_information(wider, z).value == mm.mutual_information(x, z).value
+    assert abs(mm.mutual_information(wider[:, 1:], z).value) < 1e-12
+
+
+def test_ties_on_a_grid_remain_ties_whatever_the_unit():
+    grid = np.random.default_rng(0).integers(0, 6, (400, 2))
+    first = mm.mutual_information(grid[:, 0], grid[:, 1])
+    # Steps of the two columns differ, so few points have exactly k neighbours within a step.
+    assert first.tied > 0.9
+    for scale in (7, 1000, 2**-20):
+        assert mm.mutual_information(grid[:, 0] * scale, grid[:, 1]) == first
+
+
+def test_without_standardisation_the_unit_is_that_of_the_data():
+    x, z = correlated(400, 1, 0.9, seed=12)
+    wide = mm.mutual_information(x, 1e4 * z, standardize=False)
+    assert abs(wide.value) < 0.1 < 0.5 < mm.mutual_information(x, 1e4 * z).value

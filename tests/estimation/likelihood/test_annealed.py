@@ -357,7 +357,7 @@ def test_where_there_are_no_gradients_it_says_so():
 
 def test_no_data_and_starts_of_another_kind_are_refused():
     model, other = (joint(LinearGaussian.random(2, dim, seed=0)) for dim in (1, 2))
-    with pytest.raises(ValueError, match=r"len\(x\) must be 1 or more, got 0"):
+    with pytest.raises(ValueError, match=r"x must have shape \(N, \*X\) with N of 1 or more"):
         mm.annealed_log_likelihood(model, torch.zeros(0, 2).double())
     with pytest.raises(ValueError, match="num_data must be 1 or more, got 0"):
         mm.bidirectional_check(model, 0)

@@ -106,8 +106,8 @@ def test_a_part_without_known_moments_is_matched_by_draws():
     ("widths", "prior_share", "message"),
     [
         ((), 0.2, r"widths must be one or more positive numbers, got \(\)"),
-        ((1.0, 0.0), 0.2, "widths must be one or more positive numbers"),
-        ((1.0, math.inf), 0.2, "widths must be one or more positive numbers"),
+        ((1.0, 0.0), 0.2, "widths must be positive and finite"),
+        ((1.0, math.inf), 0.2, "widths must be positive and finite"),
         ((1.0,), 1.0, r"prior_share must be in \[0, 1\), got 1.0"),
         ((1.0,), -0.1, r"prior_share must be in \[0, 1\), got -0.1"),
     ],

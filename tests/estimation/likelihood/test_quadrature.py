@@ -199,9 +199,9 @@ def test_the_mean_has_the_error_of_the_scatter_over_data():
 @pytest.mark.parametrize(
     ("rows", "options", "message"),
     [
-        (0, {}, r"len\(x\) must be positive, got 0"),
-        (2, {"tolerance": 0.0}, r"tolerance must be positive, got 0\.0"),
-        (2, {"most_evaluations": -1}, "most_evaluations must be positive, got -1"),
+        (0, {}, r"x must have shape \(N, \*X\) with N of 1 or more"),
+        (2, {"tolerance": 0.0}, r"tolerance must be positive and finite, got 0\.0"),
+        (2, {"most_evaluations": -1}, "most_evaluations must be 1 or more, got -1"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(rows, options, message):
