@@ -253,7 +253,7 @@ OPTIONS = {
     "an endless learning rate": (
         csv_file,
         ["--training.learning-rate", "inf"],
-        "learning_rate must be positive and finite",
+        "learning_rate must be a finite number",
     ),
     "a learning rate below zero": (csv_file, ["--training.learning-rate", -1], "learning_rate"),
     "a warm-up longer than the training": (
