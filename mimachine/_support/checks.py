@@ -77,7 +77,7 @@ def _range(least: float, above: bool, below: float) -> str:
 
 
 def bounds(name: str, values: Any) -> tuple[float, float]:
-    """A lower and a larger upper bound, both finite.
+    """A lower and a larger upper bound, two finite numbers.
 
     Raises:
         ValueError: If they are anything else.
@@ -87,7 +87,7 @@ def bounds(name: str, values: Any) -> tuple[float, float]:
         lower, upper = float(found[0] or 0), float(found[1] or 0)
         if -math.inf < lower < upper < math.inf:
             return lower, upper
-    raise ValueError(f"{name} must be (lower, upper) bounds, two finite numbers, got {values!r}")
+    raise ValueError(f"{name} must be (lower, upper) bounds, got {values!r}")
 
 
 def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:

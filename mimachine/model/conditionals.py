@@ -300,5 +300,5 @@ def checked_floor(floor: float | Tensor) -> Tensor:
     if not isinstance(floor, Tensor):
         floor = real("floor", floor, 0)
     elif not ((floor >= 0) & floor.isfinite()).all():
-        raise ValueError(f"floor must be 0 or more and finite, got {floor}")
+        raise ValueError(f"floor must be 0 or more, got {floor}")
     return torch.as_tensor(floor, dtype=torch.get_default_dtype()).clone()

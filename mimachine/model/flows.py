@@ -11,7 +11,6 @@ flow becomes; it has no floor as `Gaussian` has.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,15 +45,19 @@ def _zuko() -> ModuleType:
 
     The first import switches off argument validation for all distributions of the process.
     """
-    # Flows call this in every step, which must not wait for other threads.
-    return importlib.import_module("zuko") if sys.modules.get("zuko") else _first_zuko()
+    if not sys.modules.get("zuko"):
+        _import_zuko()
+    # Flows come here in every step, which must not wait for other threads.
+    import zuko
+
+    return zuko  # type: ignore[no-any-return]
 
 
-def _first_zuko() -> ModuleType:
+def _import_zuko() -> None:
     with exclusive():
         validation = Distribution._validate_args
         try:
-            return importlib.import_module("zuko")
+            import zuko  # noqa: F401
         except ImportError as error:
             raise ImportError(
                 "normalising flows need the package zuko: pip install mimachine[flow]"
