@@ -306,7 +306,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("share * (1 - share) / len(labels)", "share * (1 - share)"),
             ("votes.argmax(1)", "votes.argmin(1)"),
             ("(points - centre) / width, (", "points - centre, ("),
-            ("found = nearest_others(codes, k)", "found = nearest(codes, codes, k)"),
+            ("nearest_others(points, k)", "nearest(points, points, k)"),
         ],
     ),
     "estimation/likelihood/hamiltonian.py": (

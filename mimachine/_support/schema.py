@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
@@ -108,12 +110,38 @@ def validated(kind: type[T], value: Any, place: str) -> T:
     try:
         # From text, where tuples are lists also if types are strict.
         schema: Any = kind  # Types are hashable, which mypy does not know of their variables.
-        read: T = _adapter(schema).validate_json(json.dumps(value), strict=True, extra="forbid")
-        return read
+        text = json.dumps(value, ensure_ascii=False)
+        encoded = _shifted(text, _LONE, _SHIFT)
+        read: T = _adapter(schema).validate_json(encoded, strict=True, extra="forbid")
+        return read if encoded == text else _with_lone(read)
     except ValidationError as error:
         raise ValueError(f"{place}: {_mistakes(error)}") from error
     except (TypeError, RecursionError) as error:
         raise ValueError(f"{place}: must be values of JSON: {error}") from error
+
+
+# Lone surrogates, which Python has in names of files that are not UTF-8 and pydantic refuses, stand
+# in plane 16, for private use, while a value is checked.
+_LONE, _MOVED = re.compile("[\ud800-\udfff]"), re.compile("[\U0010d800-\U0010dfff]")
+_SHIFT = 0x100000
+
+
+def _shifted(text: str, pattern: re.Pattern[str], shift: int) -> str:
+    return pattern.sub(lambda found: chr(ord(found[0]) + shift), text)
+
+
+def _with_lone(value: Any) -> Any:
+    """A value whose strings have their lone surrogates again."""
+    if isinstance(value, str):
+        return _shifted(value, _MOVED, -_SHIFT)
+    if isinstance(value, list | tuple):
+        return type(value)(map(_with_lone, value))
+    if isinstance(value, dict):
+        return {_with_lone(key): _with_lone(each) for key, each in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _with_lone(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return dataclasses.replace(value, **fields)
+    return value
 
 
 @functools.cache

@@ -13,11 +13,10 @@ from pathlib import Path
 from mimachine._support.outputs import RECORD, Outputs
 from mimachine.data.catalogue import IMAGES, NAMES
 from mimachine.data.files.image_folder import would_change
-from mimachine.experiment.settings import Data, Experiment
+from mimachine.experiment.settings import Data, Experiment, from_json
 from mimachine.training.run import Run
 from mimachine.workflow.export_results import check_suffix
 from mimachine.workflow.find_data import candidates
-from mimachine.workflow.stored_settings import stored_settings
 
 __all__ = ["Destination", "destination", "outputs_of"]
 
@@ -152,7 +151,8 @@ def _places(run: Path, settings: Experiment, moved: str | None) -> list[Data]:
 
 
 def _settings(run: Path) -> Experiment:
-    return stored_settings(Run(run))
+    # The weights are not looked at yet, as `stored_settings` does.
+    return from_json(Run(run).read_json("experiment.json"), run / "experiment.json")
 
 
 def _are_images(run: Path, settings: Experiment) -> bool:

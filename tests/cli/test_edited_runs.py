@@ -348,7 +348,7 @@ def test_settings_of_a_model_that_the_weights_cannot_be_of_take_no_memory(table,
 @pytest.mark.parametrize("shape", [[10**5, 10**5], [10**7], [10**8]])
 def test_a_shape_of_data_that_the_weights_cannot_be_of_takes_no_memory(table, shape):
     wide = {"shape": shape, "columns": None, "kept": None, "constants": None}
-    wide |= {"shift": 0.0, "scale": 1.0, "floor": 0.1}
+    wide |= {"shift": 0.0, "scale": 1.0, "floor": 0.1, "decimals": -1, "booleans": False}
     change(table / "data.json", lambda value: value["preprocessing"].update(wide))
     with pytest.raises(ValueError, match=r"does not hold the weights of this|as memory allows"):
         sampled(table)

@@ -5,12 +5,12 @@ import copy
 import numpy as np
 import pytest
 
-from mimachine.data import preprocessing
+from mimachine.data.learn_preprocessing import learn
 from mimachine.data.preprocessing import Preprocessing
 
 
 def learned(values, **options):
-    return preprocessing.learn(values, np.ones(len(values), dtype=bool), **options)[0].to_json()
+    return learn(values, np.ones(len(values), dtype=bool), **options)[0].to_json()
 
 
 def table():
@@ -31,7 +31,7 @@ def test_both_are_read_as_they_were_written():
 OF_TABLES = {
     "scale": [0, 1], "shift": [1.0], "floor": [-1, 1], "kept": [0, 3], "constants": [1.0, 2.0],
     "shape": [4], "columns": ["a", "b"], "likelihood": "bernoulli", "levels": 1,
-    "image_shape": [1, 1, 3], "channels_last": 1,
+    "image_shape": [1, 1, 3], "channels_last": 1, "decimals": [0, 1], "booleans": [True],
 }  # fmt: skip
 OTHERS = {
     "scale": [[1, -1], [1, float("nan")], [1, None], [1, "1"], [1, True], [[1], [1]], 0, -1, None],
@@ -41,6 +41,8 @@ OTHERS = {
     "levels": [0, -2, 2.0, True, 10**9, "256"],
     "constants": [None, [1, 2, float("inf")], "abc"],
     "columns": [["a", "b", 3], "abc", [], {"a": 1}],
+    "decimals": [[0, -1, 16], [0, -2, 1], [0.5, 0, 0], True, "2", -2],
+    "booleans": [[True, False, 1], 1, "true", [[True], [True], [True]]],
 }
 WRONG = [(name, value) for name, value in OF_TABLES.items()]
 WRONG += [(name, value) for name, values in OTHERS.items() for value in values]
@@ -87,7 +89,9 @@ def test_entries_that_older_runs_lack_have_defaults():
     value = copy.deepcopy(table())
     for name in value.keys() - set(REQUIRED):
         del value[name]
-    assert Preprocessing.from_json(value).to_json() == table()
+    # Nothing is known of the types of the values in the file.
+    expected = {**table(), "decimals": None, "booleans": None}
+    assert Preprocessing.from_json(value).to_json() == expected
 
 
 def test_unknown_entries_are_refused():
