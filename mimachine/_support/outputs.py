@@ -18,8 +18,9 @@ from pathlib import Path
 
 from mimachine._support.files import replacing
 from mimachine._support.messages import Option, OptionError
+from mimachine._support.reading import read_bytes, require_regular
 
-__all__ = ["RECORD", "Outputs", "existing_parent"]
+__all__ = ["RECORD", "Outputs", "check_place", "existing_parent"]
 
 # Name of the record in a run directory, or in a directory of results.
 RECORD = "written.jsonl"
@@ -34,7 +35,8 @@ class Outputs:
 
     Attributes:
         record: Directory with the record of what was written before; None: nothing is known.
-        is_own: Whether a file belongs to mimachine whatever it contains.
+        is_own: Whether a file that is not in the record was written by an earlier version, which
+            kept none.
         input_at: What an input of the command is, such as "the data", if writing a file would
             change it; None for other files.
         force: Whether any other file may be overwritten; None: this is not an option.
@@ -53,7 +55,7 @@ class Outputs:
             OSError: If a file cannot be written at its path.
         """
         for file in files:
-            _check_place(file)
+            check_place(file)
             what = self.input_at(file)
             if what is not None:
                 raise ValueError(
@@ -96,10 +98,10 @@ class Outputs:
         return OptionError(f"{refusal}, or overwrite it with ", Option("force", True))
 
     def _is_ours(self, file: Path) -> bool:
-        if self.is_own(file):
-            return True
         digests = [digest for name, digest in self._recorded() if name == self._name(file)]
-        return bool(digests) and file.is_file() and _digest(file) in digests
+        if not digests:
+            return self.is_own(file)
+        return file.is_file() and _digest(file) in digests
 
     def _name(self, file: Path) -> str:
         """Name of a file in the record, which stays valid if its directory is moved."""
@@ -112,8 +114,9 @@ class Outputs:
         if self.record is None:
             return []
         found = []
-        with contextlib.suppress(OSError):
-            text = (self.record / RECORD).read_text(encoding="utf-8", errors="replace")
+        # Not if it is something else than a file, or larger than the memory.
+        with contextlib.suppress(OSError, ValueError):
+            text = read_bytes(self.record / RECORD).decode("utf-8", errors="replace")
             for line in text.split("\n"):
                 with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
                     entry = json.loads(line)
@@ -126,9 +129,11 @@ class Outputs:
             return
         line = json.dumps({"file": self._name(file), "blake2b": digest}) + "\n"
         # A result is worth more than its record: that of a shared run may be read-only.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             self.record.mkdir(parents=True, exist_ok=True)
-            with (self.record / RECORD).open("ab+") as stream:
+            if os.path.lexists(record := self.record / RECORD):
+                require_regular(record)
+            with record.open("ab+") as stream:
                 if stream.tell():
                     stream.seek(-1, os.SEEK_END)
                     # The last line may be incomplete.
@@ -144,12 +149,21 @@ def existing_parent(file: Path) -> Path:
     return parent
 
 
-def _check_place(file: Path) -> None:
-    """Check that a path can be written, whether its parents exist or not."""
+def check_place(file: Path, name: str = "out") -> None:
+    """Check that a path can be written, whether its parents exist or not.
+
+    Args:
+        file: The path.
+        name: What the user knows it as, for the message.
+
+    Raises:
+        ValueError: If it is something else than a regular file.
+        OSError: If it is a directory, or cannot be written there.
+    """
     if os.path.isdir(file):
-        raise IsADirectoryError(f"out must be a file, got the directory {file}")
+        raise IsADirectoryError(f"{name} must be a file, got the directory {file}")
     if os.path.exists(file) and not os.path.isfile(file):
-        raise ValueError(f"out must be a regular file, got {file}")
+        raise ValueError(f"{name} must be a regular file, got {file}")
     parent = existing_parent(file)
     if not os.path.isdir(parent):
         raise NotADirectoryError(f"{file} cannot be written: {parent} is not a directory")

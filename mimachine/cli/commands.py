@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mimachine._support.files import save_figure
 from mimachine._support.messages import quoted, some, unknown
+from mimachine._support.outputs import Outputs
 from mimachine.cli.interruption import (
     comparison_hint,
     interruptible,
@@ -216,7 +217,9 @@ def _complete_refit(command: Refit, done: Refitted) -> None:
             name: workflow.sample(trained.model, 64).shown
             for name, trained in (("before", done.before), ("after", done.after))
         }
-        save_figure(figures.image_samples(drawn, done.after.data), out / "samples.png")
+        # In the record of the run, so that the samples of a later command may replace it.
+        writing = Outputs(out, force=None).replacing
+        save_figure(figures.image_samples(drawn, done.after.data), out / "samples.png", writing)
     _write_report(command, out)
 
 
@@ -280,10 +283,10 @@ def _report(arguments: list[str]) -> None:
     command = parse(Report, arguments)
     from mimachine.reporting.page import write_comparison, write_report
 
-    if (command.run / "comparison.json").exists():
-        page = write_comparison(command.run, embedding=command.embedding, data=command.data)
-    else:
-        page = write_report(command.run, embedding=command.embedding, data=command.data)
+    is_comparison = (command.run / "comparison.json").exists()
+    page = (write_comparison if is_comparison else write_report)(
+        command.run, embedding=command.embedding, data=command.data, force=command.force
+    )
     if command.json:
         print_json({"file": str(page)})
     else:

@@ -196,12 +196,14 @@ class Report:
         run: Run directory, or directory of a comparison.
         data: File or folder that the run was trained on, if it moved.
         embedding: Projection of the codes to two dimensions: principal components or t-SNE.
+        force: Overwrite a report.html that mimachine did not write, or that has changed since.
         json: Print the path of the file as JSON.
     """
 
     run: RunPath
     data: MovedData = None
     embedding: Literal["pca", "tsne"] = "pca"
+    force: bool = False
     json: bool = False
 
 

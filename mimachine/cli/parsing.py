@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -54,13 +55,27 @@ def parse(command: type[Command], arguments: list[str], start: Command | None = 
                 default=start,
                 registry=_REGISTRY,
             )
-            return read
+            return _with_homes(read)
     except SystemExit as stop:
         if not stop.code:
             print(text.getvalue(), end="")
             raise
         message = f"{_one_line(messages.getvalue())} (see mimachine {name} --help)"
         raise ValueError(message) from stop
+
+
+def _with_homes(command: Command) -> Command:
+    """A command whose paths have the home directory in place of ~, as after `--out=~/run`."""
+    found: dict[str, Any] = {}
+    for each in fields(command):  # type: ignore[arg-type]
+        value = getattr(command, each.name)
+        if isinstance(value, Path):
+            found[each.name] = Path(os.path.expanduser(value))
+        elif each.name in ("data", "training_data") and isinstance(value, str):
+            found[each.name] = os.path.expanduser(value)
+        elif each.name == "runs":
+            found[each.name] = tuple(Path(os.path.expanduser(run)) for run in value)
+    return replace(command, **found)  # type: ignore[type-var]
 
 
 _REGISTRY = ConstructorRegistry()

@@ -13,6 +13,7 @@ import torch
 
 from mimachine._support.files import directory_lock, save_figure, write_json
 from mimachine._support.outputs import RECORD, Outputs
+from mimachine._support.reading import read_bytes
 from mimachine._support.version import __version__
 from mimachine.paper import images, low_dimensional
 from mimachine.paper.line import figures
@@ -114,7 +115,7 @@ def _outputs(directory: Path, name: str) -> Outputs:
 
 def _is_reproduction(file: Path, name: str) -> bool:
     try:
-        command = json.loads(file.read_text(encoding="utf-8"))["command"]
+        command = json.loads(read_bytes(file))["command"]
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return False
     return str(command).split()[:3] == ["mimachine", "reproduce", name]

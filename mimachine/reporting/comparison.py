@@ -17,7 +17,7 @@ from mimachine.experiment.settings import Experiment, from_json, to_json
 from mimachine.reporting import figures
 from mimachine.training import claims
 from mimachine.training.run import Run
-from mimachine.workflow.find_data import with_absolute_paths
+from mimachine.workflow.find_data import found_again, known_by, with_absolute_paths
 from mimachine.workflow.load_run import Trained
 
 if TYPE_CHECKING:
@@ -84,6 +84,11 @@ def compare(
         # The order too: it is that of the results.
         "objectives": list(experiments),
         "experiments": {name: to_json(settings) for name, settings in experiments.items()},
+        "known_by": {
+            name: path
+            for objective, settings in experiments.items()
+            for name, path in known_by(settings.data, out, _prefix(objective)).items()
+        },
     }
     claims.check(directory, request)
     for settings in experiments.values():
@@ -109,9 +114,18 @@ def resume(
     request = claims.request_in(directory, "compare")
     if request is None:
         raise ValueError(f"{directory} has no unfinished comparison")
-    stored = request["experiments"]
-    experiments = {name: from_json(stored[name]) for name in request["objectives"]}
+    stored, known = request["experiments"], request.get("known_by", {})
+    experiments = {}
+    for name in request["objectives"]:
+        settings = from_json(stored[name], directory / claims.UNFINISHED)
+        data = found_again(settings.data, directory, known, prefix=_prefix(name))
+        experiments[name] = replace(settings, data=data)
     return compare(experiments, directory, say=say, then=then)
+
+
+def _prefix(name: str) -> str:
+    """Beginning of the names of an experiment's settings in a request."""
+    return f"experiments.{name}."
 
 
 def _compare(
@@ -138,10 +152,21 @@ def _trained(settings: Experiment, path: Path, say: Callable[[str], None]) -> Tr
     if not is_kept:
         return workflow.train(settings, path, say=say)[0]
     trained = workflow.open_run(path)
-    if trained.experiment != settings:
+    if _without_place(trained.experiment) != _without_place(settings):
         raise FileExistsError(f"{path} is a run of other settings than those of the comparison")
     say(f"keeping {settings.objective} on {trained.data.name}, run directory {path}")
     return trained
+
+
+def _without_place(settings: Experiment) -> Experiment:
+    """Settings without the paths of the data, which may move; their content is checked."""
+    data = settings.data
+    if not data.is_path:
+        return settings
+    labels = data.file.labels
+    if labels is not None and os.path.isabs(labels):
+        data = replace(data, file=replace(data.file, labels=None))
+    return replace(settings, data=replace(data, name="/"))
 
 
 def _pictures(trained: Mapping[str, Trained], reports: Mapping[str, Report]) -> dict[str, Figure]:

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from mimachine._support.files import replacing
 from mimachine._support.messages import visible
+from mimachine._support.outputs import Outputs
+from mimachine._support.reading import read_bytes
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.evaluation.glossary import Declaration, declaration, listed
@@ -24,9 +25,15 @@ from mimachine.workflow.reports import read_comparison
 
 __all__ = ["write_comparison", "write_report"]
 
+_FILE = "report.html"
+
 
 def write_report(
-    run_directory: str | os.PathLike[str], *, embedding: Embedding = "pca", data: str | None = None
+    run_directory: str | os.PathLike[str],
+    *,
+    embedding: Embedding = "pca",
+    data: str | None = None,
+    force: bool = False,
 ) -> Path:
     """Write RUN/report.html: metrics, their meaning, figures, settings and commands of a run.
 
@@ -35,15 +42,18 @@ def write_report(
         embedding: Projection of codes with more than two dimensions. t-SNE may show clusters that
             PCA hides, but its distances carry little meaning.
         data: File or folder that the run was trained on, if it moved.
+        force: Whether a report.html may be overwritten that mimachine did not write, or that has
+            changed since.
 
     Returns:
         Path of the file, which needs no other files, network or scripts.
 
     Raises:
         FileNotFoundError: If the run or one of its files is missing.
-        ValueError: If a file of the run is damaged.
+        ValueError: If a file of the run is damaged, or report.html may not be overwritten.
     """
     _check(embedding)
+    outputs = _outputs(Path(run_directory), force)
     outcome = open_outcome(Path(run_directory), data=data)
     settings, dataset = outcome.trained.experiment, outcome.trained.data
     page = _page(
@@ -54,11 +64,15 @@ def write_report(
         embedding,
         command_lines.of_runs(outcome),
     )
-    return _write(outcome.trained.run.path / "report.html", page)
+    return _write(outcome.trained.run.path, page, outputs)
 
 
 def write_comparison(
-    directory: str | os.PathLike[str], *, embedding: Embedding = "pca", data: str | None = None
+    directory: str | os.PathLike[str],
+    *,
+    embedding: Embedding = "pca",
+    data: str | None = None,
+    force: bool = False,
 ) -> Path:
     """Write DIRECTORY/report.html: the runs of a comparison side by side.
 
@@ -68,13 +82,15 @@ def write_comparison(
         directory: Directory written by `comparison.compare`.
         embedding: As for `write_report`.
         data: As for `write_report`.
+        force: As for `write_report`.
 
     Raises:
         FileNotFoundError: If comparison.json or a file of a run is missing.
-        ValueError: If a file is damaged.
+        ValueError: If a file is damaged, or report.html may not be overwritten.
     """
     _check(embedding)
     directory = Path(directory)
+    outputs = _outputs(directory, force)
     saved = read_comparison(directory)
     outcomes = [open_compared(directory, name, each, data) for name, each in saved.reports.items()]
     dataset = outcomes[0].trained.data
@@ -87,7 +103,7 @@ def write_comparison(
         command_lines.of_comparison(directory, outcomes),
         summary=saved.summary.splitlines(),
     )
-    return _write(directory / "report.html", page)
+    return _write(directory, page, outputs)
 
 
 def _check(embedding: str) -> None:
@@ -125,8 +141,31 @@ def _page(
     }
 
 
-def _write(file: Path, page: Mapping[str, Any]) -> Path:
+def _outputs(directory: Path, force: bool) -> Outputs:
+    """Rules for writing report.html: not over what somebody else wrote or edited.
+
+    Raises:
+        ValueError: If there is such a file.
+        OSError: If the file cannot be written.
+    """
+    outputs = Outputs(directory, _is_report, force=force)
+    if directory.is_dir():
+        outputs.check(directory / _FILE)
+    return outputs
+
+
+def _is_report(file: Path) -> bool:
+    """Whether a file is a report of version 0.1, which kept no record."""
+    try:
+        return b"mimachine report</title>" in read_bytes(file)
+    except (OSError, ValueError):
+        return False
+
+
+def _write(directory: Path, page: Mapping[str, Any], outputs: Outputs) -> Path:
     import jinja2
+
+    file = directory / _FILE
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mimachine.reporting"),
@@ -138,7 +177,7 @@ def _write(file: Path, page: Mapping[str, Any]) -> Path:
     html = environment.get_template("report.html.j2").render(page)
     # Names of files may not be Unicode, and marks in names could change the order of other text.
     html = visible(html, keep="\n\t\r")
-    with replacing(file) as temporary:
+    with outputs.replacing(file) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return file
 

@@ -21,7 +21,9 @@ from mimachine._support.reading import read_bytes
 __all__ = ["UNFINISHED", "check", "claimed", "ended", "request_in"]
 
 UNFINISHED = "unfinished.json"
-# What a command was asked for: its name as "command", and its settings. JSON values.
+# What a command was asked for: its name as "command", and its settings. JSON values. "known_by" may
+# say for the dotted name of a path what is the same wherever that is, such as the path from the
+# directory: where this agrees, the path itself may differ.
 Request = Mapping[str, Any]
 # What the commands make.
 _MADE = {"train": "run", "compare": "comparison", "refit": "refit"}
@@ -96,7 +98,7 @@ def check(directory: Path, request: Request | None = None) -> None:
         raise FileExistsError(
             f"{directory} holds an unfinished {made}; choose another directory or remove it"
         )
-    differences = list(_differences(stored, json.loads(json.dumps(request))))
+    differences = list(_differing(stored, json.loads(json.dumps(request))))
     if differences:
         raise FileExistsError(
             f"{directory} holds an unfinished {made} with other settings, "
@@ -119,7 +121,7 @@ def request_in(directory: Path, command: str | None = None) -> dict[str, Any] | 
         value = json.loads(read_bytes(directory / UNFINISHED))
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(value, dict) or value.get("command") not in _MADE:
+    if not isinstance(value, dict) or not _is_request(value):
         return None
     if command is None:
         return value
@@ -129,6 +131,25 @@ def request_in(directory: Path, command: str | None = None) -> dict[str, Any] | 
             f"{_go_on(other, directory)}"
         )
     return value
+
+
+def _is_request(value: dict[str, Any]) -> bool:
+    """Whether a JSON value is what a command writes; anybody may have edited the file."""
+    if not isinstance(value.get("command"), str) or value["command"] not in _MADE:
+        return False
+    if not isinstance(value.get("known_by", {}), dict):
+        return False
+    if value["command"] != "compare":
+        return True
+    names, experiments = value.get("objectives"), value.get("experiments")
+    return (
+        isinstance(names, list)
+        and bool(names)
+        and isinstance(experiments, dict)
+        # A path would lead out of the directory.
+        and all(isinstance(n, str) and n in experiments and Path(n).name == n for n in names)
+        and ".." not in names
+    )
 
 
 def _taken(directory: Path) -> str:
@@ -163,9 +184,16 @@ def _is_leftover(name: str) -> bool:
 _ABSENT = object()
 
 
-def _differences(stored: Any, given: Any, name: str = "") -> Iterator[str]:
-    """Names of settings that differ, with the stored and the given value."""
-    if stored == given:
+def _differing(stored: dict[str, Any], given: dict[str, Any]) -> Iterator[str]:
+    """What differs between two requests, apart from paths of what is the same."""
+    there, here = stored.pop("known_by", {}), given.pop("known_by", {})
+    alike = {name for name, identity in here.items() if there.get(name, _ABSENT) == identity}
+    yield from _differences(stored, given, alike)
+
+
+def _differences(stored: Any, given: Any, alike: set[str], name: str = "") -> Iterator[str]:
+    """Names of settings that differ and are not alike, with the stored and the given value."""
+    if stored == given or name in alike:
         return
     if not (isinstance(stored, dict) and isinstance(given, dict)):
         shown = name.removeprefix("experiments.")
@@ -173,7 +201,7 @@ def _differences(stored: Any, given: Any, name: str = "") -> Iterator[str]:
         return
     for key in dict.fromkeys((*stored, *given)):
         pair = stored.get(key, _ABSENT), given.get(key, _ABSENT)
-        yield from _differences(*pair, f"{name}.{key}" if name else key)
+        yield from _differences(*pair, alike, f"{name}.{key}" if name else key)
 
 
 def _shown(value: Any) -> str:

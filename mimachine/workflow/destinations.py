@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimachine._support.outputs import RECORD, Outputs
+from mimachine._support.reading import read_bytes
 from mimachine.data.catalogue import IMAGES, NAMES
 from mimachine.data.files.image_folder import would_change
 from mimachine.experiment.settings import Data, Experiment, from_json
@@ -20,7 +21,7 @@ from mimachine.workflow.find_data import candidates
 
 __all__ = ["Destination", "destination", "outputs_of"]
 
-# Results that commands write into a run by default. Earlier versions kept no record of them.
+# Results that commands write into a run by default. Version 0.1 kept no record of them.
 _RESULTS = (
     "codes.npz",
     "reconstructions.npz",
@@ -127,9 +128,18 @@ def outputs_of(
     inputs += [(str(run / name), f"{name} of the run") for name in _RUN_FILES]
 
     def is_result(file: Path) -> bool:
-        return file.name in _RESULTS and os.path.realpath(file.parent) == os.path.realpath(run)
+        in_run = os.path.realpath(file.parent) == os.path.realpath(run)
+        return file.name in _RESULTS and in_run and _is_old(run)
 
     return Outputs(run, is_result, lambda file: _input_at(file, inputs), force)
+
+
+def _is_old(run: Path) -> bool:
+    """Whether a run is of version 0.1, whose epochs have no digests."""
+    try:
+        return b'"digest"' not in read_bytes(run / "metrics.jsonl")
+    except (OSError, ValueError):
+        return False
 
 
 def _input_at(file: Path, inputs: Sequence[tuple[str, str]]) -> str | None:

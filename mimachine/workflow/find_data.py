@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,8 @@ from mimachine.workflow.stored_settings import stored_settings
 __all__ = [
     "MissingDataError",
     "candidates",
+    "found_again",
+    "known_by",
     "relative_paths",
     "with_absolute_paths",
     "with_data",
@@ -58,6 +60,63 @@ def relative_paths(data: Data, run: str | os.PathLike[str]) -> dict[str, str]:
         for name, path in paths.items()
         if path is not None and os.path.isabs(path)
     }
+
+
+def known_by(data: Data, directory: str | os.PathLike[str], prefix: str = "") -> dict[str, str]:
+    """Paths of data relative to a directory by their names in a request, see `claims`.
+
+    Args:
+        data: The data.
+        directory: The directory that is claimed.
+        prefix: Begins the names.
+    """
+    names = {"data": "data.name", "labels": "data.file.labels"}
+    return {f"{prefix}{names[n]}": path for n, path in relative_paths(data, directory).items()}
+
+
+def found_again(
+    data: Data,
+    directory: Path,
+    known: Mapping[str, Any],
+    given: str | None = None,
+    prefix: str = "",
+) -> Data:
+    """Data of a request of which no run was made yet, also after they moved.
+
+    Args:
+        data: The data, as requested.
+        directory: The directory with the request.
+        known: Result of `known_by` for the request.
+        given: The place that the user named, if any.
+        prefix: As for `known_by`.
+
+    Raises:
+        FileNotFoundError: If nothing exists at the place that the user named.
+        ValueError: If a place is given for a named data set.
+    """
+    if not data.is_path:
+        _refuse_place(directory, data, given)
+        return data
+    names = known_by(data, directory)
+    here = {
+        name: os.path.normpath(os.path.join(os.path.abspath(directory), path))
+        for name in names
+        if isinstance(path := known.get(f"{prefix}{name}"), str)
+    }
+    if given is not None:
+        check_there(given)
+        data = with_absolute_paths(replace(data, name=given))
+    elif not os.path.exists(data.name):
+        data = replace(data, name=here.get("data.name", data.name))
+    return _with_labels(data, here.get("data.file.labels"))
+
+
+def _refuse_place(directory: Path, data: Data, given: str | None) -> None:
+    if given is not None:
+        raise OptionError(
+            Option("data", given),
+            f" is for runs on a file or folder; {directory} was trained on {data.name}",
+        )
 
 
 def candidates(run: Run, settings: Experiment, given: str | None = None) -> list[Data]:
@@ -116,11 +175,7 @@ def with_data(
     """
     settings = stored_settings(run)
     if not settings.data.is_path:
-        if given is not None:
-            raise OptionError(
-                Option("data", given),
-                f" is for runs on a file or folder; {run.path} was trained on {settings.data.name}",
-            )
+        _refuse_place(run.path, settings.data, given)
         return settings, use(settings)
     places = candidates(run, settings, given)
     if not places:

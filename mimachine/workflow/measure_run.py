@@ -7,6 +7,7 @@ import platform
 
 import torch
 
+from mimachine._support.outputs import check_place
 from mimachine._support.version import __version__
 from mimachine.evaluation.evaluate_model import evaluate
 from mimachine.evaluation.metric import Report
@@ -24,11 +25,12 @@ def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Repor
         seconds: Time limit in seconds, as for `evaluate`.
 
     Raises:
-        PermissionError: If the run directory is not writable.
+        OSError: If report.json cannot be written.
         ValueError: If metrics.jsonl is damaged.
     """
     if not os.access(trained.run.path, os.W_OK):
         raise PermissionError(f"{trained.run.path} must be writable for report.json")
+    check_place(trained.run.path / "report.json", "report.json")
     epochs = len(trained.run.metrics())
     report = evaluated(trained, num_samples, seconds)
     versions = {

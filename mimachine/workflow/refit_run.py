@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from mimachine._support.files import replacing
+from mimachine._support.reading import read_bytes
 from mimachine.estimation.refit_prior import Kind, recipe, refit_prior
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.build import encoder_floor
@@ -93,15 +94,24 @@ def refit(
         "components": components,
         "seed": seed,
     }
-    request = {"command": "refit", **record, "num_samples": num_samples, **_weights(Run(path))}
+    weights = _weights(Run(path))
+    known = {"run": weights["weights"]} if weights else {}
+    request = {
+        "command": "refit",
+        **record,
+        "num_samples": num_samples,
+        **weights,
+        "known_by": known,
+    }
     with Run.claimed(out, request) as create:
         before = open_run(path, data)
+        history = _history(before.run)
         if (Path(out) / "experiment.json").exists():
             after = _reopened(Run(out), before)
         else:
             model, settings = _fitted(before, kind, components, seed, progress)
             settings = replace(settings, num_samples=num_samples)
-            after = _stored(before, model, settings, record, Run(out), create)
+            after = _stored(before, model, settings, record, history, Run(out), create)
         say(f"fitted a prior ({kind}) to the codes of {before.run.path}, run directory {out}")
         report_before = _report_before(before, after.run, num_samples)
         done = Refitted(before, after, report_before, measure(after, num_samples))
@@ -117,17 +127,24 @@ def _weights(run: Run) -> dict[str, str]:
     return {"weights": hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()}
 
 
+def _history(run: Run) -> bytes:
+    """The records of the epochs of a run, which a report needs."""
+    run.metrics()  # Refuses what is damaged.
+    return read_bytes(run.path / "metrics.jsonl")
+
+
 def _stored(
     before: Trained,
     model: Joint,
     settings: Experiment,
     record: dict[str, Any],
+    history: bytes,
     run: Run,
     create: Create,
 ) -> Trained:
     """Store a model with its new prior as a run, the settings last."""
     with replacing(run.path / "metrics.jsonl") as temporary:
-        temporary.write_bytes((before.run.path / "metrics.jsonl").read_bytes())
+        temporary.write_bytes(history)
     run.save_weights(model)
     run.write_json("refit.json", record)
     data = before.run.data_record()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mimachine._support.messages import quoted
 from mimachine.data.dataset import Dataset
@@ -20,7 +21,13 @@ from mimachine.training import claims
 from mimachine.training.fit import History, fit
 from mimachine.training.records import Epoch
 from mimachine.training.run import Create, Run
-from mimachine.workflow.find_data import relative_paths, with_absolute_paths, with_data
+from mimachine.workflow.find_data import (
+    found_again,
+    known_by,
+    relative_paths,
+    with_absolute_paths,
+    with_data,
+)
 from mimachine.workflow.load_run import Trained, open_run
 from mimachine.workflow.measure_run import measure
 from mimachine.workflow.prepare_run import cautions, prepare_training
@@ -72,14 +79,9 @@ def train(
     if settings.data.is_path:
         check_there(settings.data.name)
     settings = replace(settings, data=with_absolute_paths(settings.data))
-    with Run.claimed(out, {"command": "train", **to_json(settings)}) as create:
-        if (Path(out) / "experiment.json").exists():
-            done = _gone_on(Run(out), None, progress, say, checkpoint_seconds)
-        else:
-            run, prepared = _begun(settings, out, create, say)
-            done = _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
-        then(done[0])
-        return done
+    known = known_by(settings.data, out)
+    request = {"command": "train", **to_json(settings), "known_by": known}
+    return _requested(settings, out, request, progress, say, checkpoint_seconds, then)
 
 
 def resume(
@@ -107,18 +109,14 @@ def resume(
         BlockingIOError: If another process is training the run.
     """
     run = Run(path)
+    given = None if data is None else os.fspath(data)
     request = claims.request_in(run.path, "train")
     if request is not None and not (run.path / "experiment.json").exists():
         # Interrupted before there was a run.
-        return train(
-            from_json(request),
-            path,
-            progress=progress,
-            say=say,
-            checkpoint_seconds=checkpoint_seconds,
-            then=then,
-        )
-    given = None if data is None else os.fspath(data)
+        stored, known = {"command": "train", **request}, request.pop("known_by", {})
+        settings = from_json(request, run.path / claims.UNFINISHED)
+        settings = replace(settings, data=found_again(settings.data, run.path, known, given))
+        return _requested(settings, path, stored, progress, say, checkpoint_seconds, then)
     # Locked before the check: another process may be about to finish the run.
     with run.locked():
         unfinished = claims.request_in(run.path) is not None
@@ -129,6 +127,26 @@ def resume(
         done = _gone_on(run, given, progress, say, checkpoint_seconds)
         then(done[0])
         claims.ended(run.path)
+        return done
+
+
+def _requested(
+    settings: Experiment,
+    out: str | os.PathLike[str],
+    request: Mapping[str, Any],
+    progress: bool | None,
+    say: Callable[[str], None],
+    checkpoint_seconds: float,
+    then: Callable[[Trained], object],
+) -> Done:
+    """Do what a request asks for, or go on with it, in its directory."""
+    with Run.claimed(out, request) as create:
+        if (Path(out) / "experiment.json").exists():
+            done = _gone_on(Run(out), None, progress, say, checkpoint_seconds)
+        else:
+            run, prepared = _begun(settings, out, create, say)
+            done = _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
+        then(done[0])
         return done
 
 

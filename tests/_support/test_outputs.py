@@ -162,3 +162,13 @@ def test_places_that_cannot_be_written_are_found_before(tmp_path, outputs):
             outputs.check(tmp_path / name)
     outputs.check(tmp_path / "new/er/a.csv")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "put", [os.mkfifo, os.mkdir, lambda record: os.symlink("/dev/zero", record)]
+)
+def test_a_record_that_is_no_file_is_neither_read_nor_written(tmp_path, outputs, put):
+    put(tmp_path / "run" / RECORD)
+    write(outputs, tmp_path / "a.csv")
+    with pytest.raises(ValueError, match="already exists"):
+        write(outputs, tmp_path / "a.csv")

@@ -44,6 +44,7 @@ def test_commands_train_evaluate_and_apply_a_model(here, capsys):
         "model.safetensors",
         "report.html",
         "report.json",
+        "written.jsonl",
     }
     assert run("evaluate", "run", "--num-samples", 3) == 0
     assert json.loads(Path("run/report.json").read_text())["num_samples"] == 3
@@ -436,6 +437,7 @@ def test_every_command_takes_a_run_with_a_refitted_prior(trained, capsys, kind):
         "report.html",
         "report.json",
         "samples.png",
+        "written.jsonl",
     }
     for command in ("evaluate", "sample", "embed", "report", "inspect"):
         assert run(command, "new", *(["--num-samples", 2] if command == "evaluate" else [])) == 0

@@ -146,9 +146,69 @@ def test_a_command_is_repeated(here, command, out):
     assert Path(out).read_text() == "edited"
 
 
+RESULTS = ("codes.npz", "samples.npz", "samples.png", "reconstructions.npz", "report.html")
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_files_of_the_user_in_a_run_are_kept(here, capsys, name):
+    Path("images", name).write_text("mine")
+    before = contents()
+    command = {"c": "embed", "s": "sample", "r": "reconstruct"}[name[0]]
+    assert run("report" if name == "report.html" else command, "images") == 2
+    message = capsys.readouterr().err
+    assert f"images/{name} already exists" in message
+    assert "--force" in message
+    assert contents() == before
+
+
+def test_a_report_is_replaced_until_somebody_edits_it(here, capsys):
+    # Nothing is drawn for a report that cannot be written.
+    Path("table", "report.html").mkdir()
+    assert run("report", "table") == 2
+    assert "must be a file, got the directory" in capsys.readouterr().err
+    Path("table", "report.html").rmdir()
+    # Of a version that kept no record.
+    Path("table", "report.html").write_text("<title>x – mimachine report</title>")
+    for _ in range(2):
+        assert run("report", "table") == 0
+    page = Path("table", "report.html").read_text()
+    Path("table", "report.html").write_text(page + "notes")
+    assert run("report", "table") == 2
+    assert Path("table", "report.html").read_text() == page + "notes"
+    assert run("report", "table", "--force") == 0
+    assert Path("table", "report.html").read_text() == page
+
+
+def test_pictures_of_a_refit_are_replaced_by_those_of_sample(here):
+    options = ["--components", "2", "--num-samples", "2", "--no-report"]
+    assert run("refit", "images", "--out", "fitted", *options) == 0
+    assert Path("fitted", "samples.png").exists()
+    assert run("sample", "fitted") == 0
+
+
+def test_an_evaluation_that_cannot_be_stored_is_not_computed(here, capsys, monkeypatch):
+    monkeypatch.setattr("mimachine.workflow.measure_run.evaluated", None)
+    Path("table", "report.json").unlink()
+    Path("table", "report.json").mkdir()
+    assert run("evaluate", "table") == 2
+    assert "report.json must be a file, got the directory" in capsys.readouterr().err
+
+
+def test_a_home_directory_in_an_option_is_found(here, monkeypatch):
+    # A shell leaves it in `--out=~/x.csv`.
+    monkeypatch.setenv("HOME", str(here))
+    assert run("embed", "~/table", "~/x.csv", "--data=~/x.csv", "--out=~/codes.csv") == 0
+    assert (here / "codes.csv").exists()
+    assert run("sample", "table", "--out=~/x.csv", "--force") == 2
+    assert not Path("~").exists()
+
+
 def test_results_in_a_run_without_a_record_are_replaced(here):
-    for name in ("codes.npz", "samples.npz", "samples.png", "reconstructions.npz"):
+    for name in RESULTS[:-1]:
         Path("images", name).write_text("of an earlier version")
+    epochs = [json.loads(line) for line in Path("images/metrics.jsonl").read_text().splitlines()]
+    lines = [json.dumps({k: v for k, v in each.items() if k != "digest"}) for each in epochs]
+    Path("images/metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
     for command in COMMANDS:
         assert run(command, "images") == 0
     assert np.load("images/codes.npz")["mean"].shape == (12, 2)
@@ -227,6 +287,15 @@ def test_a_reproduction_replaces_reproductions_only(experiment, capsys):
         (out / name).write_bytes(old)
     # Nothing was computed in vain.
     assert len(experiment) == 3
+
+
+def test_a_pipe_in_place_of_results_is_not_waited_for(experiment, capsys):
+    out = Path("figure1-published")
+    out.mkdir()
+    os.mkfifo(out / "results.json")
+    assert run("reproduce", "figure1", "--out", ".") == 2
+    assert "results.json" in capsys.readouterr().err
+    assert not experiment
 
 
 @pytest.mark.parametrize("results", ["{}", "[]", '{"command": "mine"}', "no JSON"])

@@ -146,7 +146,34 @@ def test_another_request_is_refused_and_changes_nothing(other, message, tmp_path
     assert {p: p.read_bytes() for p in (tmp_path / "run").iterdir()} == before
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"command": "mine"}', "{", "\xff"])
+def test_a_path_may_differ_if_it_is_known_by_the_same(tmp_path):
+    request = {**REQUEST, "data": {"name": "/old"}, "known_by": {"data.name": "../rows"}}
+    interrupt(tmp_path / "run", request, "data.json")
+    for known, message in (("../others", r"data.name \("), (None, "data.name")):
+        other = {**request, "data": {"name": "/new"}, "known_by": {"data.name": known}}
+        with pytest.raises(FileExistsError, match=message):
+            claims.check(tmp_path / "run", other)
+    claims.check(tmp_path / "run", {**request, "data": {"name": "/new"}})
+
+
+NO_REQUESTS = (
+    "[]",
+    "{}",
+    '{"command": "mine"}',
+    '{"command": ["train"]}',
+    '{"command": "train", "known_by": 3}',
+    '{"command": "compare"}',
+    '{"command": "compare", "objectives": 3, "experiments": 4}',
+    '{"command": "compare", "objectives": [], "experiments": {}}',
+    '{"command": "compare", "objectives": [[]], "experiments": {}}',
+    '{"command": "compare", "objectives": ["../a"], "experiments": {"../a": {}}}',
+    '{"command": "compare", "objectives": [".."], "experiments": {"..": {}}}',
+    "{",
+    "\xff",
+)
+
+
+@pytest.mark.parametrize("text", NO_REQUESTS)
 def test_a_file_of_the_same_name_that_is_not_ours_makes_a_directory_taken(text, tmp_path):
     (tmp_path / "unfinished.json").write_text(text, encoding="latin-1")
     with pytest.raises(FileExistsError, match="already exists; choose"):

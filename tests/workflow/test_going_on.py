@@ -1,7 +1,10 @@
 """Interrupted at any of their messages, train, compare and refit go on to the same result."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -189,4 +192,64 @@ def test_settings_are_json_that_names_the_command(table, tmp_path):
         trainer(table)(tmp_path / "run", Stopping("training"))
     stored = json.loads((tmp_path / "run" / "unfinished.json").read_text())
     assert stored.pop("command") == "train"
+    assert stored.pop("known_by") == {"data.name": os.path.relpath(table, tmp_path / "run")}
     assert stored == json.loads((tmp_path / "run" / "experiment.json").read_text())
+
+
+@pytest.fixture
+def project(table, tmp_path):
+    """A folder with data and a run, and a function that moves it."""
+    (tmp_path / "here").mkdir()
+    shutil.copy(table, tmp_path / "here" / "rows.npy")
+
+    def move():
+        (tmp_path / "here").rename(tmp_path / "there")
+        return tmp_path / "there"
+
+    return tmp_path / "here", move
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "refit"])
+@pytest.mark.parametrize("by_resume", [True, False])
+def test_a_project_that_moves_in_the_middle_goes_on(command, by_resume, project):
+    here, move = project
+    stop, name = "training vae" if command == "compare" else STOPS[command][0], "out"
+    works = {"train": trainer, "compare": comparer}
+    if command == "refit":
+        workflow.train(settings(here / "rows.npy"), here / "run")
+    work = works[command](here / "rows.npy") if command in works else refitter(here / "run")
+    with pytest.raises(Interrupted):
+        work(here / name, Stopping(stop))
+    there = move()
+    if command == "train":
+        # Even if it was interrupted before there was a run.
+        (there / name / "experiment.json").unlink()
+    if command == "refit" or not by_resume:
+        work = works[command](there / "rows.npy") if command in works else refitter(there / "run")
+        work(there / name, str)
+    else:
+        {"train": workflow.resume, "compare": comparison.resume}[command](there / name)
+    assert claims.request_in(there / name) is None
+
+
+def test_a_run_that_has_not_begun_goes_on_with_data_elsewhere(table, project):
+    here, _ = project
+    with pytest.raises(Interrupted):
+        trainer(here / "rows.npy")(here / "run", Stopping("training"))
+    (here / "run" / "experiment.json").unlink()
+    (here / "rows.npy").unlink()
+    with pytest.raises(FileNotFoundError):
+        workflow.resume(here / "run")
+    assert workflow.resume(here / "run", data=table)[0].experiment.data.name == str(table)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("x\n")])
+def test_a_refit_of_damaged_records_is_refused_before_it_is_computed(
+    table, run, tmp_path, damage, monkeypatch
+):
+    monkeypatch.setattr("mimachine.workflow.refit_run._fitted", None)
+    copy = shutil.copytree(run, tmp_path / "run")
+    damage(copy / "metrics.jsonl")
+    with pytest.raises((ValueError, OSError), match=r"metrics\.jsonl"):
+        refitter(copy)(tmp_path / "fitted", str)
+    assert not (tmp_path / "fitted").exists()

@@ -62,9 +62,10 @@ def check_there(path: str) -> None:
         ValueError: If it looks like a misspelt name of a data set; suggests the nearest one. Also
             if it is a pipe or a device.
     """
-    if os.path.exists(path):
-        if not os.path.isdir(path):
-            require_regular(path)
+    place = os.path.expanduser(path)
+    if os.path.exists(place):
+        if not os.path.isdir(place):
+            require_regular(place)
         return
     if os.path.basename(path) == path and "." not in path:
         raise ValueError(f"no data set or file called {path!r}{hint(path, NAMES)}")
