@@ -226,20 +226,20 @@ def bidirectional_check(
     For an example x ~ p(x|z), z ~ p(z), the latents z are an exact draw from the posterior. Chains
     that start there and follow the same path backwards have weights whose mean reciprocal is
     1 / p(x), which gives an estimate that is too high on average. The truth is between the two, up
-    to their errors. With the same settings, the error may be larger for data that differ from
-    examples of the model.
+    to their errors. With the same settings, the error may be larger for data unlike the model's.
 
     Args:
         model: As for `annealed_log_likelihood`, as are all options.
         num_data: Number N of examples to draw.
         num_chains: Number of chains per example in each direction.
-        num_steps, num_leapfrog, start: Steps of a chain and of each transition; start of the path.
+        num_steps: Number of steps of a chain.
+        num_leapfrog: Leapfrog steps of each transition.
+        start: Start of the path.
         chunk_size: Largest number of pairs of example and chain that are decoded at once.
         seed: Seed of the examples and the chains.
 
     Raises:
-        TypeError: If the latents are discrete.
-        ValueError, RuntimeError: As for `annealed_log_likelihood`.
+        TypeError, ValueError, RuntimeError: As for `annealed_log_likelihood`.
 
     References:
         Sandwiching the Marginal Likelihood Using Bidirectional Monte Carlo (Grosse et al., 2015),
