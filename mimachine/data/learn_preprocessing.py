@@ -42,7 +42,8 @@ def learn(
 
     Args:
         values: Finite values, shape (N, *S).
-        train: Mask of training rows, shape (N,). Other rows are used only for the range.
+        train: Mask of training rows, shape (N,). Other rows are used only for the range, the grid
+            of grey levels and the number of decimals.
         likelihood: The likelihood, or "auto" to choose it by the values: Bernoulli for zeros and
             ones, discretised logistic for grey levels, otherwise Gaussian.
         columns: Names of the D columns of tables.
@@ -67,7 +68,7 @@ def learn(
     if likelihood == "discretized-logistic":
         is_pixels = pixels
     scale = 255.0 if is_pixels else 1.0
-    levels = 256 if is_pixels else _grid(sample, seen)
+    levels = 256 if is_pixels else _grid(values, sample, seen)
     chosen, reason = _likelihood(likelihood, levels, seen, source)
     in_unit_interval = seen.low >= 0 and seen.high <= scale
     notes = [f"likelihood: {chosen}, {reason}"]
@@ -181,17 +182,25 @@ def _sampled(values: Array, train: NDArray[np.bool_]) -> Array:
     return flat
 
 
-def _grid(sample: Callable[[], Array], seen: _Summary) -> int | None:
+def _grid(values: Array, sample: Callable[[], Array], seen: _Summary) -> int | None:
     """Number of levels of the coarsest usual grid in [0, 1] with all values on it."""
     if seen.low < 0 or seen.high > 1 or seen.low == seen.high:
         return None
     if seen.whole:
         return 2
     for levels in _GRIDS:
-        steps = sample() * float(levels - 1)
-        if np.abs(steps - np.rint(steps)).max() < 1e-3:
+        # Other rows are read only if the sample is on the grid.
+        if _on_grid(sample(), levels) and all(
+            _on_grid(np.asarray(values[rows], dtype=np.float64), levels)
+            for rows in memory.blocks(values)
+        ):
             return levels
     return None
+
+
+def _on_grid(values: Array, levels: int) -> bool:
+    steps = values * float(levels - 1)
+    return bool(np.abs(steps - np.rint(steps)).max() < 1e-3)
 
 
 def _likelihood(
@@ -326,8 +335,15 @@ def _decimals(values: Array, sample: Callable[[], Array], seen: _Summary) -> Arr
     if seen.whole or values.ndim > 2:
         return np.where(seen.wholes, 0, -1)
     decimals = count_decimals(sample(), values.dtype)
-    # The sample may be whole where other rows are not.
-    return np.where(seen.wholes, 0, np.where(decimals == 0, -1, decimals))
+    # The sample may be whole, or have few decimals, where other rows do not.
+    found = np.where(seen.wholes, 0, np.where(decimals == 0, -1, decimals))
+    for rows in memory.blocks(values):
+        for count in np.unique(found[found > 0]).tolist():
+            places = np.flatnonzero(found == count)
+            block = np.asarray(values[rows])[:, places]
+            exact = np.round(block.astype(np.float64), count).astype(values.dtype) == block
+            found[places[~exact.all(0)]] = -1
+    return found
 
 
 def _merged(each: Array, shape: tuple[int, ...], several: Any) -> Array:

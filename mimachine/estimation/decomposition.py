@@ -26,7 +26,7 @@ from mimachine._support.checks import whole
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.examples import Examples, device_of, examples
 from mimachine.estimation.estimate import Estimate
-from mimachine.model.joint import Joint, LogProbs
+from mimachine.model.joint import Joint, LogProbs, check_joint
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 from mimachine.model.objectives import cross_entropy, mim
@@ -236,6 +236,7 @@ def decompose(
             `chunk_size` is not positive, or an anchor does not give one log-probability per event.
     """
     _check_positive(("num_samples", num_samples), ("chunk_size", chunk_size))
+    check_joint("model", model)
     x = examples("x", x, model)
     device = device_of(model)
     noise = forked(derived_seed(whole("seed", seed), "decomposition"), device)

@@ -22,7 +22,7 @@ from mimachine.model.annealing import Annealing
 from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import is_discrete
 from mimachine.model.flows import FlowPrior
-from mimachine.model.joint import Joint, checked, log_prior
+from mimachine.model.joint import Joint, check_joint, checked, log_prior
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 from mimachine.model.priors import FullGaussianMixture, VampPrior
@@ -122,6 +122,7 @@ def refit_prior(
         >>> refitted.encoder is model.encoder, type(refitted.prior).__name__
         (True, 'FullGaussianMixture')
     """
+    check_joint("model", model)
     one_of("kind", kind, get_args(Kind))
     if components is not None and kind == "flow":
         raise ValueError(f"components must be None for a flow, which has none, got {components}")
@@ -176,6 +177,9 @@ class _CrossEntropy(nn.Module):
         """Loss of each row of x (B, *X), shape (B,), in nats; annealing is ignored."""
         with torch.no_grad():
             z = checked("encoder", self.encoder(x), len(x)).sample()
+            place = like(self.prior)
+            # Distributions of a model of half precision may be of single precision.
+            z = z if place is None else z.to(place.dtype)
         return -log_prior("prior", self.prior(), z)
 
 
@@ -394,6 +398,8 @@ def compare_priors(
     Raises:
         ValueError: If the models do not share encoder and decoder, and as for `log_likelihood`.
     """
+    check_joint("before", before)
+    check_joint("after", after)
     for name in ("encoder", "decoder"):
         if getattr(before, name) is not getattr(after, name):
             raise ValueError(f"before and after must share their {name}, got two")

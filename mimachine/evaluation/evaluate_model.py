@@ -27,7 +27,7 @@ from mimachine.evaluation.information import information_of_model
 from mimachine.evaluation.likelihood import likelihood_of_model, rate_of_model
 from mimachine.evaluation.metric import Report
 from mimachine.evaluation.reconstruction import reconstruction_of_model
-from mimachine.model.joint import Joint
+from mimachine.model.joint import Joint, check_joint
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
@@ -62,6 +62,7 @@ def evaluate(
         ValueError: If `seconds` or `num_samples` is not positive, or the data cannot be used or do
             not fit the model.
     """
+    check_joint("model", model)
     _check(data)
     seed, num_samples = whole("seed", seed), whole("num_samples", num_samples, 1)
     end = time.monotonic() + real("seconds", seconds, 0, above=True)

@@ -68,7 +68,7 @@ def dense_vae(
         >>> mm.Loss(model, mm.A_MIM)(torch.rand(4, 1, 8, 8).round()).shape
         torch.Size([4])
     """
-    _check(shape, pseudo_inputs, (latents,), hidden=hidden)
+    _check(shape, pseudo_inputs, pixels, latents=latents, hidden=hidden)
     encoder = ClampedGaussian(_dense_trunk(shape, hidden, 2), hidden, latents, log_variance)
     trunk = nn.Sequential(GatedLinear(latents, hidden), GatedLinear(hidden, hidden))
     decoder = _Decoder(trunk, _dense_layer(hidden, shape), shape, pixels)
@@ -109,7 +109,8 @@ def hvae(
         >>> model.encode(torch.rand(4, 1, 8, 8).round()).z.shape
         torch.Size([4, 5])
     """
-    _check(shape, pseudo_inputs, latents, hidden=hidden)
+    _check_pair(latents)
+    _check(shape, pseudo_inputs, pixels, hidden=hidden)
     top = ClampedGaussian(_dense_trunk(shape, hidden, 2), hidden, latents[0], log_variance)
     bottom = _SecondEncoder(
         _dense_trunk(shape, hidden, 1), hidden, latents, hidden, hidden, log_variance
@@ -156,7 +157,8 @@ def conv_hvae(
         >>> model.decode(torch.randn(4, 5)).x.shape
         torch.Size([4, 3, 8, 8])
     """
-    _check(shape, pseudo_inputs, latents, hidden=hidden, channels=channels)
+    _check_pair(latents)
+    _check(shape, pseudo_inputs, pixels, hidden=hidden, channels=channels)
     wide, size = 2 * channels, math.prod(shape)
     trunk = nn.Sequential(
         _MergedLatents(latents, hidden, size),
@@ -219,7 +221,8 @@ def pixel_hvae(
         >>> model.decode(torch.randn(4, 5)).x.shape
         torch.Size([4, 1, 6, 5])
     """
-    _check(shape, pseudo_inputs, latents, hidden=hidden, channels=channels, layers=layers)
+    _check_pair(latents)
+    _check(shape, pseudo_inputs, pixels, hidden=hidden, channels=channels, layers=layers)
     network = PixelCNN(
         shape[0], 2 * shape[0], pixels, width=2 * channels, layers=layers, condition=latent_maps
     )
@@ -443,12 +446,11 @@ def _initialised(encoder: nn.Module, decoder: nn.Module, prior: Prior) -> Joint:
     return model
 
 
-def _check(
-    shape: Shape, pseudo_inputs: Tensor | None, latents: tuple[int, ...], **others: int
-) -> None:
-    if len(sizes("shape", shape)) != 3:
-        raise ValueError(f"shape must be (C, H, W), 1 or more each, got {tuple(shape)}")
-    sizes("latents", latents)
+def _check(shape: Shape, pseudo_inputs: Tensor | None, pixels: Pixels, **others: int) -> None:
+    if not isinstance(shape, tuple | list) or len(sizes("shape", shape)) != 3:
+        raise ValueError(f"shape must be (C, H, W), 1 or more each, got {shape!r}")
+    if isinstance(pixels, type) or not (callable(pixels) and hasattr(pixels, "maps")):
+        raise ValueError(f"pixels must be a likelihood such as BinaryPixels(), got {pixels!r}")
     for name, value in others.items():
         whole(name, value, 1)
     if not (pseudo_inputs is None or isinstance(pseudo_inputs, Tensor)):
@@ -458,3 +460,8 @@ def _check(
             f"pseudo_inputs must have shape (K, {', '.join(map(str, shape))}), "
             f"got {tuple(pseudo_inputs.shape)}"
         )
+
+
+def _check_pair(latents: tuple[int, int]) -> None:
+    if not isinstance(latents, tuple | list) or len(sizes("latents", latents)) != 2:
+        raise ValueError(f"latents must be two numbers, of z2 and of z1, got {latents!r}")

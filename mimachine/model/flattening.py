@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import is_discrete
 from mimachine.model.distributions import Draw, draw, log_prob_of_drawn
-from mimachine.model.joint import Joint
+from mimachine.model.joint import Joint, check_joint
 from mimachine.model.priors import Marginal, Prior
 
 __all__ = ["FlatImage", "flattened"]
@@ -40,6 +40,7 @@ def flattened(
         >>> rows.decode(rows.encode(torch.rand(5, 64).round()).z).x.shape
         torch.Size([5, 64])
     """
+    check_joint("model", model)
     if data_prior is None:
         if not isinstance(model.data_prior, Marginal):
             raise ValueError(

@@ -151,6 +151,8 @@ class _Layers(nn.Module):
         super().__init__()
         features, transforms = whole("features", features, 1), whole("transforms", transforms, 1)
         hidden = sizes("hidden", hidden)
+        if isinstance(kind, type) or not callable(getattr(kind, "layer", None)):
+            raise ValueError(f"kind must be a kind of flow such as RealNVP(), got {kind!r}")
         forwards = torch.arange(features)
         # Smooth, unlike zuko's default ReLU, whose corners would show in the density.
         options = {"context": context, "hidden_features": tuple(hidden), "activation": nn.SiLU}
@@ -262,6 +264,8 @@ class FlowPrior(nn.Module):
         mean = torch.zeros(features) if mean is None else mean
         std = torch.ones(features) if std is None else std
         for name, value in (("mean", mean), ("std", std)):
+            if not isinstance(value, Tensor):
+                raise ValueError(f"{name} must be a tensor, got a {type(value).__name__}")
             if value.shape != (features,):
                 raise ValueError(f"{name} must have shape ({features},), got {tuple(value.shape)}")
         if not mean.isfinite().all():

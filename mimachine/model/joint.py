@@ -15,7 +15,7 @@ from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import Draw, Mixture, draw, log_prob_of_drawn
 from mimachine.model.priors import Marginal, Prior
 
-__all__ = ["Joint", "LogProbs", "Sample", "checked", "log_prior"]
+__all__ = ["Joint", "LogProbs", "Sample", "check_joint", "checked", "log_prior"]
 
 
 class Sample(NamedTuple):
@@ -213,6 +213,23 @@ class Joint(nn.Module):
         decoder = checked("decoder", self.decoder(z), len(x))
         _check_event("decoder", decoder, x)
         return log_prob_of_drawn(decoder, x) + _log_prob("prior", prior, z) - log_q
+
+
+def check_joint(name: str, model: object) -> None:
+    """Check that an argument is a model with the three parts, as a `Joint` or a wrapper of one.
+
+    Raises:
+        ValueError: If it is something else, such as a loss or an opened run.
+    """
+    if _has_parts(model):
+        return
+    inner = getattr(model, "model", None)
+    remedy = f"; give its model, {name}.model" if _has_parts(inner) else ""
+    raise ValueError(f"{name} must be a Joint, got a {type(model).__name__}{remedy}")
+
+
+def _has_parts(model: object) -> bool:
+    return all(callable(getattr(model, part, None)) for part in ("encoder", "decoder", "prior"))
 
 
 def _drawn_rows(distribution: Distribution, each_component: bool) -> tuple[Draw, Tensor | None]:

@@ -20,7 +20,7 @@ from torch.distributions import Distribution
 from mimachine.model.annealing import Annealing
 from mimachine.model.distributions import draw
 from mimachine.model.hierarchy import weigh_first
-from mimachine.model.joint import Joint, LogProbs, Sample, log_prior
+from mimachine.model.joint import Joint, LogProbs, Sample, check_joint, log_prior
 from mimachine.model.objectives import Objective
 from mimachine.model.priors import (
     Anchor,
@@ -66,6 +66,7 @@ class Loss(nn.Module):
         data_anchor: Prior | None = None,
     ) -> None:
         super().__init__()
+        check_joint("model", model)
         if not isinstance(objective, Objective):
             raise TypeError(
                 f"objective must be an Objective, such as mimachine.MIM, got {objective!r}"

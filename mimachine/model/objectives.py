@@ -35,6 +35,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mimachine._support.checks import real
 from mimachine.model.annealing import Term
 from mimachine.model.joint import LogProbs
 
@@ -252,8 +253,7 @@ def beta_vae(weight: float) -> Objective:
     References:
         beta-VAE (Higgins et al., 2017), https://openreview.net/forum?id=Sy2fzU9gl
     """
-    if not weight >= 0:
-        raise ValueError(f"weight must be 0 or more, got {weight}")
+    weight = real("weight", weight, 0)
     return Objective(_WeightedVAE(weight), "encoding", family="vae" if weight else None)
 
 

@@ -46,6 +46,9 @@ def check_first_batch(loss: nn.Module, called: nn.Module, x: Tensor, annealing: 
             f"{got if isinstance(value, Tensor) else type(value).__name__}; an objective must not "
             "average over rows, and must sum over the values of a row"
         )
+    assert isinstance(value, Tensor)
+    if not value.is_floating_point():
+        raise ValueError(f"loss must give floating-point numbers, got the type {value.dtype}")
     if isinstance(model, Joint):
         _check_levels(model, rows)
 

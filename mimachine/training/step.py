@@ -53,6 +53,8 @@ class Step:
         """
         value = self.module(x, annealing)
         loss = value.mean(-1)
+        if not loss.requires_grad:
+            raise ValueError("loss must depend on parameters to train, got values without gradient")
         if check is not None:
             check(loss)
         self.optimizer.optimizer.zero_grad(set_to_none=True)

@@ -11,7 +11,8 @@ from mimachine._support.checks import whole
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.examples import Examples, device_of, examples
 from mimachine.estimation.codes.moments import closed_mean, codes
-from mimachine.model.joint import Joint
+from mimachine.model.joint import Joint, check_joint
+from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
 __all__ = ["Drawn", "reconstruct", "sample"]
@@ -49,6 +50,7 @@ def sample(model: Joint, count: int, seed: int = 0) -> Drawn:
     Raises:
         ValueError: If `count` is less than 1.
     """
+    check_joint("model", model)
     count = whole("count", count, 1)
     seed = derived_seed(whole("seed", seed), "sample")
     with forked(seed, device_of(model)), evaluating(model):
@@ -67,8 +69,10 @@ def reconstruct(model: Joint, x: Examples, seed: int = 0) -> Drawn:
     Raises:
         ValueError: If the data cannot be used or do not fit the model.
     """
+    check_joint("model", model)
     x = examples("x", x, model)
-    with forked(derived_seed(whole("seed", seed), "reconstruct"), x.device), evaluating(model):
+    seed = derived_seed(whole("seed", seed), "reconstruct")
+    with forked(seed, x.device), evaluating(model), naming_misfits(model, x[:2]):
         return _decode(model, codes(model, x).mean)
 
 

@@ -19,6 +19,7 @@ from mimachine.experiment.settings import Experiment
 from mimachine.model import priors
 from mimachine.model.loss import Loss
 from mimachine.model.objectives import OBJECTIVES, Objective
+from mimachine.training.batches import check_sizes
 from mimachine.training.run import Run
 
 __all__ = ["check", "objective", "prepare", "sources"]
@@ -163,4 +164,7 @@ def prepare_training(
             f"that of {data.name} is not"
         )
     loss = Loss(build(settings, data), chosen, data_anchor=known)
-    return data, loss, *sources(settings, data)
+    train, val = sources(settings, data)
+    # As `fit` does, which begins only once there is a run.
+    check_sizes(loss, train, settings.training)
+    return data, loss, train, val

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -168,7 +170,70 @@ FILES = {
     "text called jpg": (lambda: spoilt("deep.jpg", b"hello"), r"deep\.jpg"),
     "nine images": (lambda: folder(9), "10 rows or more.*got 9"),
     "one image": (lambda: folder(1), "10 rows or more.*got 1"),
+    # Numbers that floating-point numbers cannot tell apart.
+    "long identifiers in csv": (
+        lambda: write("x.csv", with_cell(3, 1, "1577134800018164900")),
+        "'height'.*1577134800018164900.*15 digits.*(--drop height|drop=)",
+    ),
+    "long identifiers in npy": (
+        lambda: write("x.npy", 2**60 + np.arange(80).reshape(40, 2)),
+        "column 1 of x.npy.*1152921504606846976.*15 digits",
+    ),
+    "negative identifiers in npz": (
+        lambda: write("x.npz", {"x": np.full((40, 2), -(2**63))}),
+        "column 1 of x.npz.*-9223372036854775808",
+    ),
+    "digits that are lost": (
+        lambda: write("x.csv", csv_text([[f"0.{10**24 + i}", i] for i in range(40)], "ab")),
+        "'a' of x.csv.*15 digits",
+    ),
+    # Booleans.
+    "true, false and maybe": (
+        lambda: write("x.csv", csv_text([["true", i] for i in range(60)], "ab") + "maybe,1\n"),
+        "column 'a' has 'maybe' in row 61",
+    ),
+    "a flag that is missing": (
+        lambda: write("x.csv", csv_text([["True", i] for i in range(60)], "ab") + ",1\n"),
+        "column 'a' has 1 empty cell, first in row 61",
+    ),
+    # Endless and unbounded input.
+    "a pipe called csv": (lambda: pipe("x.csv"), "x.csv must be a regular file, got a pipe"),
+    "a pipe called npy": (lambda: pipe("x.npy"), "x.npy must be a regular file, got a pipe"),
+    "a device": (lambda: "/dev/zero", "/dev/zero must be a regular file, got a device"),
+    "a link to a device": (lambda: link("x.csv", "/dev/zero"), "x.csv.*got a device"),
+    "a pipe among images": (lambda: folder() and pipe("pictures/z.png") and "pictures", r"z\.png"),
+    "an archive of terabytes": (lambda: huge_npz(), "array 'x' of x.npz takes 80.0 TB of memory"),
+    "a header of gigabytes": (
+        lambda: write("x.npy", np.lib.format.magic(2, 0) + b"\xff\xff\xff\x7f"),
+        "x.npy.*header is too long",
+    ),
+    "an npy of more than its bytes": (
+        lambda: write("x.npy", huge_header()),
+        "x.npy is truncated: it must have 80,000,000,000,",
+    ),
+    "a link to itself": (lambda: link("x.csv", "x.csv"), r"x\.csv"),
 }
+
+
+def pipe(name):
+    os.mkfifo(name)
+    return name
+
+
+def link(name, target):
+    Path(name).symlink_to(target)
+    return name
+
+
+def huge_header():
+    text = repr({"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**4)}).encode()
+    return np.lib.format.magic(1, 0) + len(text).to_bytes(2, "little") + text
+
+
+def huge_npz():
+    with zipfile.ZipFile("x.npz", "w") as archive:
+        archive.writestr("x.npy", huge_header())
+    return "x.npz"
 
 
 def put(row, column, value):
@@ -279,6 +344,21 @@ OPTIONS = {
         folder,
         ["--resize", 0, 4],
         "resize",
+    ),
+    "a header of an array": (npy_file, ["--header"], "--header applies to .csv and .tsv files"),
+    "no header of an array": (npz_file, ["--no-header"], "--no-header applies to .csv and .tsv"),
+    "a header of a folder": (folder, ["--header"], "--header applies to files"),
+    "names as a row": (csv_file, ["--no-header"], "column 1 has 'age' in row 1"),
+    "splits of a table": (csv_file, ["--split-folders"], "--split-folders applies to folders"),
+    "splits that are not there": (
+        folder,
+        ["--split-folders"],
+        "--split-folders needs images in sub-folders.*train",
+    ),
+    "nothing left to train on": (
+        csv_file,
+        ["--training.drop-last", "--training.batch-size", 64],
+        "training.drop_last leaves nothing to train on.*28 rows.*64",
     ),
 }
 

@@ -123,7 +123,9 @@ def test_a_typed_command_is_quoted_and_has_its_directory_and_its_data(monkeypatc
 
 
 def numbers(path):
-    """The content of a file, without the seconds that were measured."""
+    """The content of a file, without the seconds that were measured, and digests with them."""
+    if path.name == "written.jsonl":
+        return {json.loads(line)["file"] for line in path.read_text().splitlines()}
     if path.name in ("results.json", "result.json"):
         return without_seconds(json.loads(path.read_text()))
     if path.suffix == ".npz":
@@ -138,7 +140,8 @@ def without_seconds(value):
         return [without_seconds(each) for each in value]
     if not isinstance(value, dict):
         return value
-    return {name: without_seconds(each) for name, each in value.items() if name != "seconds"}
+    kept = value.keys() - {"seconds", "digest"}
+    return {name: without_seconds(value[name]) for name in kept}
 
 
 def all_numbers(directory):

@@ -470,3 +470,17 @@ def test_mixed_precision_moves_densities_by_its_rounding(name):
     for value, expected in zip(mixed, full, strict=True):
         assert value.dtype == torch.float32
         torch.testing.assert_close(value, expected, rtol=0.05, atol=0.5)
+
+
+@pytest.mark.parametrize("build", [mm.hvae, mm.conv_hvae, mm.pixel_hvae, mm.dense_vae])
+def test_sizes_and_likelihoods_of_another_kind_are_named(build):
+    of_two = build is not mm.dense_vae
+    bad = {
+        "shape": (3, (8, 8), torch.tensor(3), None),
+        "latents": (3, (2,), (1, 2, 3), []) if of_two else (None, (2, 3), 1.5),
+        "pixels": (None, "binary", mm.BinaryPixels, 1.5),
+    }
+    for name, values in bad.items():
+        for value in values:
+            with pytest.raises(ValueError, match=f"^{name} must be "):
+                build(**{"shape": (1, 8, 8), name: value})

@@ -488,3 +488,15 @@ def test_a_pair_trains_and_keeps_its_means_inverse():
     assert after < before - 0.2
     x = two_clusters(50)
     torch.testing.assert_close(decoder(encoder(x).mean).mean, x, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [None, "realnvp", mm.RealNVP, 3])
+def test_a_kind_of_flow_that_is_none_is_named(kind):
+    with pytest.raises(ValueError, match=r"^kind must be a kind of flow"):
+        mm.FlowPrior(2, kind=kind)
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_location_of_a_flow_that_is_no_tensor_is_named(name):
+    with pytest.raises(ValueError, match=f"^{name} must be a tensor, got a list"):
+        mm.FlowPrior(2, **{name: [1.0, 1.0]})

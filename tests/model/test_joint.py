@@ -8,6 +8,7 @@ from torch.distributions import Independent
 from torch.distributions import Normal as TorchNormal
 
 import mimachine as mm
+from mimachine import workflow
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -309,3 +310,41 @@ def test_a_part_with_events_of_another_size_is_named(part, size):
     sample = mm.Sample(torch.zeros(4, 3), torch.zeros(4, 2), source)
     with pytest.raises(ValueError, match=rf"^{part} .*\(7,\).*\({size},\)"):
         model.log_probs(sample)
+
+
+USES = {
+    "codes": lambda m, x: mm.codes(m, x),
+    "reencode": lambda m, x: mm.reencode(m, x),
+    "log_likelihood": lambda m, x: mm.log_likelihood(m, x, 2),
+    "mean_log_likelihood": lambda m, x: mm.mean_log_likelihood(m, x, 100),
+    "quadrature": lambda m, x: mm.quadrature_log_likelihood(m, x),
+    "annealed": lambda m, x: mm.annealed_log_likelihood(m, x),
+    "bidirectional": lambda m, x: mm.bidirectional_check(m),
+    "decompose": lambda m, x: mm.decompose(m, x),
+    "refit_prior": lambda m, x: mm.refit_prior(m, x),
+    "refit_proposal": lambda m, x: mm.refit_proposal(m, x),
+    "proposal": lambda m, x: mm.DefensiveProposal(m),
+    "flattened": lambda m, x: mm.flattened(m, (1, 1, 3)),
+    "evaluate": lambda m, x: mm.evaluate(m, None),
+    "loss": lambda m, x: mm.Loss(m, mm.MIM),
+    "sample": lambda m, x: workflow.sample(m, 2),
+    "reconstruct": lambda m, x: workflow.reconstruct(m, x),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_what_is_not_a_model_is_named_and_a_model_within_is_suggested(use):
+    x, loss = torch.zeros(4, 3), mm.Loss(mm.Joint(**parts()), mm.MIM)
+    with pytest.raises(
+        ValueError, match=r"^model must be a Joint, got a Loss; give .*model\.model$"
+    ):
+        USES[use](loss, x)
+    for other in (None, loss.model.encoder, "run"):
+        with pytest.raises(
+            ValueError, match=rf"^model must be a Joint, got a {type(other).__name__}"
+        ):
+            USES[use](other, x)
+    with pytest.raises(ValueError, match=r"^after must be a Joint, got a Loss"):
+        mm.compare_priors(loss.model, loss, x)
+    with pytest.raises(ValueError, match=r"^model must be a Joint, got a NoneType"):
+        mm.information_bounds(None, x)

@@ -1484,3 +1484,9 @@ def test_a_sum_over_components_changes_nothing_without_mixtures():
 def test_what_to_do_with_components_is_one_of_two():
     with pytest.raises(ValueError, match='components must be "draw" or "sum", got \'score\''):
         mm.Loss(small_model(), mm.MIM, components="score")
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf, None, "3", True, [2.0]])
+def test_a_weight_of_beta_vae_that_is_no_number_is_named(weight):
+    with pytest.raises(ValueError, match=r"^weight must be "):
+        mm.beta_vae(weight)

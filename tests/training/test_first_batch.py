@@ -6,6 +6,7 @@ from torch import nn
 from torch.distributions import Categorical, Independent, Normal
 
 import mimachine as mm
+from mimachine import workflow
 from mimachine.data.sources import TensorSource
 
 RECIPE = mm.Training(epochs=1, batch_size=8, warmup=0)
@@ -148,3 +149,23 @@ def test_a_source_of_single_precision_trains_a_model_in_double_precision():
     for source in (TensorSource(X), mm.FreshDraws(normal, 16), mm.Binarized(TensorSource(X))):
         loss = mm.Loss(joint(), mm.MIM).double()
         assert len(mm.fit(loss, source, source, RECIPE).epochs) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x, annealing: x.sum(1).long(), "floating-point numbers, got the type torch.int64"),
+        (lambda x, annealing: x.sum(1) > 0, "floating-point numbers, got the type torch.bool"),
+        (lambda x, annealing: x.sum(1), "depend on parameters to train"),
+    ],
+)
+def test_a_loss_that_cannot_be_trained_is_named(call, message):
+    with pytest.raises(ValueError, match=f"^loss must .*{message}"):
+        mm.fit(Callable(call), X, None, RECIPE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_is_refused_by_the_part_that_does_not_fit(dtype):
+    model = joint().to(dtype)
+    with pytest.raises(ValueError, match="z must have the type of the decoder"):
+        workflow.reconstruct(model, X)

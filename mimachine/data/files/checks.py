@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from numpy.typing import NDArray
 from mimachine._support import memory
 from mimachine._support.messages import Option, OptionError, counted, some
 
-__all__ = ["LARGEST_WHOLE", "check_finite", "check_integers", "too_many_digits"]
+__all__ = ["Distinct", "check_finite", "check_integers", "too_many_digits", "with_many_digits"]
 
 # Beyond 2^53 float64 no longer distinguishes all integers.
-LARGEST_WHOLE = 1 << 53
+_LARGEST_WHOLE = 1 << 53
+# A column of values closer than this, relative to their size, may be one of rounded values.
+_CLOSE = 1e-9
 
 
 def check_finite(values: NDArray[Any], columns: Sequence[str] | None, source: str) -> None:
@@ -79,11 +82,34 @@ def check_integers(values: NDArray[Any], columns: Sequence[str] | None, source: 
     for rows in memory.blocks(values):
         block = values[rows]
         # Python integers: the magnitude of the smallest int64 is not an int64.
-        if max(int(block.max()), -int(block.min())) > LARGEST_WHOLE:
-            place = np.argwhere((block > LARGEST_WHOLE) | (block < -LARGEST_WHOLE))[0]
+        if max(int(block.max()), -int(block.min())) > _LARGEST_WHOLE:
+            place = np.argwhere((block > _LARGEST_WHOLE) | (block < -_LARGEST_WHOLE))[0]
             column = int(np.ravel_multi_index(tuple(place[1:]), values.shape[1:]))
             name = None if columns is None else columns[column]
             raise too_many_digits(source, column, name, str(block[tuple(place)]))
+
+
+def with_many_digits(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Columns of decimal numbers (N, D) that floats may have made equal, such as identifiers."""
+    low, high = values.min(0), values.max(0)
+    size = np.maximum(-low, high)
+    with np.errstate(over="ignore", invalid="ignore"):
+        close = (size > 0) & (high - low <= _CLOSE * size)
+    many: NDArray[np.bool_] = (size > _LARGEST_WHOLE) | close
+    return many
+
+
+class Distinct:
+    """Decimal numbers of one column so far, to find those that floats make equal."""
+
+    def __init__(self) -> None:
+        self._exact: dict[float, Decimal] = {}
+
+    def takes(self, number: Decimal, is_whole: bool) -> bool:
+        """Whether floats tell a number from the others; long whole numbers are refused as such."""
+        if is_whole and abs(number) > _LARGEST_WHOLE:
+            return False
+        return self._exact.setdefault(float(number), number) == number
 
 
 def too_many_digits(source: str, place: int, name: str | None, example: str) -> OptionError:

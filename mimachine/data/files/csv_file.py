@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support.messages import counted
-from mimachine.data.files.checks import LARGEST_WHOLE, too_many_digits
+from mimachine.data.files.checks import Distinct, too_many_digits, with_many_digits
 from mimachine.data.files.columns import Choice, Layout, choose, missing_values, not_numeric
 from mimachine.data.files.csv_layout import layout_of
 from mimachine.data.files.table import MISSING, Table, are_booleans, are_numbers, typed
@@ -24,10 +24,8 @@ __all__ = ["peek_text", "read_text"]
 
 _COMMA = re.compile(r"[+-]?[\d.,]*\d,\d+([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+")
-# Type of cells of true or false, with room for spaces and for longer words, which are errors.
-_BOOLEAN = "U8"
-# A column of values closer than this, relative to their size, may be one of rounded values.
-_CLOSE = 1e-9
+# Types of cells of true or false: most have few spaces. Cells that fill their type are errors.
+_BOOLEAN, _PADDED_BOOLEAN = "U8", "U64"
 
 
 def peek_text(
@@ -47,10 +45,10 @@ def read_text(
     header: bool | None = None,
 ) -> Table:
     """Read columns of a text file; an error names the column and the row of a bad cell."""
-    layout = layout_of(file, header)
+    layout = layout_of(file, header, columns)
     choice = choose(layout, file.name, labels, drop, columns)
     try:
-        values, found = _parse(file, layout, choice)
+        values, found = _parsed(file, layout, choice)
     except ValueError as error:
         raise _explained(file, layout, choice, str(error)) from error
     if np.isnan(values).any():
@@ -80,11 +78,24 @@ def _count_rows(file: Path, layout: Layout) -> int:
     return count - layout.named
 
 
-def _parse(file: Path, layout: Layout, choice: Choice) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _parsed(file: Path, layout: Layout, choice: Choice) -> tuple[NDArray[Any], NDArray[Any] | None]:
     """Values (N, D) and labels (N,) of a text file."""
+    try:
+        return _parse(file, layout, choice, _BOOLEAN)
+    except _NotBooleanError:
+        return _parse(file, layout, choice, _PADDED_BOOLEAN)
+
+
+class _NotBooleanError(ValueError):
+    """A cell is neither true nor false, or does not fit."""
+
+
+def _parse(
+    file: Path, layout: Layout, choice: Choice, boolean: str
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
     # Adjacent columns of the same type share a field, so that most tables need no copy. All
     # columns are parsed, otherwise rows that are too long would pass.
-    kinds = _kinds(layout, choice)
+    kinds = _kinds(layout, choice, boolean)
     runs = [(kind, len(list(run))) for kind, run in itertools.groupby(kinds)]
     with opened(file) as lines:
         if layout.named:
@@ -100,7 +111,7 @@ def _parse(file: Path, layout: Layout, choice: Choice) -> tuple[NDArray[Any], ND
     parts = [
         rows[str(k)] if kind == "f8" else _from_booleans(rows[str(k)])
         for k, (kind, _) in enumerate(runs)
-        if kind in ("f8", _BOOLEAN)
+        if kind in ("f8", boolean)
     ]
     texts = [rows[str(k)][:, 0] for k, (kind, _) in enumerate(runs) if kind == "O"]
     values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
@@ -110,11 +121,11 @@ def _parse(file: Path, layout: Layout, choice: Choice) -> tuple[NDArray[Any], ND
     return np.ascontiguousarray(values), labels
 
 
-def _kinds(layout: Layout, choice: Choice) -> list[str]:
+def _kinds(layout: Layout, choice: Choice, boolean: str) -> list[str]:
     """Type of each column of the file: number, boolean, label or not used."""
     kinds = ["U1"] * len(layout.names)
     for k in choice.values:
-        kinds[k] = _BOOLEAN if k in layout.booleans else "f8"
+        kinds[k] = boolean if k in layout.booleans else "f8"
     if choice.label is not None:
         kinds[choice.label] = "O"
     return kinds
@@ -123,29 +134,25 @@ def _kinds(layout: Layout, choice: Choice) -> list[str]:
 def _from_booleans(cells: NDArray[Any]) -> NDArray[np.float64]:
     """Zeros and ones for false and true."""
     texts = np.char.lower(np.char.strip(cells))
-    if not np.isin(texts, ("true", "false")).all():
-        raise ValueError("a cell is neither true nor false")
+    is_cut = (np.char.str_len(cells) == cells.dtype.itemsize // 4).any()
+    if is_cut or not np.isin(texts, ("true", "false")).all():
+        raise _NotBooleanError("a cell is neither true nor false")
     return np.asarray(texts == "true", dtype=np.float64)
 
 
 def _check_digits(file: Path, layout: Layout, choice: Choice, values: NDArray[Any]) -> None:
     """Check that parsing has not made different numbers equal, such as long identifiers."""
-    low, high = values.min(0), values.max(0)
-    size = np.maximum(-low, high)
-    suspects = (size > LARGEST_WHOLE) | ((size > 0) & (high - low <= _CLOSE * size))
-    places = [
-        k
-        for k, suspect in zip(choice.values, suspects, strict=True)
+    columns = {
+        k: Distinct()
+        for k, suspect in zip(choice.values, with_many_digits(values), strict=True)
         if suspect and k not in layout.booleans
-    ]
-    exact: dict[int, dict[float, Decimal]] = {k: {} for k in places}
-    for _, cells in _rows(file, layout) if places else ():
-        for k in places:
-            number = Decimal(cells[k].strip())
-            is_long_whole = abs(number) > LARGEST_WHOLE and _WHOLE.fullmatch(cells[k].strip())
-            if is_long_whole or exact[k].setdefault(float(number), number) != number:
+    }
+    for _, cells in _rows(file, layout) if columns else ():
+        for k, column in columns.items():
+            cell = cells[k].strip()
+            if not column.takes(Decimal(cell), _WHOLE.fullmatch(cell) is not None):
                 name = layout.names[k] if layout.named else None
-                raise too_many_digits(file.name, k, name, cells[k].strip())
+                raise too_many_digits(file.name, k, name, cell)
 
 
 def _explained(file: Path, layout: Layout, choice: Choice, reason: str) -> ValueError:

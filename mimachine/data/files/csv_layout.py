@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 from mimachine._support.messages import some
@@ -20,12 +21,15 @@ _INDEX = "Unnamed: 0"
 _FEWEST_NUMBERS = 4
 
 
-def layout_of(file: Path, header: bool | None = None) -> Layout:
+def layout_of(
+    file: Path, header: bool | None = None, columns: Sequence[str] | None = None
+) -> Layout:
     """Columns of a text file, from its first rows.
 
     Args:
         file: The file.
         header: Whether the first line holds column names; by default decided by its cells.
+        columns: Columns that a trained model expects. A first line with all of them is a header.
 
     Raises:
         ValueError: If the file is empty, or has names without rows or the same name twice.
@@ -34,7 +38,7 @@ def layout_of(file: Path, header: bool | None = None) -> Layout:
     if not rows:
         raise ValueError(f"{file.name} is empty; expected rows of numbers")
     first = [cell.strip() for cell in rows[0]]
-    found, notes = (header, ()) if header is not None else _is_header(first, rows[1:])
+    found, notes = (header, ()) if header is not None else _is_header(first, rows[1:], columns)
     if not found:
         names = tuple(str(k + 1) for k in range(len(first)))
         return Layout(names, False, (), delimiter, notes, _booleans(rows, len(first)))
@@ -67,8 +71,12 @@ def _sample(file: Path) -> tuple[str, list[list[str]]]:
     return max(found.items(), key=lambda item: len(item[1][0]) if item[1] else 0)
 
 
-def _is_header(first: list[str], others: list[list[str]]) -> tuple[bool, tuple[str, ...]]:
+def _is_header(
+    first: list[str], others: list[list[str]], columns: Sequence[str] | None
+) -> tuple[bool, tuple[str, ...]]:
     """Whether a first row holds column names, and a note if that is not obvious."""
+    if columns is not None and set(columns) <= set(first):
+        return True, ()
     values = [are_numbers([cell]) or cell.lower() in MISSING for cell in first]
     if not all(value or are_booleans([cell]) for value, cell in zip(values, first, strict=True)):
         numbers = [cell for cell in first if are_numbers([cell])]

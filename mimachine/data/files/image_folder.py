@@ -115,6 +115,8 @@ def read_images(
         _decode(root, files, headers, values, resize, in_colour)
     assert values is not None
     labels, more = _labels(files, splits)
+    if splits is None and split_folders is None and colour is None:
+        more += _unused_splits(files)
     notes = _notes(values, sound, (*more, *_lost_levels(root, files, sound)), others)
     return Images(values, labels, tuple(files), str(root), notes, splits)
 
@@ -255,6 +257,23 @@ def _splits(root: Path, files: Sequence[str], wanted: bool | None) -> NDArray[An
     if wanted is False or not are_splits:
         return None
     return np.array([_SPLITS[top] for top in tops])
+
+
+def _unused_splits(files: Sequence[str]) -> list[str]:
+    """A warning if folders have names of splits but are classes, as there are others."""
+    folders = {part for file in files for part in file.split("/")[:-1]}
+    named = {part: _SPLITS[part.strip().lower()] for part in folders if _is_split(part)}
+    if "train" not in named.values() or len(set(named.values())) == 1:
+        return []
+    return [
+        f"warning: the folders {' and '.join(map(repr, sorted(named)))} are read as classes, not "
+        "as splits: for these, the folder itself must have them, so called, and no other images; "
+        "if they are classes, set split_folders=False (--no-split-folders)"
+    ]
+
+
+def _is_split(folder: str) -> bool:
+    return folder.strip().lower() in _SPLITS
 
 
 def _labels(

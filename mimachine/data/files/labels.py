@@ -33,7 +33,7 @@ def labelled(table: Table, labels: str | None) -> Table:
     if found is None and labels is not None and (file := Path(labels).expanduser()).is_file():
         what = file.name
         with readable(file):
-            found = _read_labels(file)
+            found = _read_labels(file, table)
         if suffix(file) != ".npy" and len(found) == len(table.values) + 1:
             notes += (f"the first line of {file.name}, {str(found[0])!r}, is read as a header",)
             found = found[1:]
@@ -60,15 +60,18 @@ def _missing_labels(labels: NDArray[Any]) -> NDArray[np.bool_]:
     return np.isnan(labels) if labels.dtype.kind == "f" else np.zeros(len(labels), dtype=np.bool_)
 
 
-def _read_labels(file: Path) -> NDArray[Any]:
+def _read_labels(file: Path, table: Table) -> NDArray[Any]:
     """Labels from a separate file: an array, or one label per line."""
     require_regular(file)
     if suffix(file) == ".npy":
         with file.open("rb") as stream:
-            shape, dtype = header(stream, file.name)
-        check_labels(dtype, file.name)
-        check_fits(file.name, shape, dtype.itemsize, "labels are one number or text per row")
-        return np.asarray(np.load(file, allow_pickle=False))
+            stored = header(stream, file.name)
+        check_labels(stored, len(table.values), file.name, table.source)
+        check_fits(file.name, stored[0], stored[1].itemsize, "labels are one number or text a row")
+        try:
+            return np.asarray(np.load(file, allow_pickle=False)).reshape(len(table.values))
+        except ValueError as error:
+            raise ValueError(f"{file.name} is damaged: {error}") from error
     if suffix(file) not in (".csv", ".txt"):
         raise OptionError(
             Option("labels"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mimachine._support import memory
-from mimachine._support.messages import Option, OptionError
+from mimachine._support.messages import Option, OptionError, some
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.image_folder import read_images
 from mimachine.data.files.options import DataChangedError, File, check_there
@@ -170,8 +170,7 @@ def read_rows(path: str | os.PathLike[str], file: File, learned: Preprocessing) 
     _check_range(table, learned)
     rows = _in_memory_if_small(Rows(table.values, np.arange(len(table.values)), learned))
     notes = table.notes + _constant_notes(table, learned)
-    if isinstance(rows, Tensor):
-        notes += _far_notes(rows, learned, table.source)
+    notes += _far_notes(rows, learned, table.source)
     return Encodable(rows, table.labels, notes)
 
 
@@ -185,31 +184,45 @@ def _constant_notes(table: Table, learned: Preprocessing) -> tuple[str, ...]:
         block = table.values[rows]
         flat = block.reshape(len(block), -1)[:, left_out]
         differing |= (flat != learned.constants[left_out]).any(0)
-    if not differing.any():
+    places = left_out[differing]
+    if not len(places):
         return ()
-    place = int(left_out[differing.argmax()])
-    name = repr(learned.columns[place]) if learned.columns else str(place + 1)
+    if len(places) > 1:
+        return (
+            f"warning: columns {_names(learned, places)} of {table.source} have values other than "
+            "the only one of each in training; they are not used",
+        )
     return (
-        f"warning: column {name} of {table.source} has values other than "
-        f"{learned.constants[place]:g}, the only one in training; they are not used",
+        f"warning: column {_names(learned, places)} of {table.source} has values other than "
+        f"{learned.constants[places[0]]:g}, the only one in training; they are not used",
     )
 
 
-def _far_notes(rows: Tensor, learned: Preprocessing, where: str) -> tuple[str, ...]:
-    """A warning if a value is very far from those of the training rows."""
+def _names(learned: Preprocessing, places: Iterable[int]) -> str:
+    """Some columns by name, or by number from 1."""
+    return some(repr(learned.columns[k]) if learned.columns else str(k + 1) for k in places)
+
+
+def _far_notes(rows: Tensor | Rows, learned: Preprocessing, where: str) -> tuple[str, ...]:
+    """A warning if values are very far from those of the training rows; names the columns."""
     if not learned.standardized:
         return ()
-    size = rows.abs()
-    if float(size.max()) < _FAR:
+    extremes = torch.zeros(rows.shape[1])
+    for block in rows.split(memory.rows_at_once(tuple(rows.shape))):
+        size, at = block.abs().max(0)
+        extremes = torch.where(size > extremes.abs(), block.gather(0, at[None])[0], extremes)
+    far = extremes.abs().numpy()
+    values = learned.restore(extremes[None].numpy()).reshape(-1)
+    places = np.arange(len(far)) if learned.kept is None else learned.kept
+    worst, *others = [k for k in np.argsort(-far, kind="stable") if far[k] >= _FAR] or [None]
+    if worst is None:
         return ()
-    row, column = divmod(int(size.argmax()), rows.shape[1])
-    value = learned.restore(rows[row : row + 1].numpy()).reshape(-1)
-    place = column if learned.kept is None else int(learned.kept[column])
-    name = repr(learned.columns[place]) if learned.columns else str(place + 1)
+    what = "column" if len(others) == 1 else "columns"
+    also = f", and {what} {_names(learned, places[others])} have such values too" if others else ""
     return (
-        f"warning: column {name} of {where} has the value {value[place]:.6g}, "
-        f"{float(size[row, column]):,.0f} standard deviations from the mean of the training rows; "
-        "if it marks a missing value or is an error, remove the row",
+        f"warning: column {_names(learned, places[[worst]])} of {where} has the value "
+        f"{values[places[worst]]:.6g}, {far[worst]:,.0f} standard deviations from the mean of the "
+        f"training rows{also}; if it marks a missing value or is an error, remove the row",
     )
 
 

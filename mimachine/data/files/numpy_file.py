@@ -50,6 +50,8 @@ def header(stream: IO[bytes], what: str) -> Header:
         if version == (1, 0):
             read = np.lib.format.read_array_header_1_0
         shape, _, dtype = read(text)
+        if any(isinstance(side, bool) or side < 0 for side in shape):
+            raise ValueError(f"its shape is {shape}")
     except (OSError, zipfile.BadZipFile):
         raise
     except Exception as error:
@@ -58,12 +60,18 @@ def header(stream: IO[bytes], what: str) -> Header:
     return shape, dtype
 
 
-def check_labels(dtype: np.dtype[Any], what: str) -> None:
-    """Raise a ValueError if labels are neither numbers nor text."""
+def check_labels(stored: Header, rows: int, what: str, source: str) -> None:
+    """Raise a ValueError if labels are neither numbers nor text, or not one for each row."""
+    shape, dtype = stored
     if dtype.kind not in "biufU":
         raise ValueError(
             f"{what} must hold numbers or text as labels, got the type {dtype}; save them with "
             ".astype(str)"
+        )
+    if shape not in ((rows,), (rows, 1)):
+        raise ValueError(
+            f"{what} must have one label for each of the {rows:,} rows of {source}, got shape "
+            f"{shape}"
         )
 
 
@@ -123,11 +131,13 @@ def read_npz(
     _check_array(*headers[name], f"array {name!r} of {file.name}")
     _check_fits(headers, (name, label), file.name)
     found = None
+    if label is not None:
+        what, rows = f"array {label!r} of {file.name}", headers[name][0][0]
+        check_labels(headers[label], rows, what, f"array {name!r}")
     with np.load(file, allow_pickle=False) as arrays:
-        values = _native(arrays[name])
+        values = _native(_member(arrays, name, file.name))
         if label is not None:
-            check_labels(headers[label][1], f"array {label!r} of {file.name}")
-            found = arrays[label]
+            found = _member(arrays, label, file.name)
             found = found[:, 0] if found.shape[1:] == (1,) else found
     return _expecting(Table(values, None, found, file.name, notes), columns)
 
@@ -168,8 +178,17 @@ def read_arrays(
             )
     _check_fits(headers, tuple(names.values()), file.name)
     with np.load(file, allow_pickle=False) as arrays:
-        found = {purpose: arrays[name] for purpose, name in names.items()}
+        found = {purpose: _member(arrays, name, file.name) for purpose, name in names.items()}
     return found, tuple(name for name in headers if name not in names.values())
+
+
+def _member(arrays: Any, name: str, source: str) -> NDArray[Any]:
+    """An array of an open archive."""
+    try:
+        array: NDArray[Any] = arrays[name]
+    except ValueError as error:
+        raise ValueError(f"array {name!r} of {source} is damaged: {error}") from error
+    return array
 
 
 def _expecting(table: Table, columns: Sequence[str] | None) -> Table:

@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 from mimachine._support import memory
 from mimachine._support.messages import counted
-from mimachine.data.files.checks import check_integers
+from mimachine.data.files.checks import (
+    Distinct,
+    check_integers,
+    too_many_digits,
+    with_many_digits,
+)
 from mimachine.data.files.columns import (
     Choice,
     Layout,
@@ -22,9 +27,12 @@ from mimachine.data.files.columns import (
     missing_values,
     not_numeric,
 )
-from mimachine.data.files.table import Table
+from mimachine.data.files.table import Table, typed
 
 __all__ = ["peek_parquet", "read_parquet"]
+
+# Each access takes a time that grows with the number of all columns.
+_VALUES_AT_ONCE = 1 << 22
 
 
 def peek_parquet(file: Path, labels: str | None, drop: Sequence[str]) -> tuple[int, int]:
@@ -80,8 +88,9 @@ def _layout(opened: Any, source: str) -> Layout:
 def _values(
     opened: Any, layout: Layout, choice: Choice, source: str
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Values (N, D), read column by column to hold them in memory only once; which are booleans."""
-    kinds = {k: opened.schema_arrow.field(k).type for k in choice.values}
+    """Values (N, D), of which few columns are in memory twice; and which are booleans."""
+    types = opened.schema_arrow.types
+    kinds = {k: types[k] for k in choice.values}
     if other := {k: f"has type {kind}" for k, kind in kinds.items() if not _numeric(kind)}:
         raise not_numeric(other, layout, source)
     dtype = np.result_type(*{_dtype(kind) for kind in kinds.values()})
@@ -89,24 +98,46 @@ def _values(
     memory.check_fits(f"{source} as an array", shape, dtype.itemsize, "save it as .npy")
     values = np.empty(shape, dtype)
     missing = []
+    at_once = max(1, _VALUES_AT_ONCE // shape[0])
     for column, k in enumerate(choice.values):
-        stored = opened.read(columns=[layout.names[k]]).column(layout.names[k])
+        if column % at_once == 0:
+            names = [layout.names[each] for each in choice.values[column : column + at_once]]
+            table = opened.read(columns=names)
+            block = dict(zip(table.column_names, table.columns, strict=True))
+        stored = block[layout.names[k]]
         if nulls := stored.null_count:
             first = int(stored.is_null().to_numpy().argmax()) + 1
             missing.append((k, counted(nulls, "null"), f"row {first}"))
             continue
         numbers = stored.to_numpy()
-        # Before integers become floating-point numbers, as other columns may be.
+        # Before integers and decimals become floating-point numbers.
         check_integers(numbers[:, None], [layout.names[k]], source)
         values[:, column] = numbers
+        if numbers.dtype.kind == "O":
+            _check_decimals(numbers, values[:, column], layout.names[k], source)
     if missing:
         raise missing_values(missing, layout, source)
     return values, np.array([_dtype(kind).kind == "b" for kind in kinds.values()])
 
 
+def _check_decimals(decimals: NDArray[Any], floats: NDArray[Any], name: str, source: str) -> None:
+    """Check that floats (N,) have not made different decimal numbers equal."""
+    if not with_many_digits(floats[:, None]).any():
+        return
+    column = Distinct()
+    for number in decimals:
+        if not column.takes(number, number.as_tuple().exponent >= 0):
+            raise too_many_digits(source, 0, name, str(number))
+
+
 def _labels(opened: Any, name: str) -> NDArray[Any]:
     """Labels from a column of any type; other than numbers they become text, and nulls empty."""
+    from pyarrow import types
+
     stored = opened.read(columns=[name]).column(name)
+    if types.is_decimal(stored.type):
+        # Floating-point numbers may not tell them apart.
+        return typed(np.array(["" if each is None else str(each) for each in stored.to_pylist()]))
     if _numeric(stored.type) and not stored.null_count:
         return np.asarray(stored.to_numpy(), dtype=_dtype(stored.type))
     return np.array(["" if label is None else str(label) for label in stored.to_pylist()])

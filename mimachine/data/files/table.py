@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import lzma
 import math
 import os
 import zipfile
@@ -11,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +103,17 @@ def typed(labels: NDArray[Any]) -> NDArray[Any]:
     except OverflowError:  # Floating-point numbers would make different labels equal.
         return labels
     except ValueError:
-        return labels if not are_numbers(labels.tolist()) else labels.astype(np.float64)
+        return _as_floats(labels)
     return whole if (whole.astype(np.str_) == labels).all() else labels
+
+
+def _as_floats(labels: NDArray[Any]) -> NDArray[Any]:
+    """Text labels as floats if all are numbers, and different numbers stay different."""
+    texts = np.unique(labels).tolist()
+    if not are_numbers(texts):
+        return labels
+    floats = labels.astype(np.float64)
+    return floats if len(np.unique(floats)) == len(set(map(Decimal, texts))) else labels
 
 
 _SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".npy", ".npz", ".parquet")
@@ -144,6 +155,12 @@ def checked(
     return file
 
 
+_DAMAGES = (
+    *(EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile),
+    *(RuntimeError, csv.Error),
+)
+
+
 @contextmanager
 def readable(file: Path) -> Iterator[None]:
     """Report a damaged file by its name, as a ValueError."""
@@ -159,14 +176,10 @@ def readable(file: Path) -> Iterator[None]:
             f"{file.name} does not fit into memory; save it as .npy, which is read from the disk"
         ) from error
     # zipfile raises RuntimeError for members it cannot decompress or decrypt.
-    except (
-        EOFError,
-        zlib.error,
-        gzip.BadGzipFile,
-        zipfile.BadZipFile,
-        RuntimeError,
-        csv.Error,
-    ) as error:
+    except (*_DAMAGES, OSError) as error:
+        # System errors have an errno; those about the content of a file have none.
+        if not isinstance(error, _DAMAGES) and error.errno is not None:
+            raise
         raise ValueError(
             f"{file.name} is damaged, or its suffix does not match its format ({error})"
         ) from error

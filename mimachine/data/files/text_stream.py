@@ -13,7 +13,7 @@ __all__ = ["opened"]
 
 # Far above the longest rows of tables: a million columns take about 20 MB.
 _LONGEST_LINE = 64 << 20
-_BUFFER = 1 << 20
+_BUFFER = 1 << 18
 
 
 def opened(file: Path) -> IO[str]:
@@ -24,7 +24,10 @@ def opened(file: Path) -> IO[str]:
     """
     is_compressed = file.suffix.lower() == ".gz"
     guard = _Guard(gzip.GzipFile(file) if is_compressed else io.FileIO(file), file.name)
-    return io.TextIOWrapper(io.BufferedReader(guard, _BUFFER), encoding="utf-8-sig")
+    text = io.TextIOWrapper(io.BufferedReader(guard, _BUFFER), encoding="utf-8-sig")
+    # Its own blocks are of 8 KiB.
+    text._CHUNK_SIZE = _BUFFER  # type: ignore[attr-defined]
+    return text
 
 
 class _Guard(io.RawIOBase):

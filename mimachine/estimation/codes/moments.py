@@ -12,7 +12,7 @@ from mimachine._support.checks import whole
 from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import own_noise
 from mimachine.data.examples import Examples, examples
-from mimachine.model.joint import Joint
+from mimachine.model.joint import Joint, check_joint
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
@@ -42,6 +42,7 @@ def codes(
     Raises:
         ValueError: If the data cannot be used or do not fit the model.
     """
+    check_joint("model", model)
     x = examples("x", x, model)
     batch_size = rows_at_once(x.shape) if batch_size is None else whole("batch_size", batch_size, 1)
     with own_noise(seed, "codes", x.device), evaluating(model), naming_misfits(model, x):

@@ -13,7 +13,7 @@ from mimachine._support.seeds import own_noise
 from mimachine.data.examples import Examples, examples
 from mimachine.estimation.codes.moments import mean_of, moments
 from mimachine.estimation.estimate import Estimate
-from mimachine.model.joint import Joint
+from mimachine.model.joint import Joint, check_joint
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
@@ -51,6 +51,7 @@ def reencode(
     Raises:
         ValueError: If the data cannot be used or do not fit the model.
     """
+    check_joint("model", model)
     x = examples("x", x, model)
     batch_size = rows_at_once(x.shape) if batch_size is None else whole("batch_size", batch_size, 1)
     means, widths, again, divergences = [], [], [], []

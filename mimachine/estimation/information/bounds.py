@@ -24,7 +24,7 @@ from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.information.all_pairs import Groups, density_columns, log_sums
 from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import DiagNormal, Mixture, StandardNormal, draw
-from mimachine.model.joint import Joint, checked
+from mimachine.model.joint import Joint, check_joint, checked
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
@@ -180,6 +180,8 @@ def information_bounds(
         On Variational Bounds of Mutual Information (Poole et al., 2019),
         https://arxiv.org/abs/1905.06922
     """
+    if not callable(model):
+        check_joint("model", model)
     x = examples("x", x, model, least=2)
     batch_size = rows_at_once(x.shape) if batch_size is None else whole("batch_size", batch_size, 1)
     encoder = model.encoder if isinstance(model, Joint) else model

@@ -25,7 +25,7 @@ from mimachine.estimation.likelihood.importance import check_event, log_mean
 from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import is_discrete
 from mimachine.model.distributions import without_validation
-from mimachine.model.joint import Joint, checked
+from mimachine.model.joint import Joint, check_joint, checked
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
@@ -196,6 +196,7 @@ def annealed_log_likelihood(
         On the Quantitative Analysis of Decoder-Based Generative Models (Wu et al., 2017),
         https://arxiv.org/abs/1611.04273
     """
+    check_joint("model", model)
     settings = _Settings(num_chains, num_steps, num_leapfrog, chunk_size)
     x = all_examples("x", x, model)
     with (
@@ -225,8 +226,7 @@ def bidirectional_check(
     For an example x ~ p(x|z), z ~ p(z), the latents z are an exact draw from the posterior. Chains
     that start there and follow the same path backwards have weights whose mean reciprocal is
     1 / p(x), which gives an estimate that is too high on average. The truth is between the two, up
-    to their errors. With the same settings, the error may be larger for data that differ from
-    examples of the model.
+    to their errors. With the same settings, the error may be larger for data unlike the model's.
 
     Args:
         model: As for `annealed_log_likelihood`, as are all options.
@@ -239,13 +239,13 @@ def bidirectional_check(
         seed: Seed of the examples and the chains.
 
     Raises:
-        TypeError: If the latents are discrete.
-        ValueError, RuntimeError: As for `annealed_log_likelihood`.
+        TypeError, ValueError, RuntimeError: As for `annealed_log_likelihood`.
 
     References:
         Sandwiching the Marginal Likelihood Using Bidirectional Monte Carlo (Grosse et al., 2015),
         https://arxiv.org/abs/1511.02543
     """
+    check_joint("model", model)
     settings = _Settings(num_chains, num_steps, num_leapfrog, chunk_size)
     num_data = whole("num_data", num_data, 1)
     below, above = [], []

@@ -19,7 +19,7 @@ from mimachine.estimation.estimate import CorrectedMean, Estimate
 from mimachine.estimation.likelihood.pareto import pareto_k, tail_size
 from mimachine.model.conditionals import Conditional
 from mimachine.model.distributions import draw
-from mimachine.model.joint import Joint, checked
+from mimachine.model.joint import Joint, check_joint, checked
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
@@ -130,6 +130,7 @@ def log_likelihood(
     References:
         Importance Weighted Autoencoders (Burda et al., 2016), https://arxiv.org/abs/1509.00519
     """
+    check_joint("model", model)
     num_samples = whole("num_samples", num_samples, 1)
     chunk_size = None if chunk_size is None else whole("chunk_size", chunk_size, 1)
     if fabric is not None:
@@ -331,6 +332,7 @@ def mean_log_likelihood(
         >>> mean.subset_error < mean.standard_error
         True
     """
+    check_joint("model", model)
     x = all_examples("x", x, model)
     num_samples, few_samples = whole("num_samples", num_samples), whole("few_samples", few_samples)
     if not 1 <= few_samples < num_samples:

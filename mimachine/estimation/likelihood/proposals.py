@@ -17,7 +17,7 @@ from mimachine.model.annealing import Annealing
 from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import is_discrete
 from mimachine.model.distributions import DiagNormal, Mixture, draw
-from mimachine.model.joint import Joint, checked
+from mimachine.model.joint import Joint, check_joint, checked
 from mimachine.model.priors import Prior, without_gradient
 from mimachine.training.batches import Data
 from mimachine.training.fit import fit
@@ -71,6 +71,7 @@ class DefensiveProposal(nn.Module):
         super().__init__()
         if not widths:
             raise ValueError(f"widths must be one or more positive numbers, got {widths!r}")
+        check_joint("model", model)
         self.encoder, self.prior = model.encoder, model.prior
         self.widths = tuple(real("widths", width, 0, above=True) for width in widths)
         self.prior_share = real("prior_share", prior_share, 0, below=1)
@@ -168,6 +169,7 @@ def refit_proposal(
         >>> mm.log_likelihood(model, test, 500, proposal=proposal).flagged.shape
         torch.Size([5])
     """
+    check_joint("model", model)
     num_samples = whole("num_samples", num_samples, 1)
     start = cast(Conditional, model.encoder) if start is None else start
     loss = _ImportanceWeighted(model, cast(nn.Module, start), num_samples)

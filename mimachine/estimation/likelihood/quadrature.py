@@ -17,7 +17,7 @@ from mimachine.data.examples import Examples, all_examples
 from mimachine.estimation.codes.moments import Codes, codes, moments
 from mimachine.estimation.estimate import Estimate
 from mimachine.model.discrete import is_discrete
-from mimachine.model.joint import Joint, checked
+from mimachine.model.joint import Joint, check_joint, checked
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
@@ -110,6 +110,7 @@ def quadrature_log_likelihood(
     """
     tolerance = real("tolerance", tolerance, 0, above=True)
     most_evaluations = whole("most_evaluations", most_evaluations, 1)
+    check_joint("model", model)
     x = all_examples("x", x, model)
     # Moments without a closed form are estimated from samples, with a fixed seed.
     noise = forked(derived_seed(0, "quadrature"), x.device)
