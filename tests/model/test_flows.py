@@ -492,7 +492,7 @@ def test_a_pair_trains_and_keeps_its_means_inverse():
 
 @pytest.mark.parametrize("kind", [None, "realnvp", mm.RealNVP, 3])
 def test_a_kind_of_flow_that_is_none_is_named(kind):
-    with pytest.raises(ValueError, match="^kind must be a kind of flow"):
+    with pytest.raises(ValueError, match=r"^kind must be a kind of flow"):
         mm.FlowPrior(2, kind=kind)
 
 

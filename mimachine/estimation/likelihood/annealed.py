@@ -196,7 +196,6 @@ def annealed_log_likelihood(
         On the Quantitative Analysis of Decoder-Based Generative Models (Wu et al., 2017),
         https://arxiv.org/abs/1611.04273
     """
-    check_joint("model", model)
     settings = _Settings(num_chains, num_steps, num_leapfrog, chunk_size)
     x = all_examples("x", x, model)
     with (
@@ -233,7 +232,9 @@ def bidirectional_check(
         model: As for `annealed_log_likelihood`, as are all options.
         num_data: Number N of examples to draw.
         num_chains: Number of chains per example in each direction.
-        num_steps, num_leapfrog, start: Steps of a chain and of each transition; start of the path.
+        num_steps: Number of steps of a chain.
+        num_leapfrog: Leapfrog steps of each transition.
+        start: Start of the path.
         chunk_size: Largest number of pairs of example and chain that are decoded at once.
         seed: Seed of the examples and the chains.
 
@@ -245,7 +246,6 @@ def bidirectional_check(
         Sandwiching the Marginal Likelihood Using Bidirectional Monte Carlo (Grosse et al., 2015),
         https://arxiv.org/abs/1511.02543
     """
-    check_joint("model", model)
     settings = _Settings(num_chains, num_steps, num_leapfrog, chunk_size)
     num_data = whole("num_data", num_data, 1)
     below, above = [], []
@@ -305,6 +305,7 @@ def _simulated(model: Joint, num_data: int) -> tuple[Tensor, Tensor]:
 @contextmanager
 def _prepared(model: Joint, start: Conditional | None) -> Iterator[None]:
     """Set evaluation mode, and let trajectories diverge, which are to be rejected."""
+    check_joint("model", model)
     with without_validation(), evaluating(model), evaluating(start):
         yield
 
