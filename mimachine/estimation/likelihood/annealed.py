@@ -286,10 +286,8 @@ class _Settings:
 
     def gathered(self, parts: list[tuple[Tensor, ...]]) -> AnnealedLogLikelihood:
         """Join the results of batches of examples."""
-        values, errors, effective, rates = (torch.cat(part) for part in zip(*parts, strict=True))
-        return AnnealedLogLikelihood(
-            values, errors, effective, rates, self.num_chains, self.num_steps
-        )
+        values, errors, ess, rates = (torch.cat(part) for part in zip(*parts, strict=True))
+        return AnnealedLogLikelihood(values, errors, ess, rates, self.num_chains, self.num_steps)
 
 
 def _simulated(model: Joint, num_data: int) -> tuple[Tensor, Tensor]:
