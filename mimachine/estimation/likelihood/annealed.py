@@ -196,7 +196,6 @@ def annealed_log_likelihood(
         On the Quantitative Analysis of Decoder-Based Generative Models (Wu et al., 2017),
         https://arxiv.org/abs/1611.04273
     """
-    check_joint("model", model)
     settings = _Settings(num_chains, num_steps, num_leapfrog, chunk_size)
     x = all_examples("x", x, model)
     with (
@@ -245,7 +244,6 @@ def bidirectional_check(
         Sandwiching the Marginal Likelihood Using Bidirectional Monte Carlo (Grosse et al., 2015),
         https://arxiv.org/abs/1511.02543
     """
-    check_joint("model", model)
     settings = _Settings(num_chains, num_steps, num_leapfrog, chunk_size)
     num_data = whole("num_data", num_data, 1)
     below, above = [], []
@@ -286,10 +284,8 @@ class _Settings:
 
     def gathered(self, parts: list[tuple[Tensor, ...]]) -> AnnealedLogLikelihood:
         """Join the results of batches of examples."""
-        values, errors, effective, rates = (torch.cat(part) for part in zip(*parts, strict=True))
-        return AnnealedLogLikelihood(
-            values, errors, effective, rates, self.num_chains, self.num_steps
-        )
+        values, errors, ess, rates = (torch.cat(part) for part in zip(*parts, strict=True))
+        return AnnealedLogLikelihood(values, errors, ess, rates, self.num_chains, self.num_steps)
 
 
 def _simulated(model: Joint, num_data: int) -> tuple[Tensor, Tensor]:
@@ -305,6 +301,7 @@ def _simulated(model: Joint, num_data: int) -> tuple[Tensor, Tensor]:
 @contextmanager
 def _prepared(model: Joint, start: Conditional | None) -> Iterator[None]:
     """Set evaluation mode, and let trajectories diverge, which are to be rejected."""
+    check_joint("model", model)
     with without_validation(), evaluating(model), evaluating(start):
         yield
 
