@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mimachine._support.checks import whole
 from mimachine._support.memory import rows_at_once
 from mimachine._support.messages import counted, some
 from mimachine.data.rows import Rows
@@ -22,6 +23,7 @@ __all__ = [
     "Examples",
     "all_examples",
     "as_tensor",
+    "block_size",
     "check_finite",
     "class_numbers",
     "device_of",
@@ -110,6 +112,15 @@ def all_examples(name: str, data: Any, model: object = None, *, least: int = 1) 
     """`examples` as a tensor: the rows of a file are read."""
     rows = examples(name, data, model, least=least)
     return rows.tensor() if isinstance(rows, Rows) else rows
+
+
+def block_size(rows: Tensor | Rows, batch_size: int | None) -> int:
+    """Number of rows to go through at once: `batch_size`, or by default fewer if rows are long.
+
+    Raises:
+        ValueError: If `batch_size` is not a whole number of 1 or more.
+    """
+    return rows_at_once(rows.shape) if batch_size is None else whole("batch_size", batch_size, 1)
 
 
 def _check_count(name: str, count: int, least: int) -> None:

@@ -24,7 +24,7 @@ from mimachine.data import stored_preprocessing
 __all__ = ["Likelihood", "Preprocessing", "fingerprint"]
 
 Likelihood = Literal["gaussian", "bernoulli", "discretized-logistic"]
-# In fields of `Preprocessing`, a number or a list of numbers in JSON; or flags likewise.
+# Types of the fields of `Preprocessing`; in JSON a value or a list of values.
 Array = Annotated[NDArray[Any], Checked(stored_preprocessing.as_array)]
 Flags = Annotated[NDArray[np.bool_], Checked(stored_preprocessing.as_flags)]
 _LARGEST_INT = 2.0**62
@@ -50,7 +50,8 @@ class Preprocessing:
         channels_last: Whether images in the file have their channels last.
         decimals: Number of decimals of the values of the file, 0 for integers and -1 for any, for
             each value of a flat example, or () for all; None if unknown.
-        booleans: Whether they are stored as true and false, likewise.
+        booleans: Whether the file stores a value as true or false, for each value of a flat
+            example, or () for all; None if unknown.
     """
 
     likelihood: Likelihood

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
@@ -13,7 +14,7 @@ from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.data.examples import all_examples, examples
 from mimachine.estimation.codes.collapse import diagnose_codes
-from mimachine.estimation.codes.moments import codes
+from mimachine.estimation.codes.moments import Codes, codes
 from mimachine.evaluation.advice import advice_for_model
 from mimachine.evaluation.budgets import NEIGHBOUR_ROWS
 from mimachine.evaluation.classes import classes_of_splits
@@ -25,7 +26,7 @@ from mimachine.evaluation.codes import (
 )
 from mimachine.evaluation.information import information_of_model
 from mimachine.evaluation.likelihood import likelihood_of_model, rate_of_model
-from mimachine.evaluation.metric import Report
+from mimachine.evaluation.metric import Metric, Report
 from mimachine.evaluation.reconstruction import reconstruction_of_model
 from mimachine.model.joint import Joint, check_joint
 from mimachine.model.misfit import naming_misfits
@@ -82,14 +83,7 @@ def evaluate(
         if comparable:
             with noise("information"):
                 kept = [*information_of_model(model, test, encoded), *kept]
-        if data.train_labels is not None and data.test_labels is not None:
-            labels = data.train_labels[:NEIGHBOUR_ROWS]
-            # With a single class there is nothing to tell apart.
-            if len(labels.unique()) > 1:
-                with noise("training codes"):
-                    rows = examples("data.train", data.train[:NEIGHBOUR_ROWS], model)
-                    train = codes(model, rows)
-                kept += classes_of_splits(train, encoded, labels, data.test_labels)
+        kept += _classes(model, data, encoded, noise)
         floors = floors_of_model(model, test, encoded)
         shares = [each.value for each in floors if each.name == "encoder_share_at_floor"]
         health = diagnose_codes(encoded.mean, encoded.std, share_at_floor=sum(shares))
@@ -104,6 +98,21 @@ def evaluate(
             explained = likelihood_of_model(model, test, num_samples, end, data.log_volume)
         advice = advice_for_model(health.verdict, model.prior())
     return Report((*explained, rate, *kept, *shape), health.verdict, advice)
+
+
+def _classes(
+    model: Joint, data: Dataset, test: Codes, noise: Callable[[str], AbstractContextManager[None]]
+) -> list[Metric]:
+    """Accuracy of classifiers of codes; no metrics without labels of several classes."""
+    if data.train_labels is None or data.test_labels is None:
+        return []
+    labels = data.train_labels[:NEIGHBOUR_ROWS]
+    # With a single class there is nothing to tell apart.
+    if len(labels.unique()) < 2:
+        return []
+    with noise("training codes"):
+        train = codes(model, examples("data.train", data.train[:NEIGHBOUR_ROWS], model))
+    return classes_of_splits(train, test, labels, data.test_labels)
 
 
 def _check(data: object) -> None:

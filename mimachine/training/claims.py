@@ -39,7 +39,7 @@ def claimed(directory: Path, request: Request | None = None) -> Iterator[None]:
 
     Args:
         directory: It must not exist or be empty, or hold an unfinished request that is the same.
-        request: What the directory is claimed for. None if it cannot be gone on with.
+        request: What the directory is claimed for. None if no later command may continue it.
 
     Raises:
         FileExistsError: If the directory is taken, or another process has claimed it.

@@ -109,7 +109,7 @@ class Run:
 
         Args:
             path: The directory.
-            request: What the run is made for; None if it cannot be gone on with.
+            request: What the run is made for; None if no later command may continue it.
 
         Yields:
             A function that writes the settings and the record of the data, as `create` does, and

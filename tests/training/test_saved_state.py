@@ -91,13 +91,14 @@ EDITS = {
 }
 
 
-@pytest.mark.parametrize("is_sealed", [False, True])
-@pytest.mark.parametrize("name", EDITS)
+# Tensors whose bytes cannot be read have no digest.
+WITHOUT_DIGEST = {"sparse moments", "weights without memory"}
+CASES = [(name, sealed) for name in EDITS for sealed in {False, name not in WITHOUT_DIGEST}]
+
+
+@pytest.mark.parametrize(("name", "is_sealed"), CASES)
 def test_an_impossible_state_is_refused_and_nothing_of_it_is_used(run, name, is_sealed):
-    try:
-        edit(run, EDITS[name], is_sealed)
-    except (TypeError, RuntimeError, NotImplementedError):
-        pytest.skip("such a state has no digest")
+    edit(run, EDITS[name], is_sealed)
     loss = make_loss()
     state = State(loss, torch.optim.Adam(loss.parameters(), fused=True), 5, 0.5)
     before = {name: tensor.clone() for name, tensor in loss.state_dict().items()}

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from mimachine._support.checks import whole
-from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import own_noise
-from mimachine.data.examples import Examples, examples
+from mimachine.data.examples import Examples, block_size, examples
 from mimachine.model.joint import Joint, check_joint
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
@@ -44,7 +42,7 @@ def codes(
     """
     check_joint("model", model)
     x = examples("x", x, model)
-    batch_size = rows_at_once(x.shape) if batch_size is None else whole("batch_size", batch_size, 1)
+    batch_size = block_size(x, batch_size)
     with own_noise(seed, "codes", x.device), evaluating(model), naming_misfits(model, x):
         parts = [moments(model.encoder(rows)) for rows in x.split(batch_size)]
     return Codes(*(torch.cat(part) for part in zip(*parts, strict=True)))

@@ -7,10 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mimachine._support.checks import whole
-from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import own_noise
-from mimachine.data.examples import Examples, examples
+from mimachine.data.examples import Examples, block_size, examples
 from mimachine.estimation.codes.moments import mean_of, moments
 from mimachine.estimation.estimate import Estimate
 from mimachine.model.joint import Joint, check_joint
@@ -53,7 +51,7 @@ def reencode(
     """
     check_joint("model", model)
     x = examples("x", x, model)
-    batch_size = rows_at_once(x.shape) if batch_size is None else whole("batch_size", batch_size, 1)
+    batch_size = block_size(x, batch_size)
     means, widths, again, divergences = [], [], [], []
     with own_noise(seed, "reencode", x.device), evaluating(model), naming_misfits(model, x):
         for rows in x.split(batch_size):

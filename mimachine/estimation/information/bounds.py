@@ -18,7 +18,7 @@ from torch.distributions import Distribution, Independent, Normal
 from mimachine._support.checks import whole
 from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import own_noise
-from mimachine.data.examples import Examples, as_tensor, examples
+from mimachine.data.examples import Examples, as_tensor, block_size, examples
 from mimachine.estimation.codes.aggregate import kl_terms
 from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.information.all_pairs import Groups, density_columns, log_sums
@@ -183,7 +183,7 @@ def information_bounds(
     if not callable(model):
         check_joint("model", model)
     x = examples("x", x, model, least=2)
-    batch_size = rows_at_once(x.shape) if batch_size is None else whole("batch_size", batch_size, 1)
+    batch_size = block_size(x, batch_size)
     encoder = model.encoder if isinstance(model, Joint) else model
     noise = own_noise(seed, "information bounds", x.device)
     with noise, evaluating(model), naming_misfits(model, x):
