@@ -24,6 +24,8 @@ MAPPED_SHARE = 1 / 32
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNKNOWN = 4 << 30
 _VALUES_AT_ONCE = 1 << 22
+# Blocks of a file that is gone through stay in the processor's cache.
+_VALUES_OF_A_BLOCK = 1 << 18
 
 
 def available() -> int:
@@ -75,7 +77,7 @@ def rows_at_once(shape: tuple[int, ...], most: int = 4096) -> int:
 
 def blocks(values: Any) -> Iterator[slice]:
     """Slices of the rows of data (N, *X) to go through; mapped pages are released after each."""
-    rows = max(1, _VALUES_AT_ONCE // max(1, math.prod(values.shape[1:])))
+    rows = max(1, _VALUES_OF_A_BLOCK // max(1, math.prod(values.shape[1:])))
     for start in range(0, len(values), rows):
         yield slice(start, start + rows)
         release(values)

@@ -19,7 +19,7 @@ __all__ = ["learn"]
 Array = NDArray[Any]
 # Usual grids of images in [0, 1]: 2^k levels, and the 17 levels of scikit-learn's digits.
 _GRIDS = (2, 4, 8, 16, 17, 32, 64, 128, 256)
-_MOST_SAMPLED = 20_000
+_MOST_SAMPLED, _FIRST_ROWS = 20_000, 10
 # Least floor of a standard deviation, as a fraction of the column's.
 _FLOOR_SHARE = 1e-3
 # Largest floor, for columns with a grid as coarse as their spread, such as rare flags.
@@ -82,7 +82,7 @@ def learn(
         "shape": values.shape[1:],
         "columns": columns,
         "levels": levels,
-        "decimals": _merged(_decimals(values, sample, seen), values.shape[1:], -1),
+        "decimals": _merged(_decimals(values, seen), values.shape[1:], -1),
         "booleans": _merged(
             np.asarray(values.dtype.kind == "b") if booleans is None else booleans,
             values.shape[1:],
@@ -128,8 +128,8 @@ def _summary(values: Array, train: NDArray[np.bool_]) -> _Summary:
     for block in memory.blocks(values):
         now = np.asarray(values[block]).reshape(len(values[block]), -1)
         low, high = min(low, float(now.min())), max(high, float(now.max()))
-        if now.dtype.kind == "f" and wholes.any():
-            wholes &= (now == np.rint(now)).all(0)
+        if now.dtype.kind == "f":
+            _keep_wholes(wholes, now)
         now = now[train[block]].astype(np.float64)
         if not len(now):
             continue
@@ -147,6 +147,17 @@ def _summary(values: Array, train: NDArray[np.bool_]) -> _Summary:
         mean, count = mean + delta * (len(now) / total), total
     mean, std = first + mean, np.sqrt(squares / count)
     return _Summary(low, high, wholes, mean, std, varies)
+
+
+def _keep_wholes(wholes: NDArray[np.bool_], values: Array) -> None:
+    """Clear the mask's entries of columns with values that are no integers."""
+    # The first rows decide for most columns.
+    for rows in (values[:_FIRST_ROWS], values):
+        places = np.flatnonzero(wholes)
+        if not len(places):
+            return
+        some = rows if len(places) == len(wholes) else rows[:, places]
+        wholes[places] = (some == np.rint(some)).all(0)
 
 
 class _Layout(NamedTuple):
@@ -330,20 +341,11 @@ def _left_out(places: Array, columns: tuple[str, ...] | None) -> str:
     return f"warning: {what} constant in the training rows; not used"
 
 
-def _decimals(values: Array, sample: Callable[[], Array], seen: _Summary) -> Array:
+def _decimals(values: Array, seen: _Summary) -> Array:
     """Number of decimals of each column of tables, or of all values of arrays; -1 for any."""
     if seen.whole or values.ndim > 2:
         return np.where(seen.wholes, 0, -1)
-    decimals = count_decimals(sample(), values.dtype)
-    # The sample may be whole, or have few decimals, where other rows do not.
-    found = np.where(seen.wholes, 0, np.where(decimals == 0, -1, decimals))
-    for rows in memory.blocks(values):
-        for count in np.unique(found[found > 0]).tolist():
-            places = np.flatnonzero(found == count)
-            block = np.asarray(values[rows])[:, places]
-            exact = np.round(block.astype(np.float64), count).astype(values.dtype) == block
-            found[places[~exact.all(0)]] = -1
-    return found
+    return count_decimals(values, seen.wholes)
 
 
 def _merged(each: Array, shape: tuple[int, ...], several: Any) -> Array:

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mimachine._support import memory
+
 __all__ = ["Crowd", "column_grids", "count_decimals", "crowded"]
 
-_MOST_ROWS = 1000
+_MOST_ROWS, _FIRST_ROWS = 1000, 10
 _MOST_DECIMALS = 6
 # Share of the rows, without those of the most frequent value, that makes a crowd.
 _LEAST_SHARE = 0.25
@@ -79,20 +81,33 @@ def column_grids(sample: NDArray[Any]) -> NDArray[np.float64]:
     return grids
 
 
-def count_decimals(sample: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[np.int64]:
+def count_decimals(values: NDArray[Any], wholes: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Number of decimals that all values of each column have, up to 6; -1 if some have more.
 
     Args:
-        sample: Shape (n, D).
-        dtype: Type of the values in the file.
+        values: Rows (N, D); they are gone through block by block.
+        wholes: Columns that are known to hold integers, shape (D,).
     """
-    found = np.full(sample.shape[1], -1)
-    for decimals in range(_MOST_DECIMALS + 1):
-        open_columns = np.flatnonzero(found < 0)
-        # The first rows decide for most columns, whose values have more decimals.
-        for rows in (slice(_MOST_ROWS // 100), slice(None)):
-            values = sample[rows][:, open_columns]
-            exact = np.round(values, decimals).astype(dtype) == values.astype(dtype)
-            open_columns = open_columns[exact.all(0)]
-        found[open_columns] = decimals
+    found = np.zeros(len(wholes), dtype=np.int64)
+    for rows in memory.blocks(values):
+        places = np.flatnonzero(~wholes & (found >= 0))
+        if not len(places):
+            break
+        block = values[rows]
+        for place in places:
+            found[place] = _decimals(block[:, place], int(found[place]))
     return found
+
+
+def _decimals(column: NDArray[Any], least: int) -> int:
+    # The first rows decide for most columns, whose values have more decimals.
+    first = column[:_FIRST_ROWS]
+    for count in range(least, _MOST_DECIMALS + 1):
+        if _has_decimals(first, count) and _has_decimals(column, count):
+            return count
+    return -1
+
+
+def _has_decimals(values: NDArray[Any], count: int) -> bool:
+    rounded = np.round(values.astype(np.float64, copy=False), count)
+    return bool((rounded.astype(values.dtype, copy=False) == values).all())

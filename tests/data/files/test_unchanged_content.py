@@ -97,13 +97,13 @@ def test_rows_off_the_grid_of_the_training_rows_count(tmp_path):
     assert len(read_rows(tmp_path / "a.npy", File(), learned).rows) == 200
 
 
-def test_decimals_that_only_other_rows_have_are_not_rounded(tmp_path):
+def test_decimals_that_only_other_rows_have_count(tmp_path):
     values = np.round(normal(200, 2), 1)
     test = _split(values, None)[2]
     values[test[0], 0] = 0.123
     np.save(tmp_path / "a.npy", values)
     data = load_file(tmp_path / "a.npy")
-    assert data.preprocessing.decimals.tolist() == [-1, 1]
+    assert data.preprocessing.decimals.tolist() == [3, 1]
     np.testing.assert_allclose(data.restore(data.test, drawn=True)[0, 0], 0.123, rtol=1e-5)
 
 
