@@ -32,7 +32,7 @@ from mimachine.data.files.table import Table, typed
 __all__ = ["peek_parquet", "read_parquet"]
 
 # Each access takes a time that grows with the number of all columns.
-_VALUES_AT_ONCE = 1 << 22
+_VALUES_AT_ONCE = 1 << 20
 
 
 def peek_parquet(file: Path, labels: str | None, drop: Sequence[str]) -> tuple[int, int]:
