@@ -24,8 +24,9 @@ MAPPED_SHARE = 1 / 32
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNKNOWN = 4 << 30
 _VALUES_AT_ONCE = 1 << 22
-# Blocks of a file that is gone through stay in the processor's cache.
-_VALUES_OF_A_BLOCK = 1 << 18
+# Blocks of a file that is gone through: their temporaries stay in the processor's cache and in the
+# allocator's pool. Larger ones are mapped anew each time, which takes twice as long.
+_VALUES_OF_A_BLOCK = 1 << 16
 
 
 def available() -> int:
