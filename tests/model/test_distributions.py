@@ -334,6 +334,25 @@ def test_log_densities_of_all_pairs_are_those_of_each(features, narrowest):
     torch.testing.assert_close(normal.log_prob_of_each(value), expected, rtol=0, atol=1e-8)
 
 
+@pytest.mark.parametrize("scale", [1e-2, 1e-3, 1e-5, 1e-6])
+@pytest.mark.parametrize("full", [False, True])
+def test_the_density_of_a_mixture_does_not_depend_on_the_number_of_values(scale, full):
+    loc, logits = torch.randn(200, 8), torch.randn(200)
+    if full:
+        components = FullNormal(loc, scale * torch.eye(8).expand(200, 8, 8))
+    else:
+        components = mm.DiagNormal(loc, torch.full_like(loc, scale))
+    mixture = mm.Mixture(logits, components)
+    value = loc[torch.randint(200, (1000,))] + scale * torch.randn(1000, 8)
+    exact = MixtureSameFamily(
+        Categorical(logits=logits.double()), Independent(Normal(loc.double(), scale), 1)
+    ).log_prob(value.double())
+    rows = torch.cat([mixture.log_prob(row[None]) for row in value[:100]])
+    # A few units in the last place of the largest terms.
+    torch.testing.assert_close(mixture.log_prob(value).double(), exact, rtol=0, atol=5e-5)
+    torch.testing.assert_close(rows.double(), exact[:100], rtol=0, atol=5e-5)
+
+
 @pytest.mark.parametrize("shape", [(), (3000,), (30, 100)])
 def test_a_mixture_of_many_pairs_has_the_density_and_gradient_of_a_mixture_of_few(shape):
     logits, loc = torch.randn(40), torch.randn(40, 4) if shape else torch.randn(40, 2000)
