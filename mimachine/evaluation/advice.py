@@ -19,7 +19,7 @@ __all__ = ["LEARN_PRIOR", "VERDICTS", "advice_for_model", "remedies"]
 VERDICTS = {
     "healthy": "The codes depend on the data, and the posteriors are neither points nor the prior.",
     "partly collapsed": "Most latent dimensions carry no information about the data.",
-    "collapsed": "The codes carry no information about the data.",
+    "collapsed": "The codes carry next to no information about the data: less than 0.1 nat.",
     "deterministic": (
         "The codes are nearly points: they keep the information in the data, but the encoder is "
         "far narrower than any posterior."

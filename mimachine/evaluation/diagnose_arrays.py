@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,20 +149,23 @@ def diagnose(
         *reconstruction_of_arrays(data),
         *classes_of_arrays(data),
     )
-    verdict = _verdict(data)
+    by_name = {metric.name: metric for metric in metrics}
+    verdict = _verdict(data, by_name)
     return Diagnosis(
         metrics,
         verdict,
         VERDICTS[verdict],
-        remedies(data, verdict, {metric.name: metric for metric in metrics}),
+        remedies(data, verdict, by_name),
         tuple(_unknown(data)),
         None if data.std is None else tuple(kl_terms(data.mean, data.std).mean(0).tolist()),
     )
 
 
-def _verdict(data: Encodings) -> str:
+def _verdict(data: Encodings, metrics: Mapping[str, Metric]) -> str:
     if data.std is not None:
-        return diagnose_codes(data.mean, data.std).verdict
+        bound = metrics.get("mutual_information_upper")
+        information = None if bound is None else bound.value
+        return diagnose_codes(data.mean, data.std, information=information).verdict
     differs = varying(data)
     if not differs.any():
         return "collapsed"

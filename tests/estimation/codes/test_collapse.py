@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from oracles import LinearGaussian
@@ -16,6 +18,40 @@ def test_verdicts_follow_their_definitions():
     two = means * torch.tensor([1.0, 1, 0, 0])
     assert mm.diagnose_codes(two, width).verdict == "healthy"
     assert mm.diagnose_codes(means, 0.005 * width).verdict == "deterministic"
+
+
+@pytest.mark.parametrize(("dims", "fewest"), [(1, 1), (2, 2), (3, 2), (4, 2), (5, 3), (32, 16)])
+def test_partial_collapse_can_be_seen_with_any_number_of_latents(dims, fewest):
+    means = torch.randn(2000, dims)
+    for active in range(1, dims + 1):
+        used = torch.arange(dims) < active
+        width = torch.where(used, 0.3, 1.0).expand(2000, dims)
+        verdict = mm.diagnose_codes(means * used, width).verdict
+        assert verdict == ("partly collapsed" if active < fewest else "healthy")
+
+
+@pytest.mark.parametrize("dims", [1, 2, 32])
+@pytest.mark.parametrize(("information", "verdict"), [(0.06, "collapsed"), (0.3, "healthy")])
+def test_information_decides_about_a_collapse(dims, information, verdict):
+    """Latents whose means account for over 1 % of their variance may still say nothing."""
+    noise = 1 / math.expm1(2 * information / dims) ** 0.5
+    means = torch.randn(20_000, dims)
+    health = mm.diagnose_codes(means, torch.full_like(means, noise))
+    assert health.information == pytest.approx(information, rel=0.1)
+    assert health.verdict == ("collapsed" if not health.active.any() else verdict)
+    assert mm.diagnose_codes(means, torch.full_like(means, noise), information=0.01).verdict == (
+        "collapsed"
+    )
+
+
+def test_the_information_of_codes_does_not_depend_on_their_units():
+    means, width = torch.randn(500, 3), torch.rand(500, 3) + 0.1
+    units = torch.tensor([1e-3, 1.0, 1e4])
+    plain = mm.diagnose_codes(means, width).information
+    assert mm.diagnose_codes(5 + units * means, units * width).information == pytest.approx(plain)
+    # A latent that is constant has none, one without noise as much as can be.
+    assert mm.diagnose_codes(0 * means, 0 * width).information == 0
+    assert mm.diagnose_codes(means, 0 * width).information == math.inf
 
 
 def test_a_unit_is_active_above_one_percent_of_its_aggregate_variance():

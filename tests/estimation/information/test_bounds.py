@@ -344,6 +344,39 @@ def test_standard_errors_are_the_scatter_over_many_repeats(dim, information, que
         assert 1 - 5 / math.sqrt(2 * repeats) < error / scatter < 1.6
 
 
+@pytest.mark.parametrize(
+    ("count", "noise", "queries"), [(500, 0.05, None), (500, 0.08, None), (2000, 0.03, None)]
+)
+def test_errors_cover_where_few_rows_are_far_from_all_others(count, noise, queries):
+    """In one dimension the gap comes from a few rows at either end, which a sample may lack."""
+    repeats, found = 60, []
+    for _ in range(repeats):
+        channel = mm.DiagNormal(torch.randn(count, 1), torch.tensor(noise))
+        found.append(mm.bounds_from_conditionals([channel], num_queries=queries))
+    for name in ("upper", "gap"):
+        values = np.array([getattr(result, name).value for result in found])
+        errors = np.array([getattr(result, name).standard_error for result in found])
+        held = (np.abs(values - values.mean()) < 1.96 * errors).mean()
+        assert held > 0.95 - 5 * math.sqrt(0.95 * 0.05 / repeats)
+    # A gap above 0.1 nat on average is called tight by its errors' confidence.
+    if np.mean([result.gap.value for result in found]) > 0.1:
+        assert np.mean([result.tight for result in found]) < 0.1
+
+
+def test_the_gap_of_half_of_the_rows_is_that_of_half_of_the_rows():
+    x = torch.randn(6000, 2)
+    noise = torch.tensor(0.2)
+    whole = mm.bounds_from_conditionals([mm.DiagNormal(x[:3000], noise)])
+    halves = [
+        mm.bounds_from_conditionals([mm.DiagNormal(rows, noise)]).gap for rows in x.split(1500)
+    ]
+    mean, error = np.mean([h.value for h in halves]), np.std([h.value for h in halves]) / 2
+    assert abs(whole.gap_of_half.value - mean) < 5 * math.hypot(
+        error, whole.gap_of_half.standard_error
+    )
+    assert whole.gap_of_half.value > 1.5 * whole.gap.value
+
+
 def test_rate_in_closed_form_is_that_of_samples():
     channel, _ = gaussian_channel(200, 3, 2.0)
     prior = mm.DiagNormal(torch.tensor([0.3, 0.0, -1.0]), torch.tensor([1.5, 0.7, 2.0]))
@@ -464,7 +497,7 @@ def test_threads_change_no_digit_and_leave_their_number(monkeypatch):
 def test_the_least_upper_bound_is_the_lower_one_with_its_error(upper, rate, least):
     parts = {"upper": mm.Estimate(*upper), "rate": mm.Estimate(*rate)}
     zero = mm.Estimate(0.0, 0.0)
-    bounds = InformationBounds(zero, parts["upper"], parts["rate"], zero, 100, 100)
+    bounds = InformationBounds(zero, parts["upper"], parts["rate"], zero, zero, 100, 100)
     assert bounds.least_upper is parts[least]
 
 
@@ -489,7 +522,8 @@ def test_bounds_of_a_hierarchical_encoder_enclose_the_information_of_linear_norm
 def test_bounds_that_cross_are_printed_in_order():
     def printed(lower, upper, error):
         bounds = [Estimate(lower, error), Estimate(upper, error)]
-        return str(InformationBounds(*bounds, None, Estimate(upper - lower, error), 500, 500))
+        gap = Estimate(upper - lower, error)
+        return str(InformationBounds(*bounds, None, gap, gap, 500, 500))
 
     assert printed(0.93, 0.94, 0.01).startswith("between 0.930 ± 0.010 and 0.940 ± 0.010 nats: ")
     crossed = printed(0.94, 0.93, 0.01)
