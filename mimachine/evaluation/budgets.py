@@ -7,10 +7,9 @@ wide rows are fewer. The likelihood has a budget of time instead, see `evaluate`
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 __all__ = [
     "BOUND_PAIRS",
@@ -31,6 +30,7 @@ __all__ = [
     "comparable",
     "fewer_if_wide",
     "ksg_rows",
+    "random_rows",
     "subset_note",
 ]
 
@@ -69,10 +69,11 @@ def comparable(codes: Tensor) -> int:
     return math.isqrt(SQUARED_VALUES * 128 // codes.shape[1])
 
 
-def subset_note(count: int, total: int, *, random: bool = False) -> tuple[str, ...]:
-    """A note that a metric uses some of the rows; none if it uses all."""
-    if count == total:
-        return ()
-    if random:
-        return (f"from {count:,} random rows of {total:,}",)
-    return (f"from the first {count:,} of {total:,} rows",)
+def random_rows(count: int, most: int) -> Tensor:
+    """Indices of all rows, or of `most` random ones by the global generator: rows may be sorted."""
+    return torch.arange(count) if count <= most else torch.randperm(count)[:most]
+
+
+def subset_note(count: int, total: int) -> tuple[str, ...]:
+    """A note that a metric uses a random subset of the rows; none if it uses all."""
+    return () if count == total else (f"from {count:,} random rows of {total:,}",)

@@ -21,6 +21,7 @@ from mimachine.evaluation.budgets import (
     PROBED_ROWS,
     VALUES,
     fewer_if_wide,
+    random_rows,
     subset_note,
 )
 from mimachine.evaluation.glossary import measured
@@ -34,9 +35,17 @@ _TESTED = 0.25
 
 
 def classes_of_splits(
-    train: Codes, test: Codes, train_labels: Tensor, test_labels: Tensor
+    train: Codes, test: Codes, train_labels: Tensor, test_labels: Tensor, of_train: int
 ) -> list[Metric]:
-    """Classify test codes by their nearest training codes, and by a linear probe of these."""
+    """Classify test codes by their nearest training codes, and by a linear probe of these.
+
+    Args:
+        train: Codes of training rows, or of a random subset of them.
+        test: Codes of the test rows.
+        train_labels: Class of each training code.
+        test_labels: Class of each test code.
+        of_train: Number of all training rows.
+    """
     ks = [k for k in _NEIGHBOURS if k <= len(train.mean)]
     metrics = []
     for suffix, near, far, points in (
@@ -47,17 +56,22 @@ def classes_of_splits(
             name = f"knn_{k}_accuracy{suffix}"
             error = math.sqrt(accuracy * (1 - accuracy) / len(test_labels))
             metrics.append(
-                measured(name, Estimate(accuracy, error), protocol="held-out", points=points)
+                measured(
+                    name,
+                    Estimate(accuracy, error),
+                    notes=subset_note(len(near), of_train),
+                    protocol="held-out",
+                    points=points,
+                )
             )
-    some = slice(PROBED_ROWS)
+    some = random_rows(len(train.mean), PROBED_ROWS)
     probe = linear_probe(train.mean[some], train_labels[some], test.mean, test_labels)
-    used = min(PROBED_ROWS, len(train.mean))
     return [
         *metrics,
         measured(
             "linear_probe_accuracy",
             probe,
-            notes=subset_note(used, len(train.mean)),
+            notes=subset_note(len(some), of_train),
             points="codes",
             protocol="trained on training codes, measured on test codes",
         ),
@@ -81,7 +95,7 @@ def classes_of_arrays(data: Encodings) -> list[Metric]:
     test, train = order.split([int(_TESTED * len(rows)), len(rows) - int(_TESTED * len(rows))])
     if not can_be_probed(labels) or len(labels[train].unique()) < 2:
         return []
-    notes = subset_note(len(rows), len(data.x), random=True)
+    notes = subset_note(len(rows), len(data.x))
     metrics = []
     for suffix, what, points in _probed(data):
         neighbours = leave_one_out_accuracy(points[rows], labels, _LEAVE_ONE_OUT)

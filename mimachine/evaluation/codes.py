@@ -21,6 +21,7 @@ from mimachine.evaluation.budgets import (
     VALUES,
     comparable,
     fewer_if_wide,
+    random_rows,
     subset_note,
 )
 from mimachine.evaluation.glossary import measured
@@ -104,7 +105,7 @@ def reencoding_of_model(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]
     if is_discrete(model.prior()):
         return []
     known = has_closed_mean(model, encoded)
-    some = x[: REENCODED_ROWS if known else FEWEST_RECONSTRUCTED]
+    some = x[random_rows(len(x), REENCODED_ROWS if known else FEWEST_RECONSTRUCTED)]
     offset = reencode(model, some).offset
     notes = subset_note(len(some), len(x))
     return [
@@ -120,8 +121,9 @@ def aggregate_of_model(prior: Distribution, encoded: Codes) -> list[Metric]:
     """Distance of the codes from a normal prior; none for other priors."""
     if not isinstance(prior, DiagNormal | StandardNormal):
         return []
-    distance = energy_distance(encoded.sample[:ENERGY_ROWS], prior.mean, prior.stddev)
-    notes = subset_note(min(ENERGY_ROWS, len(encoded.sample)), len(encoded.sample))
+    rows = random_rows(len(encoded.sample), ENERGY_ROWS)
+    distance = energy_distance(encoded.sample[rows], prior.mean, prior.stddev)
+    notes = subset_note(len(rows), len(encoded.sample))
     return [measured("aggregate_energy_distance", distance, notes=notes, prior="the prior")]
 
 
@@ -149,7 +151,7 @@ def shape_of_arrays(data: Encodings) -> list[Metric]:
     if not active.any():
         return metrics
     rows = data.rows(fewer_if_wide(len(data.x), VALUES, dimensions))
-    notes = subset_note(len(rows), len(data.x), random=True)
+    notes = subset_note(len(rows), len(data.x))
     return [
         *metrics,
         measured(
@@ -203,7 +205,7 @@ def _repeated(codes: Tensor) -> int:
 def prior_of_arrays(data: Encodings) -> list[Metric]:
     """Whether codes as a whole are distributed as N(0, I)."""
     rows = data.rows(min(ENERGY_ROWS, comparable(data.mean)))
-    notes = subset_note(len(rows), len(data.x), random=True)
+    notes = subset_note(len(rows), len(data.x))
     if data.std is None:
         notes = ("for the codes as given: their width is unknown", *notes)
     centre = data.mean.mean(0)

@@ -16,7 +16,7 @@ from mimachine.data.examples import all_examples, examples
 from mimachine.estimation.codes.collapse import diagnose_codes
 from mimachine.estimation.codes.moments import Codes, codes
 from mimachine.evaluation.advice import advice_for_model
-from mimachine.evaluation.budgets import NEIGHBOUR_ROWS
+from mimachine.evaluation.budgets import NEIGHBOUR_ROWS, random_rows
 from mimachine.evaluation.classes import classes_of_splits
 from mimachine.evaluation.codes import (
     aggregate_of_model,
@@ -47,11 +47,13 @@ def evaluate(
 ) -> Report:
     """Evaluate a model on the test split: likelihood, information, reconstruction, codes, classes.
 
+    Measurements that compare pairs of rows use a random subset of many rows, which a note reports.
+
     Args:
         model: The model, used in evaluation mode.
         data: The data; the training split is used by the classifiers of codes only.
         num_samples: Importance samples per row for the likelihood.
-        seed: Seed of the noise; the global generator keeps its state.
+        seed: Seed of the noise and of random subsets; the global generator keeps its state.
         seconds: Time limit of the likelihood. All other metrics take at most a minute for data of
             usual sizes. If the likelihood of all rows would take longer than what is left, some
             rows get `num_samples` samples and the others a few (`mean_log_likelihood`), which a
@@ -84,14 +86,18 @@ def evaluate(
             with noise("information"):
                 kept = [*information_of_model(model, test, encoded), *kept]
         kept += _classes(model, data, encoded, noise)
+        upper = next((m.value for m in kept if m.name == "mutual_information_upper"), None)
         floors = floors_of_model(model, test, encoded)
         shares = [each.value for each in floors if each.name == "encoder_share_at_floor"]
-        health = diagnose_codes(encoded.mean, encoded.std, share_at_floor=sum(shares))
+        health = diagnose_codes(
+            encoded.mean, encoded.std, share_at_floor=sum(shares), information=upper
+        )
         shape = [*width_metrics(health), *floors]
         with noise("re-encoding"):
             shape += reencoding_of_model(model, test, encoded)
         if comparable:
-            shape += aggregate_of_model(model.prior(), encoded)
+            with noise("aggregate"):
+                shape += aggregate_of_model(model.prior(), encoded)
         with noise("rate"):
             rate = rate_of_model(model, test)
         with noise("likelihood"):
@@ -106,13 +112,14 @@ def _classes(
     """Accuracy of classifiers of codes; no metrics without labels of several classes."""
     if data.train_labels is None or data.test_labels is None:
         return []
-    labels = data.train_labels[:NEIGHBOUR_ROWS]
-    # With a single class there is nothing to tell apart.
-    if len(labels.unique()) < 2:
-        return []
     with noise("training codes"):
-        train = codes(model, examples("data.train", data.train[:NEIGHBOUR_ROWS], model))
-    return classes_of_splits(train, test, labels, data.test_labels)
+        rows = random_rows(len(data.train), NEIGHBOUR_ROWS)
+        labels = data.train_labels[rows]
+        # With a single class there is nothing to tell apart.
+        if len(labels.unique()) < 2:
+            return []
+        train = codes(model, examples("data.train", data.train[rows], model))
+        return classes_of_splits(train, test, labels, data.test_labels, len(data.train))
 
 
 def _check(data: object) -> None:

@@ -22,6 +22,7 @@ from mimachine.evaluation.budgets import (
     BOUND_ROWS,
     comparable,
     ksg_rows,
+    random_rows,
     subset_note,
 )
 from mimachine.evaluation.glossary import measured
@@ -34,7 +35,6 @@ __all__ = ["information_of_arrays", "information_of_model"]
 _TRUSTED_DIMENSIONS = 20
 # Nats below the lower bound at which an estimate is still useful.
 _SMALL_BIAS = 0.1
-_MANY_TIES = 0.05
 
 
 def information_of_model(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
@@ -45,28 +45,29 @@ def information_of_model(model: Joint, x: Tensor, encoded: Codes) -> list[Metric
         x: Data, shape (N, *X).
         encoded: Codes of the data.
     """
-    rows = x[:BOUND_ROWS]
+    rows = x[random_rows(len(x), BOUND_ROWS)]
     product = isinstance(model.encoder(rows[:2]), DiagNormal)
     queries = len(rows) if product else max(BOUND_QUERIES, BOUND_PAIRS // len(rows))
     bounds = information_bounds(model, rows, num_queries=min(queries, len(rows)))
     data, sample = x.flatten(1), encoded.sample.flatten(1)
-    some = slice(ksg_rows(data.shape[1] + sample.shape[1]))
-    notes = subset_note(len(data[some]), len(data))
+    some = random_rows(len(data), ksg_rows(data.shape[1] + sample.shape[1]))
+    notes = subset_note(len(some), len(data))
     # As in the paper, whose figures show this metric.
     by_ksg = _ksg(data[some], sample[some], bounds, notes, standardize=False)
-    return [by_ksg, *_bounds(bounds)]
+    return [by_ksg, *_bounds(bounds, subset_note(len(rows), len(x)))]
 
 
 def information_of_arrays(data: Encodings) -> list[Metric]:
     """Mutual information by KSG and, where the codes' width is known, between two bounds."""
     rows = data.rows(ksg_rows(data.x.shape[1] + data.mean.shape[1]))
     x, z = data.x[rows], data.sample[rows]
-    notes = subset_note(len(rows), len(data.x), random=True)
+    notes = subset_note(len(rows), len(data.x))
     if data.std is None or not (data.std > 0).all():
         note = "for the codes without noise, which identify their row up to float precision"
         return [_ksg(x, z, None, (note, *notes), standardize=True)]
     bounds = _bounds_of_normals(data, data.std)
-    return [_ksg(x, z, bounds, notes, standardize=True), *_bounds(bounds)]
+    used = subset_note(bounds.num_data, len(data.x))
+    return [_ksg(x, z, bounds, notes, standardize=True), *_bounds(bounds, used)]
 
 
 def _bounds_of_normals(data: Encodings, std: Tensor) -> InformationBounds:
@@ -105,8 +106,7 @@ def _ksg(
         "mutual_information_ksg",
         Estimate(found.value, found.standard_error),
         notes=(*texts, *notes),
-        # Ties alone can be harmless.
-        flagged=any(reason != "many-ties" for reason in reasons),
+        flagged=bool(reasons),
         reasons=reasons,
         k=k,
         scaling="each column divided by its standard deviation" if standardize else "no rescaling",
@@ -121,10 +121,10 @@ def _limits(found: MutualInformation, dimensions: int) -> list[tuple[Reason, str
         limits.append(("saturated", text))
     if dimensions > _TRUSTED_DIMENSIONS:
         limits.append(("many-dimensions", f"far too low in {dimensions} dimensions"))
-    if found.tied > _MANY_TIES:
+    if found.many_ties:
         text = (
             f"{found.tied:.0%} of the rows have ties at their neighbours' distance: data on a "
-            "grid, whose details KSG does not see"
+            "grid, whose details KSG does not see, or repeated rows, which count as information"
         )
         limits.append(("many-ties", text))
     return limits
@@ -163,14 +163,14 @@ def _calibration(
     ]
 
 
-def _bounds(bounds: InformationBounds) -> list[Metric]:
+def _bounds(bounds: InformationBounds, notes: tuple[str, ...]) -> list[Metric]:
     return [
         measured(
             "mutual_information_lower",
             bounds.lower,
-            notes=(bounds.statement,),
+            notes=(bounds.statement, *notes),
             num_data=bounds.num_data,
             ceiling=bounds.ceiling,
         ),
-        measured("mutual_information_upper", bounds.least_upper),
+        measured("mutual_information_upper", bounds.least_upper, notes=notes),
     ]

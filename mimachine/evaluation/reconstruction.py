@@ -22,6 +22,7 @@ from mimachine.evaluation.budgets import (
     RECONSTRUCTED_ROWS,
     SQUARED_VALUES,
     fewer_if_wide,
+    random_rows,
     subset_note,
 )
 from mimachine.evaluation.glossary import measured
@@ -111,8 +112,9 @@ def reconstruction_of_model(model: Joint, x: Tensor, encoded: Codes, unit: str) 
     known, count = has_closed_mean(model, encoded), len(x)
     if not known:
         affordable = DRAWN_VALUES // (DRAWS * x[0].numel())
-        x = x[: max(FEWEST_RECONSTRUCTED, min(RECONSTRUCTED_ROWS, affordable))]
-    encoded = Codes(*(part[: len(x)] for part in encoded))
+        most = max(FEWEST_RECONSTRUCTED, min(RECONSTRUCTED_ROWS, affordable))
+        rows = random_rows(count, most)
+        x, encoded = x[rows], Codes(*(part[rows] for part in encoded))
     notes = subset_note(len(x), count)
     by_mean, distances = [], []
     size = rows_at_once(x.shape)
@@ -195,5 +197,5 @@ def _linear(data: Encodings) -> list[Metric]:
         return []
     rows = data.rows(fewer_if_wide(PCA_ROWS, SQUARED_VALUES, data.x.shape[1]))
     error, total = principal_residuals(data.x[rows].double(), components)
-    notes = subset_note(len(rows), len(data.x), random=True)
+    notes = subset_note(len(rows), len(data.x))
     return [measured("pca_r2", _explained(error, total), notes=notes, components=components)]

@@ -69,7 +69,7 @@ def _mlp(model: Model, data: Dataset) -> Joint:
     encoder = conditionals.Gaussian(network, encoder_floor(model))
     decoder = _decoder(model, data, features)
     prior = _prior(model, data, encoder)
-    return Joint(encoder, decoder, prior, _data_prior(model, features))
+    return Joint(encoder, decoder, prior, _data_prior(model, data, features))
 
 
 def _decoder(model: Model, data: Dataset, features: int) -> nn.Module:
@@ -129,9 +129,16 @@ def _prior(model: Model, data: Dataset, encoder: nn.Module) -> nn.Module:
     return priors.StandardNormal(model.num_latents)
 
 
-def _data_prior(model: Model, features: int) -> nn.Module | priors.Marginal:
+def _data_prior(model: Model, data: Dataset, features: int) -> nn.Module | priors.Marginal:
     if model.data_prior == "gaussian-mixture":
         return priors.GaussianMixture(features, model.components)
+    if model.data_prior == "data":
+        if data.distribution is None:
+            raise ValueError(
+                f"model.data_prior data needs data with a known density, such as mixture-2d, which "
+                f"{data.name} does not have"
+            )
+        return priors.Fixed(data.distribution)
     return priors.Marginal(model.marginal)
 
 
@@ -162,7 +169,7 @@ def _image_model(model: Model, data: Dataset) -> Joint:
             f"{model.architecture}, got {model.prior}; mimachine refit fits others after training"
         )
     images = _unflattened(model, data, shape)
-    rows = flattened(images, shape, _data_prior(model, math.prod(shape)))
+    rows = flattened(images, shape, _data_prior(model, data, math.prod(shape)))
     if hierarchy or model.prior == "vampprior":
         return rows
     return Joint(rows.encoder, rows.decoder, _prior(model, data, rows.encoder), rows.data_prior)

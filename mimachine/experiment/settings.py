@@ -105,8 +105,9 @@ class Model:
             each column's standard deviation, or the resolution of grey levels; with image
             architectures, exp(-4.5).
         data_prior: q(x). "marginal": the decoder's marginal, without parameters of its own.
-            "gaussian-mixture": a learned mixture. With the marginal, on encoding samples,
-            objective ce equals mim, and mim-h is zero.
+            "gaussian-mixture": a learned mixture. "data": P(x) itself, for data with a known
+            density. With the marginal, on encoding samples, objective ce equals mim, and mim-h is
+            zero.
         marginal: Estimator of log q(x) on decoding samples, if data_prior is "marginal".
             "conditional": log p(x|z), as in Algorithm 2 of the paper. "importance": importance
             sampling, as in the released code for low-dimensional data.
@@ -138,7 +139,7 @@ class Model:
     components: int = 100
     encoder_floor: float | None = None
     decoder_floor: float | None = None
-    data_prior: Literal["marginal", "gaussian-mixture"] = "marginal"
+    data_prior: Literal["marginal", "gaussian-mixture", "data"] = "marginal"
     marginal: Literal["conditional", "importance"] = "conditional"
     architecture: Architecture = "mlp"
     channels: int = 32

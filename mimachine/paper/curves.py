@@ -20,6 +20,9 @@ __all__ = ["Panel", "curves"]
 COLOURS = {
     **{"MIM": "#2b5fa8", "MIM-H": "#2b5fa8", "VAE": "#c8342b", "VAE+H": "#c8342b"},
     **{"MIM-H, true": "#aa3377", "auto-encoder": "#555555"},
+    **{"MIM, Algorithm 2": "#2b5fa8", "MIM, importance": "#6a9bdc", "MIM, P(x)": "#79c3c9"},
+    **{"MIM-H, true, Algorithm 2": "#aa3377", "MIM-H, true, importance": "#e08a3c"},
+    **{"MIM-H, true, P(x)": "#b8a11e"},
 }
 
 
@@ -62,11 +65,18 @@ def curves(
         axis.grid(alpha=0.25)
         if panel.logarithmic:
             axis.set_yscale("log")
+    known = {curve for points in paper.values() for curve, _ in points}
     handles: list[Any] = [
-        Line2D([], [], color=COLOURS[name], marker="o", markersize=5, label=f"{name}, ours")
+        Line2D(
+            [],
+            [],
+            color=COLOURS[name],
+            marker="o",
+            markersize=5,
+            label=f"{name}, ours" if known else name,
+        )
         for name in names
     ]
-    known = {curve for points in paper.values() for curve, _ in points}
     handles += [
         Line2D([], [], color=COLOURS[name], label=f"{name}, paper", **_PAPER_STYLE)
         for name in names

@@ -32,6 +32,7 @@ EXPERIMENTS: dict[str, Callable[[Request], Reproduction]] = {
     "figure11": figures.figure11,
     "mixture-20d": low_dimensional.mixture_20d,
     "schedules": low_dimensional.schedules,
+    "entropy": low_dimensional.entropy,
     "table1": images.table1_of(*images.DATA),
     **{f"table1-{data}": images.table1_of(data) for data in images.DATA},
 }

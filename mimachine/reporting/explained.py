@@ -53,7 +53,7 @@ class Explained(NamedTuple):
 def explained(model: Joint, data: Dataset) -> Explained:
     """Variance of each column explained by reconstructions from mean codes, on the test split.
 
-    If the decoder's mean has no closed form, it is estimated from samples for the first 64 rows.
+    If the decoder's mean has no closed form, it is estimated from samples, for 64 random rows.
     """
 
     def decoded(rows: torch.Tensor) -> Array:
@@ -63,7 +63,7 @@ def explained(model: Joint, data: Dataset) -> Explained:
     with evaluating(model):
         first = model.decoder(mean_of(model.encoder(data.test[:1])))
         if closed_mean(first) is None:
-            data = replace(data, test=data.test[:_MOST_DRAWN])
+            data = replace(data, test=data.test[chosen(len(data.test), _MOST_DRAWN)])
         return _explained(data, ((rows, decoded(rows)) for rows in _blocks(data)))
 
 

@@ -102,7 +102,7 @@ def sections(outcomes: Sequence[Outcome], embedding: Embedding) -> Iterator[Sect
 
 
 def _image_sections(outcomes: Sequence[Outcome], data: Dataset) -> Iterator[Section]:
-    images = data.test[:_NUM_RECONSTRUCTIONS]
+    images = data.test[columns.chosen(len(data.test), _NUM_RECONSTRUCTIONS)]
     restored = {r.name: workflow.reconstruct(r.trained.model, images) for r in outcomes}
     text = (
         "Test images, and their reconstructions without noise. Details missing from the "
@@ -155,7 +155,7 @@ def _reconstruction_pictures(
     outcomes: Sequence[Outcome], data: Dataset, restored: Mapping[str, Drawn]
 ) -> Iterator[Picture]:
     """A row of test images, and a row of reconstructions by each model."""
-    images = data.test[:_NUM_RECONSTRUCTIONS]
+    images = data.test[columns.chosen(len(data.test), _NUM_RECONSTRUCTIONS)]
     count = len(images)
     grid = figures.image_grid(images, data, count)
     yield pixels(grid, f"A row of {count} images from the test set, the originals.", "Test data")

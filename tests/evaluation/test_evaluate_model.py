@@ -73,6 +73,36 @@ def test_every_number_of_a_linear_gaussian_model_is_that_of_the_closed_form(judg
     within(report["sampled_reconstruction_distance"], norms.mean())
 
 
+def test_the_order_of_the_rows_does_not_matter(judged, monkeypatch):
+    """Metrics that use some of the rows use random ones: files are often sorted by class."""
+    _, model, data = judged
+    for name in ("BOUND_ROWS", "ENERGY_ROWS", "REENCODED_ROWS", "NEIGHBOUR_ROWS", "PROBED_ROWS"):
+        for module in ("information", "codes", "classes", "evaluate_model"):
+            monkeypatch.setattr(f"mimachine.evaluation.{module}.{name}", 700, raising=False)
+    monkeypatch.setattr("mimachine.evaluation.information.ksg_rows", lambda dimensions: 700)
+    order, train = (rows[:, 0].argsort() for rows in (data.test, data.train))
+    in_order = replace(
+        data,
+        test=data.test[order],
+        test_labels=data.test_labels[order],
+        train=data.train[train],
+        train_labels=data.train_labels[train],
+    )
+    shuffled, ordered = (mm.evaluate(model, each, num_samples=10) for each in (data, in_order))
+    for name in (
+        "mutual_information_ksg",
+        "mutual_information_lower",
+        "aggregate_energy_distance",
+        "knn_5_accuracy",
+        "linear_probe_accuracy",
+    ):
+        one, two = shuffled[name], ordered[name]
+        assert abs(one.value - two.value) < 5 * math.hypot(one.standard_error, two.standard_error)
+        assert any("700 random rows of" in note for note in two.notes)
+    again = mm.evaluate(model, in_order, num_samples=10)
+    assert again.values == ordered.values
+
+
 def test_a_report_says_what_each_number_is(judged):
     _, model, data = judged
     report = mm.evaluate(model, data, num_samples=5)
@@ -293,4 +323,4 @@ def test_images_that_are_drawn_are_reconstructed_by_the_hundred():
     notes = report["reconstruction_rmse"].notes
     assert notes == ("from 8 draws of x per row, corrected for their variance",)
     assert report["sampled_reconstruction_distance"].notes == ()
-    assert report["reencoding_offset"].notes[0] == f"from the first 20 of {len(data.test)} rows"
+    assert report["reencoding_offset"].notes[0] == f"from 20 random rows of {len(data.test)}"
