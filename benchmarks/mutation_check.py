@@ -307,7 +307,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("4 * between.pair_variance, 4 * of_x", "4 * between.pair_variance, 0 * of_x"),
             ("2 * x_effects - 2 * of_x", "2 * x_effects - of_x"),
             ("2 * y_effects - 2 * ratio * of_y", "2 * y_effects - 2 * of_y"),
-            ("y_rows += scaled", "y_rows -= scaled"),
+            ("y_rows += on_units", "y_rows -= on_units"),
             ("first -= (1 - _concentration", "first += (1 - _concentration"),
             ("math.sqrt(max(0.0, first) + second)", "math.sqrt(max(0.0, first))"),
             (

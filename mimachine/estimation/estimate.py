@@ -33,6 +33,16 @@ class Estimate:
         values = values.double()
         return cls(float(values.mean()), float(values.std()) / math.sqrt(values.numel()))
 
+    @classmethod
+    def of_share(cls, share: float, count: int) -> Estimate:
+        """A share of independent rows, with the standard error of a proportion.
+
+        The error is that of two more rows of either kind (Agresti & Coull, 1998). Without them it
+        would be too small for shares near 0 and 1, and 0 for these.
+        """
+        more = (share * count + 2) / (count + 4)
+        return cls(share, math.sqrt(more * (1 - more) / (count + 4)))
+
     def __float__(self) -> float:
         return self.value
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
@@ -53,12 +52,10 @@ def classes_of_splits(
         ("_sampled", train.sample, test.sample, "noisy test codes among noisy training codes"),
     ):
         for k, accuracy in knn_accuracies(near, train_labels, far, test_labels, ks).items():
-            name = f"knn_{k}_accuracy{suffix}"
-            error = math.sqrt(accuracy * (1 - accuracy) / len(test_labels))
             metrics.append(
                 measured(
-                    name,
-                    Estimate(accuracy, error),
+                    f"knn_{k}_accuracy{suffix}",
+                    Estimate.of_share(accuracy, len(test_labels)),
                     notes=subset_note(len(near), of_train),
                     protocol="held-out",
                     points=points,

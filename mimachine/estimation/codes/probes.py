@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,8 +27,7 @@ _TOLERANCE, _MOST_STEPS = 1e-3, 1000
 
 def accuracy(predicted: Tensor, labels: Tensor) -> Estimate:
     """Accuracy of predicted labels (M,), with the standard error of a proportion."""
-    share = float((predicted == labels).double().mean())
-    return Estimate(share, math.sqrt(share * (1 - share) / len(labels)))
+    return Estimate.of_share(float((predicted == labels).double().mean()), len(labels))
 
 
 def knn_accuracy(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -365,7 +366,7 @@ def _summary(
     count, of_rows = len(groups.of_data), groups.of_data[data]
     upper, lower = _bounds(own - torch.logsumexp(others, 1), count)
     of_half = _gap_of_half(own, others, groups, of_rows)
-    replicates = []
+    replicates, shares = [], []
     for group, members in enumerate(groups.members):
         keep, left = of_rows != group, count - len(members)
         if left > 1 and len(groups.members) > 1:
@@ -374,13 +375,16 @@ def _summary(
             bounds = _bounds(own[keep] - torch.logsumexp(rest, 1), left)
             half = _gap_of_half(own[keep], rest, groups, of_rows[keep], without=group)
             replicates.append((*bounds, half))
-    uppers, lowers, halves = torch.tensor(replicates, dtype=torch.float64).reshape(-1, 3).T
-    error_of_half = _jackknife_error(halves)
+            shares.append(len(members) / count)
+    without = torch.tensor(replicates, dtype=torch.float64).reshape(-1, 3).T
+    errors = partial(_jackknife_error, shares=torch.tensor(shares, dtype=torch.float64))
+    error_of_half = errors(of_half, without[2])
+    of_gap = errors(upper - lower, without[0] - without[1])
     return InformationBounds(
-        lower=Estimate(lower, _jackknife_error(lowers)),
-        upper=Estimate(upper, _larger(_jackknife_error(uppers), error_of_half)),
+        lower=Estimate(lower, errors(lower, without[1])),
+        upper=Estimate(upper, _larger(errors(upper, without[0]), error_of_half)),
         rate=None if rates is None else Estimate.mean_of(rates),
-        gap=Estimate(upper - lower, _larger(_jackknife_error(uppers - lowers), error_of_half)),
+        gap=Estimate(upper - lower, _larger(of_gap, error_of_half)),
         gap_of_half=Estimate(of_half, error_of_half),
         num_data=count,
         num_queries=len(groups.queries),
@@ -425,9 +429,16 @@ def _gap_of_half(
     return float(sum(gaps) / 2)
 
 
-def _jackknife_error(replicates: Tensor) -> float:
-    """Standard error from the estimates without each of some groups, shape (G,)."""
-    number = len(replicates)
+def _jackknife_error(whole: float, without: Tensor, shares: Tensor) -> float:
+    """Standard error from the estimates without each of some groups, shape (G,).
+
+    Groups may have one row more than others. A bound at its ceiling log N then differs by that row
+    alone, so the estimates are compared by their pseudo-values (Busing et al., 1999).
+    """
+    number = len(without)
     if number < _FEWEST_GROUPS:
         return math.nan
-    return math.sqrt((number - 1) / number * float((replicates - replicates.mean()).square().sum()))
+    times = 1 / shares
+    pseudo = times * whole - (times - 1) * without
+    offset = pseudo - (pseudo * shares).sum()
+    return math.sqrt(float((offset.square() / (times - 1)).mean()))

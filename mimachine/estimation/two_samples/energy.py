@@ -220,11 +220,7 @@ def _error(
         return math.nan
     xy, xx = 4 * between.pair_variance, 4 * of_x.pair_variance
     yy = 4 * ratio**2 * of_y.pair_variance
-    x_effects, y_effects = between.effects
-    x_rows = 2 * x_effects - 2 * of_x.effects[0]
-    y_rows = 2 * y_effects - 2 * ratio * of_y.effects[0]
-    if scaled.on_units is not None:
-        y_rows += scaled.on_units @ (2 * between.slopes - of_x.slopes - ratio * of_y.slopes)
+    x_rows, y_rows = _effects_of_rows(between, of_x, of_y, ratio, scaled.on_units)
     # Effects have noise of the second order, whose variance is known.
     noise = (xy / m + xx / (n - 2)) / n + (xy / n + yy / (m - 2)) / m
     # In few directions a value that is small by chance also has small effects, and with all noise
@@ -233,6 +229,18 @@ def _error(
     first -= (1 - _concentration(scaled.y)) * noise
     second = xy / (n * m) + xx / (2 * n * (n - 1)) + yy / (2 * m * (m - 1))
     return math.sqrt(max(0.0, first) + second)
+
+
+def _effects_of_rows(
+    between: _Distances, of_x: _Distances, of_y: _Distances, ratio: float, on_units: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """First-order effects of the rows, whose means over x and y make up the numerator's error."""
+    x_effects, y_effects = between.effects
+    x_rows = 2 * x_effects - 2 * of_x.effects[0]
+    y_rows = 2 * y_effects - 2 * ratio * of_y.effects[0]
+    if on_units is not None:
+        y_rows += on_units @ (2 * between.slopes - of_x.slopes - ratio * of_y.slopes)
+    return x_rows, y_rows
 
 
 def _concentration(y: Tensor) -> float:

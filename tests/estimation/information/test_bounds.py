@@ -422,6 +422,15 @@ def test_draws_in_single_precision_lose_nothing():
     assert found.lower.value == pytest.approx(math.log(200), abs=1e-9)
 
 
+@pytest.mark.parametrize("count", [500, 512])
+def test_a_bound_at_its_ceiling_does_not_scatter_by_the_sizes_of_groups(count):
+    """500 rows make groups of 15 and 16, without which log N differs by 0.002."""
+    channel, _ = gaussian_channel(count, 10, 40.0)
+    found = mm.bounds_from_conditionals([channel]).lower
+    assert found.value == pytest.approx(math.log(count), abs=1e-6)
+    assert found.standard_error < 2e-4
+
+
 def test_too_few_data_have_no_error():
     channel, _ = gaussian_channel(4, 2, 1.0)
     found = mm.bounds_from_conditionals([channel])

@@ -7,7 +7,12 @@ import torch
 
 import mimachine as mm
 from mimachine.estimation.two_samples import energy
-from mimachine.estimation.two_samples.energy import _concentration, _Distances
+from mimachine.estimation.two_samples.energy import (
+    _concentration,
+    _Distances,
+    _effects_of_rows,
+)
+from mimachine.estimation.two_samples.units import in_units_of
 
 
 def folded(mean, variance):
@@ -49,6 +54,15 @@ def test_the_energy_distance_is_unbiased_and_its_error_is_its_scatter(mean, std,
     error = math.sqrt(sum(each.standard_error**2 for each in found) / repeats)
     most = 1.9 if (mean, std) == (0, 1) else 1.25
     assert 0.8 * scatter < error < most * scatter
+
+
+@pytest.mark.parametrize(("n", "m"), [(15, 100), (100, 15), (40, 40)])
+def test_the_error_of_one_distribution_is_that_of_pairs_in_many_directions(n, m):
+    found = [mm.energy_distance(torch.randn(n, 60), torch.randn(m, 60)) for _ in range(300)]
+    scatter = float(torch.tensor([each.value for each in found]).std())
+    error = math.sqrt(sum(each.standard_error**2 for each in found) / len(found))
+    # The scatter of 300 normal values has an error of 4 %, and some of the noise is not subtracted.
+    assert 0.88 * scatter < error < 1.4 * scatter
 
 
 def test_the_estimate_is_that_of_all_pairs():
@@ -123,19 +137,31 @@ def test_slopes_are_derivatives_by_the_units_of_columns():
 
 
 @pytest.mark.parametrize("standardize", [True, False])
-def test_the_error_of_different_samples_is_that_of_a_jackknife(standardize):
-    """The scatter of the units has a share of 40 % here."""
-    x, y = torch.randn(120, 3).double() + 3, torch.randn(150, 3).double()
-    variance = 0.0
-    for name, rows in (("x", x), ("y", y)):
+def test_effects_of_rows_are_changes_without_them(standardize):
+    """To first order, so that half of the effects by the units of columns would not do."""
+    x, y = (torch.rand(count, 10).double() for count in (150, 200))
+    x = x * torch.linspace(0.5, 1.5, 10) + 0.3
+    scaled = in_units_of(x, y, standardize)
+    between, of_x, of_y = (
+        _Distances.of(*pair, slopes=standardize)
+        for pair in ((scaled.x, scaled.y), (scaled.x,), (scaled.y,))
+    )
+    found = mm.energy_distance(x, y, standardize=standardize)
+    effects = _effects_of_rows(between, of_x, of_y, 1 + found.value, scaled.on_units)
+    if standardize:
+        slopes = 2 * between.slopes - of_x.slopes - (1 + found.value) * of_y.slopes
+        by_units = scaled.on_units @ slopes
+        assert by_units.std() > 0.1 * effects[1].std()
+    for name, rows, of_rows in zip("xy", (x, y), effects, strict=True):
         without = []
         for left_out in range(len(rows)):
             samples = {"x": x, "y": y}
             samples[name] = rows[torch.arange(len(rows)) != left_out]
             without.append(mm.energy_distance(**samples, standardize=standardize).value)
-        variance += (len(rows) - 1) * float(np.var(without))
-    found = mm.energy_distance(x, y, standardize=standardize).standard_error
-    assert found == pytest.approx(math.sqrt(variance), rel=0.03)
+        changes = (len(rows) - 1) * (found.value - torch.tensor(without).double()) * of_y.mean
+        most = 0.3 * by_units.std() if standardize and name == "y" else 0.03 * of_rows.std()
+        assert (changes - changes.mean() - of_rows + of_rows.mean()).std() < most
+        assert abs(float(of_rows.mean())) < 1e-9 * float(of_rows.std())
 
 
 def test_the_concentration_is_one_in_one_direction_and_small_in_many():
