@@ -6,7 +6,7 @@ import torch
 from scipy.stats import binom
 
 import mimachine as mm
-from mimachine.estimation.codes.probes import _Classifier, accuracy
+from mimachine.estimation.codes.probes import _Classifier, _penalty, accuracy
 from mimachine.estimation.estimate import Estimate
 
 
@@ -102,7 +102,58 @@ def test_codes_without_classes_are_told_at_chance_and_separate_ones_always():
     apart = torch.eye(4)[labels] + 0.01 * torch.randn(2000, 4)
     half = slice(0, 1000), slice(1000, None)
     found = mm.linear_probe(apart[half[0]], labels[half[0]], apart[half[1]], labels[half[1]])
-    assert found == Estimate(1.0, 0.0)
+    assert found == Estimate.of_share(1.0, 1000)
+
+
+def test_the_penalty_is_that_of_the_best_held_out_likelihood():
+    """The true weights are large, so a strong penalty is worse, if rarely by a label."""
+    points = np.random.default_rng(0).normal(size=(400, 2))
+    labels = (4 * points[:, 0] + np.random.default_rng(1).logistic(size=400) > 0).astype(int)
+    assert _penalty(points, labels) <= 0.01
+    # Noise is fitted best by hardly anything.
+    noise = np.random.default_rng(2).normal(size=(60, 40))
+    assert _penalty(noise, np.arange(60) % 3) == 1.0
+    for classes in (2, 3):
+        model = _Classifier()
+        numbers = np.arange(400) % classes
+        model.fit(points, numbers, 0.1)
+        expected = np.log(model.model.predict_proba(points))[np.arange(400), numbers].mean()
+        assert model.likelihood(points, numbers) == pytest.approx(expected)
+        unknown = np.where(np.arange(400) < 300, numbers, 9)
+        first = model.likelihood(points[:300], numbers[:300])
+        assert model.likelihood(points, unknown) == pytest.approx(first)
+
+
+def test_a_linear_probe_is_as_good_as_the_best_rule_with_few_codes():
+    """By the accuracy of a fifth of them, many strong penalties lost 0.02 to 0.2 of it."""
+    centres = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.3, 0.95], [-0.8, 0.6], [-0.8, -0.6]])
+
+    def drawn(count):
+        labels = torch.randint(0, 5, (count,))
+        return centres[labels] + 0.25 * torch.randn(count, 2), labels
+
+    codes, labels = drawn(20_000)
+    best = (torch.cdist(codes, centres).argmin(1) == labels).double().mean()
+    found = [mm.linear_probe(*drawn(375), codes, labels).value for _ in range(8)]
+    # Of 20,000 codes the best rule's accuracy is known to 0.0015.
+    assert min(found) > best - 0.015
+
+
+@pytest.mark.parametrize(("dimensions", "offset"), [(2, 0.0), (4, 1.0)])
+def test_the_error_of_leaving_one_out_is_its_scatter(dimensions, offset):
+    """That of a proportion is 0.8 times the scatter: neighbours are right together."""
+    found = []
+    for _ in range(60):
+        labels = torch.arange(300) % 2
+        codes = torch.randn(300, dimensions)
+        codes[:, 0] += offset * (2 * labels - 1)
+        found.append(mm.leave_one_out_accuracy(codes, labels))
+    scatter = float(np.std([each.value for each in found], ddof=1))
+    error = math.sqrt(np.mean([each.standard_error**2 for each in found]))
+    # The scatter of 60 values has an error of 9 %.
+    assert 0.84 * scatter < error < 1.35 * scatter
+    few = mm.leave_one_out_accuracy(codes[:99], labels[:99])
+    assert few == Estimate.of_share(few.value, 99)
 
 
 def test_what_a_probe_cannot_use_is_refused_by_name():
