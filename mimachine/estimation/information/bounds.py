@@ -380,8 +380,12 @@ def _summary(
     errors = partial(_jackknife_error, shares=torch.tensor(shares, dtype=torch.float64))
     error_of_half = errors(of_half, without[2])
     of_gap = errors(upper - lower, without[0] - without[1])
+    # Near the ceiling few rows make up what is missing, and a sample may lack them. As for a
+    # proportion near 1, the error is that of two more rows which a second one equals.
+    shares_of_own = (own - torch.logsumexp(others, 1)).sigmoid()
+    of_more = math.sqrt(2) * float(shares_of_own.log1p().mean()) / len(groups.queries)
     return InformationBounds(
-        lower=Estimate(lower, errors(lower, without[1])),
+        lower=Estimate(lower, math.hypot(errors(lower, without[1]), of_more)),
         upper=Estimate(upper, _larger(errors(upper, without[0]), error_of_half)),
         rate=None if rates is None else Estimate.mean_of(rates),
         gap=Estimate(upper - lower, _larger(of_gap, error_of_half)),
