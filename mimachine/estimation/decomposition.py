@@ -371,7 +371,7 @@ def _sample_distribution_terms(e: _Half, d: _Half, known: _Known) -> dict[str, E
     terms = {
         "entropy": _sum_of_means(0.5 * at_e, 0.5 * at_d),
         "sample_entropy": _sum_of_means(0.5 * e.sample_entropy, 0.5 * d.sample_entropy),
-        "jensen_shannon": _sum_of_means(
+        "jensen_shannon": _jensen_shannon(
             0.5 * (e.sample_entropy - at_e), 0.5 * (d.sample_entropy - at_d)
         ),
     }
@@ -404,6 +404,17 @@ def _sum_of_means(*parts: Tensor) -> Estimate:
     means = [Estimate.mean_of(part) for part in parts]
     error = math.hypot(*(mean.standard_error for mean in means))
     return Estimate(sum(mean.value for mean in means), error)
+
+
+def _jensen_shannon(*parts: Tensor) -> Estimate:
+    """Sum of the means of two parts whose terms are at most ½ log 2.
+
+    Near log 2 few rows make up what is missing, and a sample may lack them. As for a proportion
+    near 1, the error is therefore that of two more rows, one in each half, whose terms are 0.
+    """
+    found = _sum_of_means(*parts)
+    of_more = math.hypot(*(float(part.mean()) / len(part) for part in parts))
+    return Estimate(found.value, math.hypot(found.standard_error, of_more))
 
 
 def _double(log_probs: LogProbs) -> LogProbs:
