@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
@@ -45,7 +48,6 @@ __all__ = [
 # Without a width, a latent whose variance is below this share of the largest does not vary.
 _VARYING = 1e-4
 _REPEATED = 0.95
-_JACKKNIFE = 10
 
 
 def width_metrics(health: Health) -> list[Metric]:
@@ -159,7 +161,6 @@ def shape_of_arrays(data: Encodings) -> list[Metric]:
             _effective_dimensions(data, rows),
             unit=f"of {dimensions}",
             notes=notes,
-            parts=_JACKKNIFE,
         ),
         measured(
             "repeated_units",
@@ -172,27 +173,51 @@ def shape_of_arrays(data: Encodings) -> list[Metric]:
 
 
 def _effective_dimensions(data: Encodings, rows: Tensor) -> Estimate:
-    """Participation ratio of the covariance, from its trace and its norm."""
+    """Participation ratio T² / Q of the scaled covariance C of the means: T = tr C, Q = tr C².
+
+    The error is by the infinitesimal jackknife: the standard error of the mean of the rows' effects
+    on the ratio, through the covariance and through the variances that it is scaled by.
+    """
     mean = data.mean[rows]
+    offset = mean - mean.mean(0)
     square = torch.zeros_like(mean) if data.std is None else data.std[rows].square()
+    aggregate = offset.square().mean(0) + square.mean(0)
+    width = torch.where(aggregate > 0, aggregate, 1.0)
+    scaled = offset / width.sqrt()
+    # Effects of each row on the logarithms of the variances.
+    widths = scaled.square() + square / width - 1
+    products = _covariance_products(scaled)
+    trace, total = float(products.diagonal.sum()), float(products.of_square.sum())
+    of_trace = scaled.square().sum(1) - trace - widths @ products.diagonal
+    of_total = 2 * (products.of_rows - total - widths @ products.of_square)
+    effects = (2 * trace / total) * of_trace - (trace / total) ** 2 * of_total
+    return Estimate(trace**2 / total, Estimate.mean_of(effects).standard_error)
 
-    def ratio(rows: Tensor) -> float:
-        offset = mean[rows] - mean[rows].mean(0)
-        aggregate = offset.square().mean(0) + square[rows].mean(0)
-        scaled = offset / torch.where(aggregate > 0, aggregate, 1.0).sqrt()
-        # Both products have the same trace and norm.
-        wide = scaled.shape[1] > len(scaled)
-        product = scaled @ scaled.T if wide else scaled.T @ scaled
-        return float(product.trace().square() / product.square().sum())
 
-    # Rows may be sorted, so that parts in their order would be of different classes.
-    order = torch.randperm(len(mean), generator=torch.Generator().manual_seed(data.seed))
-    parts = order.chunk(_JACKKNIFE)
-    without = torch.tensor(
-        [ratio(torch.cat(parts[:i] + parts[i + 1 :])) for i in range(len(parts))]
-    ).double()
-    variance = (len(parts) - 1) * without.var(correction=0)
-    return Estimate(ratio(order), float(variance.sqrt()))
+class _Products(NamedTuple):
+    """What is needed of the covariance C of rows u (N, D) about 0.
+
+    Attributes:
+        diagonal: Diagonal of C, shape (D,).
+        of_square: Diagonal of C², shape (D,).
+        of_rows: u C u of each row, shape (N,).
+    """
+
+    diagonal: Tensor
+    of_square: Tensor
+    of_rows: Tensor
+
+
+def _covariance_products(rows: Tensor) -> _Products:
+    count = len(rows)
+    diagonal = rows.square().mean(0)
+    if rows.shape[1] > count:
+        gram = rows @ rows.T / count
+        return _Products(
+            diagonal, ((gram @ rows) * rows).sum(0) / count, gram.square().sum(1) * count
+        )
+    covariance = rows.T @ rows / count
+    return _Products(diagonal, covariance.square().sum(0), ((rows @ covariance) * rows).sum(1))
 
 
 def _repeated(codes: Tensor) -> int:
@@ -208,10 +233,6 @@ def prior_of_arrays(data: Encodings) -> list[Metric]:
     notes = subset_note(len(rows), len(data.x))
     if data.std is None:
         notes = ("for the codes as given: their width is unknown", *notes)
-    centre = data.mean.mean(0)
-    offset = float(centre.square().mean().sqrt())
-    # What each row adds to the offset, to first order.
-    shares = data.mean @ centre / (len(centre) * offset) if offset > 0 else data.mean[:, 0]
     return [
         measured(
             "aggregate_energy_distance",
@@ -219,10 +240,29 @@ def prior_of_arrays(data: Encodings) -> list[Metric]:
             notes=notes,
             prior="N(0, I)",
         ),
-        measured("aggregate_offset", Estimate(offset, Estimate.mean_of(shares).standard_error)),
+        measured("aggregate_offset", _offset(data)),
         measured(
             "aggregate_std",
             float(data.aggregate_std.square().mean().sqrt()),
             latent="mean" if data.std is None else "sample",
         ),
     ]
+
+
+def _offset(data: Encodings) -> Estimate:
+    """Root mean square of the mean code m, with an error from the variance of |m|² = Σ m_d².
+
+    Where m is no larger than its noise, the error to first order is only that along m, whichever
+    direction it happens to have.
+    """
+    centre = data.mean.mean(0)
+    square = float(centre.square().sum())
+    if square == 0:
+        return Estimate(0.0, 0.0 if not data.mean.any() else math.nan)
+    rows = data.mean[data.rows(fewer_if_wide(len(data.mean), VALUES, len(centre)))]
+    of_square = float(_covariance_products(rows - rows.mean(0)).of_square.sum())
+    along, count = float((data.mean @ centre).var()), len(data.mean)
+    variance = 4 * along / count + 2 * of_square / count**2
+    root = math.sqrt(square)
+    error = math.sqrt(variance) / (2 * root)
+    return Estimate(root / math.sqrt(len(centre)), error / math.sqrt(len(centre)))

@@ -286,8 +286,7 @@ _DECLARED = [
         "",
         "mean",
         "participation ratio (Σλ)² / Σλ² of the eigenvalues λ of the covariance of the means, "
-        "each latent in units of its aggregate standard deviation; error by a jackknife over "
-        "{parts} random parts",
+        "each latent in units of its aggregate standard deviation",
         "Number of independent latents of equal weight that would spread the codes as much. Far "
         "below the number of active latents, latents repeat one another.",
     ),

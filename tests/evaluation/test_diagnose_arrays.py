@@ -13,7 +13,7 @@ from oracles import LinearGaussian
 import mimachine as mm
 from mimachine.cli.entry import main
 from mimachine.evaluation.arrays import encodings
-from mimachine.evaluation.codes import _effective_dimensions
+from mimachine.evaluation.codes import _covariance_products, _effective_dimensions, _offset
 from mimachine.evaluation.diagnose_arrays import Diagnosis
 
 
@@ -311,7 +311,23 @@ def test_more_latents_than_data_have_the_same_ratio_by_the_other_product():
     assert found.value == pytest.approx(float(values.sum() ** 2 / values.square().sum()))
 
 
-def test_a_jackknifed_error_is_the_scatter():
+@pytest.mark.parametrize("std", [0.5, None])
+def test_the_error_of_effective_dimensions_is_that_of_a_jackknife(std):
+    z = (torch.randn(150, 3) * torch.tensor([1.0, 0.7, 0.2])).exp()
+    widths = None if std is None else std * torch.rand(150, 3)
+
+    def found(rows):
+        kept = None if widths is None else widths[rows]
+        data = encodings(z[rows], z[rows], kept, None, None, seed=0)
+        return _effective_dimensions(data, torch.arange(len(rows)))
+
+    every = torch.arange(150)
+    without = torch.tensor([found(every[every != row]).value for row in every]).double()
+    error = math.sqrt(149 * float(without.var(correction=0)))
+    assert found(every).standard_error == pytest.approx(error, rel=0.1)
+
+
+def test_the_error_of_effective_dimensions_is_the_scatter():
     z = torch.randn(100, 400, 3) * torch.tensor([1.0, 0.7, 0.2])
     rows = torch.arange(400)
     found = [
@@ -319,8 +335,31 @@ def test_a_jackknifed_error_is_the_scatter():
     ]
     scatter = float(torch.tensor([each.value for each in found]).std())
     error = float(torch.tensor([each.standard_error for each in found]).square().mean().sqrt())
-    # Ten parts know a variance to a half, so 100 times ten to 5 %, and 100 values to 14 %.
-    assert error == pytest.approx(scatter, rel=0.3)
+    # The scatter of 100 values has an error of 7 %.
+    assert error == pytest.approx(scatter, rel=0.25)
+
+
+def test_products_of_a_covariance_are_those_of_the_matrix():
+    for shape in ((9, 4), (4, 9)):
+        rows = torch.randn(shape).double()
+        covariance = rows.T @ rows / len(rows)
+        found = _covariance_products(rows)
+        torch.testing.assert_close(found.diagonal, covariance.diagonal())
+        torch.testing.assert_close(found.of_square, (covariance @ covariance).diagonal())
+        torch.testing.assert_close(found.of_rows, (rows @ covariance @ rows.T).diagonal())
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.1, 1.0])
+def test_the_error_of_the_offset_covers_where_codes_are_centred_too(offset):
+    """Of a wide and a narrow latent, either of which may have the larger mean by chance."""
+    found = []
+    for _ in range(100):
+        mean = torch.randn(300, 2) * torch.tensor([1.0, 0.2]) + torch.tensor([0.0, offset])
+        found.append(_offset(encodings(mean, mean, None, None, None, seed=0)))
+    values = np.array([each.value for each in found])
+    errors = np.array([each.standard_error for each in found])
+    held = (np.abs(values - values.mean()) < 1.96 * errors).mean()
+    assert held > 0.95 - 3.5 * math.sqrt(0.95 * 0.05 / 100)
 
 
 def test_what_is_drawn_is_of_the_seed_and_not_of_the_global_generator():
