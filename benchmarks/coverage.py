@@ -94,7 +94,6 @@ def evaluated(columns: int, objective: str) -> Measure:
     return measure
 
 
-@torch.no_grad()
 def diagnosed(columns: int, objective: str) -> Measure:
     data, model = data_of(columns), trained(columns, objective)
 
