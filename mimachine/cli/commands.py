@@ -46,6 +46,7 @@ from mimachine.cli.output import (
     write_arrays,
 )
 from mimachine.cli.parsing import (
+    compared,
     data_name,
     experiment_of,
     is_resumed,
@@ -53,6 +54,7 @@ from mimachine.cli.parsing import (
     parse,
     parse_trainer,
 )
+from mimachine.experiment.presets import BASELINES
 
 if TYPE_CHECKING:
     from mimachine.data.dataset import Dataset
@@ -107,13 +109,14 @@ def _compare(arguments: list[str]) -> None:
         raise ValueError(f"objectives must be different names, got {command.objectives}")
     experiments = {
         name: experiment_of(parse_trainer(Compare, arguments, name), name)
-        for name in command.objectives
+        for name in compared(command)
     }
     from mimachine import workflow
     from mimachine.reporting import comparison
 
     for name in experiments:
-        workflow.objective(name)
+        if name not in BASELINES:
+            workflow.objective(name)
     with (
         output_directory(command.out, f"compare-{data_name(command)}") as out,
         interruptible(lambda: comparison_hint(out)),

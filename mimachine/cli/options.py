@@ -76,7 +76,8 @@ class Train:
             file, or a folder of images.
         file: How to read a file or folder.
         objective: Training objective: mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h,
-            mim-h, ce or auto-encoder; for data with known P(x) also mim-h-true or symmetric-kl.
+            mim-h, ce, or a baseline: rae, auto-encoder, beta-vae, vae-vampprior or pca; for data
+            with known P(x) also mim-h-true or symmetric-kl.
         preset: Settings to start from; other options override them. "default": the library's.
             "published": those of the paper's figures and, with an image architecture, of its
             table 1, from the authors' released code. "paper": the recipe in the paper's text for
@@ -160,8 +161,11 @@ class Compare:
             file, or a folder of images.
         file: How to read a file or folder.
         objectives: Objectives to compare, separated by spaces: mim, a-mim, a-mim-one-sample,
-            mim-of-means, vae, vae+h, mim-h, ce or auto-encoder; for data with known P(x) also
+            mim-of-means, vae, vae+h, mim-h, ce, or a baseline; for data with known P(x) also
             mim-h-true or symmetric-kl.
+        baselines: Add the baselines: rae, a noisy auto-encoder with an L2 penalty on its codes;
+            auto-encoder; beta-vae with β = 0.01; vae-vampprior, a VAE with a VampPrior; and pca,
+            probabilistic principal components.
         preset: Settings to start from; other options override them. "default": the library's.
             "published": those of the paper's figures and, with an image architecture, of its
             table 1, from the authors' released code. "paper": the recipe in the paper's text for
@@ -179,6 +183,7 @@ class Compare:
     objectives: Annotated[
         tuple[str, ...], _optional("NAME [NAME ...]", "the default objective of train, and vae")
     ] = ()
+    baselines: bool = True
     preset: Preset = "default"
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)

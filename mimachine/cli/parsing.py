@@ -19,8 +19,15 @@ from mimachine._support.messages import visible
 from mimachine._support.streams import unfiltered
 from mimachine.cli.options import Compare, Resume, ResumeComparison, Train
 from mimachine.data.files.options import File
-from mimachine.experiment.presets import default, paper_images, published
-from mimachine.experiment.settings import Experiment
+from mimachine.experiment.presets import (
+    BASELINES,
+    default,
+    named,
+    objective_of,
+    paper_images,
+    published,
+)
+from mimachine.experiment.settings import IMAGE_ARCHITECTURES, Experiment
 from mimachine.training.recipe import Training
 
 Command = TypeVar("Command")
@@ -135,7 +142,11 @@ def _one_line(panel: str) -> str:
 
 
 def _default_settings(command: Train | Compare, objective: str | None) -> Experiment:
-    """The settings that the command's data, preset and architecture start from."""
+    """The settings that the command's data, preset and architecture start from.
+
+    Those of a baseline are those of its objective; `experiment_of` makes it a baseline.
+    """
+    objective = objective_of(objective)
     architecture = command.model.architecture
     if command.preset != "default" and command.file != File():
         raise ValueError(f"options of files, such as --labels, have no meaning for {command.data}")
@@ -184,9 +195,22 @@ def parse_trainer(
 def experiment_of(command: Train | Compare, objective: str | None) -> Experiment:
     """The settings of the experiment that a command trains."""
     start = _default_settings(command, objective)
-    return replace(
+    settings = replace(
         start, model=command.model, training=command.training, num_samples=command.num_samples
     )
+    # What makes a baseline is not an option, and it has no use for some of the others.
+    return settings if objective is None else named(settings, objective)
+
+
+def compared(command: Compare) -> tuple[str, ...]:
+    """Names of the models to compare: the objectives, and the baselines that fit the settings."""
+    baselines = [name for name in BASELINES if name not in command.objectives]
+    if not command.baselines:
+        baselines = []
+    elif command.model.architecture in IMAGE_ARCHITECTURES:
+        # It has no encoder of constant width.
+        baselines = [name for name in baselines if name != "rae"]
+    return (*command.objectives, *baselines)
 
 
 def is_resumed(arguments: list[str]) -> bool:

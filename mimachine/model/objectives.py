@@ -14,6 +14,7 @@ objective            in the paper    loss at a sample                           
 `CE`                 Eq. (7)         -log ½ (e^(l_qzx+l_qx) + e^(l_pxz+l_pz))    both halves
 `VAE`                Eq. (1, 24)     -(l_pxz + l_pz - l_qzx)                     encoding half
 `beta_vae(w)`        -               -l_pxz + w (l_qzx - l_pz)                   encoding half
+`rae(w)`             -               -l_pxz - w l_pz                             encoding half
 `AUTO_ENCODER`       -               -l_pxz                                      encoding half
 `VAE_H`              App. E.1        VAE - (l_qzx + l_qx)                        encoding half
 `MIM_H`              E.1, Eq. (10)   MIM - CE                                    both halves
@@ -50,6 +51,7 @@ __all__ = [
     "MIM_OF_MEANS",
     "OBJECTIVES",
     "Objective",
+    "RAE",
     "SYMMETRIC_KL",
     "VAE",
     "VAE_H",
@@ -57,6 +59,7 @@ __all__ = [
     "cross_entropy",
     "joint_entropy",
     "mim",
+    "rae",
     "vae",
 ]
 
@@ -148,6 +151,14 @@ class _WeightedVAE:
 
     def __call__(self, lp: LogProbs, beta: float = 1.0) -> Tensor:
         return vae(lp, beta * self.weight)
+
+
+@dataclass(frozen=True)
+class _Regularised:
+    weight: float
+
+    def __call__(self, lp: LogProbs, beta: float = 1.0) -> Tensor:
+        return -lp.p_x_given_z - _scaled(lp.p_z, beta * self.weight)
 
 
 def _encoding_entropy(lp: LogProbs) -> Tensor:
@@ -257,6 +268,29 @@ def beta_vae(weight: float) -> Objective:
     return Objective(_WeightedVAE(weight), "encoding", family="vae" if weight else None)
 
 
+def rae(weight: float = 1.0) -> Objective:
+    r"""Regularised auto-encoder: reconstruction from noisy codes, and a penalty on the codes.
+
+    .. math:: -\log p(x|z) - w \beta \log p(z)
+
+    With p(z) = N(0, I) the penalty is w |z|² / 2 plus a constant. The width of q(z|x) has no term
+    of its own, so it should be constant: `Gaussian(network, scale=0.05)`. With such an encoder
+    A-MIM is this objective: with weight 1 if q(x) is importance sampled, and ½ for
+    `A_MIM_ONE_SAMPLE`, up to constants.
+
+    Args:
+        weight: Weight w of the penalty, 0 or more, which any warm-up weight multiplies.
+
+    Raises:
+        ValueError: If the weight is negative.
+
+    References:
+        From Variational to Deterministic Autoencoders (Ghosh et al., 2020),
+        https://arxiv.org/abs/1903.12436
+    """
+    return Objective(_Regularised(real("weight", weight, 0)), "encoding")
+
+
 # Eq. (8), estimated by Eq. (22).
 MIM = Objective(mim, "mixture", family="mim")
 # The MIM loss of the authors' released image code. It decodes to means in place of draws, from
@@ -290,6 +324,9 @@ MIM_H_TRUE = Objective(
 SYMMETRIC_KL = Objective(mim, "mixture", priors="anchors")
 # The reconstruction term of the VAE loss alone.
 AUTO_ENCODER = beta_vae(0.0)
+# Not in the paper: the noisy auto-encoder with an L2 penalty that A-MIM becomes if the encoder's
+# width is constant.
+RAE = rae(1.0)
 
 # Objectives by the names that settings and the command line use.
 OBJECTIVES = {
@@ -304,4 +341,6 @@ OBJECTIVES = {
     "mim-h-true": MIM_H_TRUE,
     "symmetric-kl": SYMMETRIC_KL,
     "auto-encoder": AUTO_ENCODER,
+    "rae": RAE,
+    "beta-vae": beta_vae(0.01),
 }

@@ -64,7 +64,8 @@ def test_a_train_that_was_killed_before_its_report_only_writes_that(here, capsys
 
 
 def test_a_comparison_goes_on_by_the_same_command_or_by_its_directory(here, capsys):
-    command = ["compare", "rows.npy", "--objectives", "mim", "vae", *SMALL, "--out", "out"]
+    command = ["compare", "rows.npy", "--objectives", "mim", "vae", "--no-baselines", *SMALL]
+    command += ["--out", "out"]
     assert run(*command) == 0
     before, out = bytes_of(Path("out")), capsys.readouterr().out
     settings = {n: json.loads(Path(f"out/{n}/experiment.json").read_text()) for n in ("mim", "vae")}
@@ -150,7 +151,7 @@ def all_numbers(directory):
 
 COMMANDS = {
     "train": ["train", "rows.npy", *SMALL, "--checkpoint-seconds", 0, "--out", "out"],
-    "compare": ["compare", "rows.npy", *SMALL, "--out", "out"],
+    "compare": ["compare", "rows.npy", "--no-baselines", *SMALL, "--out", "out"],
     "refit": ["refit", "run", "--num-samples", 3, "--out", "out"],
     "evaluate": ["evaluate", "run", "--num-samples", 10],
     "report": ["report", "run"],
