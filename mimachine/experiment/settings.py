@@ -236,7 +236,7 @@ def from_json(value: dict[str, Any], file: str | os.PathLike[str] | None = None)
     version = settings.pop("format_version", None)
     if type(version) is not int or version != FORMAT_VERSION:
         raise ValueError(
-            f"{what} have format version {str(version)[:40]}; this version of mimachine reads "
+            f"{what} have format version {shown(version)}; this version of mimachine reads "
             f"{FORMAT_VERSION}"
         )
     read = validated(Experiment, settings, f"{what} are not valid")
