@@ -87,7 +87,7 @@ def _resume(arguments: list[str]) -> None:
     command = parse(Resume, arguments)
     from mimachine import workflow
 
-    with interruptible(lambda: resume_hint(command.resume)):
+    with interruptible(lambda: resume_hint(command.resume, command.data)):
         done = workflow.resume(
             command.resume,
             data=command.data,
@@ -131,9 +131,10 @@ def _resume_comparison(arguments: list[str]) -> None:
     command = parse(ResumeComparison, arguments)
     from mimachine.reporting import comparison
 
-    with interruptible(lambda: comparison_hint(command.resume)):
+    with interruptible(lambda: comparison_hint(command.resume, command.data)):
         result = comparison.resume(
             command.resume,
+            data=command.data,
             say=lambda text: say(command, text),
             then=lambda directory: _write_report(command, directory),
         )
@@ -362,7 +363,7 @@ def _write_report(
     from mimachine.reporting.page import write_comparison, write_report
 
     is_comparison = isinstance(command, Compare | ResumeComparison)
-    data = command.data if isinstance(command, Resume) else None
+    data = command.data if isinstance(command, Resume | ResumeComparison) else None
     (write_comparison if is_comparison else write_report)(directory, data=data)
 
 

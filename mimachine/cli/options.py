@@ -50,7 +50,7 @@ OptionalDataName = Annotated[
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 NewDirectory = Annotated[Path | None, _optional("DIR", "a new directory under runs/")]
 MovedData = Annotated[
-    str | None, _optional("PATH", "where it was, or where it was relative to RUN")
+    str | None, _optional("PATH", "where it was, or where it was relative to the run")
 ]
 MovedTrainingData = Annotated[MovedData, tyro.conf.arg(name="data")]
 FileOptions = Annotated[File, tyro.conf.arg(name="")]
@@ -136,11 +136,13 @@ class ResumeComparison:
 
     Attributes:
         resume: Directory of the comparison.
+        data: File or folder that its runs are trained on, if it moved.
         report: Write report.html at the end.
         json: Print the comparison as JSON; progress messages go to standard error.
     """
 
     resume: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    data: MovedData = None
     report: bool = True
     json: bool = False
 

@@ -14,7 +14,7 @@ from commands import finish, start, wait_for
 
 from mimachine import workflow
 from mimachine.cli.entry import main
-from mimachine.cli.interruption import typed
+from mimachine.cli.interruption import comparison_hint, resume_hint, typed
 
 TINY = ["--training.epochs", "3", "--training.warmup.epochs", "0", "--num-samples", "3"]
 SMALL = [*TINY, "--model.latent", "2", "--model.hidden", "8"]
@@ -88,6 +88,30 @@ def test_a_comparison_goes_on_by_the_same_command_or_by_its_directory(here, caps
     assert errors.count("\n") == 1
     assert run("train", "--resume", "out") == 2
     assert "mimachine compare --resume out" in capsys.readouterr().err
+
+
+def test_a_comparison_goes_on_with_data_that_moved(here, capsys):
+    assert run("compare", "rows.npy", "--objectives", "mim", "vae", *SMALL, "--out", "out") == 0
+    settings = {n: json.loads(Path(f"out/{n}/experiment.json").read_text()) for n in ("mim", "vae")}
+    request = {"command": "compare", "objectives": ["mim", "vae"], "experiments": settings}
+    unfinish(Path("out"), request, "comparison.json", "report.html")
+    Path("rows.npy").rename("moved.npy")
+    shutil.rmtree("out/vae")
+    capsys.readouterr()
+    assert run("compare", "--resume", "out") == 2
+    assert "say where with --data PATH" in capsys.readouterr().err
+    assert run("compare", "--resume", "out", "--data", "moved.npy") == 0
+    assert Path("out/report.html").exists()
+    assert not Path("out/unfinished.json").exists()
+
+
+def test_how_to_resume_names_data_that_moved(here):
+    (here / "a").mkdir()
+    (here / "a" / "experiment.json").touch()
+    assert resume_hint(Path("a"), "b c") == ("resume with: mimachine train --resume a --data 'b c'")
+    request = {"command": "compare", "objectives": ["mim"], "experiments": {"mim": {}}}
+    (here / "unfinished.json").write_text(json.dumps(request))
+    assert comparison_hint(here, "b c").endswith(f"compare --resume {here} --data 'b c'")
 
 
 def test_a_refit_goes_on_by_the_same_command(here, capsys):
