@@ -252,7 +252,7 @@ def _reconstruct(arguments: list[str]) -> None:
     trained, chosen = _open_and_select(command)
     data = trained.data
     drawn = workflow.reconstruct(trained.model, chosen.rows, command.seed)
-    arrays = {"x": data.restore(chosen.rows[:], drawn=True), **_original_units(data, drawn)}
+    arrays = {"x": _originals(data, chosen), **_original_units(data, drawn)}
     picture = None
     if data.image_shape is not None:
         name = trained.experiment.objective
@@ -404,6 +404,16 @@ def _destination(
         pictured=pictured,
         force=command.force,
     )
+
+
+def _originals(data: Dataset, chosen: Encodable) -> Any:
+    """What is reconstructed, as its file has it; it may have other decimals than the training data.
+
+    Rows that are in no file are those of a data set.
+    """
+    if chosen.values is None or data.preprocessing is None:
+        return data.restore(chosen.rows[:], drawn=True)
+    return data.preprocessing.in_file_type(chosen.values)
 
 
 def _original_units(data: Dataset, drawn: Drawn) -> dict[str, Any]:

@@ -409,8 +409,9 @@ class Embed:
 class Reconstruct:
     """Encode data and decode the codes, in the units of the data.
 
-    An .npz file contains x, the mean of p(x|z), a sample of p(x|z), and z; a .csv file contains the
-    mean, rounded in columns of integers or booleans. The decoder of pixel-hvae has no closed-form
+    An .npz file contains x as in the data, the mean of p(x|z), a sample of p(x|z), and z; a .csv
+    file contains the mean. Samples, and the mean in a .csv file, are rounded to the decimals,
+    integers and booleans of the training data. The decoder of pixel-hvae has no closed-form
     mean: an .npz file then has none, and a .csv file and the figure show the sample.
 
     Attributes:

@@ -138,6 +138,15 @@ class Preprocessing:
         values = flat.reshape(len(rows), *self.shape)
         return values if not drawn else self._in_one_type(self._rounded(values))
 
+    def in_file_type(self, values: Array) -> Array:
+        """Values of a file, as integers or booleans if those of the training data all were.
+
+        Values that this would change, such as decimals in later data, stay as they are.
+        """
+        with np.errstate(invalid="ignore"):
+            cast = self._in_one_type(values)
+        return cast if np.array_equal(cast, values) else values
+
     def restore_columns(self, values: Array) -> list[Array]:
         """Split values (n, D) of `restore` into blocks of adjacent columns of the same type.
 

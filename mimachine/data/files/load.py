@@ -25,6 +25,7 @@ from mimachine.data.preprocessing import Preprocessing, fingerprint
 from mimachine.data.rows import Rows
 
 __all__ = [
+    "SPLITS",
     "Encodable",
     "blank_dataset",
     "data_record",
@@ -32,6 +33,7 @@ __all__ = [
     "read_rows",
 ]
 
+SPLITS = ("train", "val", "test")
 _FEWEST = 10
 # Standard deviations from the mean beyond which a value is probably an error.
 _FAR = 1000
@@ -142,20 +144,26 @@ class Encodable(NamedTuple):
         rows: Shape (N, D), in the order of the file.
         labels: Shape (N,), as stored in the file; None without labels.
         notes: Decisions made in reading the file.
+        values: Values of the rows as the file has them, shape (N, *S); None if they are not read
+            from a file.
     """
 
     rows: Tensor | Rows
     labels: NDArray[Any] | None
     notes: tuple[str, ...]
+    values: NDArray[Any] | None = None
 
 
-def read_rows(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> Encodable:
-    """Read all rows of a file for a trained model to encode.
+def read_rows(
+    path: str | os.PathLike[str], file: File, learned: Preprocessing, split: str | None = None
+) -> Encodable:
+    """Read rows of a file for a trained model to encode.
 
     Args:
         path: As for `load_file`.
         file: As for `load_file`.
         learned: Preprocessing of the training data.
+        split: "train", "val" or "test" as `load_file` splits the file; None: all rows.
 
     Raises:
         FileNotFoundError: If `path` does not exist.
@@ -168,10 +176,14 @@ def read_rows(path: str | os.PathLike[str], file: File, learned: Preprocessing) 
             f"got {table.values.shape[1:]}"
         )
     _check_range(table, learned)
-    rows = _in_memory_if_small(Rows(table.values, np.arange(len(table.values)), learned))
     notes = table.notes + _constant_notes(table, learned)
+    places, values, labels = np.arange(len(table.values)), table.values, table.labels
+    if split is not None:
+        places = dict(zip(SPLITS, _split(table.values, table.splits), strict=True))[split]
+        values, labels = values[places], None if labels is None else labels[places]
+    rows = _in_memory_if_small(Rows(table.values, places, learned))
     notes += _far_notes(rows, learned, table.source)
-    return Encodable(rows, table.labels, notes)
+    return Encodable(rows, labels, notes, values)
 
 
 def _constant_notes(table: Table, learned: Preprocessing) -> tuple[str, ...]:
