@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from mimachine._support.checks import whole
 from mimachine.data.files.options import File
 from mimachine.experiment.settings import Model
 from mimachine.training.recipe import Training
@@ -242,8 +243,8 @@ class Reproduce:
     def __post_init__(self) -> None:
         for name in ("seeds", "jobs"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
+            if value is not None:
+                whole(name, value, 1)
 
 
 @dataclass(frozen=True)
@@ -377,8 +378,7 @@ class Refit:
     json: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be 1 or more, got {self.num_samples}")
+        whole("num_samples", self.num_samples, 1)
 
 
 @dataclass(frozen=True)
@@ -460,3 +460,6 @@ class Sample:
     out: Annotated[Path | None, _optional("FILE", "RUN/samples.npz")] = None
     force: bool = False
     json: bool = False
+
+    def __post_init__(self) -> None:
+        whole("num", self.num, 1)

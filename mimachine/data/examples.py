@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mimachine._support.checks import whole
+from mimachine._support.checks import UNLIMITED, whole
 from mimachine._support.memory import rows_at_once
 from mimachine._support.messages import counted, some
 from mimachine.data.rows import Rows
@@ -120,7 +120,9 @@ def block_size(rows: Tensor | Rows, batch_size: int | None) -> int:
     Raises:
         ValueError: If `batch_size` is not a whole number of 1 or more.
     """
-    return rows_at_once(rows.shape) if batch_size is None else whole("batch_size", batch_size, 1)
+    if batch_size is None:
+        return rows_at_once(rows.shape)
+    return whole("batch_size", batch_size, 1, UNLIMITED)
 
 
 def _check_count(name: str, count: int, least: int) -> None:

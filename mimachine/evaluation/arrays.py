@@ -83,7 +83,8 @@ def encodings(
         std=None if z_std is None else _widths(z_std, mean),
         reconstructed=None if x_reconstructed is None else _like(x_reconstructed, data),
         labels=None if labels is None else _classes(labels, count),
-        seed=whole("seed", seed),
+        # Generators take no larger seeds.
+        seed=whole("seed", seed) % 2**63,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine import workflow
+from mimachine._support import checks
 from mimachine._support.digest import sealed
 from mimachine._support.files import save_figure, write_json
 from mimachine.evaluation.metric import Metric, Report
@@ -74,7 +75,7 @@ def compare(
             files.
         ValueError: If any of the settings is invalid; nothing is trained then.
     """
-    directory = Path(out)
+    directory = Path(checks.path("out", out))
     experiments = {
         name: replace(settings, data=with_absolute_paths(settings.data))
         for name, settings in experiments.items()
@@ -112,8 +113,8 @@ def resume(
         FileNotFoundError: If the data do not exist.
         ValueError: If there is no unfinished comparison, or the data changed.
     """
-    directory = Path(path)
-    given = None if data is None else os.fspath(data)
+    directory = Path(checks.path("path", path))
+    given = None if data is None else checks.path("data", data)
     request = claims.request_in(directory, "compare")
     if request is None:
         raise ValueError(f"{directory} has no unfinished comparison")

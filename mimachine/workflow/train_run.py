@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mimachine._support import checks
 from mimachine._support.messages import quoted
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import data_record
@@ -76,6 +77,9 @@ def train(
             "settings must be an Experiment, whose data is a Data, or the name of a data set or a "
             f"path; got {settings!r}"
         )
+    checks.path("out", out)
+    checks.function("say", say)
+    checks.function("then", then)
     if settings.data.is_path:
         check_there(settings.data.name)
     settings = replace(settings, data=with_absolute_paths(settings.data))
@@ -109,7 +113,7 @@ def resume(
         BlockingIOError: If another process is training the run.
     """
     run = Run(path)
-    given = None if data is None else os.fspath(data)
+    given = None if data is None else checks.path("data", data)
     request = claims.request_in(run.path, "train")
     if request is not None and not (run.path / "experiment.json").exists():
         # Interrupted before there was a run.
