@@ -10,6 +10,7 @@ import numpy as np
 from mimachine._support.checks import one_of
 from mimachine.data.catalogue import NAMES
 from mimachine.data.dataset import Dataset
+from mimachine.data.files.labels import is_label_file
 from mimachine.data.files.load import SPLITS, Encodable, read_rows
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.prepare_run import is_binarized, prepare
@@ -51,7 +52,7 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
             f"got {name}"
         )
     file = settings.data.file
-    if not own and file.labels is not None and os.path.isfile(file.labels):
+    if not own and is_label_file(file.labels):
         # The label file belongs to the rows of the training file.
         file = replace(file, labels=None)
     read = read_rows(name, file, learned, split if is_split else None)

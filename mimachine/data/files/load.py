@@ -17,6 +17,7 @@ from mimachine._support import memory
 from mimachine._support.messages import Option, OptionError, some
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.image_folder import read_images
+from mimachine.data.files.labels import is_label_file
 from mimachine.data.files.options import DataChangedError, File, check_there
 from mimachine.data.files.read_table import read_table
 from mimachine.data.files.table import Table
@@ -71,9 +72,7 @@ def load_file(
             f"splits, got {count}"
         )
     if learned is not None and file.labels is not None and table.labels is None:
-        raise OptionError(
-            Option("labels", file.labels), f" of {table.source} can no longer be found"
-        )
+        raise ValueError(_lost_labels(file.labels, table.source))
     mark = fingerprint(table.values, table.labels, table.splits)
     if stored is not None and mark != stored["fingerprint"]:
         raise DataChangedError(
@@ -88,6 +87,16 @@ def load_file(
     for name, rows in (("validation", data.val), ("test", data.test)):
         notes += _far_notes(rows, learned, f"the {name} rows")
     return dataclasses.replace(data, fingerprint=mark, notes=notes)
+
+
+def _lost_labels(labels: str, source: str) -> str:
+    """The error for labels that a run was trained with."""
+    if not is_label_file(labels):
+        return f"the labels {labels!r} of {source} can no longer be found"
+    return (
+        f"no file {labels}, the labels of {source}; restore it, or put it beside {source}, where "
+        "it is found"
+    )
 
 
 def _learn(
@@ -272,15 +281,20 @@ def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
         return Table(
             images.values, None, images.labels, images.source, images.notes, splits=images.splits
         )
+    lost = learned is not None and is_label_file(file.labels) and not os.path.isfile(file.labels)
     table = read_table(
         path,
-        labels=file.labels,
+        labels=None if lost else file.labels,
         # The columns that a model expects are matched by name, if they have names.
         drop=file.drop if learned is None or learned.columns is None else (),
         array=file.array,
         columns=None if learned is None else learned.columns,
         header=file.header,
     )
+    if lost:
+        table = dataclasses.replace(
+            table, notes=(*table.notes, f"no labels: no file {file.labels}")
+        )
     if file.image_shape is None:
         return table
     if np.prod(file.image_shape) != np.prod(table.values.shape[1:]):
