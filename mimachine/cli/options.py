@@ -400,7 +400,7 @@ class Embed:
     data: OptionalDataName = None
     split: SplitName = None
     training_data: MovedTrainingData = None
-    out: Annotated[Path | None, _optional("FILE", "RUN/codes.npz")] = None
+    out: Annotated[str | None, _optional("FILE", "RUN/codes.npz")] = None
     force: bool = False
     json: bool = False
 
@@ -431,7 +431,7 @@ class Reconstruct:
     split: SplitName = None
     training_data: MovedTrainingData = None
     seed: int = 0
-    out: Annotated[Path | None, _optional("FILE", "RUN/reconstructions.npz")] = None
+    out: Annotated[str | None, _optional("FILE", "RUN/reconstructions.npz")] = None
     force: bool = False
     json: bool = False
 
@@ -457,7 +457,7 @@ class Sample:
     run: RunPath
     num: int = 64
     seed: int = 0
-    out: Annotated[Path | None, _optional("FILE", "RUN/samples.npz")] = None
+    out: Annotated[str | None, _optional("FILE", "RUN/samples.npz")] = None
     force: bool = False
     json: bool = False
 
