@@ -286,7 +286,11 @@ def _report(arguments: list[str]) -> None:
 
     is_comparison = (command.run / "comparison.json").exists()
     page = (write_comparison if is_comparison else write_report)(
-        command.run, embedding=command.embedding, data=command.data, force=command.force
+        command.run,
+        embedding=command.embedding,
+        data=command.data,
+        force=command.force,
+        say=lambda text: say(command, text),
     )
     if command.json:
         print_json({"file": str(page)})

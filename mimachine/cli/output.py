@@ -16,6 +16,7 @@ from mimachine.cli.options import (
     Embed,
     Reconstruct,
     Refit,
+    Report,
     Reproduce,
     Resume,
     ResumeComparison,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def say(
-    command: Train | Resume | Compare | ResumeComparison | Refit | Reproduce, text: str
+    command: Train | Resume | Compare | ResumeComparison | Refit | Report | Reproduce, text: str
 ) -> None:
     """Print a progress message; with --json to standard error, apart from the JSON."""
     print_line(text, errors=command.json)

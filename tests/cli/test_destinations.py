@@ -167,10 +167,14 @@ def test_a_report_is_replaced_until_somebody_edits_it(here, capsys):
     assert run("report", "table") == 2
     assert "must be a file, got the directory" in capsys.readouterr().err
     Path("table", "report.html").rmdir()
-    # Of a version that kept no record.
-    Path("table", "report.html").write_text("<title>x – mimachine report</title>")
+    # Of a version that kept no record; nothing tells whether it was edited.
+    earlier = "<title>x – mimachine report</title>my notes"
+    Path("table", "report.html").write_text(earlier)
     for _ in range(2):
         assert run("report", "table") == 0
+    assert "kept report.html of an earlier version" in capsys.readouterr().out
+    assert [file.name for file in Path("table").glob("report*.old*")] == ["report.html.old"]
+    assert Path("table", "report.html.old").read_text() == earlier
     page = Path("table", "report.html").read_text()
     Path("table", "report.html").write_text(page + "notes")
     assert run("report", "table") == 2
