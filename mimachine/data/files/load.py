@@ -22,7 +22,7 @@ from mimachine.data.files.options import DataChangedError, File, check_there
 from mimachine.data.files.read_table import read_table
 from mimachine.data.files.table import Table
 from mimachine.data.learn_preprocessing import learn
-from mimachine.data.preprocessing import Preprocessing, fingerprint
+from mimachine.data.preprocessing import Preprocessing, fingerprint, rounding
 from mimachine.data.rows import Rows
 
 __all__ = [
@@ -110,6 +110,7 @@ def _learn(
         likelihood,
         columns=table.columns,
         booleans=table.boolean_columns,
+        types=table.types,
         standardize=file.standardize,
         source=table.source,
     )
@@ -261,7 +262,7 @@ def _check_range(table: Table, learned: Preprocessing) -> None:
                 f"got [{low:g}, {high:g}]"
             )
         steps = block * ((learned.levels or 1) - 1) / scale
-        if np.abs(steps - np.rint(steps)).max() > 1e-3:
+        if np.abs(steps - np.rint(steps)).max() > rounding(learned.levels or 1, table.values.dtype):
             raise ValueError(
                 f"{table.source} must have values on the {learned.levels} levels from 0 to "
                 f"{scale:g}, as the training data, got others in [{low:g}, {high:g}]"
