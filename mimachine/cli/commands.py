@@ -150,7 +150,7 @@ def _inspect(arguments: list[str]) -> None:
     if command.json:
         print_json(found)
     else:
-        print_inspection(found, command.run)
+        print_inspection(found)
 
 
 def _evaluate(arguments: list[str]) -> None:

@@ -134,14 +134,13 @@ def print_comparison(
         print(f"report: {page}")
 
 
-def print_inspection(found: dict[str, Any], run: Path) -> None:
+def print_inspection(found: dict[str, Any]) -> None:
     """Print what `inspect` found in a run directory."""
     for name, value in flat(found["experiment"]).items():
         print_line(f"{name:<32} {value}")
     for name, value in (found["data"] or {}).items():
         print_line(f"{'data: ' + name:<32} {value}")
-    unfinished = f"unfinished, resume with: mimachine train --resume {quoted(run)}"
-    state = "finished" if found["finished"] else unfinished
+    state = "finished" if found["finished"] else f"unfinished, resume with: {found['resume']}"
     print_line(f"{found['epochs']} epochs, best {found['best_epoch']}; {state}")
     print_line(f"{found['num_weights']:,} weights in {len(found['weights'])} tensors")
     if found["refit"] is not None:
