@@ -89,7 +89,7 @@ def _resume(arguments: list[str]) -> None:
     command = parse(Resume, arguments)
     from mimachine import workflow
 
-    with interruptible(lambda: resume_hint(command.resume)):
+    with interruptible(lambda: resume_hint(command.resume, command.data)):
         done = workflow.resume(
             command.resume,
             data=command.data,
@@ -134,9 +134,10 @@ def _resume_comparison(arguments: list[str]) -> None:
     command = parse(ResumeComparison, arguments)
     from mimachine.reporting import comparison
 
-    with interruptible(lambda: comparison_hint(command.resume)):
+    with interruptible(lambda: comparison_hint(command.resume, command.data)):
         result = comparison.resume(
             command.resume,
+            data=command.data,
             say=lambda text: say(command, text),
             then=lambda directory: _write_report(command, directory),
         )
@@ -152,7 +153,7 @@ def _inspect(arguments: list[str]) -> None:
     if command.json:
         print_json(found)
     else:
-        print_inspection(found, command.run)
+        print_inspection(found)
 
 
 def _evaluate(arguments: list[str]) -> None:
@@ -254,7 +255,7 @@ def _reconstruct(arguments: list[str]) -> None:
     trained, chosen = _open_and_select(command)
     data = trained.data
     drawn = workflow.reconstruct(trained.model, chosen.rows, command.seed)
-    arrays = {"x": data.restore(chosen.rows[:], drawn=True), **_original_units(data, drawn)}
+    arrays = {"x": _originals(data, chosen), **_original_units(data, drawn)}
     picture = None
     if data.image_shape is not None:
         name = trained.experiment.objective
@@ -288,7 +289,11 @@ def _report(arguments: list[str]) -> None:
 
     is_comparison = (command.run / "comparison.json").exists()
     page = (write_comparison if is_comparison else write_report)(
-        command.run, embedding=command.embedding, data=command.data, force=command.force
+        command.run,
+        embedding=command.embedding,
+        data=command.data,
+        force=command.force,
+        say=lambda text: say(command, text),
     )
     if command.json:
         print_json({"file": str(page)})
@@ -365,7 +370,7 @@ def _write_report(
     from mimachine.reporting.page import write_comparison, write_report
 
     is_comparison = isinstance(command, Compare | ResumeComparison)
-    data = command.data if isinstance(command, Resume) else None
+    data = command.data if isinstance(command, Resume | ResumeComparison) else None
     (write_comparison if is_comparison else write_report)(directory, data=data)
 
 
@@ -406,6 +411,16 @@ def _destination(
         pictured=pictured,
         force=command.force,
     )
+
+
+def _originals(data: Dataset, chosen: Encodable) -> Any:
+    """What is reconstructed, as its file has it; it may have other decimals than the training data.
+
+    Rows that are in no file are those of a data set.
+    """
+    if chosen.values is None or data.preprocessing is None:
+        return data.restore(chosen.rows[:], drawn=True)
+    return data.preprocessing.in_file_type(chosen.values)
 
 
 def _original_units(data: Dataset, drawn: Drawn) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from mimachine._support.checks import whole
 from mimachine.data.files.options import File
 from mimachine.experiment.settings import Model
 from mimachine.training.recipe import Training
@@ -50,7 +51,7 @@ OptionalDataName = Annotated[
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 NewDirectory = Annotated[Path | None, _optional("DIR", "a new directory under runs/")]
 MovedData = Annotated[
-    str | None, _optional("PATH", "where it was, or where it was relative to RUN")
+    str | None, _optional("PATH", "where it was, or where it was relative to the run")
 ]
 MovedTrainingData = Annotated[MovedData, tyro.conf.arg(name="data")]
 FileOptions = Annotated[File, tyro.conf.arg(name="")]
@@ -137,11 +138,13 @@ class ResumeComparison:
 
     Attributes:
         resume: Directory of the comparison.
+        data: File or folder that its runs are trained on, if it moved.
         report: Write report.html at the end.
         json: Print the comparison as JSON; progress messages go to standard error.
     """
 
     resume: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    data: MovedData = None
     report: bool = True
     json: bool = False
 
@@ -245,8 +248,8 @@ class Reproduce:
     def __post_init__(self) -> None:
         for name in ("seeds", "jobs"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
+            if value is not None:
+                whole(name, value, 1)
 
 
 @dataclass(frozen=True)
@@ -380,8 +383,7 @@ class Refit:
     json: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be 1 or more, got {self.num_samples}")
+        whole("num_samples", self.num_samples, 1)
 
 
 @dataclass(frozen=True)
@@ -403,7 +405,7 @@ class Embed:
     data: OptionalDataName = None
     split: SplitName = None
     training_data: MovedTrainingData = None
-    out: Annotated[Path | None, _optional("FILE", "RUN/codes.npz")] = None
+    out: Annotated[str | None, _optional("FILE", "RUN/codes.npz")] = None
     force: bool = False
     json: bool = False
 
@@ -412,8 +414,9 @@ class Embed:
 class Reconstruct:
     """Encode data and decode the codes, in the units of the data.
 
-    An .npz file contains x, the mean of p(x|z), a sample of p(x|z), and z; a .csv file contains the
-    mean, rounded in columns of integers or booleans. The decoder of pixel-hvae has no closed-form
+    An .npz file contains x as in the data, the mean of p(x|z), a sample of p(x|z), and z; a .csv
+    file contains the mean. Samples, and the mean in a .csv file, are rounded to the decimals,
+    integers and booleans of the training data. The decoder of pixel-hvae has no closed-form
     mean: an .npz file then has none, and a .csv file and the figure show the sample.
 
     Attributes:
@@ -433,7 +436,7 @@ class Reconstruct:
     split: SplitName = None
     training_data: MovedTrainingData = None
     seed: int = 0
-    out: Annotated[Path | None, _optional("FILE", "RUN/reconstructions.npz")] = None
+    out: Annotated[str | None, _optional("FILE", "RUN/reconstructions.npz")] = None
     force: bool = False
     json: bool = False
 
@@ -459,6 +462,9 @@ class Sample:
     run: RunPath
     num: int = 64
     seed: int = 0
-    out: Annotated[Path | None, _optional("FILE", "RUN/samples.npz")] = None
+    out: Annotated[str | None, _optional("FILE", "RUN/samples.npz")] = None
     force: bool = False
     json: bool = False
+
+    def __post_init__(self) -> None:
+        whole("num", self.num, 1)

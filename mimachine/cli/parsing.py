@@ -62,7 +62,7 @@ def parse(command: type[Command], arguments: list[str], start: Command | None = 
                 default=start,
                 registry=_REGISTRY,
             )
-            return _with_homes(read)
+            return _with_homes(read, start)
     except SystemExit as stop:
         if not stop.code:
             print(text.getvalue(), end="")
@@ -71,14 +71,23 @@ def parse(command: type[Command], arguments: list[str], start: Command | None = 
         raise ValueError(message) from stop
 
 
-def _with_homes(command: Command) -> Command:
-    """A command whose paths have the home directory in place of ~, as after `--out=~/run`."""
+def _with_homes(command: Command, start: Command | None) -> Command:
+    """A command whose paths have the home directory in place of ~, as after `--out=~/run`.
+
+    Raises:
+        ValueError: If a path that is not a default is empty.
+    """
     found: dict[str, Any] = {}
     for each in fields(command):  # type: ignore[arg-type]
         value = getattr(command, each.name)
+        several = value if isinstance(value, tuple) else (value,)
+        is_path = each.name in ("data", "training_data", "out") and isinstance(value, str)
+        if _NO_PATH in several or (is_path and value == "" != getattr(start, each.name, None)):
+            name = each.name.removeprefix("training_")
+            raise ValueError(f"{name} must be a path, got an empty one")
         if isinstance(value, Path):
             found[each.name] = Path(os.path.expanduser(value))
-        elif each.name in ("data", "training_data") and isinstance(value, str):
+        elif is_path:
             found[each.name] = os.path.expanduser(value)
         elif each.name == "runs":
             found[each.name] = tuple(Path(os.path.expanduser(run)) for run in value)
@@ -99,6 +108,24 @@ def _optional_flag(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool | N
         instance_from_str=lambda words: {"True": True, "False": False}[words[0]],
         is_instance=lambda value: value is None or isinstance(value, bool),
         str_from_instance=lambda value: ["auto" if value is None else str(value)],
+    )
+
+
+# A path of no file: an empty path, such as of a variable that is not set, would be this directory.
+_NO_PATH = Path("\0")
+
+
+@_REGISTRY.primitive_rule
+def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    """Read a path, and an empty one as `_NO_PATH`."""
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: Path(words[0]) if words[0] else _NO_PATH,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
     )
 
 

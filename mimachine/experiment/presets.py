@@ -10,7 +10,7 @@ import math
 import os
 from typing import Any
 
-from mimachine._support.messages import Option, OptionError
+from mimachine._support.messages import Option, OptionError, unknown
 from mimachine.data.catalogue import BINARISED, IMAGES, LOW_DIMENSIONAL, NAMES
 from mimachine.data.files.options import File, check_there
 from mimachine.experiment.settings import (
@@ -297,7 +297,14 @@ def published_image_training(objective: str = "mim") -> Training:
 
     Args:
         objective: Name of the objective, such as "vae", "mim-of-means", "mim" or "a-mim".
+
+    Raises:
+        ValueError: If there is no such objective.
     """
+    from mimachine.model.objectives import OBJECTIVES
+
+    if not isinstance(objective, str) or objective not in OBJECTIVES:
+        raise ValueError(unknown("objective", str(objective), OBJECTIVES))
     warmup = _published_warmup(objective, 100)
     if warmup.terms:
         warmup = dataclasses.replace(warmup, first_latent=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mimachine._support.checks import check_fields
+from mimachine._support.checks import check_fields, sizes, whole
 from mimachine._support.schema import shown, validated
 from mimachine.data.catalogue import NAMES
 from mimachine.data.files.options import File
@@ -154,10 +154,8 @@ class Model:
     def __post_init__(self) -> None:
         check_fields(self, "model.")
         for name in ("latent", "components", "channels", "layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} must be 1 or more, got {getattr(self, name)}")
-        if any(size < 1 for size in self.hidden):
-            raise ValueError(f"model.hidden must be sizes of 1 or more, got {self.hidden}")
+            whole(f"model.{name}", getattr(self, name), 1)
+        sizes("model.hidden", self.hidden)
         if self.architecture != "mlp" and len(self.hidden) != 1:
             raise ValueError(
                 f"model.hidden must be one size for model.architecture {self.architecture}, "
@@ -209,8 +207,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be 1 or more, got {self.num_samples}")
+        whole("num_samples", self.num_samples, 1)
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mimachine._support.checks import real
+from mimachine._support.checks import function, instance, one_of, real
 from mimachine.model.annealing import Term
 from mimachine.model.joint import LogProbs
 
@@ -64,6 +64,20 @@ __all__ = [
 ]
 
 
+def _checked(lp: LogProbs, beta: float) -> float:
+    """The β of a loss, after a check of both arguments at the cost of two tests of a type."""
+    if not isinstance(lp, LogProbs):
+        instance("lp", lp, LogProbs, "a LogProbs")
+    # A tensor may be captured in a graph.
+    return beta if isinstance(beta, float | Tensor) else real("beta", beta)
+
+
+def _check_terms(terms: tuple[Term, ...]) -> None:
+    names = LogProbs._fields
+    if not (isinstance(terms, tuple | list) and all(term in names for term in terms)):
+        raise ValueError(f"terms must be a tuple of {', '.join(names)}, or None, got {terms!r}")
+
+
 def mim(lp: LogProbs, beta: float = 1.0) -> Tensor:
     r"""MIM loss L_MIM, Eq. (8), with the warm-up of Eq. (12); an upper bound of L_CE.
 
@@ -76,6 +90,7 @@ def mim(lp: LogProbs, beta: float = 1.0) -> Tensor:
     Returns:
         Loss per sample, shape (B,), in nats.
     """
+    beta = _checked(lp, beta)
     return -0.5 * (lp.p_x_given_z + lp.q_z_given_x + _scaled(lp.q_x + lp.p_z, beta))
 
 
@@ -96,6 +111,7 @@ def cross_entropy(lp: LogProbs, beta: float = 1.0) -> Tensor:
     Returns:
         Loss per sample, shape (B,), in nats.
     """
+    beta = _checked(lp, beta)
     encoding = lp.q_z_given_x + beta * lp.q_x
     decoding = lp.p_x_given_z + beta * lp.p_z
     return math.log(2) - torch.logaddexp(encoding, decoding)
@@ -113,6 +129,7 @@ def vae(lp: LogProbs, beta: float = 1.0) -> Tensor:
     Returns:
         Loss per sample, shape (B,), in nats.
     """
+    beta = _checked(lp, beta)
     return _scaled(lp.q_z_given_x - lp.p_z, beta) - lp.p_x_given_z
 
 
@@ -133,6 +150,7 @@ def joint_entropy(lp: LogProbs, of: Literal["encoding", "mixture"]) -> Tensor:
         Terms of shape (B,), in nats. Their mean is an upper bound of the entropy if q(x) is
         explicit. With the decoder's marginal "mixture" equals the MIM loss on encoding samples.
     """
+    _checked(lp, 1.0)
     if of == "encoding":
         return -(lp.q_z_given_x + lp.q_x)
     if of == "mixture":
@@ -201,6 +219,10 @@ class Objective:
     family: Literal["mim", "vae"] | None = None
 
     def __post_init__(self) -> None:
+        function("loss", self.loss, "a loss per sample")
+        if self.regulariser is not None:
+            function("regulariser", self.regulariser, "a term per sample")
+        one_of("family", self.family, ("mim", "vae", None))
         choices = {
             "sampling": ("encoding", "mixture"),
             "q_x": ("model", "decoder"),
@@ -240,6 +262,11 @@ class Objective:
         Raises:
             ValueError: If `anchored` and there is no `at_anchors`.
         """
+        beta = _checked(lp, beta)
+        if not (at_anchors is None or isinstance(at_anchors, LogProbs)):
+            instance("at_anchors", at_anchors, LogProbs, "a LogProbs")
+        if terms is not None:
+            _check_terms(terms)
         if self.q_x == "decoder":
             lp = lp._replace(q_x=lp.p_x_given_z)
         regularised = lp

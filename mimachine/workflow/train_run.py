@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mimachine._support import checks
 from mimachine._support.messages import quoted
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
@@ -80,6 +81,9 @@ def train(
             "settings must be an Experiment, whose data is a Data, or the name of a data set or a "
             f"path; got {settings!r}"
         )
+    checks.path("out", out)
+    checks.function("say", say)
+    checks.function("then", then)
     if settings.data.is_path:
         check_there(settings.data.name)
     settings = replace(settings, data=with_absolute_paths(settings.data))
@@ -113,7 +117,7 @@ def resume(
         BlockingIOError: If another process is training the run.
     """
     run = Run(path)
-    given = None if data is None else os.fspath(data)
+    given = None if data is None else checks.path("data", data)
     request = claims.request_in(run.path, "train")
     if request is not None and not (run.path / "experiment.json").exists():
         # Interrupted before there was a run.
