@@ -291,6 +291,46 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("dimensions / 2 * np.log1p", "dimensions * np.log1p"),
         ],
     ),
+    "estimation/two_samples/energy.py": (
+        ["estimation/two_samples/test_energy.py", "estimation/two_samples/test_units.py"],
+        [
+            ("(2 * between.mean - of_x.mean) / unit", "(between.mean - of_x.mean) / unit"),
+            ("return Estimate(ratio - 1,", "return Estimate(ratio,"),
+            ("distances[torch.arange(len(block)), block] = 0", "pass"),
+            ("n, m = len(x) - same, len(others) - same", "n, m = len(x), len(others)"),
+            ("(count - 1) / (count - 2) if", "1.0 if"),
+            ("(n - 2) * float(of_rows @ of_rows)", "(n - 1) * float(of_rows @ of_rows)"),
+            ("(n * (n - 3) / 2)", "(n * (n - 1) / 2)"),
+            ("/ ((n - 1) * (m - 1))", "/ (n * m)"),
+            ("squares - 2 * (x * (weights @ y))", "squares - (x * (weights @ y))"),
+            ("of_units -= _square", "of_units += _square"),
+            ("4 * between.pair_variance, 4 * of_x", "4 * between.pair_variance, 0 * of_x"),
+            ("2 * x_effects - 2 * of_x", "2 * x_effects - of_x"),
+            ("2 * y_effects - 2 * ratio * of_y", "2 * y_effects - 2 * of_y"),
+            ("y_rows += scaled", "y_rows -= scaled"),
+            ("first -= (1 - _concentration", "first += (1 - _concentration"),
+            ("math.sqrt(max(0.0, first) + second)", "math.sqrt(max(0.0, first))"),
+            (
+                "distances.mean(1, keepdim=True) + distances.mean()",
+                "distances.mean(1, keepdim=True)",
+            ),
+        ],
+    ),
+    "estimation/two_samples/classifier.py": (
+        ["estimation/two_samples/test_classifier.py"],
+        [
+            (
+                "(ranks[: len(x)] - rankdata(x)) / len(y)",
+                "(ranks[: len(x)] - rankdata(x)) / len(x)",
+            ),
+            ("above = 1 - (", "above = ("),
+            ("[each for each in folds if each != k]", "folds"),
+            ("float(of_given) / _FOLDS**2", "float(of_given) / _FOLDS"),
+            ("order = random.permutation(len(points))[:most]", "order = np.arange(len(points))"),
+            ("0.5 / smallest", "0.0"),
+            ("part - part.mean() for part in each", "part for part in each"),
+        ],
+    ),
     "estimation/codes/nearest.py": (
         ["estimation/codes/test_nearest.py"],
         [

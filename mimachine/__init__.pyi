@@ -8,7 +8,7 @@ from .data.sources import FreshDraws as FreshDraws
 from .data.sources import Source as Source
 from .data.sources import TensorSource as TensorSource
 from .data.sources import Versions as Versions
-from .estimation.codes.aggregate import energy_distance as energy_distance
+from .estimation.codes.aggregate import energy_distance_from_normal as energy_distance_from_normal
 from .estimation.codes.aggregate import kl_per_dimension as kl_per_dimension
 from .estimation.codes.collapse import diagnose_codes as diagnose_codes
 from .estimation.codes.moments import codes as codes
@@ -32,6 +32,8 @@ from .estimation.likelihood.proposals import refit_proposal as refit_proposal
 from .estimation.likelihood.quadrature import quadrature_log_likelihood as quadrature_log_likelihood
 from .estimation.refit_prior import compare_priors as compare_priors
 from .estimation.refit_prior import refit_prior as refit_prior
+from .estimation.two_samples.classifier import two_sample_auc as two_sample_auc
+from .estimation.two_samples.energy import energy_distance as energy_distance
 from .evaluation.diagnose_arrays import Diagnosis as Diagnosis
 from .evaluation.diagnose_arrays import diagnose as diagnose
 from .evaluation.evaluate_model import evaluate as evaluate

@@ -26,7 +26,9 @@ ALLOWED = {
         "a floor of 0.05 L_CE": "a setting",
     },
     "consistency.md": {"floor 0.05": "a setting"},
+    "README.md": {"(β = 0.01)": "a setting"},
     "diagnose.md": {
+        "An AUC of 0.5": "a definition",
         "less than 1 % of the variance": "a threshold",
         "less than 1 % of the spread": "a threshold",
     },

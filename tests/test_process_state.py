@@ -94,6 +94,11 @@ CALLS = {
     "ksg": lambda model, seed: mm.mutual_information(X, X[:, :1] ** 2),
     "calibration": lambda model, seed: mm.ksg_calibration(1, 1, 30, (0.5,)),
     "linear_probe": lambda model, seed: mm.linear_probe(X, LABELS, X, LABELS),
+    "energy_distance": lambda model, seed: mm.energy_distance(X, X[:20] ** 2),
+    "two_sample_auc": lambda model, seed: mm.two_sample_auc(X, X[:20] ** 2, seed=seed),
+    "two_sample_auc, wide": lambda model, seed: mm.two_sample_auc(
+        X.repeat(1, 40), X[:20].repeat(1, 40), most=20, seed=seed
+    ),
     "fresh draws": drawn_in_epochs,
     "binarized": lambda model, seed: list(
         mm.Binarized(mm.TensorSource(X.sigmoid()), seed).batches(9, 1)
@@ -104,6 +109,7 @@ CALLS = {
 WITHOUT_DECODER = {
     *("codes", "bounds", "diagnose", "refit_prior", "refit a flow", "ksg", "calibration"),
     *("linear_probe", "fresh draws", "binarized", "digits", "sample", "reconstruct"),
+    *("energy_distance", "two_sample_auc", "two_sample_auc, wide"),
 }
 
 
@@ -165,7 +171,9 @@ def test_the_state_of_the_process_stays_when_a_function_raises(name):
 SLOW_IN_THREADS = [pytest.param(n, marks=pytest.mark.slow) for n in ("evaluate", "refit a flow")]
 
 
-@pytest.mark.parametrize("name", ["fit", "annealed", "bounds", "codes", *SLOW_IN_THREADS])
+@pytest.mark.parametrize(
+    "name", ["fit", "annealed", "bounds", "codes", "two_sample_auc", *SLOW_IN_THREADS]
+)
 def test_results_in_threads_are_those_of_one_thread(name):
     call, found, shared = CALLS[name], {}, model()
     alone = [call(copy.deepcopy(shared), seed) for seed in (1, 2, 1)]

@@ -121,6 +121,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 
 # Names in modules of 0.1 that have another name now.
 RENAMED: dict[str, dict[str, str]] = {
+    "aggregate": {"energy_distance": "energy_distance_from_normal"},
     "catalogue": {"DATASETS": "CATALOGUE"},
     "diagnosis": {"ADVICE": "VERDICTS"},
     "meanings": {"MEANINGS": "GLOSSARY", "Meaning": "Declaration", "meaning": "declaration"},

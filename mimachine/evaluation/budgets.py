@@ -18,8 +18,10 @@ __all__ = [
     "DRAWN_VALUES",
     "DRAWS",
     "ENERGY_ROWS",
+    "FEWEST_GENERATED",
     "FEWEST_PROBED",
     "FEWEST_RECONSTRUCTED",
+    "GENERATED_ROWS",
     "NEIGHBOUR_ROWS",
     "PCA_ROWS",
     "PROBED_ROWS",
@@ -44,6 +46,8 @@ NEIGHBOUR_ROWS = 50_000
 # Rows of a linear probe, and the fewest that it needs.
 PROBED_ROWS, FEWEST_PROBED = 10_000, 20
 PCA_ROWS, REENCODED_ROWS = 4000, 10_000
+# Generated rows and data, each; a classifier of fewer learns too little.
+GENERATED_ROWS, FEWEST_GENERATED = 2000, 20
 # Where the decoder's mean is the mean of draws: draws of each row, values (such as pixels) drawn in
 # all, which takes ten seconds with a PixelCNN, and rows.
 DRAWS, DRAWN_VALUES, RECONSTRUCTED_ROWS, FEWEST_RECONSTRUCTED = 8, 2**21, 1000, 20

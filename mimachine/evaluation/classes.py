@@ -65,17 +65,20 @@ def classes_of_splits(
                 )
             )
     some = random_rows(len(train.mean), PROBED_ROWS)
-    probe = linear_probe(train.mean[some], train_labels[some], test.mean, test_labels)
-    return [
-        *metrics,
-        measured(
-            "linear_probe_accuracy",
-            probe,
-            notes=subset_note(len(some), of_train),
-            points="codes",
-            protocol="trained on training codes, measured on test codes",
-        ),
-    ]
+    for suffix, near, far, points in (
+        ("", train.mean, test.mean, "codes"),
+        ("_sampled", train.sample, test.sample, "codes with their noise"),
+    ):
+        metrics.append(
+            measured(
+                f"linear_probe_accuracy{suffix}",
+                linear_probe(near[some], train_labels[some], far, test_labels),
+                notes=subset_note(len(some), of_train),
+                points=points,
+                protocol="trained on training codes, measured on test codes",
+            )
+        )
+    return metrics
 
 
 def can_be_probed(labels: Tensor) -> bool:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from mimachine._support.memory import rows_at_once
-from mimachine.estimation.codes.aggregate import energy_distance
+from mimachine.estimation.codes.aggregate import energy_distance_from_normal
 from mimachine.estimation.codes.collapse import Health, diagnose_codes
 from mimachine.estimation.codes.floors import scales
 from mimachine.estimation.codes.moments import Codes
@@ -122,7 +122,7 @@ def aggregate_of_model(prior: Distribution, encoded: Codes) -> list[Metric]:
     if not isinstance(prior, DiagNormal | StandardNormal):
         return []
     rows = random_rows(len(encoded.sample), ENERGY_ROWS)
-    distance = energy_distance(encoded.sample[rows], prior.mean, prior.stddev)
+    distance = energy_distance_from_normal(encoded.sample[rows], prior.mean, prior.stddev)
     notes = subset_note(len(rows), len(encoded.sample))
     return [measured("aggregate_energy_distance", distance, notes=notes, prior="the prior")]
 
@@ -215,7 +215,7 @@ def prior_of_arrays(data: Encodings) -> list[Metric]:
     return [
         measured(
             "aggregate_energy_distance",
-            energy_distance(data.sample[rows]),
+            energy_distance_from_normal(data.sample[rows]),
             notes=notes,
             prior="N(0, I)",
         ),

@@ -24,6 +24,7 @@ from mimachine.evaluation.codes import (
     reencoding_of_model,
     width_metrics,
 )
+from mimachine.evaluation.generated import generated_of_model
 from mimachine.evaluation.information import information_of_model
 from mimachine.evaluation.likelihood import likelihood_of_model, rate_of_model
 from mimachine.evaluation.metric import Metric, Report
@@ -45,7 +46,8 @@ def evaluate(
     seed: int = 0,
     seconds: float = 600.0,
 ) -> Report:
-    """Evaluate a model on the test split: likelihood, information, reconstruction, codes, classes.
+    """Evaluate a model on the test split: likelihood, information, reconstruction, codes, classes,
+    and generated rows.
 
     Measurements that compare pairs of rows use a random subset of many rows, which a note reports.
 
@@ -98,6 +100,8 @@ def evaluate(
         if comparable:
             with noise("aggregate"):
                 shape += aggregate_of_model(model.prior(), encoded)
+        with noise("generated"):
+            shape += generated_of_model(model, test, encoded)
         with noise("rate"):
             rate = rate_of_model(model, test)
         with noise("likelihood"):

@@ -94,7 +94,11 @@ ENTRIES = {
     "compare_priors": lambda m, x: mm.compare_priors(m, m, x, 5).after.values,
     "reconstruct": lambda m, x: workflow.reconstruct(m, x).mean,
     "source": lambda m, x: next(mm.TensorSource(x, shuffle=False).batches(12, 1)),
-    "energy_distance": lambda m, x: mm.energy_distance(x).value,
+    "energy_distance": lambda m, x: mm.energy_distance(x, WIDE).value,
+    "energy_distance of a reference": lambda m, x: mm.energy_distance(WIDE, x).value,
+    "energy_distance_from_normal": lambda m, x: mm.energy_distance_from_normal(x).value,
+    "two_sample_auc": lambda m, x: mm.two_sample_auc(x, WIDE).value,
+    "two_sample_auc of a reference": lambda m, x: mm.two_sample_auc(WIDE, x).value,
     "kl_per_dimension": lambda m, x: mm.kl_per_dimension(x, x),
     "mutual_information": lambda m, x: float(mm.mutual_information(x, x, 2)),
     "leave_one_out": lambda m, x: mm.leave_one_out_accuracy(x, list("ab" * 6)).value,
@@ -104,7 +108,8 @@ ENTRIES = {
 }
 OWN_NAME = {
     **{"fit": "train", "refit_prior": "train", "refit_proposal": "train", "source": "data"},
-    **{"energy_distance": "z", "kl_per_dimension": "mean", "leave_one_out": "codes"},
+    **{"energy_distance_from_normal": "z", "kl_per_dimension": "mean", "leave_one_out": "codes"},
+    **{"energy_distance of a reference": "y", "two_sample_auc of a reference": "y"},
     **{"linear_probe": "train", "knn_accuracy": "train"},
 }
 
@@ -115,7 +120,7 @@ def test_every_function_takes_every_kind(name):
     expected = torch.as_tensor(call(model(), KINDS["float32"])).double()
     for kind in ("numpy bytes", "big-endian", "list", "frame of pandas", "frame of polars"):
         # Without a model, bytes are numbers in their own unit.
-        if kind == "numpy bytes" and name in ("energy_distance", "kl_per_dimension", "diagnose"):
+        if kind == "numpy bytes" and name.startswith(("energy", "two_", "kl_", "diagnose")):
             continue
         found = torch.as_tensor(call(model(), KINDS[kind])).double()
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3, equal_nan=True)

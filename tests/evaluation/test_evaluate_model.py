@@ -41,6 +41,10 @@ def test_every_number_of_a_linear_gaussian_model_is_that_of_the_closed_form(judg
     information = case.mutual_information(case.encoding)
     within(report["rate"], information)
     within(report["aggregate_energy_distance"], 0)
+    # The decoder's marginal is the distribution of the data.
+    within(report["generated_auc"], 0.5)
+    within(report["generated_energy_distance"], 0)
+    assert report["generated_auc"].notes == ("from 2,000 random rows of 3,000",)
     # KSG in 5 dimensions, N = 3,000: a bias of a few per cent beside a scatter of 0.02 nats.
     ksg = report["mutual_information_ksg"].value
     assert ksg == pytest.approx(float(information), rel=0.15, abs=0.1)
@@ -76,9 +80,9 @@ def test_every_number_of_a_linear_gaussian_model_is_that_of_the_closed_form(judg
 def test_the_order_of_the_rows_does_not_matter(judged, monkeypatch):
     """Metrics that use some of the rows use random ones: files are often sorted by class."""
     _, model, data = judged
-    for name in ("BOUND_ROWS", "ENERGY_ROWS", "REENCODED_ROWS", "NEIGHBOUR_ROWS", "PROBED_ROWS"):
-        for module in ("information", "codes", "classes", "evaluate_model"):
-            monkeypatch.setattr(f"mimachine.evaluation.{module}.{name}", 700, raising=False)
+    for name in ("BOUND", "ENERGY", "REENCODED", "NEIGHBOUR", "PROBED", "GENERATED"):
+        for module in ("information", "codes", "classes", "generated", "evaluate_model"):
+            monkeypatch.setattr(f"mimachine.evaluation.{module}.{name}_ROWS", 700, raising=False)
     monkeypatch.setattr("mimachine.evaluation.information.ksg_rows", lambda dimensions: 700)
     order, train = (rows[:, 0].argsort() for rows in (data.test, data.train))
     in_order = replace(
@@ -95,6 +99,9 @@ def test_the_order_of_the_rows_does_not_matter(judged, monkeypatch):
         "aggregate_energy_distance",
         "knn_5_accuracy",
         "linear_probe_accuracy",
+        "linear_probe_accuracy_sampled",
+        "generated_auc",
+        "generated_energy_distance",
     ):
         one, two = shuffled[name], ordered[name]
         assert abs(one.value - two.value) < 5 * math.hypot(one.standard_error, two.standard_error)
@@ -324,3 +331,14 @@ def test_images_that_are_drawn_are_reconstructed_by_the_hundred():
     assert notes == ("from 8 draws of x per row, corrected for their variance",)
     assert report["sampled_reconstruction_distance"].notes == ()
     assert report["reencoding_offset"].notes[0] == f"from 20 random rows of {len(data.test)}"
+
+
+def test_noise_that_hides_classes_lowers_the_probe_of_noisy_codes_only(judged):
+    """Means that differ by a thousandth of the noise."""
+    case, model, data = judged
+    model.encoder = replace(case, A=1e-3 * case.A).modules()[0]
+    report = mm.evaluate(model, data, num_samples=2)
+    assert report["linear_probe_accuracy"].value > 0.7
+    noisy = report["linear_probe_accuracy_sampled"]
+    # By chance the larger class, whose share is a half by more than its error at most.
+    assert abs(noisy.value - 0.5) < 5 * 0.5 / math.sqrt(3000)

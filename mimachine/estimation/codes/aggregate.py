@@ -13,7 +13,7 @@ from torch import Tensor
 from mimachine.data.examples import Examples, as_tensor, check_squares, numbers
 from mimachine.estimation.estimate import Estimate
 
-__all__ = ["energy_distance", "kl_per_dimension"]
+__all__ = ["energy_distance_from_normal", "kl_per_dimension"]
 
 _PAIRS = 2**22
 # Trapezoids over the logarithm of Laplace's variable reach full double precision.
@@ -83,7 +83,7 @@ def _check_std(mean: Tensor, std: Tensor) -> None:
         raise ValueError(f"std must be 0 or more, got {float(std.min())}")
 
 
-def energy_distance(
+def energy_distance_from_normal(
     z: Examples, prior_mean: float | Tensor = 0.0, prior_std: float | Tensor = 1.0
 ) -> Estimate:
     r"""Relative energy distance of samples from a normal prior.
