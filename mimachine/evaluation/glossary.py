@@ -427,8 +427,7 @@ _DECLARED = [
         "data, 2 E|x-y| - E|x-x'| - E|y-y'|, in units of the last; unbiased, so it is around 0 if "
         "both are distributed alike",
         "0 if new rows of the model are distributed as the data, in units of the typical distance "
-        "between two rows. What makes little difference to distances, such as fine detail, counts "
-        "little.",
+        "between two rows. Fine detail counts little.",
     ),
     *(_nearest_neighbours(k) for k in (1, 3, 5, 10)),
     *(_nearest_neighbours(k, noisy=True) for k in (1, 3, 5, 10)),
@@ -436,6 +435,14 @@ _DECLARED = [
     _linear_probe(),
     _linear_probe(noisy=True),
     _of_the_data(_linear_probe()),
+]
+
+# In comparisons, where every model gets the same kind of prior.
+_OF_THE_PRIOR = ("negative_log_likelihood", "generated_auc", "generated_energy_distance")
+_DECLARED += [
+    each._replace(name=f"fitted_prior_{each.name}", title=f"{each.title}, fitted prior")
+    for each in _DECLARED
+    if each.name in _OF_THE_PRIOR
 ]
 
 GLOSSARY = {each.name: each for each in _DECLARED}

@@ -19,6 +19,7 @@ from mimachine.reporting import figures
 from mimachine.training import claims
 from mimachine.training.run import Run
 from mimachine.workflow.find_data import found_again, known_by, with_absolute_paths
+from mimachine.workflow.fitted_prior import with_fitted_prior
 from mimachine.workflow.load_run import Trained
 
 if TYPE_CHECKING:
@@ -154,7 +155,10 @@ def _compare(
 ) -> Comparison:
     trained = {n: _trained(each, directory / n, say) for n, each in experiments.items()}
     # As stored, so that they do not depend on which runs were kept.
-    reports = {name: each.report for name, each in trained.items()}
+    reports = {}
+    for name, each in trained.items():
+        say(f"fitting a prior to the codes of {each.run.path}")
+        reports[name] = with_fitted_prior(each, each.experiment.num_samples)
     # Save the metrics first: they took long to compute, and a figure may fail.
     comparison = Comparison(reports, (), _summary(reports))
     write_json(directory / "comparison.json", sealed(comparison.to_json()))
@@ -223,6 +227,16 @@ _QUESTIONS = (
     ("lowest reconstruction distance (from samples)", "sampled_reconstruction_distance", min),
     ("highest 5-NN accuracy of the codes", "knn_5_accuracy", max),
     ("lowest negative log-likelihood", "negative_log_likelihood", min),
+    (
+        "lowest negative log-likelihood with a prior fitted to the codes",
+        "fitted_prior_negative_log_likelihood",
+        min,
+    ),
+    (
+        "generated rows nearest to data, with a prior fitted to the codes (energy distance)",
+        "fitted_prior_generated_energy_distance",
+        min,
+    ),
 )
 
 
