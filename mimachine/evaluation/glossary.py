@@ -1,9 +1,8 @@
 """Glossary: every metric, declared once.
 
-A declaration holds all that does not depend on the model or the data: the metric's name, title,
-unit, which way is better, its definition and what it means. To add a metric, declare it here and
-measure it in the file of its question: `likelihood`, `information`, `reconstruction`, `codes`,
-`generated` or `classes`.
+A declaration holds all that does not depend on the model or the data. To add a metric, declare it
+here and measure it in the file of its question: `likelihood`, `information`, `reconstruction`,
+`codes`, `generated` or `classes`.
 """
 
 from __future__ import annotations
@@ -381,8 +380,7 @@ _DECLARED = [
         "energy distance between the codes and {prior}, 2 E|z-ε| - E|z-z'| - E|ε-ε'|, in units of "
         "the last; unbiased, so it is around 0 if the codes are distributed as the prior",
         "0 if the codes as a whole are distributed as the prior, so that samples of it decode to "
-        "realistic data. A shift of all latents by s standard deviations gives about s²/2: 0.02 "
-        "is a shift by 0.2, and 0.1 is far.",
+        "realistic data. A shift of all latents by s standard deviations gives about s²/2.",
     ),
     Declaration(
         "aggregate_offset",
