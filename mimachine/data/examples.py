@@ -142,7 +142,7 @@ def _as_floats(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.to(dtype)
 
 
-def numbers(name: str, values: Any, *, any_size: bool = False) -> Tensor:
+def numbers(name: str, values: Any, *, squared: bool = False) -> Tensor:
     """Finite numbers of shape (N, *S), in float32 if it holds the values of their type, or float64.
 
     Without a model, bytes are numbers like others. One number per row becomes a row, (N, 1).
@@ -150,7 +150,7 @@ def numbers(name: str, values: Any, *, any_size: bool = False) -> Tensor:
     Args:
         name: Name of the argument.
         values: The values.
-        any_size: Whether numbers whose squares overflow are of use.
+        squared: Whether they are squared, so that large ones are of no use, see `check_squares`.
 
     Raises:
         ValueError: If the values cannot be used; the message names the argument.
@@ -162,7 +162,7 @@ def numbers(name: str, values: Any, *, any_size: bool = False) -> Tensor:
         raise ValueError(f"{name} must have data, got shape {tuple(tensor.shape)}")
     converted = tensor.to(torch.float32 if tensor.dtype in _SHORT else torch.float64)
     check_finite(name, converted, tensor)
-    if not any_size:
+    if squared:
         check_squares(name, converted)
     return converted[:, None] if converted.dim() == 1 else converted
 

@@ -48,7 +48,6 @@ def test_a_diagnosis_does_not_depend_on_the_units_of_the_data(factor):
 
 
 ESTIMATES = {
-    "mutual_information": (lambda z: mm.mutual_information(z, CODES), "x"),
     "kl of means": (lambda z: mm.kl_per_dimension(z, WIDTHS), "mean"),
     "kl of widths": (lambda z: mm.kl_per_dimension(CODES, abs(z)), "std"),
     "kl of a prior": (lambda z: mm.kl_per_dimension(CODES, WIDTHS, z[0]), "mean in units of prior"),
@@ -78,3 +77,8 @@ def test_distances_of_two_samples_are_those_of_usual_numbers():
     for estimate in (mm.energy_distance, mm.two_sample_auc):
         usual, large = estimate(x, y), estimate(x * 2.0**990, y * 2.0**990)
         assert large.value == pytest.approx(usual.value, rel=1e-9)
+
+
+def test_neighbours_in_the_maximum_norm_are_those_of_usual_numbers():
+    usual = mm.mutual_information(CODES, WIDTHS).value
+    assert mm.mutual_information(CODES * 2.0**990, WIDTHS).value == usual

@@ -17,7 +17,7 @@ _ROUNDING = 1e-14
 
 def two_samples(x: Examples, y: Examples, least: int) -> tuple[Tensor, Tensor]:
     """Rows of both samples in float64, shapes (N, D) and (M, D), on the device of x."""
-    first, second = (numbers(n, each, any_size=True) for n, each in (("x", x), ("y", y)))
+    first, second = numbers("x", x), numbers("y", y)
     if first[0].numel() != second[0].numel():
         raise ValueError(
             f"y must have rows of the size of x's, {tuple(first.shape[1:])}, got "
