@@ -142,10 +142,15 @@ def _as_floats(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.to(dtype)
 
 
-def numbers(name: str, values: Any) -> Tensor:
+def numbers(name: str, values: Any, *, squared: bool = False) -> Tensor:
     """Finite numbers of shape (N, *S), in float32 if it holds the values of their type, or float64.
 
     Without a model, bytes are numbers like others. One number per row becomes a row, (N, 1).
+
+    Args:
+        name: Name of the argument.
+        values: The values.
+        squared: Whether they are squared, so that large ones are of no use, see `check_squares`.
 
     Raises:
         ValueError: If the values cannot be used; the message names the argument.
@@ -157,7 +162,8 @@ def numbers(name: str, values: Any) -> Tensor:
         raise ValueError(f"{name} must have data, got shape {tuple(tensor.shape)}")
     converted = tensor.to(torch.float32 if tensor.dtype in _SHORT else torch.float64)
     check_finite(name, converted, tensor)
-    check_squares(name, converted)
+    if squared:
+        check_squares(name, converted)
     return converted[:, None] if converted.dim() == 1 else converted
 
 

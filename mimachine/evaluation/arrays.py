@@ -98,7 +98,7 @@ def encodings(
 
 def _values(name: str, values: Any) -> Tensor:
     """Finite numbers of shape (N, *S), with at least one axis S, on the CPU."""
-    return numbers(name, values).cpu()
+    return numbers(name, values, squared=True).cpu()
 
 
 def _check_rows(name: str, values: Tensor, count: int) -> None:

@@ -48,14 +48,13 @@ def test_a_diagnosis_does_not_depend_on_the_units_of_the_data(factor):
 
 
 ESTIMATES = {
-    "mutual_information": (lambda z: mm.mutual_information(z, CODES), "x"),
     "kl of means": (lambda z: mm.kl_per_dimension(z, WIDTHS), "mean"),
     "kl of widths": (lambda z: mm.kl_per_dimension(CODES, abs(z)), "std"),
     "kl of a prior": (lambda z: mm.kl_per_dimension(CODES, WIDTHS, z[0]), "mean in units of prior"),
-    "energy_distance": (lambda z: mm.energy_distance(z), "z"),
-    "distance from a prior": (lambda z: mm.energy_distance(CODES, z[0]), "z in units of prior_std"),
+    "a normal prior": (lambda z: mm.energy_distance_from_normal(z), "z"),
+    "a far prior": (lambda z: mm.energy_distance_from_normal(CODES, z[0]), "z in units of prior"),
     "a narrow prior": (
-        lambda z: mm.energy_distance(CODES, 0, abs(1 / z[0])),
+        lambda z: mm.energy_distance_from_normal(CODES, 0, abs(1 / z[0])),
         "z in units of prior",
     ),
     "knn_accuracy": (lambda z: mm.knn_accuracy(z, CLASSES, z, CLASSES), "train"),
@@ -71,3 +70,15 @@ def test_an_estimate_from_numbers_near_the_largest_is_refused(name):
     with pytest.raises(ValueError, match=f"^{argument}.* must be within .* rescale the values$"):
         estimate(CODES * 1e300)
     estimate(CODES * 1e100)
+
+
+def test_distances_of_two_samples_are_those_of_usual_numbers():
+    x, y = CODES, CODES[::-1] + WIDTHS
+    for estimate in (mm.energy_distance, mm.two_sample_auc):
+        usual, large = estimate(x, y), estimate(x * 2.0**990, y * 2.0**990)
+        assert large.value == pytest.approx(usual.value, rel=1e-9)
+
+
+def test_neighbours_in_the_maximum_norm_are_those_of_usual_numbers():
+    usual = mm.mutual_information(CODES, WIDTHS).value
+    assert mm.mutual_information(CODES * 2.0**990, WIDTHS).value == usual

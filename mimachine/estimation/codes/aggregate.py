@@ -57,7 +57,7 @@ def checked_moments(mean: Examples, std: Examples) -> tuple[Tensor, Tensor]:
     shapes = [tuple(as_tensor(*each).shape) for each in (("mean", mean), ("std", std))]
     if shapes[0] != shapes[1]:
         raise ValueError(f"std must have mean's shape {shapes[0]}, got {shapes[1]}")
-    mean, std = numbers("mean", mean), numbers("std", std)
+    mean, std = (numbers(n, each, squared=True) for n, each in (("mean", mean), ("std", std)))
     std = std.to(mean.device)
     _check_std(mean, std)
     return mean, std
@@ -121,7 +121,7 @@ def energy_distance_from_normal(
         A new test for multivariate normality (Székely & Rizzo, 2005), J. Multivariate Analysis 93
         A class of statistics with asymptotically normal distribution (Hoeffding, 1948)
     """
-    z = numbers("z", z)
+    z = numbers("z", z, squared=True)
     if len(z) < 4:
         raise ValueError(f"z must have 4 samples or more, got {len(z)}")
     centre, width = _of_prior(z, prior_mean, prior_std)
