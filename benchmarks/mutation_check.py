@@ -273,7 +273,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("(-ratio.log() + 0.5", "(ratio.log() + 0.5"),
             ("offset.square() - 1)", "offset.square())"),
             ("ratio.square() + offset.square()", "ratio.square() - offset.square()"),
-            ("((mean - centre) / width).double()", "(mean - centre).double()"),
+            ("values = (offset / width).double()", "values = offset.double()"),
             (
                 "from_prior[rows, None] + from_prior - of_prior",
                 "from_prior[rows, None] + from_prior",

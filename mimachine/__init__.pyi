@@ -88,6 +88,7 @@ from .model.objectives import MIM as MIM
 from .model.objectives import MIM_H as MIM_H
 from .model.objectives import MIM_H_TRUE as MIM_H_TRUE
 from .model.objectives import MIM_OF_MEANS as MIM_OF_MEANS
+from .model.objectives import RAE as RAE
 from .model.objectives import SYMMETRIC_KL as SYMMETRIC_KL
 from .model.objectives import VAE as VAE
 from .model.objectives import VAE_H as VAE_H
@@ -96,6 +97,7 @@ from .model.objectives import beta_vae as beta_vae
 from .model.objectives import cross_entropy as cross_entropy
 from .model.objectives import joint_entropy as joint_entropy
 from .model.objectives import mim as mim
+from .model.objectives import rae as rae
 from .model.objectives import vae as vae
 from .model.pixel_likelihoods import BinaryPixels as BinaryPixels
 from .model.pixel_likelihoods import GreyPixels as GreyPixels
@@ -118,6 +120,7 @@ from .reporting.tabular import markdown_table as markdown_table
 from .training.ensemble import Ensemble as Ensemble
 from .training.fit import History as History
 from .training.fit import fit as fit
+from .training.principal_components import probabilistic_pca as probabilistic_pca
 from .training.recipe import Noam as Noam
 from .training.recipe import Training as Training
 from .training.recipe import Warmup as Warmup

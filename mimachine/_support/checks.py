@@ -1,4 +1,4 @@
-"""Check arguments: whole numbers, real numbers, and the fields of settings by their types.
+"""Check arguments: numbers, objects and functions, and the fields of settings by their types.
 
 Each function names the argument, what was expected and what came. NumPy's numbers are converted to
 Python's. This module does not import torch.
@@ -11,26 +11,53 @@ import math
 import numbers
 import operator
 import os
+import sys
 import types
 from collections.abc import Iterable
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["bounds", "check_fields", "one_of", "real", "sizes", "whole"]
+__all__ = [
+    "UNLIMITED",
+    "bounds",
+    "check_fields",
+    "flag",
+    "function",
+    "instance",
+    "one_of",
+    "path",
+    "real",
+    "sizes",
+    "whole",
+]
+
+# No layer, data set or number of draws is larger: torch would overflow, or a loop never end.
+_LARGEST = 2**31 - 1
+# Limit of numbers that may stand for "all at once", such as the size of a batch.
+UNLIMITED = sys.maxsize
+_LONGEST = 60
 
 
-def whole(name: str, value: Any, least: int | None = None) -> int:
+def whole(name: str, value: Any, least: int | None = None, most: int = _LARGEST) -> int:
     """A whole number, `least` or more.
 
+    Args:
+        name: Name of the argument.
+        value: The argument.
+        least: Smallest number; None for any number, also for one above `most`.
+        most: Largest number, if there is a smallest.
+
     Raises:
-        ValueError: If it is of another type, such as 1.5 or True, or too small.
+        ValueError: If it is of another type, such as 1.5 or True, too small or too large.
     """
     number = _index(value)
     if number is None:
         more = "" if least is None else f", {least} or more"
-        raise ValueError(f"{name} must be a whole number{more}, got {value!r}")
+        raise ValueError(f"{name} must be a whole number{more}, got {_shown(value)}")
     if least is not None and number < least:
-        raise ValueError(f"{name} must be {least} or more, got {value}")
+        raise ValueError(f"{name} must be {least} or more, got {_shown(number)}")
+    if least is not None and number > most:
+        raise ValueError(f"{name} must be {most} or less, got {_shown(number)}")
     return number
 
 
@@ -41,12 +68,73 @@ def sizes(name: str, values: Any, least: int = 1) -> tuple[int, ...]:
         ValueError: As for `whole`.
     """
     one = isinstance(values, str) or not isinstance(values, Iterable) or _index(values) is not None
-    several = (values,) if one else values
+    several = (values,) if one else tuple(values)
     found = [_index(each) for each in several]
     if any(number is None or number < least for number in found):
         expected = "a whole number or several" if one else "whole numbers"
-        raise ValueError(f"{name} must be {expected}, {least} or more, got {values!r}")
-    return tuple(number for number in found if number is not None)
+        raise ValueError(f"{name} must be {expected}, {least} or more, got {_shown(values)}")
+    return tuple(whole(name, number, least) for number in found)
+
+
+def instance(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> None:
+    """Check that an argument is an object of a class.
+
+    Args:
+        name: Name of the argument.
+        value: The argument.
+        kind: The class, or several.
+        expected: What it must be, such as "a torch.nn.Module".
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be {expected}, got {_shown(value)}")
+
+
+def function(name: str, value: Any, returns: str = "") -> None:
+    """Check that an argument can be called.
+
+    Args:
+        name: Name of the argument.
+        value: The argument.
+        returns: What it must return, such as "a distribution", for the message.
+
+    Raises:
+        TypeError: If it cannot be called.
+    """
+    if not callable(value):
+        what = f" and return {returns}" if returns else ""
+        raise TypeError(f"{name} must be callable{what}, got {_shown(value)}")
+
+
+def flag(name: str, value: Any) -> bool:
+    """A truth value.
+
+    Raises:
+        ValueError: If it is something else, such as 1 or None.
+    """
+    if not _is_bool(value):
+        raise ValueError(f"{name} must be True or False, got {_shown(value)}")
+    return bool(value)
+
+
+def path(name: str, value: Any) -> str:
+    """A path as a string.
+
+    Raises:
+        TypeError: If it is neither a string nor an object of a path.
+        ValueError: If it is empty, which would mean the current directory.
+    """
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = b""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a path, got {_shown(value)}")
+    if not text:
+        raise ValueError(f"{name} must be a path, got an empty string")
+    return text
 
 
 def real(
@@ -60,9 +148,9 @@ def real(
     number = _float(value)
     fits = number is not None and math.isfinite(number) and least <= number < below
     if number is not None and not (above or number >= least or math.isfinite(below)):
-        raise ValueError(f"{name} must be {least:g} or more, got {value}")
+        raise ValueError(f"{name} must be {least:g} or more, got {_shown(value)}")
     if number is None or not fits or (above and number == least):
-        raise ValueError(f"{name} must be {_range(least, above, below)}, got {value!r}")
+        raise ValueError(f"{name} must be {_range(least, above, below)}, got {_shown(value)}")
     return number
 
 
@@ -87,7 +175,7 @@ def bounds(name: str, values: Any) -> tuple[float, float]:
         lower, upper = float(found[0] or 0), float(found[1] or 0)
         if -math.inf < lower < upper < math.inf:
             return lower, upper
-    raise ValueError(f"{name} must be (lower, upper) bounds, got {values!r}")
+    raise ValueError(f"{name} must be (lower, upper) bounds, got {_shown(values)}")
 
 
 def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
@@ -98,7 +186,9 @@ def one_of(name: str, value: Any, choices: Iterable[Any]) -> None:
     """
     choices = tuple(choices)
     if not any(value is each or (type(value) is type(each) and value == each) for each in choices):
-        raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, got {value!r}")
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(str, choices))}, got {_shown(value)}"
+        )
 
 
 def _index(value: Any) -> int | None:
@@ -113,9 +203,26 @@ def _index(value: Any) -> int | None:
 
 def _float(value: Any) -> float | None:
     """Convert to a Python float; None if it is not a real number, or a truth value."""
-    if _is_bool(value) or not isinstance(value, numbers.Real):
+    is_real = isinstance(value, numbers.Real) and not _is_bool(value)
+    if not is_real:
         return None
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # A whole number beyond the range of floats.
+        return math.inf if value > 0 else -math.inf
+
+
+def _shown(value: Any) -> str:
+    """An argument as it was given; its type instead of a long text."""
+    kind = type(value).__name__
+    kind = f"{'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}"
+    if isinstance(value, int):
+        kind = f"a number of {value.bit_length():,} bits"
+    try:
+        text = repr(value)
+    except Exception:  # Such as a whole number of more digits than Python writes.
+        return kind
+    return text if len(text) <= _LONGEST and "\n" not in text else kind
 
 
 def _is_bool(value: Any) -> bool:
@@ -147,7 +254,7 @@ def check_fields(settings: Any, prefix: str = "") -> None:
             value = _fitting(given, hints[field.name])
         except _Unfit:
             expected = _described(hints[field.name])
-            message = f"{prefix}{field.name} must be {expected}, got {given!r}"
+            message = f"{prefix}{field.name} must be {expected}, got {_shown(given)}"
             raise ValueError(message) from None
         if value is not given:
             object.__setattr__(settings, field.name, value)

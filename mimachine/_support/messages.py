@@ -98,12 +98,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def hint(name: str, known: Iterable[str]) -> str:
     """Suggest the most similar known name, or list the known names if none is similar."""
     known = list(known)
+    if not known:
+        return ""
     return nearest(name, known) or f"; the names are {some(map(repr, known), 12)}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """Message about an unknown name, with the most similar known one."""
     names = list(known)
+    if not names:
+        return f"there is no {kind} to choose, got {name!r}"
     return f"{kind} must be one of {', '.join(names)}; got {name!r}{nearest(name, names)}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import os
 import tempfile
@@ -31,7 +32,8 @@ class Outputs:
     """Which files a command may write.
 
     A file that does not exist may be written, and one that mimachine wrote and that did not change
-    since. An input is never overwritten.
+    since. An input is never overwritten. A file of an earlier version, which kept no record, may
+    have been edited: it keeps its content under a name that ends in .old.
 
     Attributes:
         record: Directory with the record of what was written before; None: nothing is known.
@@ -40,12 +42,14 @@ class Outputs:
         input_at: What an input of the command is, such as "the data", if writing a file would
             change it; None for other files.
         force: Whether any other file may be overwritten; None: this is not an option.
+        say: Called with a message if a file of an earlier version is kept.
     """
 
     record: Path | None = None
     is_own: Callable[[Path], bool] = lambda file: False
     input_at: Callable[[Path], str | None] = lambda file: None
     force: bool | None = False
+    say: Callable[[str], None] = lambda text: None
 
     def check(self, *files: Path) -> None:
         """Check that files may be written, as far as it can be known before they are.
@@ -78,8 +82,11 @@ class Outputs:
     def _place(self, temporary: Path, file: Path) -> None:
         there = os.path.lexists(file)
         self.check(file)
+        digest = _digest(temporary)
+        if there and not (self.force or self._digests(file) or _digest(file) == digest):
+            self._keep(file)
         # Recorded first: if the process ends in between, the old file is still in the record too.
-        self._remember(file, _digest(temporary))
+        self._remember(file, digest)
         if there or self.force:
             temporary.replace(file)
             return
@@ -97,11 +104,26 @@ class Outputs:
             return ValueError(refusal)
         return OptionError(f"{refusal}, or overwrite it with ", Option("force", True))
 
+    def _keep(self, file: Path) -> None:
+        """Give the content of a file another name besides its own."""
+        for number in itertools.count(1):
+            old = file.with_name(f"{file.name}.old{f'-{number}' if number > 1 else ''}")
+            try:
+                _place_new(file, old)
+            except FileExistsError:
+                continue
+            self.say(f"kept {file.name} of an earlier version, which may be edited, as {old}")
+            return
+
     def _is_ours(self, file: Path) -> bool:
-        digests = [digest for name, digest in self._recorded() if name == self._name(file)]
+        digests = self._digests(file)
         if not digests:
             return self.is_own(file)
         return file.is_file() and _digest(file) in digests
+
+    def _digests(self, file: Path) -> list[str]:
+        """Digests of what was written to a file; none if there is no record of it."""
+        return [digest for name, digest in self._recorded() if name == self._name(file)]
 
     def _name(self, file: Path) -> str:
         """Name of a file in the record, which stays valid if its directory is moved."""
@@ -186,14 +208,14 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "blake2b").hexdigest()
 
 
-def _place_new(temporary: Path, file: Path) -> None:
-    """Give a complete file its name, unless the name is taken by now.
+def _place_new(there: Path, file: Path) -> None:
+    """Give a file a name, unless the name is taken by now; its own name is no longer needed.
 
     Raises:
         FileExistsError: If a file of that name exists.
     """
     try:
-        os.link(temporary, file)
+        os.link(there, file)
     except FileExistsError:
         raise
     except OSError as error:
@@ -201,4 +223,4 @@ def _place_new(temporary: Path, file: Path) -> None:
             raise
         # A file system without hard links: claim the name with an empty file.
         os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        temporary.replace(file)
+        there.replace(file)

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
+from mimachine._support.checks import whole
 from mimachine._support.process import exclusive
 
 __all__ = ["derived_seed", "forked", "own_noise"]
@@ -76,7 +77,11 @@ def own_noise(
             in, as for a measurement that is part of another; outside of such a block it means 0.
         purpose: What the noise is for, so that functions with one seed have separate noise.
         device: As for `forked`.
+
+    Raises:
+        ValueError: If the seed is no whole number.
     """
+    seed = None if seed is None else whole("seed", seed)
     if seed is None and vars(_of_thread).get("depth", 0):
         return nullcontext()
     return forked(derived_seed(0 if seed is None else seed, purpose), device)

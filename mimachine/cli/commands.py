@@ -46,6 +46,7 @@ from mimachine.cli.output import (
     write_arrays,
 )
 from mimachine.cli.parsing import (
+    compared,
     data_name,
     experiment_of,
     is_resumed,
@@ -53,6 +54,7 @@ from mimachine.cli.parsing import (
     parse,
     parse_trainer,
 )
+from mimachine.experiment.presets import BASELINES
 
 if TYPE_CHECKING:
     from mimachine.data.dataset import Dataset
@@ -87,7 +89,7 @@ def _resume(arguments: list[str]) -> None:
     command = parse(Resume, arguments)
     from mimachine import workflow
 
-    with interruptible(lambda: resume_hint(command.resume)):
+    with interruptible(lambda: resume_hint(command.resume, command.data)):
         done = workflow.resume(
             command.resume,
             data=command.data,
@@ -107,13 +109,14 @@ def _compare(arguments: list[str]) -> None:
         raise ValueError(f"objectives must be different names, got {command.objectives}")
     experiments = {
         name: experiment_of(parse_trainer(Compare, arguments, name), name)
-        for name in command.objectives
+        for name in compared(command)
     }
     from mimachine import workflow
     from mimachine.reporting import comparison
 
     for name in experiments:
-        workflow.objective(name)
+        if name not in BASELINES:
+            workflow.objective(name)
     with (
         output_directory(command.out, f"compare-{data_name(command)}") as out,
         interruptible(lambda: comparison_hint(out)),
@@ -131,9 +134,10 @@ def _resume_comparison(arguments: list[str]) -> None:
     command = parse(ResumeComparison, arguments)
     from mimachine.reporting import comparison
 
-    with interruptible(lambda: comparison_hint(command.resume)):
+    with interruptible(lambda: comparison_hint(command.resume, command.data)):
         result = comparison.resume(
             command.resume,
+            data=command.data,
             say=lambda text: say(command, text),
             then=lambda directory: _write_report(command, directory),
         )
@@ -149,7 +153,7 @@ def _inspect(arguments: list[str]) -> None:
     if command.json:
         print_json(found)
     else:
-        print_inspection(found, command.run)
+        print_inspection(found)
 
 
 def _evaluate(arguments: list[str]) -> None:
@@ -251,7 +255,7 @@ def _reconstruct(arguments: list[str]) -> None:
     trained, chosen = _open_and_select(command)
     data = trained.data
     drawn = workflow.reconstruct(trained.model, chosen.rows, command.seed)
-    arrays = {"x": data.restore(chosen.rows[:], drawn=True), **_original_units(data, drawn)}
+    arrays = {"x": _originals(data, chosen), **_original_units(data, drawn)}
     picture = None
     if data.image_shape is not None:
         name = trained.experiment.objective
@@ -285,7 +289,11 @@ def _report(arguments: list[str]) -> None:
 
     is_comparison = (command.run / "comparison.json").exists()
     page = (write_comparison if is_comparison else write_report)(
-        command.run, embedding=command.embedding, data=command.data, force=command.force
+        command.run,
+        embedding=command.embedding,
+        data=command.data,
+        force=command.force,
+        say=lambda text: say(command, text),
     )
     if command.json:
         print_json({"file": str(page)})
@@ -362,7 +370,7 @@ def _write_report(
     from mimachine.reporting.page import write_comparison, write_report
 
     is_comparison = isinstance(command, Compare | ResumeComparison)
-    data = command.data if isinstance(command, Resume) else None
+    data = command.data if isinstance(command, Resume | ResumeComparison) else None
     (write_comparison if is_comparison else write_report)(directory, data=data)
 
 
@@ -403,6 +411,16 @@ def _destination(
         pictured=pictured,
         force=command.force,
     )
+
+
+def _originals(data: Dataset, chosen: Encodable) -> Any:
+    """What is reconstructed, as its file has it; it may have other decimals than the training data.
+
+    Rows that are in no file are those of a data set.
+    """
+    if chosen.values is None or data.preprocessing is None:
+        return data.restore(chosen.rows[:], drawn=True)
+    return data.preprocessing.in_file_type(chosen.values)
 
 
 def _original_units(data: Dataset, drawn: Drawn) -> dict[str, Any]:

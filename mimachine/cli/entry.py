@@ -107,7 +107,7 @@ def _exit_code(arguments: list[str], debug: bool) -> int:
             raise
         _print_error(
             "out of memory; try a smaller model.hidden, model.channels, model.latent or "
-            f"training.batch_size ({error})",
+            f"training.batch_size, or fewer samples ({error})",
             debug,
         )
         return EXIT_MISTAKE

@@ -95,11 +95,21 @@ def typed(command: str, arguments: Sequence[str], out: Path | None = None) -> st
     return " ".join(map(quoted, words))
 
 
-def resume_hint(run: Path) -> str | None:
-    """How to resume a run from its last checkpoint; None if the run has not started."""
+def resume_hint(run: Path, data: str | None = None) -> str | None:
+    """How to resume a run from its last checkpoint; None if the run has not started.
+
+    Args:
+        run: Its directory.
+        data: Where its data are now, if they moved.
+    """
     if not (run / "experiment.json").exists():
         return None
-    return f"resume with: {typed('train', ['--resume', str(run)])}"
+    return f"resume with: {typed('train', _resumed(run, data))}"
+
+
+def _resumed(directory: Path, data: str | None) -> list[str]:
+    """Arguments of a command that resumes."""
+    return ["--resume", str(directory), *([] if data is None else ["--data", data])]
 
 
 def refit_hint(run: Path, arguments: Sequence[str]) -> str | None:
@@ -109,8 +119,13 @@ def refit_hint(run: Path, arguments: Sequence[str]) -> str | None:
     return f"resume with: {typed('refit', arguments, run)}"
 
 
-def comparison_hint(directory: Path) -> str | None:
-    """The state of a comparison and how to resume it; None if no run has started."""
+def comparison_hint(directory: Path, data: str | None = None) -> str | None:
+    """The state of a comparison and how to resume it; None if no run has started.
+
+    Args:
+        directory: Its directory.
+        data: Where its data are now, if they moved.
+    """
     from mimachine.training import claims
     from mimachine.training.run import Run
 
@@ -122,5 +137,5 @@ def comparison_hint(directory: Path) -> str | None:
     finished = [name for name in started if Run(runs[name]).finished]
     states = {"finished": finished, "not started": [n for n in runs if n not in started]}
     parts = [f"{state}: {', '.join(which)}" for state, which in states.items() if which]
-    resume = f"resume with: {typed('compare', ['--resume', str(directory)])}"
+    resume = f"resume with: {typed('compare', _resumed(directory, data))}"
     return "; ".join([*parts, resume])

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from mimachine._support.checks import whole
 from mimachine.data.files.options import File
 from mimachine.experiment.settings import Model
 from mimachine.training.recipe import Training
@@ -50,7 +51,7 @@ OptionalDataName = Annotated[
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 NewDirectory = Annotated[Path | None, _optional("DIR", "a new directory under runs/")]
 MovedData = Annotated[
-    str | None, _optional("PATH", "where it was, or where it was relative to RUN")
+    str | None, _optional("PATH", "where it was, or where it was relative to the run")
 ]
 MovedTrainingData = Annotated[MovedData, tyro.conf.arg(name="data")]
 FileOptions = Annotated[File, tyro.conf.arg(name="")]
@@ -76,7 +77,8 @@ class Train:
             file, or a folder of images.
         file: How to read a file or folder.
         objective: Training objective: mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h,
-            mim-h, ce or auto-encoder; for data with known P(x) also mim-h-true or symmetric-kl.
+            mim-h, ce, or a baseline: rae, auto-encoder, beta-vae, vae-vampprior or pca; for data
+            with known P(x) also mim-h-true or symmetric-kl.
         preset: Settings to start from; other options override them. "default": the library's.
             "published": those of the paper's figures and, with an image architecture, of its
             table 1, from the authors' released code. "paper": the recipe in the paper's text for
@@ -136,11 +138,13 @@ class ResumeComparison:
 
     Attributes:
         resume: Directory of the comparison.
+        data: File or folder that its runs are trained on, if it moved.
         report: Write report.html at the end.
         json: Print the comparison as JSON; progress messages go to standard error.
     """
 
     resume: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    data: MovedData = None
     report: bool = True
     json: bool = False
 
@@ -160,8 +164,11 @@ class Compare:
             file, or a folder of images.
         file: How to read a file or folder.
         objectives: Objectives to compare, separated by spaces: mim, a-mim, a-mim-one-sample,
-            mim-of-means, vae, vae+h, mim-h, ce or auto-encoder; for data with known P(x) also
+            mim-of-means, vae, vae+h, mim-h, ce, or a baseline; for data with known P(x) also
             mim-h-true or symmetric-kl.
+        baselines: Add the baselines: rae, a noisy auto-encoder with an L2 penalty on its codes;
+            auto-encoder; beta-vae with β = 0.01; vae-vampprior, a VAE with a VampPrior; and pca,
+            probabilistic principal components.
         preset: Settings to start from; other options override them. "default": the library's.
             "published": those of the paper's figures and, with an image architecture, of its
             table 1, from the authors' released code. "paper": the recipe in the paper's text for
@@ -179,6 +186,7 @@ class Compare:
     objectives: Annotated[
         tuple[str, ...], _optional("NAME [NAME ...]", "the default objective of train, and vae")
     ] = ()
+    baselines: bool = True
     preset: Preset = "default"
     model: Model = field(default_factory=Model)
     training: Training = field(default_factory=Training)
@@ -240,8 +248,8 @@ class Reproduce:
     def __post_init__(self) -> None:
         for name in ("seeds", "jobs"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
+            if value is not None:
+                whole(name, value, 1)
 
 
 @dataclass(frozen=True)
@@ -375,8 +383,7 @@ class Refit:
     json: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be 1 or more, got {self.num_samples}")
+        whole("num_samples", self.num_samples, 1)
 
 
 @dataclass(frozen=True)
@@ -398,7 +405,7 @@ class Embed:
     data: OptionalDataName = None
     split: SplitName = None
     training_data: MovedTrainingData = None
-    out: Annotated[Path | None, _optional("FILE", "RUN/codes.npz")] = None
+    out: Annotated[str | None, _optional("FILE", "RUN/codes.npz")] = None
     force: bool = False
     json: bool = False
 
@@ -407,8 +414,9 @@ class Embed:
 class Reconstruct:
     """Encode data and decode the codes, in the units of the data.
 
-    An .npz file contains x, the mean of p(x|z), a sample of p(x|z), and z; a .csv file contains the
-    mean, rounded in columns of integers or booleans. The decoder of pixel-hvae has no closed-form
+    An .npz file contains x as in the data, the mean of p(x|z), a sample of p(x|z), and z; a .csv
+    file contains the mean. Samples, and the mean in a .csv file, are rounded to the decimals,
+    integers and booleans of the training data. The decoder of pixel-hvae has no closed-form
     mean: an .npz file then has none, and a .csv file and the figure show the sample.
 
     Attributes:
@@ -428,7 +436,7 @@ class Reconstruct:
     split: SplitName = None
     training_data: MovedTrainingData = None
     seed: int = 0
-    out: Annotated[Path | None, _optional("FILE", "RUN/reconstructions.npz")] = None
+    out: Annotated[str | None, _optional("FILE", "RUN/reconstructions.npz")] = None
     force: bool = False
     json: bool = False
 
@@ -454,6 +462,9 @@ class Sample:
     run: RunPath
     num: int = 64
     seed: int = 0
-    out: Annotated[Path | None, _optional("FILE", "RUN/samples.npz")] = None
+    out: Annotated[str | None, _optional("FILE", "RUN/samples.npz")] = None
     force: bool = False
     json: bool = False
+
+    def __post_init__(self) -> None:
+        whole("num", self.num, 1)

@@ -16,6 +16,7 @@ from mimachine.cli.options import (
     Embed,
     Reconstruct,
     Refit,
+    Report,
     Reproduce,
     Resume,
     ResumeComparison,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def say(
-    command: Train | Resume | Compare | ResumeComparison | Refit | Reproduce, text: str
+    command: Train | Resume | Compare | ResumeComparison | Refit | Report | Reproduce, text: str
 ) -> None:
     """Print a progress message; with --json to standard error, apart from the JSON."""
     print_line(text, errors=command.json)
@@ -133,14 +134,13 @@ def print_comparison(
         print(f"report: {page}")
 
 
-def print_inspection(found: dict[str, Any], run: Path) -> None:
+def print_inspection(found: dict[str, Any]) -> None:
     """Print what `inspect` found in a run directory."""
     for name, value in flat(found["experiment"]).items():
         print_line(f"{name:<32} {value}")
     for name, value in (found["data"] or {}).items():
         print_line(f"{'data: ' + name:<32} {value}")
-    unfinished = f"unfinished, resume with: mimachine train --resume {quoted(run)}"
-    state = "finished" if found["finished"] else unfinished
+    state = "finished" if found["finished"] else f"unfinished, resume with: {found['resume']}"
     print_line(f"{found['epochs']} epochs, best {found['best_epoch']}; {state}")
     print_line(f"{found['num_weights']:,} weights in {len(found['weights'])} tensors")
     if found["refit"] is not None:

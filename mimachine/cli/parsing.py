@@ -19,8 +19,15 @@ from mimachine._support.messages import visible
 from mimachine._support.streams import unfiltered
 from mimachine.cli.options import Compare, Resume, ResumeComparison, Train
 from mimachine.data.files.options import File
-from mimachine.experiment.presets import default, paper_images, published
-from mimachine.experiment.settings import Experiment
+from mimachine.experiment.presets import (
+    BASELINES,
+    default,
+    named,
+    objective_of,
+    paper_images,
+    published,
+)
+from mimachine.experiment.settings import IMAGE_ARCHITECTURES, Experiment
 from mimachine.training.recipe import Training
 
 Command = TypeVar("Command")
@@ -55,7 +62,7 @@ def parse(command: type[Command], arguments: list[str], start: Command | None = 
                 default=start,
                 registry=_REGISTRY,
             )
-            return _with_homes(read)
+            return _with_homes(read, start)
     except SystemExit as stop:
         if not stop.code:
             print(text.getvalue(), end="")
@@ -64,14 +71,23 @@ def parse(command: type[Command], arguments: list[str], start: Command | None = 
         raise ValueError(message) from stop
 
 
-def _with_homes(command: Command) -> Command:
-    """A command whose paths have the home directory in place of ~, as after `--out=~/run`."""
+def _with_homes(command: Command, start: Command | None) -> Command:
+    """A command whose paths have the home directory in place of ~, as after `--out=~/run`.
+
+    Raises:
+        ValueError: If a path that is not a default is empty.
+    """
     found: dict[str, Any] = {}
     for each in fields(command):  # type: ignore[arg-type]
         value = getattr(command, each.name)
+        several = value if isinstance(value, tuple) else (value,)
+        is_path = each.name in ("data", "training_data", "out") and isinstance(value, str)
+        if _NO_PATH in several or (is_path and value == "" != getattr(start, each.name, None)):
+            name = each.name.removeprefix("training_")
+            raise ValueError(f"{name} must be a path, got an empty one")
         if isinstance(value, Path):
             found[each.name] = Path(os.path.expanduser(value))
-        elif each.name in ("data", "training_data") and isinstance(value, str):
+        elif is_path:
             found[each.name] = os.path.expanduser(value)
         elif each.name == "runs":
             found[each.name] = tuple(Path(os.path.expanduser(run)) for run in value)
@@ -92,6 +108,24 @@ def _optional_flag(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool | N
         instance_from_str=lambda words: {"True": True, "False": False}[words[0]],
         is_instance=lambda value: value is None or isinstance(value, bool),
         str_from_instance=lambda value: ["auto" if value is None else str(value)],
+    )
+
+
+# A path of no file: an empty path, such as of a variable that is not set, would be this directory.
+_NO_PATH = Path("\0")
+
+
+@_REGISTRY.primitive_rule
+def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    """Read a path, and an empty one as `_NO_PATH`."""
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: Path(words[0]) if words[0] else _NO_PATH,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
     )
 
 
@@ -135,7 +169,11 @@ def _one_line(panel: str) -> str:
 
 
 def _default_settings(command: Train | Compare, objective: str | None) -> Experiment:
-    """The settings that the command's data, preset and architecture start from."""
+    """The settings that the command's data, preset and architecture start from.
+
+    Those of a baseline are those of its objective; `experiment_of` makes it a baseline.
+    """
+    objective = objective_of(objective)
     architecture = command.model.architecture
     if command.preset != "default" and command.file != File():
         raise ValueError(f"options of files, such as --labels, have no meaning for {command.data}")
@@ -184,9 +222,22 @@ def parse_trainer(
 def experiment_of(command: Train | Compare, objective: str | None) -> Experiment:
     """The settings of the experiment that a command trains."""
     start = _default_settings(command, objective)
-    return replace(
+    settings = replace(
         start, model=command.model, training=command.training, num_samples=command.num_samples
     )
+    # What makes a baseline is not an option, and it has no use for some of the others.
+    return settings if objective is None else named(settings, objective)
+
+
+def compared(command: Compare) -> tuple[str, ...]:
+    """Names of the models to compare: the objectives, and the baselines that fit the settings."""
+    baselines = [name for name in BASELINES if name not in command.objectives]
+    if not command.baselines:
+        baselines = []
+    elif command.model.architecture in IMAGE_ARCHITECTURES:
+        # It has no encoder of constant width.
+        baselines = [name for name in baselines if name != "rae"]
+    return (*command.objectives, *baselines)
 
 
 def is_resumed(arguments: list[str]) -> bool:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mimachine._support.checks import whole
+from mimachine._support.checks import UNLIMITED, whole
 from mimachine._support.memory import rows_at_once
 from mimachine._support.messages import counted, some
 from mimachine.data.rows import Rows
@@ -35,6 +35,8 @@ __all__ = [
 Examples = Tensor | NDArray[Any] | Rows | Any
 """Anything that `examples` takes; a data frame is known by its methods only."""
 
+# Squares of larger numbers, and sums of them, may be beyond float64.
+_LARGEST = 1e150
 _LARGEST_BYTE = 255
 # Types whose values float32 holds.
 _SHORT = (
@@ -120,7 +122,9 @@ def block_size(rows: Tensor | Rows, batch_size: int | None) -> int:
     Raises:
         ValueError: If `batch_size` is not a whole number of 1 or more.
     """
-    return rows_at_once(rows.shape) if batch_size is None else whole("batch_size", batch_size, 1)
+    if batch_size is None:
+        return rows_at_once(rows.shape)
+    return whole("batch_size", batch_size, 1, UNLIMITED)
 
 
 def _check_count(name: str, count: int, least: int) -> None:
@@ -138,10 +142,15 @@ def _as_floats(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
     return tensor.to(dtype)
 
 
-def numbers(name: str, values: Any) -> Tensor:
+def numbers(name: str, values: Any, *, squared: bool = False) -> Tensor:
     """Finite numbers of shape (N, *S), in float32 if it holds the values of their type, or float64.
 
     Without a model, bytes are numbers like others. One number per row becomes a row, (N, 1).
+
+    Args:
+        name: Name of the argument.
+        values: The values.
+        squared: Whether they are squared, so that large ones are of no use, see `check_squares`.
 
     Raises:
         ValueError: If the values cannot be used; the message names the argument.
@@ -153,7 +162,30 @@ def numbers(name: str, values: Any) -> Tensor:
         raise ValueError(f"{name} must have data, got shape {tuple(tensor.shape)}")
     converted = tensor.to(torch.float32 if tensor.dtype in _SHORT else torch.float64)
     check_finite(name, converted, tensor)
+    if squared:
+        check_squares(name, converted)
     return converted[:, None] if converted.dim() == 1 else converted
+
+
+def check_squares(name: str, values: Tensor, most: float = _LARGEST) -> None:
+    """Check that sums of squares of finite numbers do not overflow in float64.
+
+    Args:
+        name: Name of the argument.
+        values: The values; others than float64 are not checked.
+        most: The largest size.
+
+    Raises:
+        ValueError: If they may.
+    """
+    if values.dtype != torch.float64:
+        return
+    low, high = (float(each) for each in values.aminmax())
+    if max(-low, high) > most:
+        raise ValueError(
+            f"{name} must be within [-{most:g}, {most:g}], or squares overflow, got "
+            f"{low if -low > high else high:.3g}; rescale the values"
+        )
 
 
 def check_finite(name: str, values: Tensor, given: Tensor | None = None) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from mimachine._support.checks import instance
 from mimachine.data.dataset import Dataset
 from mimachine.data.downloads import FILES, DataFile, read_files
 
@@ -141,8 +142,10 @@ def published_binarisation(data: Dataset) -> Dataset:
         The data set with binary validation and test images.
 
     Raises:
+        TypeError: If `data` is no `Dataset`.
         ValueError: If a value is not in [0, 1].
     """
+    instance("data", data, Dataset, "a Dataset")
     # The draws of this generator never change between versions of numpy.
     generator = np.random.RandomState(777)
 

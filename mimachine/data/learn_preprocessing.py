@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support import memory
-from mimachine.data.preprocessing import Likelihood, Preprocessing
+from mimachine.data.preprocessing import Likelihood, Preprocessing, rounding
 from mimachine.data.resolution import column_grids, count_decimals, crowded
 
 __all__ = ["learn"]
@@ -35,6 +35,7 @@ def learn(
     *,
     columns: tuple[str, ...] | None = None,
     booleans: NDArray[np.bool_] | None = None,
+    types: tuple[np.dtype[Any], ...] | None = None,
     standardize: bool = True,
     source: str = "data",
 ) -> tuple[Preprocessing, tuple[str, ...]]:
@@ -49,6 +50,7 @@ def learn(
         columns: Names of the D columns of tables.
         booleans: Whether values are stored as true and false, for each of D columns, or () for
             all; by default decided by the type of the array.
+        types: Types of the D columns in the file; by default that of the array.
         standardize: Scale columns to mean 0 and standard deviation 1, if the likelihood is
             Gaussian and examples are not images.
         source: Name of the data in messages.
@@ -77,12 +79,13 @@ def learn(
             "values are integers from 0 to 255; if they are pixels, "
             "the likelihood discretized-logistic fits them better"
         )
+    decimals = _decimals(values, seen, types)
     common: dict[str, Any] = {
         "likelihood": chosen,
         "shape": values.shape[1:],
         "columns": columns,
         "levels": levels,
-        "decimals": _merged(_decimals(values, seen), values.shape[1:], -1),
+        "decimals": _merged(decimals, values.shape[1:], -1),
         "booleans": _merged(
             np.asarray(values.dtype.kind == "b") if booleans is None else booleans,
             values.shape[1:],
@@ -96,7 +99,9 @@ def learn(
         unscaled: dict[str, Any] = {"kept": None, "constants": None, "shift": np.asarray(0.0)}
         learned = Preprocessing(**common, **unscaled, scale=np.asarray(scale), floor=floor)
         return learned, tuple(notes)
-    columns_learned, more = _learn_columns(values, sample(), seen, columns, standardize, source)
+    columns_learned, more = _learn_columns(
+        values, sample(), seen, decimals, columns, standardize, source
+    )
     return Preprocessing(**common, **columns_learned), (*notes, *more)
 
 
@@ -201,17 +206,17 @@ def _grid(values: Array, sample: Callable[[], Array], seen: _Summary) -> int | N
         return 2
     for levels in _GRIDS:
         # Other rows are read only if the sample is on the grid.
-        if _on_grid(sample(), levels) and all(
-            _on_grid(np.asarray(values[rows], dtype=np.float64), levels)
+        if _on_grid(sample(), levels, values.dtype) and all(
+            _on_grid(np.asarray(values[rows], dtype=np.float64), levels, values.dtype)
             for rows in memory.blocks(values)
         ):
             return levels
     return None
 
 
-def _on_grid(values: Array, levels: int) -> bool:
+def _on_grid(values: Array, levels: int, stored: np.dtype[Any]) -> bool:
     steps = values * float(levels - 1)
-    return bool(np.abs(steps - np.rint(steps)).max() < 1e-3)
+    return bool(np.abs(steps - np.rint(steps)).max() < rounding(levels, stored))
 
 
 def _likelihood(
@@ -253,6 +258,7 @@ def _learn_columns(
     values: Array,
     sample: Array,
     seen: _Summary,
+    decimals: Array,
     columns: tuple[str, ...] | None,
     standardize: bool,
     source: str,
@@ -269,7 +275,7 @@ def _learn_columns(
     _check_range(seen, std, np.flatnonzero(varies), columns, standardize, source)
     sample = sample[:, varies]
     notes += _flattened(values, sample, seen, std, columns)
-    grid = column_grids(sample)
+    grid = column_grids(sample, decimals[varies])
     floor = np.minimum(grid / math.sqrt(12), _MOST_FLOOR_SHARE * std)
     floor = np.maximum(_FLOOR_SHARE * std, floor)
     learned: dict[str, Any] = {"kept": kept, "constants": constants}
@@ -341,11 +347,13 @@ def _left_out(places: Array, columns: tuple[str, ...] | None) -> str:
     return f"warning: {what} constant in the training rows; not used"
 
 
-def _decimals(values: Array, seen: _Summary) -> Array:
+def _decimals(
+    values: Array, seen: _Summary, types: tuple[np.dtype[Any], ...] | None = None
+) -> Array:
     """Number of decimals of each column of tables, or of all values of arrays; -1 for any."""
     if seen.whole or values.ndim > 2:
         return np.where(seen.wholes, 0, -1)
-    return count_decimals(values, seen.wholes)
+    return count_decimals(values, seen.wholes, types)
 
 
 def _merged(each: Array, shape: tuple[int, ...], several: Any) -> Array:

@@ -21,7 +21,7 @@ from mimachine._support import memory
 from mimachine._support.schema import Checked, validated
 from mimachine.data import stored_preprocessing
 
-__all__ = ["Likelihood", "Preprocessing", "fingerprint"]
+__all__ = ["Likelihood", "Preprocessing", "fingerprint", "rounding"]
 
 Likelihood = Literal["gaussian", "bernoulli", "discretized-logistic"]
 # Types of the fields of `Preprocessing`; in JSON a value or a list of values.
@@ -101,10 +101,15 @@ class Preprocessing:
                 f"got {values.shape[1:]}"
             )
         flat = self._channels_first(values).reshape(len(values), math.prod(self.shape))
+        if flat.dtype == np.float16:
+            # Differences and quotients in half precision would lose digits.
+            flat = flat.astype(np.float32)
         if self.kept is not None:
             flat = flat[:, self.kept]
         with np.errstate(over="ignore", invalid="ignore"):
             rows: NDArray[np.float32] = ((flat - self.shift) / self.scale).astype(np.float32)
+        if values.dtype == np.float16 and self.likelihood != "gaussian" and self.levels is not None:
+            rows = (np.rint(rows * (self.levels - 1)) / (self.levels - 1)).astype(np.float32)
         if not np.isfinite(rows).all():
             place = tuple((np.argwhere(~np.isfinite(rows))[0] + 1).tolist())
             raise ValueError(
@@ -137,6 +142,15 @@ class Preprocessing:
                 flat = np.moveaxis(flat, 1, -1)
         values = flat.reshape(len(rows), *self.shape)
         return values if not drawn else self._in_one_type(self._rounded(values))
+
+    def in_file_type(self, values: Array) -> Array:
+        """Values of a file, as integers or booleans if those of the training data all were.
+
+        Values that this would change, such as decimals in later data, stay as they are.
+        """
+        with np.errstate(invalid="ignore"):
+            cast = self._in_one_type(values)
+        return cast if np.array_equal(cast, values) else values
 
     def restore_columns(self, values: Array) -> list[Array]:
         """Split values (n, D) of `restore` into blocks of adjacent columns of the same type.
@@ -207,6 +221,12 @@ class Preprocessing:
         except ValueError as error:
             raise ValueError(f"preprocessing cannot be read: {error}") from error
         return learned
+
+
+def rounding(levels: int, stored: np.dtype[Any]) -> float:
+    """Distance from a grid of levels in [0, 1], in steps, that is due to the type of values."""
+    eps = float(np.finfo(stored).eps) if stored.kind == "f" else 0.0
+    return max(1e-3, eps * (levels - 1))
 
 
 def _cast(values: Array, kind: str) -> Array:

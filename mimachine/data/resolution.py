@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,11 +62,22 @@ def _crowd(column: int, ordered: NDArray[Any], width: float) -> Crowd | None:
     return Crowd(column, low, high, int(inside[first]) / len(ordered))
 
 
-def column_grids(sample: NDArray[Any]) -> NDArray[np.float64]:
-    """Step of the grid of each column of (n, D); 0 for a column that is not on a grid."""
+def column_grids(
+    sample: NDArray[Any], decimals: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Step of the grid of each column of (n, D); 0 for a column that is not on a grid.
+
+    Args:
+        sample: Rows.
+        decimals: Result of `count_decimals` for the columns. Numbers of few digits that were stored
+            in half precision are on a grid only once they are rounded again.
+    """
     grids = np.zeros(sample.shape[1])
     for column in range(sample.shape[1]):
-        values = sample[:, column] - sample[:, column].min()
+        values = sample[:, column]
+        if decimals is not None and decimals[column] > 0:
+            values = np.round(values, decimals[column])
+        values = values - values.min()
         span = float(values.max())
         if span == 0:
             continue
@@ -81,12 +93,20 @@ def column_grids(sample: NDArray[Any]) -> NDArray[np.float64]:
     return grids
 
 
-def count_decimals(values: NDArray[Any], wholes: NDArray[np.bool_]) -> NDArray[np.int64]:
+def count_decimals(
+    values: NDArray[Any],
+    wholes: NDArray[np.bool_],
+    types: Sequence[np.dtype[Any]] | None = None,
+) -> NDArray[np.int64]:
     """Number of decimals that all values of each column have, up to 6; -1 if some have more.
+
+    A value has a number of decimals if its type has no value nearer to the rounded one: 0.1 has
+    one, also in half precision.
 
     Args:
         values: Rows (N, D); they are gone through block by block.
         wholes: Columns that are known to hold integers, shape (D,).
+        types: Types of the D columns in the file; by default that of the rows.
     """
     found = np.zeros(len(wholes), dtype=np.int64)
     for rows in memory.blocks(values):
@@ -94,8 +114,11 @@ def count_decimals(values: NDArray[Any], wholes: NDArray[np.bool_]) -> NDArray[n
         if not len(places):
             break
         block = values[rows]
-        for place in places:
-            found[place] = _decimals(block[:, place], int(found[place]))
+        for place in places.tolist():
+            column = block[:, place]
+            if types is not None and types[place].kind == "f":
+                column = column.astype(types[place], copy=False)
+            found[place] = _decimals(column, int(found[place]))
     return found
 
 

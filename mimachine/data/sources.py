@@ -11,8 +11,9 @@ from typing import Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
-from mimachine._support.checks import whole
+from mimachine._support.checks import flag, instance, whole
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.examples import Examples, as_tensor, examples
 from mimachine.model.priors import Samplable
@@ -103,7 +104,10 @@ class TensorSource:
         dtype: torch.dtype | None = None,
     ) -> None:
         data = examples("data", data, keep_bytes=True)
-        self.data, self.seed, self.shuffle, self.dtype = data, seed, shuffle, dtype
+        if dtype is not None:
+            instance("dtype", dtype, torch.dtype, "a torch.dtype")
+        self.data, self.dtype = data, dtype
+        self.seed, self.shuffle = whole("seed", seed), flag("shuffle", shuffle)
 
     def __len__(self) -> int:
         return len(self.data)
@@ -189,7 +193,7 @@ class Versions:
                 f"versions must have shape (K, N, *X) with K and N of 1 or more, got {shape}"
             )
         versions = cast(Tensor, examples("versions", versions))
-        self.versions, self.seed = versions, seed
+        self.versions, self.seed = versions, whole("seed", seed)
 
     def __len__(self) -> int:
         return self.versions.shape[1]
@@ -214,6 +218,8 @@ class FreshDraws:
     """
 
     def __init__(self, distribution: Samplable, num_data: int, seed: int = 0) -> None:
+        if not callable(getattr(distribution, "sample", None)):
+            instance("distribution", distribution, Distribution, "a distribution")
         self.distribution, self.seed = distribution, whole("seed", seed)
         self.num_data = whole("num_data", num_data, 1)
 
@@ -239,7 +245,11 @@ class Binarized:
     """
 
     def __init__(self, source: Source, seed: int = 0) -> None:
-        self.source, self.seed = source, seed
+        if not callable(getattr(source, "batches", None)):
+            raise TypeError(
+                f"source must be a source of batches such as TensorSource(data), got {source!r}"
+            )
+        self.source, self.seed = source, whole("seed", seed)
 
     def __len__(self) -> int:
         return len(self.source)

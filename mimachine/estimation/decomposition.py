@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Distribution
 
-from mimachine._support.checks import whole
+from mimachine._support.checks import UNLIMITED, function, instance, whole
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.examples import Examples, device_of, examples
 from mimachine.estimation.estimate import Estimate
@@ -235,9 +235,13 @@ def decompose(
         ValueError: If the data cannot be used or do not fit the model, `num_samples` or
             `chunk_size` is not positive, or an anchor does not give one log-probability per event.
     """
-    _check_positive(("num_samples", num_samples), ("chunk_size", chunk_size))
+    _check_positive(num_samples, chunk_size)
     check_joint("model", model)
     x = examples("x", x, model)
+    if anchor is not None:
+        function("anchor", anchor, "an object with a method sample")
+    if data_distribution is not None:
+        instance("data_distribution", data_distribution, Distribution, "a distribution")
     device = device_of(model)
     noise = forked(derived_seed(whole("seed", seed), "decomposition"), device)
     with noise, evaluating(model), evaluating(anchor), naming_misfits(model, x):
@@ -288,7 +292,9 @@ def geometric_mean_log_normaliser(
         ValueError: If q(x) is the decoder's marginal, or `num_samples` or `chunk_size` is not
             positive.
     """
-    _check_positive(("num_samples", num_samples), ("chunk_size", chunk_size))
+    _check_positive(num_samples, chunk_size)
+    check_joint("model", model)
+    seed = whole("seed", seed)
     if isinstance(model.data_prior, Marginal):
         raise ValueError("data_prior must be explicit, got the decoder's marginal")
     log_weights: tuple[list[Tensor], list[Tensor]] = ([], [])
@@ -445,6 +451,6 @@ def _log_prob(name: str, distribution: Any, value: Tensor) -> Tensor | None:
     return log_prob
 
 
-def _check_positive(*named: tuple[str, int]) -> None:
-    for name, value in named:
-        whole(name, value, 1)
+def _check_positive(num_samples: int, chunk_size: int) -> None:
+    whole("num_samples", num_samples, 1)
+    whole("chunk_size", chunk_size, 1, UNLIMITED)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 import torch
 from torch import Tensor, nn
 
-from mimachine._support.checks import one_of, whole
+from mimachine._support.checks import instance, one_of, whole
 from mimachine._support.process import ignoring_warnings
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.examples import Examples, all_examples, like
@@ -26,7 +26,7 @@ from mimachine.model.joint import Joint, check_joint, checked, log_prior
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 from mimachine.model.priors import FullGaussianMixture, VampPrior
-from mimachine.training.batches import Data, as_source, placed
+from mimachine.training.batches import Data, as_source, check_fabric, placed
 from mimachine.training.fit import fit
 from mimachine.training.recipe import Training
 
@@ -127,6 +127,9 @@ def refit_prior(
     if components is not None and kind == "flow":
         raise ValueError(f"components must be None for a flow, which has none, got {components}")
     components = None if components is None else whole("components", components, 1)
+    if training is not None:
+        instance("training", training, Training, "a Training")
+    check_fabric(fabric)
     place = like(model)
     place = torch.empty(()) if place is None else place
     data = as_source("train", train, place, 0 if training is None else training.seed)
@@ -404,8 +407,9 @@ def compare_priors(
         if getattr(before, name) is not getattr(after, name):
             raise ValueError(f"before and after must share their {name}, got two")
     x = all_examples("x", x, before)
+    seed = derived_seed(whole("seed", seed), "compared priors")
     results = []
     for model in (before, after):
-        with forked(derived_seed(whole("seed", seed), "compared priors"), x.device):
+        with forked(seed, x.device):
             results.append(log_likelihood(model, x, num_samples, proposal=proposal))
     return PriorComparison(*results)

@@ -114,7 +114,7 @@ def _line(x: Tensor, reconstructed: Tensor) -> tuple[float, float]:
     squares = float(x.square().sum()), float(reconstructed.square().sum())
     if not min(squares) > 0:
         return 1.0, 0.0
-    return both / squares[1], both / math.sqrt(squares[0] * squares[1])
+    return both / squares[1], both / (math.sqrt(squares[0]) * math.sqrt(squares[1]))
 
 
 def _other_order(m: _Measured) -> str | None:

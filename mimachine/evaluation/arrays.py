@@ -11,11 +11,14 @@ from torch import Tensor
 
 from mimachine._support.checks import whole
 from mimachine._support.seeds import derived_seed
-from mimachine.data.examples import as_tensor, check_finite, class_numbers, numbers
+from mimachine.data.examples import as_tensor, check_finite, check_squares, class_numbers, numbers
 
 __all__ = ["Encodings", "encodings"]
 
 _FEWEST = 10
+# Squares of smaller differences are lost to rounding in float64.
+_SMALLEST_SPREAD = 1e-150
+_LARGEST_STD = 1e148
 
 
 @dataclass(frozen=True)
@@ -76,20 +79,26 @@ def encodings(
         raise ValueError(f"x must have {_FEWEST} rows or more, got {count}")
     if (data == data[0]).all():
         raise ValueError(f"x must vary, got {count:,} rows that are all the same")
+    if (spread := float((data - data[0]).abs().max())) < _SMALLEST_SPREAD:
+        raise ValueError(
+            f"x must vary by {_SMALLEST_SPREAD:g} or more, got {spread:.3g}; rescale it"
+        )
     _check_rows("z_mean", mean, count)
+    check_squares("z_mean", mean, _LARGEST_STD)
     return Encodings(
         x=data.flatten(1),
         mean=mean.flatten(1).double(),
         std=None if z_std is None else _widths(z_std, mean),
         reconstructed=None if x_reconstructed is None else _like(x_reconstructed, data),
         labels=None if labels is None else _classes(labels, count),
-        seed=whole("seed", seed),
+        # Generators take no larger seeds.
+        seed=whole("seed", seed) % 2**63,
     )
 
 
 def _values(name: str, values: Any) -> Tensor:
     """Finite numbers of shape (N, *S), with at least one axis S, on the CPU."""
-    return numbers(name, values).cpu()
+    return numbers(name, values, squared=True).cpu()
 
 
 def _check_rows(name: str, values: Tensor, count: int) -> None:
@@ -112,6 +121,8 @@ def _widths(z_std: Any, mean: Tensor) -> Tensor:
         )
     std = given.double().expand(mean.shape).flatten(1)
     check_finite("z_std", std)
+    # Codes are drawn with them, which may be several standard deviations from the mean.
+    check_squares("z_std", std, _LARGEST_STD)
     if (std < 0).any():
         row, column = (int(place) for place in torch.nonzero(std < 0)[0])
         raise ValueError(

@@ -1,9 +1,8 @@
 """Glossary: every metric, declared once.
 
-A declaration holds all that does not depend on the model or the data: the metric's name, title,
-unit, which way is better, its definition and what it means. To add a metric, declare it here and
-measure it in the file of its question: `likelihood`, `information`, `reconstruction`, `codes`,
-`generated` or `classes`.
+A declaration holds all that does not depend on the model or the data. To add a metric, declare it
+here and measure it in the file of its question: `likelihood`, `information`, `reconstruction`,
+`codes`, `generated` or `classes`.
 """
 
 from __future__ import annotations
@@ -380,8 +379,7 @@ _DECLARED = [
         "energy distance between the codes and {prior}, 2 E|z-ε| - E|z-z'| - E|ε-ε'|, in units of "
         "the last; unbiased, so it is around 0 if the codes are distributed as the prior",
         "0 if the codes as a whole are distributed as the prior, so that samples of it decode to "
-        "realistic data. A shift of all latents by s standard deviations gives about s²/2: 0.02 "
-        "is a shift by 0.2, and 0.1 is far.",
+        "realistic data. A shift of all latents by s standard deviations gives about s²/2.",
     ),
     Declaration(
         "aggregate_offset",
@@ -426,8 +424,7 @@ _DECLARED = [
         "data, 2 E|x-y| - E|x-x'| - E|y-y'|, in units of the last; unbiased, so it is around 0 if "
         "both are distributed alike",
         "0 if new rows of the model are distributed as the data, in units of the typical distance "
-        "between two rows. What makes little difference to distances, such as fine detail, counts "
-        "little.",
+        "between two rows. Fine detail counts little.",
     ),
     *(_nearest_neighbours(k) for k in (1, 3, 5, 10)),
     *(_nearest_neighbours(k, noisy=True) for k in (1, 3, 5, 10)),
@@ -435,6 +432,14 @@ _DECLARED = [
     _linear_probe(),
     _linear_probe(noisy=True),
     _of_the_data(_linear_probe()),
+]
+
+# In comparisons, where every model gets the same kind of prior.
+_OF_THE_PRIOR = ("negative_log_likelihood", "generated_auc", "generated_energy_distance")
+_DECLARED += [
+    each._replace(name=f"fitted_prior_{each.name}", title=f"{each.title}, fitted prior")
+    for each in _DECLARED
+    if each.name in _OF_THE_PRIOR
 ]
 
 GLOSSARY = {each.name: each for each in _DECLARED}

@@ -35,6 +35,10 @@ def build(settings: Experiment, data: Dataset) -> Joint:
     """
     model = settings.model
     with forked(derived_seed(settings.training.seed, "weights")):
+        if model.architecture == "pca":
+            # Its weights are set in closed form, see `fit_principal_components`.
+            model = replace(model, architecture="mlp", hidden=(), encoder_floor=1e-6)
+            return _mlp(model, data)
         return _mlp(model, data) if model.architecture == "mlp" else _image_model(model, data)
 
 
@@ -65,8 +69,9 @@ def likelihood_of(model: Model, data: Dataset) -> str:
 
 def _mlp(model: Model, data: Dataset) -> Joint:
     features = data.train.shape[1]
-    network = MLP(features, 2 * model.latent, model.hidden)
-    encoder = conditionals.Gaussian(network, encoder_floor(model))
+    learned = model.encoder_std is None
+    network = MLP(features, (2 if learned else 1) * model.latent, model.hidden)
+    encoder = conditionals.Gaussian(network, encoder_floor(model), scale=model.encoder_std)
     decoder = _decoder(model, data, features)
     prior = _prior(model, data, encoder)
     return Joint(encoder, decoder, prior, _data_prior(model, data, features))

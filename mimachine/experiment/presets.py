@@ -8,15 +8,25 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from typing import Any
 
-from mimachine._support.messages import Option, OptionError
+from mimachine._support.messages import Option, OptionError, unknown
 from mimachine.data.catalogue import BINARISED, IMAGES, LOW_DIMENSIONAL, NAMES
 from mimachine.data.files.options import File, check_there
-from mimachine.experiment.settings import Architecture, Data, Experiment, Model
+from mimachine.experiment.settings import (
+    IMAGE_ARCHITECTURES,
+    Architecture,
+    Data,
+    Experiment,
+    Model,
+)
 from mimachine.training.recipe import Noam, Training, Warmup
 
 __all__ = [
+    "BASELINES",
     "default",
+    "named",
+    "objective_of",
     "paper_image_training",
     "paper_images",
     "published",
@@ -26,6 +36,47 @@ __all__ = [
 
 # Number of pseudo-inputs of the paper's image models with a VampPrior.
 _PSEUDO_INPUTS = 500
+# Width of the codes of the regularised auto-encoder, whose codes have a spread of about 1.
+_RAE_STD = 0.05
+# Models to compare with: each a name, its objective and its changes to the model.
+_BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
+    "rae": ("rae", {"encoder_std": _RAE_STD}),
+    "auto-encoder": ("auto-encoder", {}),
+    "beta-vae": ("beta-vae", {}),
+    "vae-vampprior": ("vae", {"prior": "vampprior"}),
+    "pca": ("vae", {"architecture": "pca"}),
+}
+BASELINES = tuple(_BASELINES)
+
+
+def objective_of(name: str | None) -> str | None:
+    """The objective of a baseline; any other name is that of an objective itself."""
+    return _BASELINES[name][0] if name in _BASELINES else name
+
+
+def named(settings: Experiment, name: str) -> Experiment:
+    """Settings with the changes of a named model: a baseline, or otherwise an objective.
+
+    Args:
+        settings: Settings of the data and the recipe.
+        name: One of `BASELINES`, or an objective.
+    """
+    objective, changes = _BASELINES.get(name, (name, {}))
+    if settings.model.architecture in IMAGE_ARCHITECTURES and "encoder_std" in changes:
+        raise ValueError(
+            f"{name} needs an encoder of constant width, which model.architecture "
+            f"{settings.model.architecture} does not have; leave it out, or use mlp"
+        )
+    model = settings.model
+    if changes.get("architecture") == "pca":
+        # Settings of networks have no meaning for it.
+        model = Model(
+            model.num_latents, likelihood=model.likelihood, decoder_floor=model.decoder_floor
+        )
+        training = Training(epochs=1, warmup=0, seed=settings.training.seed)
+        settings = dataclasses.replace(settings, training=training)
+    model = dataclasses.replace(model, **changes)
+    return dataclasses.replace(settings, model=model, objective=objective)
 
 
 def default(
@@ -71,9 +122,10 @@ def default(
         # Tens of thousands of images: fewer epochs, and a likelihood in minutes instead of hours.
         model, training = Model(latent=40), Training(epochs=100, warmup=Warmup(10), patience=20)
         num_samples = 50
-    if architecture != "mlp":
+    if architecture in IMAGE_ARCHITECTURES:
         model = _for_images(architecture, model.latent, data)
-    return Experiment(Data(data), model, objective, training, num_samples)
+    settings = Experiment(Data(data), model, objective, training, num_samples)
+    return settings if architecture != "pca" else named(settings, "pca")
 
 
 def _for_images(
@@ -113,12 +165,13 @@ def _default_for_file(
     # The likelihood takes about a minute.
     num_samples = min(1000, max(50, 200_000_000 // (features * min(10_000, count // 5 + 1))))
     latent = min(40 if features >= 500 else 10, features)
-    model = Model(latent)
-    if architecture != "mlp":
-        # At most the number of training rows, a few less after rounding.
-        components = max(1, min(_PSEUDO_INPUTS, count - count // 10 - count // 5))
-        model = _for_images(architecture, latent, path, components)
-    return Experiment(Data(path, file=file), model, objective, training, num_samples)
+    # At most the number of training rows, a few less after rounding.
+    most = max(1, count - count // 10 - count // 5)
+    model = Model(latent, components=min(Model.components, most))
+    if architecture in IMAGE_ARCHITECTURES:
+        model = _for_images(architecture, latent, path, min(_PSEUDO_INPUTS, most))
+    settings = Experiment(Data(path, file=file), model, objective, training, num_samples)
+    return settings if architecture != "pca" else named(settings, "pca")
 
 
 def published(
@@ -148,7 +201,7 @@ def published(
     Raises:
         ValueError: If the paper has no such experiment.
     """
-    if architecture != "mlp":
+    if architecture in IMAGE_ARCHITECTURES:
         objective = objective or ("a-mim" if architecture == "pixel-hvae" else "mim-of-means")
         start = _table_1_settings("published", data, objective, architecture)
         model = dataclasses.replace(start.model, pseudo_inputs="published")
@@ -211,7 +264,7 @@ def _table_1_settings(
     preset: str, data: str, objective: str, architecture: Architecture
 ) -> Experiment:
     """Settings that all experiments of table 1 share."""
-    if architecture == "mlp" or data not in IMAGES:
+    if architecture not in IMAGE_ARCHITECTURES or data not in IMAGES:
         raise ValueError(
             f'the preset "{preset}" is for {_IMAGES_LISTED} with a model.architecture for images, '
             f"such as conv-hvae; got data {data!r} with model.architecture {architecture}"
@@ -244,7 +297,14 @@ def published_image_training(objective: str = "mim") -> Training:
 
     Args:
         objective: Name of the objective, such as "vae", "mim-of-means", "mim" or "a-mim".
+
+    Raises:
+        ValueError: If there is no such objective.
     """
+    from mimachine.model.objectives import OBJECTIVES
+
+    if not isinstance(objective, str) or objective not in OBJECTIVES:
+        raise ValueError(unknown("objective", str(objective), OBJECTIVES))
     warmup = _published_warmup(objective, 100)
     if warmup.terms:
         warmup = dataclasses.replace(warmup, first_latent=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mimachine._support.checks import check_fields
+from mimachine._support.checks import check_fields, sizes, whole
 from mimachine._support.schema import shown, validated
 from mimachine.data.catalogue import NAMES
 from mimachine.data.files.options import File
@@ -38,6 +38,7 @@ _ADDED_LATER = (
     "data.file.split_folders",
     "model.architecture",
     "model.channels",
+    "model.encoder_std",
     "model.layers",
     "model.latent_maps",
     "model.pseudo_inputs",
@@ -49,7 +50,7 @@ _ADDED_LATER = (
     "training.precision",
     "training.warmup.first_latent",
 )
-Architecture = Literal["mlp", "dense-vae", "hvae", "conv-hvae", "pixel-hvae"]
+Architecture = Literal["mlp", "pca", "dense-vae", "hvae", "conv-hvae", "pixel-hvae"]
 # Architectures with two levels of latents, and all architectures for images.
 HIERARCHIES: tuple[Architecture, ...] = ("hvae", "conv-hvae", "pixel-hvae")
 IMAGE_ARCHITECTURES: tuple[Architecture, ...] = ("dense-vae", *HIERARCHIES)
@@ -101,6 +102,7 @@ class Model:
         components: Number of components of a mixture prior, or of pseudo-inputs of a VampPrior.
         encoder_floor: mlp: minimum standard deviation of q(z|x). None: 0.001, or 0.05 with a
             VampPrior, where a smaller minimum lets all codes collapse to one point.
+        encoder_std: mlp: constant standard deviation of q(z|x), instead of one that is learned.
         decoder_floor: Minimum standard deviation of a Gaussian p(x|z). None: with mlp, 1/1000 of
             each column's standard deviation, or the resolution of grey levels; with image
             architectures, exp(-4.5).
@@ -111,9 +113,10 @@ class Model:
         marginal: Estimator of log q(x) on decoding samples, if data_prior is "marginal".
             "conditional": log p(x|z), as in Algorithm 2 of the paper. "importance": importance
             sampling, as in the released code for low-dimensional data.
-        architecture: mlp: multi-layer perceptrons for any data. For images: dense-vae, gated dense
-            layers; hvae, gated dense layers with two levels of latents; conv-hvae, gated
-            convolutions with two levels; pixel-hvae, the encoder of conv-hvae with a PixelCNN
+        architecture: mlp: multi-layer perceptrons for any data. pca: probabilistic principal
+            components, fitted in closed form; the objective must be vae. For images: dense-vae,
+            gated dense layers; hvae, gated dense layers with two levels of latents; conv-hvae,
+            gated convolutions with two levels; pixel-hvae, the encoder of conv-hvae with a PixelCNN
             decoder.
         channels: conv-hvae and pixel-hvae: channels of the first convolutions; later convolutions
             have twice as many.
@@ -138,6 +141,7 @@ class Model:
     ] = "standard-normal"
     components: int = 100
     encoder_floor: float | None = None
+    encoder_std: float | None = None
     decoder_floor: float | None = None
     data_prior: Literal["marginal", "gaussian-mixture", "data"] = "marginal"
     marginal: Literal["conditional", "importance"] = "conditional"
@@ -150,10 +154,8 @@ class Model:
     def __post_init__(self) -> None:
         check_fields(self, "model.")
         for name in ("latent", "components", "channels", "layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} must be 1 or more, got {getattr(self, name)}")
-        if any(size < 1 for size in self.hidden):
-            raise ValueError(f"model.hidden must be sizes of 1 or more, got {self.hidden}")
+            whole(f"model.{name}", getattr(self, name), 1)
+        sizes("model.hidden", self.hidden)
         if self.architecture != "mlp" and len(self.hidden) != 1:
             raise ValueError(
                 f"model.hidden must be one size for model.architecture {self.architecture}, "
@@ -176,6 +178,8 @@ class Model:
 # Settings that only some architectures use.
 _USED_BY: dict[str, tuple[Architecture, ...]] = {
     "encoder_floor": ("mlp",),
+    "encoder_std": ("mlp",),
+    "hidden": ("mlp", *IMAGE_ARCHITECTURES),
     "channels": ("conv-hvae", "pixel-hvae"),
     "layers": ("pixel-hvae",),
     "latent_maps": ("pixel-hvae",),
@@ -203,8 +207,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be 1 or more, got {self.num_samples}")
+        whole("num_samples", self.num_samples, 1)
 
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
@@ -230,7 +233,7 @@ def from_json(value: dict[str, Any], file: str | os.PathLike[str] | None = None)
     version = settings.pop("format_version", None)
     if type(version) is not int or version != FORMAT_VERSION:
         raise ValueError(
-            f"{what} have format version {str(version)[:40]}; this version of mimachine reads "
+            f"{what} have format version {shown(version)}; this version of mimachine reads "
             f"{FORMAT_VERSION}"
         )
     read = validated(Experiment, settings, f"{what} are not valid")

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine._support.checks import sizes, whole
+from mimachine._support.checks import function, one_of, sizes, whole
 from mimachine.model.conditionals import ClampedGaussian, Conditional, full_precision
 from mimachine.model.distributions import DiagNormal
 from mimachine.model.hierarchy import ChainConditional, ChainPrior
 from mimachine.model.joint import Joint
 from mimachine.model.networks import Bound, GatedConv2d, GatedLinear, he_initialise
-from mimachine.model.pixel_likelihoods import BinaryPixels, Pixels
+from mimachine.model.pixel_likelihoods import BinaryPixels, Pixels, check_pixels
 from mimachine.model.pixelcnn import AutoregressiveImage, PixelCNN
 from mimachine.model.priors import Prior, StandardNormal, VampPrior, unit_interval
 
@@ -223,6 +223,7 @@ def pixel_hvae(
     """
     _check_pair(latents)
     _check(shape, pseudo_inputs, pixels, hidden=hidden, channels=channels, layers=layers)
+    one_of("latent_maps", latent_maps, ("earlier", "everywhere"))
     network = PixelCNN(
         shape[0], 2 * shape[0], pixels, width=2 * channels, layers=layers, condition=latent_maps
     )
@@ -422,6 +423,8 @@ def _prior(
     pseudo_inputs: Tensor | None,
     constraint: Callable[[Tensor], Tensor] | None,
 ) -> StandardNormal | VampPrior:
+    if constraint is not None:
+        function("constraint", constraint, "a tensor")
     if pseudo_inputs is None:
         return StandardNormal(size)
     return VampPrior(encoder, pseudo_inputs, constraint)
@@ -449,8 +452,7 @@ def _initialised(encoder: nn.Module, decoder: nn.Module, prior: Prior) -> Joint:
 def _check(shape: Shape, pseudo_inputs: Tensor | None, pixels: Pixels, **others: int) -> None:
     if not isinstance(shape, tuple | list) or len(sizes("shape", shape)) != 3:
         raise ValueError(f"shape must be (C, H, W), 1 or more each, got {shape!r}")
-    if isinstance(pixels, type) or not (callable(pixels) and hasattr(pixels, "maps")):
-        raise ValueError(f"pixels must be a likelihood such as BinaryPixels(), got {pixels!r}")
+    check_pixels(pixels)
     for name, value in others.items():
         whole(name, value, 1)
     if not (pseudo_inputs is None or isinstance(pseudo_inputs, Tensor)):

@@ -67,25 +67,42 @@ class _NetworkConditional(nn.Module):
 class Gaussian(_NetworkConditional):
     """Diagonal Gaussian; the network's output is (mean, log-scale), split along one axis.
 
+    With a constant `scale` the output is the mean alone.
+
     Args:
-        network: Maps (B, ...) to (B, 2F) or, for events of more axes, (B, 2C, H, W).
+        network: Maps (B, ...) to (B, 2F) or, for events of more axes, (B, 2C, H, W); with `scale`
+            to (B, F) or (B, C, H, W).
         floor: Smallest standard deviation, a number or a tensor of the event's shape; the scale
             is exp(log-scale) + floor. Without it the MIM loss of continuous data has no lower
             bound.
         event_dims: Number of trailing axes that form the event.
+        scale: A constant standard deviation, a positive number.
+
+    Raises:
+        ValueError: If `floor` is negative or `scale` is not positive.
     """
 
     floor: Tensor
+    scale: Tensor | None
 
     def __init__(
-        self, network: nn.Module, floor: float | Tensor = 1e-3, event_dims: int = 1
+        self,
+        network: nn.Module,
+        floor: float | Tensor = 1e-3,
+        event_dims: int = 1,
+        *,
+        scale: float | None = None,
     ) -> None:
         super().__init__(network, event_dims)
-        # A buffer, so that it is saved with the weights: likelihoods depend on it.
+        # Buffers, so that they are saved with the weights: likelihoods depend on them.
         self.register_buffer("floor", checked_floor(floor))
+        constant = None if scale is None else torch.tensor(real("scale", scale, 0, above=True))
+        self.register_buffer("scale", constant)
 
     def forward(self, condition: Tensor) -> distributions.DiagNormal:
         """Distribution of batch shape (B,) given (B, ...)."""
+        if self.scale is not None:
+            return distributions.DiagNormal(self._output(condition), self.scale, self.event_dims)
         location, scale = self._location_and_scale(condition, self.floor)
         return distributions.DiagNormal(location, scale, self.event_dims, floor=self.floor)
 

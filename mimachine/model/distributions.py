@@ -16,6 +16,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, MultivariateNormal
 
+from mimachine._support.checks import instance, sizes, whole
 from mimachine._support.process import exclusive
 
 __all__ = [
@@ -57,13 +58,15 @@ def draw(distribution: Distribution, shape: Size | tuple[int, ...] = ()) -> Draw
     Uses the methods `draw` (distributions of this library) or `rsample_and_log_prob` (flows of
     zuko) if there is one, so that a flow is not inverted at its own sample.
     """
-    shape = Size(shape)
+    if not isinstance(shape, Size):
+        shape = Size(() if shape == () else sizes("shape", shape, 0))
     if hasattr(distribution, "draw"):
         drawn: Draw = distribution.draw(shape)
         return drawn
     if hasattr(distribution, "rsample_and_log_prob"):
         value, log_prob = distribution.rsample_and_log_prob(shape)
         return Draw(value, log_prob, None)
+    instance("distribution", distribution, Distribution, "a distribution")
     if distribution.has_rsample:
         value = distribution.rsample(shape)
         return Draw(value, distribution.log_prob(value), None)
@@ -81,6 +84,21 @@ def log_prob_of_drawn(distribution: Distribution, value: Tensor) -> Tensor:
     own = getattr(distribution, "log_prob_of_drawn", distribution.log_prob)
     log_prob: Tensor = own(value)
     return log_prob
+
+
+def _checked_dims(event_dims: object, loc: Tensor) -> int:
+    """Number of axes of an event whose means are known.
+
+    Raises:
+        ValueError: If it is no whole number, or more than the axes of the means.
+    """
+    dims = whole("event_dims", event_dims, 0)
+    if dims > loc.dim():
+        raise ValueError(
+            "event_dims must be at most the number of axes of loc, whose shape is "
+            f"{tuple(loc.shape)}, got {dims}"
+        )
+    return dims
 
 
 def sum_last(x: Tensor, dims: int) -> Tensor:
@@ -126,6 +144,11 @@ class DiagNormal(Distribution):
         *,
         floor: float | Tensor | None = None,
     ) -> None:
+        if not (isinstance(loc, Tensor) and isinstance(scale, Tensor)):
+            instance("loc", loc, Tensor, "a tensor")
+            instance("scale", scale, Tensor, "a tensor")
+        if type(event_dims) is not int or not 0 <= event_dims <= loc.dim():
+            event_dims = _checked_dims(event_dims, loc)
         self.loc, self.scale, self.floor = loc, scale, floor
         split = loc.dim() - event_dims
         super().__init__(loc.shape[:split], loc.shape[split:], validate_args=False)
@@ -337,6 +360,9 @@ class Mixture(Distribution):
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012
 
     def __init__(self, logits: Tensor, components: Distribution) -> None:
+        if not (isinstance(logits, Tensor) and isinstance(components, Distribution)):
+            instance("logits", logits, Tensor, "a tensor")
+            instance("components", components, Distribution, "a distribution")
         self.log_weights = logits.log_softmax(-1).expand(components.batch_shape)
         self.components = components
         super().__init__(components.batch_shape[:-1], components.event_shape, validate_args=False)

@@ -9,6 +9,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine._support.checks import sizes
 from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import is_discrete
 from mimachine.model.distributions import Draw, draw, log_prob_of_drawn
@@ -41,6 +42,8 @@ def flattened(
         torch.Size([5, 64])
     """
     check_joint("model", model)
+    if not isinstance(shape, tuple | list) or len(sizes("shape", shape)) != 3:
+        raise ValueError(f"shape must be (C, H, W), 1 or more each, got {shape!r}")
     if data_prior is None:
         if not isinstance(model.data_prior, Marginal):
             raise ValueError(

@@ -22,7 +22,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import AffineTransform, Distribution, Transform
 
-from mimachine._support.checks import real, sizes, whole
+from mimachine._support.checks import flag, function, instance, real, sizes, whole
 from mimachine._support.process import exclusive
 from mimachine.model.conditionals import checked_floor
 from mimachine.model.distributions import DiagNormal, StandardNormal, draw
@@ -189,6 +189,9 @@ class Flow(Distribution):
     has_rsample = True
 
     def __init__(self, transform: Transform, base: StandardNormal | DiagNormal) -> None:
+        if not (isinstance(transform, Transform) and isinstance(base, Distribution)):
+            instance("transform", transform, Transform, "a torch.distributions.Transform")
+            instance("base", base, Distribution, "a distribution")
         # zuko adds a method `call_and_ladj` to every transformation, unknown to type checkers.
         self.transform: Any = transform
         self.base = base
@@ -315,6 +318,8 @@ class FlowConditional(nn.Module):
     ) -> None:
         super().__init__()
         features, context = whole("features", features, 1), whole("context", context, 1)
+        if network is not None:
+            function("network", network, "a tensor")
         self.context, self.network = context, nn.Identity() if network is None else network
         self.layers = _Layers(features, context, transforms, hidden, kind)
         self.register_buffer("loc", torch.zeros(features), persistent=False)
@@ -387,7 +392,8 @@ class InvertibleGaussian(nn.Module):
         self, mean: InvertibleMap, inverse: bool = False, floor: float | Tensor = 1e-3
     ) -> None:
         super().__init__()
-        self.mean, self.inverse = mean, inverse
+        instance("mean", mean, InvertibleMap, "an InvertibleMap")
+        self.mean, self.inverse = mean, flag("inverse", inverse)
         self.log_scale = nn.Parameter(torch.zeros(mean.features))
         # A buffer, so that it is saved with the weights: likelihoods depend on it.
         self.register_buffer("floor", checked_floor(floor))

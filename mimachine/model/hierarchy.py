@@ -15,7 +15,7 @@ import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine._support.checks import whole
+from mimachine._support.checks import function, instance, whole
 from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import is_discrete
 from mimachine.model.distributions import DiagNormal, Draw, StandardNormal, draw
@@ -46,12 +46,16 @@ class Chain(Distribution):
     def __init__(
         self, first: Distribution, second: Callable[[Tensor], Distribution], second_size: int
     ) -> None:
+        if not isinstance(first, Distribution):
+            instance("first", first, Distribution, "a distribution")
+        if not callable(second):
+            function("second", second, "a distribution")
         if len(first.event_shape) != 1:
             raise ValueError(
                 f"first must have events of one axis, (F,), got {tuple(first.event_shape)}"
             )
         self.first, self.second = first, second
-        self.sizes = (first.event_shape[0], second_size)
+        self.sizes = (first.event_shape[0], whole("second_size", second_size, 1))
         super().__init__(first.batch_shape, Size((sum(self.sizes),)), validate_args=False)
 
     @property
@@ -195,6 +199,8 @@ class ChainConditional(nn.Module):
 
     def __init__(self, first: Conditional, second: Given, second_size: int) -> None:
         super().__init__()
+        function("first", first, "a distribution")
+        function("second", second, "a function that returns a distribution")
         self.first, self.second = cast(nn.Module, first), cast(nn.Module, second)
         self.second_size = whole("second_size", second_size, 1)
 
@@ -214,6 +220,8 @@ class ChainPrior(nn.Module):
 
     def __init__(self, first: Prior, second: Conditional, second_size: int) -> None:
         super().__init__()
+        function("first", first, "a distribution")
+        instance("second", second, nn.Module, "a module that returns a distribution")
         self.first, self.second = cast(nn.Module, first), cast(nn.Module, second)
         self.second_size = whole("second_size", second_size, 1)
 

@@ -256,8 +256,14 @@ def checked(part: str, distribution: Distribution, batch: int) -> Distribution:
     """Check that a distribution has one event for each row of a batch, and return it.
 
     Raises:
+        TypeError: If it is no distribution.
         ValueError: If its batch shape is not (batch,).
     """
+    if not isinstance(distribution, Distribution):
+        raise TypeError(
+            f"{part} must return a torch.distributions.Distribution, got "
+            f"{type(distribution).__name__}"
+        )
     if distribution.batch_shape != (batch,):
         raise ValueError(
             f"{part} must give a distribution of batch shape ({batch},), one event for each row, "

@@ -14,13 +14,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine._support.checks import real
 from mimachine.model.annealing import Annealing
 from mimachine.model.distributions import draw
 from mimachine.model.hierarchy import weigh_first
 from mimachine.model.joint import Joint, LogProbs, Sample, check_joint, log_prior
+from mimachine.model.misfit import FAILURES, explained
 from mimachine.model.objectives import Objective
 from mimachine.model.priors import (
     Anchor,
@@ -100,9 +103,34 @@ class Loss(nn.Module):
         Returns:
             Shape (B,), in nats. Samples without reparameterisation contribute a REINFORCE gradient
             with a leave-one-out baseline (C.2); they do not change the value.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If the data and the parts of the model do not fit together.
         """
         if not isinstance(annealing, Annealing):
+            if not isinstance(annealing, float | Tensor):
+                annealing = real("annealing", annealing)
             annealing = Annealing(annealing)
+        if torch.compiler.is_compiling():
+            return self._estimate(x, annealing)
+        try:
+            return self._estimate(x, annealing)
+        except FAILURES as error:
+            found = self._explained(error, x)
+            if found is error:
+                raise
+            raise found from error
+
+    def _explained(self, error: Exception, x: Tensor) -> Exception:
+        """The error that names what does not fit; the error itself if that is not known."""
+        try:
+            return explained(error, self.model, x)
+        except Exception:
+            # Under transforms such as vmap the parts may not run again.
+            return error
+
+    def _estimate(self, x: Tensor, annealing: Annealing) -> Tensor:
         drawn = prior = self.model.prior()
         if annealing.first_latent:
             prior = weigh_first(prior, annealing.beta)

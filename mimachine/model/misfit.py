@@ -1,7 +1,9 @@
 """Explain why data and the parts of a model do not fit together, after a computation failed.
 
 Nothing here runs while everything fits. When torch fails inside a network, the parts are tried
-again on two rows, one after the other, and the message names the part and the argument.
+again on two rows, one after the other, and the message names the part and the argument. The
+functions that call a loss with data of their own argument explain its failure once more, by the
+name of that argument.
 """
 
 from __future__ import annotations
@@ -19,9 +21,35 @@ from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
 from mimachine.model.priors import VampPrior
 
-__all__ = ["naming_misfits"]
+__all__ = ["FAILURES", "MisfitError", "explained", "naming_misfits"]
 
-_FAILURES = (RuntimeError, TypeError, IndexError, AttributeError, KeyError)
+# What torch raises when something does not fit.
+FAILURES = (RuntimeError, TypeError, IndexError, AttributeError, KeyError)
+
+
+class MisfitError(ValueError):
+    """Data and the parts of a model do not fit together."""
+
+
+def explained(error: Exception, model: object, x: Any, name: str = "x") -> Exception:
+    """The error that says what does not fit; the error itself if that is not known.
+
+    Args:
+        error: One of `FAILURES`, or an explained one.
+        model: The model, or only its encoder; None if it is unknown.
+        x: Data of the model, shape (N, *X).
+        name: Name of the data's argument.
+    """
+    if model is None or isinstance(error, torch.OutOfMemoryError | NotImplementedError):
+        return error
+    if not isinstance(x, Tensor) or not x.dim():
+        return TypeError(f"{name} must be a tensor of shape (N, *X), got {_what(x)}")
+    message = _misfit(model, x[:2], name)
+    return error if message is None else MisfitError(message)
+
+
+def _what(x: object) -> str:
+    return "a single number" if isinstance(x, Tensor) else f"a {type(x).__name__}"
 
 
 @contextmanager
@@ -40,13 +68,11 @@ def naming_misfits(model: object, x: Any, name: str = "x") -> Iterator[None]:
     """
     try:
         yield
-    except _FAILURES as error:
-        message = None
-        if not (model is None or isinstance(error, torch.OutOfMemoryError | NotImplementedError)):
-            message = _misfit(model, x[:2], name)
-        if message is None:
+    except (*FAILURES, MisfitError) as error:
+        found = explained(error, model, x, name)
+        if found is error:
             raise
-        raise ValueError(message) from error
+        raise found from error
 
 
 @torch.no_grad()

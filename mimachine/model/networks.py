@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from mimachine._support.checks import sizes, whole
+from mimachine._support.checks import flag, function, instance, sizes, whole
 
 __all__ = [
     "Bound",
@@ -57,6 +57,7 @@ class MLP(nn.Sequential):
             *sizes("hidden", hidden),
             whole("out_features", out_features, 1),
         )
+        function("activation", activation, "a module")
         layers: list[nn.Module] = []
         for size, following in itertools.pairwise(widths[:-1]):
             layers += [nn.Linear(size, following), activation()]
@@ -204,6 +205,7 @@ class MaskedConv2d(nn.Module):
     ) -> None:
         super().__init__()
         _check_convolution(in_channels, out_channels, kernel_size)
+        centre = flag("centre", centre)
         self.in_channels, self.out_channels = in_channels, out_channels
         # torch's default initialisation, with a fan-in of all taps as if none were masked.
         convolution = nn.Conv2d(in_channels, out_channels, kernel_size, bias=False)
@@ -253,6 +255,7 @@ class Bound:
     """
 
     def __init__(self, module: nn.Module) -> None:
+        instance("module", module, nn.Module, "a torch.nn.Module")
         self.module, self.parameters = module, parameters_by_place(module)
 
     def __call__(self, *inputs: Any) -> Any:

@@ -14,6 +14,7 @@ objective            in the paper    loss at a sample                           
 `CE`                 Eq. (7)         -log ½ (e^(l_qzx+l_qx) + e^(l_pxz+l_pz))    both halves
 `VAE`                Eq. (1, 24)     -(l_pxz + l_pz - l_qzx)                     encoding half
 `beta_vae(w)`        -               -l_pxz + w (l_qzx - l_pz)                   encoding half
+`rae(w)`             -               -l_pxz - w l_pz                             encoding half
 `AUTO_ENCODER`       -               -l_pxz                                      encoding half
 `VAE_H`              App. E.1        VAE - (l_qzx + l_qx)                        encoding half
 `MIM_H`              E.1, Eq. (10)   MIM - CE                                    both halves
@@ -35,7 +36,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mimachine._support.checks import real
+from mimachine._support.checks import function, instance, one_of, real
 from mimachine.model.annealing import Term
 from mimachine.model.joint import LogProbs
 
@@ -50,6 +51,7 @@ __all__ = [
     "MIM_OF_MEANS",
     "OBJECTIVES",
     "Objective",
+    "RAE",
     "SYMMETRIC_KL",
     "VAE",
     "VAE_H",
@@ -57,8 +59,23 @@ __all__ = [
     "cross_entropy",
     "joint_entropy",
     "mim",
+    "rae",
     "vae",
 ]
+
+
+def _checked(lp: LogProbs, beta: float) -> float:
+    """The β of a loss, after a check of both arguments at the cost of two tests of a type."""
+    if not isinstance(lp, LogProbs):
+        instance("lp", lp, LogProbs, "a LogProbs")
+    # A tensor may be captured in a graph.
+    return beta if isinstance(beta, float | Tensor) else real("beta", beta)
+
+
+def _check_terms(terms: tuple[Term, ...]) -> None:
+    names = LogProbs._fields
+    if not (isinstance(terms, tuple | list) and all(term in names for term in terms)):
+        raise ValueError(f"terms must be a tuple of {', '.join(names)}, or None, got {terms!r}")
 
 
 def mim(lp: LogProbs, beta: float = 1.0) -> Tensor:
@@ -73,6 +90,7 @@ def mim(lp: LogProbs, beta: float = 1.0) -> Tensor:
     Returns:
         Loss per sample, shape (B,), in nats.
     """
+    beta = _checked(lp, beta)
     return -0.5 * (lp.p_x_given_z + lp.q_z_given_x + _scaled(lp.q_x + lp.p_z, beta))
 
 
@@ -93,6 +111,7 @@ def cross_entropy(lp: LogProbs, beta: float = 1.0) -> Tensor:
     Returns:
         Loss per sample, shape (B,), in nats.
     """
+    beta = _checked(lp, beta)
     encoding = lp.q_z_given_x + beta * lp.q_x
     decoding = lp.p_x_given_z + beta * lp.p_z
     return math.log(2) - torch.logaddexp(encoding, decoding)
@@ -110,6 +129,7 @@ def vae(lp: LogProbs, beta: float = 1.0) -> Tensor:
     Returns:
         Loss per sample, shape (B,), in nats.
     """
+    beta = _checked(lp, beta)
     return _scaled(lp.q_z_given_x - lp.p_z, beta) - lp.p_x_given_z
 
 
@@ -130,6 +150,7 @@ def joint_entropy(lp: LogProbs, of: Literal["encoding", "mixture"]) -> Tensor:
         Terms of shape (B,), in nats. Their mean is an upper bound of the entropy if q(x) is
         explicit. With the decoder's marginal "mixture" equals the MIM loss on encoding samples.
     """
+    _checked(lp, 1.0)
     if of == "encoding":
         return -(lp.q_z_given_x + lp.q_x)
     if of == "mixture":
@@ -148,6 +169,14 @@ class _WeightedVAE:
 
     def __call__(self, lp: LogProbs, beta: float = 1.0) -> Tensor:
         return vae(lp, beta * self.weight)
+
+
+@dataclass(frozen=True)
+class _Regularised:
+    weight: float
+
+    def __call__(self, lp: LogProbs, beta: float = 1.0) -> Tensor:
+        return -lp.p_x_given_z - _scaled(lp.p_z, beta * self.weight)
 
 
 def _encoding_entropy(lp: LogProbs) -> Tensor:
@@ -190,6 +219,10 @@ class Objective:
     family: Literal["mim", "vae"] | None = None
 
     def __post_init__(self) -> None:
+        function("loss", self.loss, "a loss per sample")
+        if self.regulariser is not None:
+            function("regulariser", self.regulariser, "a term per sample")
+        one_of("family", self.family, ("mim", "vae", None))
         choices = {
             "sampling": ("encoding", "mixture"),
             "q_x": ("model", "decoder"),
@@ -229,6 +262,11 @@ class Objective:
         Raises:
             ValueError: If `anchored` and there is no `at_anchors`.
         """
+        beta = _checked(lp, beta)
+        if not (at_anchors is None or isinstance(at_anchors, LogProbs)):
+            instance("at_anchors", at_anchors, LogProbs, "a LogProbs")
+        if terms is not None:
+            _check_terms(terms)
         if self.q_x == "decoder":
             lp = lp._replace(q_x=lp.p_x_given_z)
         regularised = lp
@@ -255,6 +293,29 @@ def beta_vae(weight: float) -> Objective:
     """
     weight = real("weight", weight, 0)
     return Objective(_WeightedVAE(weight), "encoding", family="vae" if weight else None)
+
+
+def rae(weight: float = 1.0) -> Objective:
+    r"""Regularised auto-encoder: reconstruction from noisy codes, and a penalty on the codes.
+
+    .. math:: -\log p(x|z) - w \beta \log p(z)
+
+    With p(z) = N(0, I) the penalty is w |z|² / 2 plus a constant. The width of q(z|x) has no term
+    of its own, so it should be constant: `Gaussian(network, scale=0.05)`. With such an encoder
+    A-MIM is this objective: with weight 1 if q(x) is importance sampled, and ½ for
+    `A_MIM_ONE_SAMPLE`, up to constants.
+
+    Args:
+        weight: Weight w of the penalty, 0 or more, which any warm-up weight multiplies.
+
+    Raises:
+        ValueError: If the weight is negative.
+
+    References:
+        From Variational to Deterministic Autoencoders (Ghosh et al., 2020),
+        https://arxiv.org/abs/1903.12436
+    """
+    return Objective(_Regularised(real("weight", weight, 0)), "encoding")
 
 
 # Eq. (8), estimated by Eq. (22).
@@ -290,6 +351,9 @@ MIM_H_TRUE = Objective(
 SYMMETRIC_KL = Objective(mim, "mixture", priors="anchors")
 # The reconstruction term of the VAE loss alone.
 AUTO_ENCODER = beta_vae(0.0)
+# Not in the paper: the noisy auto-encoder with an L2 penalty that A-MIM becomes if the encoder's
+# width is constant.
+RAE = rae(1.0)
 
 # Objectives by the names that settings and the command line use.
 OBJECTIVES = {
@@ -304,4 +368,6 @@ OBJECTIVES = {
     "mim-h-true": MIM_H_TRUE,
     "symmetric-kl": SYMMETRIC_KL,
     "auto-encoder": AUTO_ENCODER,
+    "rae": RAE,
+    "beta-vae": beta_vae(0.01),
 }

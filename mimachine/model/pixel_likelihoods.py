@@ -19,7 +19,7 @@ from mimachine._support.checks import bounds, whole
 from mimachine.model.discrete import Bernoulli, DiscretizedLogistic
 from mimachine.model.distributions import DiagNormal
 
-__all__ = ["BinaryPixels", "GreyPixels", "Pixels", "RealPixels"]
+__all__ = ["BinaryPixels", "GreyPixels", "Pixels", "RealPixels", "check_pixels"]
 
 
 class Pixels(Protocol):
@@ -39,11 +39,25 @@ class Pixels(Protocol):
         ...
 
 
+def check_pixels(pixels: object) -> None:
+    """Check that an argument is a pixel likelihood.
+
+    Raises:
+        ValueError: If it is something else, such as a class of them.
+    """
+    if isinstance(pixels, type) or not (callable(pixels) and hasattr(pixels, "maps")):
+        raise ValueError(f"pixels must be a likelihood such as BinaryPixels(), got {pixels!r}")
+
+
 @dataclass(frozen=True)
 class BinaryPixels:
     """Binary pixels, 0 or 1; the map holds their logits."""
 
     maps: int = 1
+
+    def __post_init__(self) -> None:
+        if self.maps != 1:
+            raise ValueError(f"maps must be 1, the map of logits, got {self.maps!r}")
 
     def __call__(self, *maps: Tensor, event_dims: int) -> Bernoulli:
         """Distribution given logits of shape (*batch, *event)."""

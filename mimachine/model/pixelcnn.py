@@ -20,7 +20,7 @@ from mimachine.model.conditionals import full_precision
 from mimachine.model.discrete import is_discrete
 from mimachine.model.distributions import Draw
 from mimachine.model.networks import MaskedConv2d, bias_of, channels_last
-from mimachine.model.pixel_likelihoods import BinaryPixels, Pixels
+from mimachine.model.pixel_likelihoods import BinaryPixels, Pixels, check_pixels
 
 __all__ = ["AutoregressiveImage", "PixelCNN"]
 
@@ -67,6 +67,7 @@ class PixelCNN(nn.Module):
         for name, value in {**sizes, "width": width, "layers": layers}.items():
             whole(name, value, 1)
         whole("kernel_size", kernel_size, 3)
+        check_pixels(pixels)
         one_of("condition", condition, ("earlier", "everywhere"))
         self.channels, self.pixels, self.condition = channels, pixels, condition
         self.first = MaskedLayer(channels + condition_channels, width, kernel_size, centre=False)

@@ -15,7 +15,7 @@ from torch import Size, Tensor, nn
 from torch.distributions import Distribution
 from torch.func import functional_call
 
-from mimachine._support.checks import one_of, real, sizes, whole
+from mimachine._support.checks import function, one_of, real, sizes, whole
 from mimachine.model import distributions
 from mimachine.model.conditionals import Conditional
 from mimachine.model.discrete import OneHotCategorical
@@ -277,6 +277,9 @@ class VampPrior(nn.Module):
             raise ValueError(
                 f"pseudo_inputs must have shape (K, *X), got {tuple(pseudo_inputs.shape)}"
             )
+        function("encoder", encoder, "a distribution")
+        if constraint is not None:
+            function("constraint", constraint, "a tensor")
         self.encoder = cast(nn.Module, encoder)
         self.pseudo_inputs = nn.Parameter(_as_floats(pseudo_inputs).detach().clone())
         self.constraint = constraint
@@ -351,7 +354,15 @@ class Marginal:
 
 
 def sample_without_gradient(anchor: Samplable, num_samples: int) -> Tensor:
-    """Sample from an anchor without gradient, shape (num_samples, *event)."""
+    """Sample from an anchor without gradient, shape (num_samples, *event).
+
+    Raises:
+        TypeError: If it gave something else than an object with a method `sample`.
+    """
+    if not hasattr(anchor, "sample"):
+        raise TypeError(
+            f"anchor must give an object with a method sample, got a {type(anchor).__name__}"
+        )
     with torch.no_grad():
         return anchor.sample(Size((num_samples,)))
 

@@ -51,7 +51,7 @@ def curves(
     paper: Mapping[str, Mapping[tuple[str, float], Reading]],
     x_label: str,
 ) -> Figure:
-    """Plot one panel per metric: mean and standard deviation over seeds of each curve.
+    """Plot one panel per metric: every seed, and mean and standard deviation of each curve.
 
     Our curves have filled markers and solid lines, the paper's open markers and dashed lines.
     """
@@ -99,6 +99,10 @@ def _our_curve(axis: Axes, measured: Sequence[Measured], panel: Panel) -> None:
     x = [each.cell.x for each in measured]
     values = [each.values(panel.metric) for each in measured]
     colour = COLOURS[measured[0].cell.curve]
+    # Every seed: where they fall into two groups, a mean shows neither.
+    for place, of_seeds in zip(x, values, strict=True):
+        all_at = [place] * len(of_seeds)
+        axis.scatter(all_at, of_seeds, s=7, color=colour, alpha=0.35, linewidths=0)
     _bars(axis, x, values, color=colour, marker="o", markersize=5, capsize=3, linewidth=1.5)
 
 

@@ -16,10 +16,11 @@ from mimachine.experiment.presets import default, published
 from mimachine.experiment.settings import Experiment
 from mimachine.model.joint import Joint
 from mimachine.paper.curves import Panel, curves
+from mimachine.paper.paired import mean_ratio
 from mimachine.paper.reference import INSET_POINTS, insets, readings
 from mimachine.paper.reproduction import Reproduction, Request
 from mimachine.paper.sweep import Cell, Measured, carry_out, open_member
-from mimachine.paper.tables import beside_the_paper, markdown, means
+from mimachine.paper.tables import beside_the_paper, differences, epoch_ratios, markdown, means
 from mimachine.reporting import figures
 from mimachine.training.recipe import Warmup
 
@@ -189,7 +190,20 @@ def entropy(request: Request) -> Reproduction:
     return Reproduction(
         {"entropy": curves(measured, (HONEST_PANELS[1], *PAPER_PANELS[1:]), {}, "hidden units")},
         {"cells": [each.to_json() for each in measured]},
-        means(measured, HONEST_PANELS, "hidden units"),
+        "\n\n".join(
+            [
+                *(
+                    differences(
+                        measured,
+                        HONEST_PANELS,
+                        (f"MIM, {each}", f"MIM-H, true, {each}"),
+                        "hidden units",
+                    )
+                    for each in estimators
+                ),
+                means(measured, HONEST_PANELS, "hidden units"),
+            ]
+        ),
     )
 
 
@@ -287,6 +301,9 @@ def _sweep(
     tables = [beside_the_paper(measured, PAPER_PANELS, paper, x_label)] if paper else []
     if verdicts:
         tables.append(markdown(("check", "result"), verdicts))
+    if {"MIM", "VAE"} <= {each.cell.curve for each in measured}:
+        tables.append(differences(measured, HONEST_PANELS, ("MIM", "VAE"), x_label))
+        tables.append(epoch_ratios(measured, ("MIM", "VAE"), x_label))
     tables.append(means(measured, HONEST_PANELS, x_label))
     return Reproduction(
         {name: curves(measured, panels, paper, x_label)},
@@ -361,14 +378,11 @@ def _margin(measured: Sequence[Measured]) -> tuple[str, str]:
 
 
 def _epochs(measured: Sequence[Measured]) -> tuple[str, str]:
-    """Check the ratio of epochs to the best weights, MIM over VAE."""
-    best = {
-        (m.cell.curve, m.cell.x): float(np.nanmean(np.array(m.best_epochs, dtype=float)))
-        for m in measured
-    }
-    ratios = [best["MIM", x] / best["VAE", x] for curve, x in best if curve == "MIM"]
-    inside = "yes" if 2 <= np.median(ratios) <= 5 else "NO"
+    """Check the ratio of epochs to the best weights, MIM over VAE, by seed."""
+    best = {(m.cell.curve, m.cell.x): np.array(m.best_epochs, dtype=float) for m in measured}
+    ratios = [mean_ratio(best["MIM", x], best["VAE", x]).mean for c, x in best if c == "MIM"]
+    inside = "yes" if min(ratios) >= 2 and max(ratios) <= 5 else "NO"
     return (
-        "MIM takes 2 to 5 times as many epochs as VAE",
+        "MIM takes 2 to 5 times as many epochs as VAE, by the geometric mean over seeds",
         f"{inside}: {min(ratios):.1f} to {max(ratios):.1f}, median {np.median(ratios):.1f}",
     )

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine.paper.curves import Panel
+from mimachine.paper.paired import mean_difference, mean_ratio
 from mimachine.paper.reference import Reading
 from mimachine.paper.sweep import Measured
 
-__all__ = ["beside_the_paper", "markdown", "means"]
+__all__ = ["beside_the_paper", "differences", "epoch_ratios", "markdown", "means"]
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -63,6 +64,51 @@ def means(measured: Sequence[Measured], panels: Sequence[Panel], x_label: str) -
         row += [_mean(np.array(n, dtype=float), 0) for n in (each.best_epochs, each.epochs)]
         rows.append(row)
     return markdown(header, rows)
+
+
+def differences(
+    measured: Sequence[Measured],
+    panels: Sequence[Panel],
+    pair: tuple[str, str],
+    x_label: str,
+) -> str:
+    """Table of the differences of two curves, paired by seed, with 95 % intervals."""
+    first, second = pair
+    header = [x_label, *(panel.title for panel in panels)]
+    rows = []
+    for one, other in _pairs(measured, pair):
+        row = [f"{one.cell.x:g}"]
+        for panel in panels:
+            each = mean_difference(one.values(panel.metric), other.values(panel.metric))
+            row.append(each.shown(panel.digits))
+        rows.append(row)
+    title = f"**{first} - {second}**, mean over seeds of the difference and its 95 % interval"
+    return f"{title}\n\n{markdown(header, rows)}"
+
+
+def epoch_ratios(measured: Sequence[Measured], pair: tuple[str, str], x_label: str) -> str:
+    """Table of the ratios of epochs to the best weights of two curves, paired by seed."""
+    first, second = pair
+    rows = []
+    for one, other in _pairs(measured, pair):
+        epochs = [np.array(each.best_epochs, dtype=float) for each in (one, other)]
+        ratios = epochs[0] / epochs[1]
+        ratios = ratios[np.isfinite(ratios)]
+        span = f"{ratios.min():.2f} to {ratios.max():.2f}" if len(ratios) else "-"
+        rows.append([f"{one.cell.x:g}", mean_ratio(*epochs).shown(2), span])
+    title = f"**Epochs to the best weights, {first} over {second}**"
+    header = [x_label, "geometric mean of the ratio over seeds, 95 % interval", "all seeds"]
+    return f"{title}\n\n{markdown(header, rows)}"
+
+
+def _pairs(measured: Sequence[Measured], pair: tuple[str, str]) -> list[tuple[Measured, Measured]]:
+    """Points of two curves at the same x with the same seeds."""
+    found = []
+    for one in (each for each in measured if each.cell.curve == pair[0]):
+        other = _at(measured, pair[1], one.cell.x)
+        if other is not None and other.cell.seeds == one.cell.seeds:
+            found.append((one, other))
+    return found
 
 
 def _at(measured: Sequence[Measured], curve: str, x: float) -> Measured | None:

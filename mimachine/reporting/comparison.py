@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine import workflow
+from mimachine._support import checks
 from mimachine._support.digest import sealed
 from mimachine._support.files import save_figure, write_json
 from mimachine.evaluation.metric import Metric, Report
@@ -18,6 +19,7 @@ from mimachine.reporting import figures
 from mimachine.training import claims
 from mimachine.training.run import Run
 from mimachine.workflow.find_data import found_again, known_by, with_absolute_paths
+from mimachine.workflow.fitted_prior import with_fitted_prior
 from mimachine.workflow.load_run import Trained
 
 if TYPE_CHECKING:
@@ -74,7 +76,7 @@ def compare(
             files.
         ValueError: If any of the settings is invalid; nothing is trained then.
     """
-    directory = Path(out)
+    directory = Path(checks.path("out", out))
     experiments = {
         name: replace(settings, data=with_absolute_paths(settings.data))
         for name, settings in experiments.items()
@@ -90,27 +92,30 @@ def compare(
             for name, path in known_by(settings.data, out, _prefix(objective)).items()
         },
     }
-    claims.check(directory, request)
-    for settings in experiments.values():
-        workflow.check(settings)
-    with claims.claimed(directory, request):
-        comparison = _compare(experiments, directory, say)
-        then(directory)
-        return comparison
+    return _requested(experiments, directory, request, say, then)
 
 
 def resume(
     path: str | os.PathLike[str],
     *,
+    data: str | os.PathLike[str] | None = None,
     say: Callable[[str], None] = lambda text: None,
     then: Callable[[Path], object] = lambda directory: None,
 ) -> Comparison:
     """Go on with an interrupted comparison, as `compare` with the same experiments.
 
+    Args:
+        path: Directory of the comparison.
+        data: File or folder that its runs are trained on, if it moved.
+        say: As for `compare`.
+        then: As for `compare`.
+
     Raises:
-        ValueError: If there is no unfinished comparison.
+        FileNotFoundError: If the data do not exist.
+        ValueError: If there is no unfinished comparison, or the data changed.
     """
-    directory = Path(path)
+    directory = Path(checks.path("path", path))
+    given = None if data is None else checks.path("data", data)
     request = claims.request_in(directory, "compare")
     if request is None:
         raise ValueError(f"{directory} has no unfinished comparison")
@@ -118,9 +123,26 @@ def resume(
     experiments = {}
     for name in request["objectives"]:
         settings = from_json(stored[name], directory / claims.UNFINISHED)
-        data = found_again(settings.data, directory, known, prefix=_prefix(name))
-        experiments[name] = replace(settings, data=data)
-    return compare(experiments, directory, say=say, then=then)
+        found = found_again(settings.data, directory, known, given, _prefix(name))
+        experiments[name] = replace(settings, data=found)
+    return _requested(experiments, directory, {"command": "compare", **request}, say, then)
+
+
+def _requested(
+    experiments: Mapping[str, Experiment],
+    directory: Path,
+    request: Mapping[str, Any],
+    say: Callable[[str], None],
+    then: Callable[[Path], object],
+) -> Comparison:
+    """Do what a request asks for, or go on with it, in its directory."""
+    claims.check(directory, request)
+    for settings in experiments.values():
+        workflow.check(settings)
+    with claims.claimed(directory, request):
+        comparison = _compare(experiments, directory, say)
+        then(directory)
+        return comparison
 
 
 def _prefix(name: str) -> str:
@@ -133,7 +155,10 @@ def _compare(
 ) -> Comparison:
     trained = {n: _trained(each, directory / n, say) for n, each in experiments.items()}
     # As stored, so that they do not depend on which runs were kept.
-    reports = {name: each.report for name, each in trained.items()}
+    reports = {}
+    for name, each in trained.items():
+        say(f"fitting a prior to the codes of {each.run.path}")
+        reports[name] = with_fitted_prior(each, each.experiment.num_samples)
     # Save the metrics first: they took long to compute, and a figure may fail.
     comparison = Comparison(reports, (), _summary(reports))
     write_json(directory / "comparison.json", sealed(comparison.to_json()))
@@ -148,14 +173,24 @@ def _compare(
 
 def _trained(settings: Experiment, path: Path, say: Callable[[str], None]) -> Trained:
     """Train an experiment or go on with its run; a finished run is opened."""
-    is_kept = path.is_dir() and Run(path).finished and claims.request_in(path) is None
-    if not is_kept:
+    # The data may have moved since the run began.
+    place = settings.data.name if settings.data.is_path else None
+    request = claims.request_in(path, "train")
+    if request is not None:
+        request.pop("known_by", None)
+        _check_same(from_json(request, path / claims.UNFINISHED), settings, path)
+        return workflow.resume(path, data=place, say=say)[0]
+    if not (path.is_dir() and Run(path).finished):
         return workflow.train(settings, path, say=say)[0]
-    trained = workflow.open_run(path)
-    if _without_place(trained.experiment) != _without_place(settings):
-        raise FileExistsError(f"{path} is a run of other settings than those of the comparison")
+    trained = workflow.open_run(path, place)
+    _check_same(trained.experiment, settings, path)
     say(f"keeping {settings.objective} on {trained.data.name}, run directory {path}")
     return trained
+
+
+def _check_same(there: Experiment, wanted: Experiment, path: Path) -> None:
+    if _without_place(there) != _without_place(wanted):
+        raise FileExistsError(f"{path} is a run of other settings than those of the comparison")
 
 
 def _without_place(settings: Experiment) -> Experiment:
@@ -192,6 +227,16 @@ _QUESTIONS = (
     ("lowest reconstruction distance (from samples)", "sampled_reconstruction_distance", min),
     ("highest 5-NN accuracy of the codes", "knn_5_accuracy", max),
     ("lowest negative log-likelihood", "negative_log_likelihood", min),
+    (
+        "lowest negative log-likelihood with a prior fitted to the codes",
+        "fitted_prior_negative_log_likelihood",
+        min,
+    ),
+    (
+        "generated rows nearest to data, with a prior fitted to the codes (energy distance)",
+        "fitted_prior_generated_energy_distance",
+        min,
+    ),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -34,6 +34,7 @@ def write_report(
     embedding: Embedding = "pca",
     data: str | None = None,
     force: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write RUN/report.html: metrics, their meaning, figures, settings and commands of a run.
 
@@ -43,7 +44,8 @@ def write_report(
             PCA hides, but its distances carry little meaning.
         data: File or folder that the run was trained on, if it moved.
         force: Whether a report.html may be overwritten that mimachine did not write, or that has
-            changed since.
+            changed since. One of version 0.1, where this is not known, is kept as report.html.old.
+        say: Called with a message if a report is kept.
 
     Returns:
         Path of the file, which needs no other files, network or scripts.
@@ -53,7 +55,7 @@ def write_report(
         ValueError: If a file of the run is damaged, or report.html may not be overwritten.
     """
     _check(embedding)
-    outputs = _outputs(Path(run_directory), force)
+    outputs = _outputs(Path(run_directory), force, say)
     outcome = open_outcome(Path(run_directory), data=data)
     settings, dataset = outcome.trained.experiment, outcome.trained.data
     page = _page(
@@ -73,6 +75,7 @@ def write_comparison(
     embedding: Embedding = "pca",
     data: str | None = None,
     force: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Path:
     """Write DIRECTORY/report.html: the runs of a comparison side by side.
 
@@ -83,6 +86,7 @@ def write_comparison(
         embedding: As for `write_report`.
         data: As for `write_report`.
         force: As for `write_report`.
+        say: As for `write_report`.
 
     Raises:
         FileNotFoundError: If comparison.json or a file of a run is missing.
@@ -90,7 +94,7 @@ def write_comparison(
     """
     _check(embedding)
     directory = Path(directory)
-    outputs = _outputs(directory, force)
+    outputs = _outputs(directory, force, say)
     saved = read_comparison(directory)
     outcomes = [open_compared(directory, name, each, data) for name, each in saved.reports.items()]
     dataset = outcomes[0].trained.data
@@ -141,14 +145,14 @@ def _page(
     }
 
 
-def _outputs(directory: Path, force: bool) -> Outputs:
+def _outputs(directory: Path, force: bool, say: Callable[[str], None]) -> Outputs:
     """Rules for writing report.html: not over what somebody else wrote or edited.
 
     Raises:
         ValueError: If there is such a file.
         OSError: If the file cannot be written.
     """
-    outputs = Outputs(directory, _is_report, force=force)
+    outputs = Outputs(directory, _is_report, force=force, say=say)
     if directory.is_dir():
         outputs.check(directory / _FILE)
     return outputs

@@ -67,6 +67,8 @@ def _is_cut_short(outcome: Outcome) -> bool:
 def _cut_short(outcome: Outcome) -> str | None:
     if not outcome.trained.run.finished or not _is_cut_short(outcome):
         return None
+    if outcome.trained.experiment.model.architecture == "pca":
+        return None
     more = 4 * outcome.trained.experiment.training.epochs
     return (
         "The last epoch was the best: the model was still improving when training ended. Train for "

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from mimachine._support.checks import instance
 from mimachine._support.messages import unknown
 from mimachine.evaluation.glossary import declaration
 from mimachine.evaluation.metric import Metric, Report
@@ -97,6 +98,10 @@ def _rows(
     reports: Mapping[str, Report], names: Sequence[str], written: Callable[[Metric], str]
 ) -> tuple[list[_Row], list[str]]:
     """Rows of a table, and notes on the flagged values."""
+    instance("reports", reports, Mapping, "a mapping of column names to reports")
+    for column, report in reports.items():
+        instance(f"reports[{column!r}]", report, Report, "a Report")
+    instance("metrics", names, Sequence, "a list of names")
     if not reports:
         raise ValueError("reports must have one report or more, got none")
     known = list(dict.fromkeys(m.name for report in reports.values() for m in report.metrics))

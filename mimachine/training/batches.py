@@ -24,6 +24,7 @@ __all__ = [
     "Data",
     "as_source",
     "batches_of_process",
+    "check_fabric",
     "check_sizes",
     "normalises_batches",
     "placed",
@@ -31,6 +32,16 @@ __all__ = [
 ]
 
 Data = Tensor | np.ndarray[Any, Any] | Rows | Source | Any
+
+
+def check_fabric(fabric: object) -> None:
+    """Check that an argument is a fabric of Lightning, from either of its packages, or None.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if fabric is not None and not (hasattr(fabric, "setup") and hasattr(fabric, "device")):
+        raise TypeError(f"fabric must be a lightning_fabric.Fabric, got a {type(fabric).__name__}")
 
 
 def as_source(name: str, data: Data, like: Tensor, order_seed: int | None) -> Source:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mimachine._support.files import PARTIAL, directory_lock, write_json
-from mimachine._support.messages import quoted, some
+from mimachine._support.messages import command_line, some
 from mimachine._support.reading import read_bytes
 
-__all__ = ["UNFINISHED", "check", "claimed", "ended", "request_in"]
+__all__ = ["UNFINISHED", "check", "claimed", "command_of", "ended", "request_in"]
 
 UNFINISHED = "unfinished.json"
 # What a command was asked for: its name as "command", and its settings. JSON values. "known_by" may
@@ -27,6 +27,7 @@ UNFINISHED = "unfinished.json"
 Request = Mapping[str, Any]
 # What the commands make.
 _MADE = {"train": "run", "compare": "comparison", "refit": "refit"}
+_REFIT_OPTIONS = ("kind", "components", "seed", "num_samples")
 _FINISHED = {"comparison": {"comparison.json"}, "run": {"experiment.json", "report.json"}}
 
 
@@ -103,7 +104,7 @@ def check(directory: Path, request: Request | None = None) -> None:
         raise FileExistsError(
             f"{directory} holds an unfinished {made} with other settings, "
             f"{some(differences, 3)}; choose another directory, or go on with it: "
-            f"{_go_on(stored['command'], directory)}"
+            f"{command_of(stored, directory)}"
         )
 
 
@@ -125,11 +126,12 @@ def request_in(directory: Path, command: str | None = None) -> dict[str, Any] | 
         return None
     if command is None:
         return value
-    if (other := value.pop("command")) != command:
+    if (other := value["command"]) != command:
         raise ValueError(
             f"{directory} holds an unfinished {_MADE[other]}; go on with: "
-            f"{_go_on(other, directory)}"
+            f"{command_of(value, directory)}"
         )
+    del value["command"]
     return value
 
 
@@ -155,7 +157,7 @@ def _is_request(value: dict[str, Any]) -> bool:
 def _taken(directory: Path) -> str:
     """What a directory without an unfinished request holds, and what to do."""
     if (directory / "state.ckpt").is_file():
-        go_on = _go_on("train", directory)
+        go_on = command_of({"command": "train"}, directory)
         return f" with an unfinished run; choose another directory, or go on with it: {go_on}"
     names = {file.name for file in directory.iterdir()} if directory.is_dir() else set()
     for what, files in _FINISHED.items():
@@ -164,11 +166,17 @@ def _taken(directory: Path) -> str:
     return "; choose another directory or remove it"
 
 
-def _go_on(command: str, directory: Path) -> str:
-    """The command line that goes on with what a directory holds."""
-    if command == "refit":
-        return f"mimachine refit RUN --out {quoted(directory)}"
-    return f"mimachine {command} --resume {quoted(directory)}"
+def command_of(request: Request, directory: Path) -> str:
+    """The command line that goes on with an unfinished request in a directory."""
+    command = request["command"]
+    if command != "refit":
+        return command_line(["mimachine", command, "--resume", str(directory)])
+    # It has no --resume: the same command goes on.
+    words = ["mimachine", command, str(request.get("run", "RUN"))]
+    for name in _REFIT_OPTIONS:
+        if (value := request.get(name)) is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return command_line([*words, "--out", str(directory)])
 
 
 def _is_empty(directory: Path, others: Iterable[str] = ()) -> bool:

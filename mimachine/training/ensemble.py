@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from mimachine._support.checks import instance
 from mimachine.model.annealing import Annealing
 from mimachine.model.loss import Loss
 from mimachine.training.compilation import Fused
@@ -87,6 +88,7 @@ class Ensemble(nn.Module):
         Returns:
             Shape (M, B), in nats.
         """
+        instance("x", x, Tensor, "a tensor of shape (M, B, *X)")
         if len(x) != self.num_models:
             raise ValueError(
                 f"x must have shape (M, B, *X) with M = {self.num_models}, got {tuple(x.shape)}"
@@ -206,6 +208,9 @@ def _first_names(loss: nn.Module) -> dict[str, str]:
 
 
 def _check_alike(losses: Sequence[Loss]) -> None:
+    instance("losses", losses, (Sequence, nn.ModuleList), "a list of losses")
+    for index, loss in enumerate(losses):
+        instance(f"losses[{index}]", loss, Loss, "a Loss")
     if not losses:
         raise ValueError("losses must contain at least one loss, got none")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
+from mimachine._support.checks import flag, instance, real
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.sources import TensorSource
 from mimachine.model.annealing import Annealing
@@ -22,6 +23,7 @@ from mimachine.training.batches import (
     Data,
     as_source,
     batches_of_process,
+    check_fabric,
     check_sizes,
     normalises_batches,
     placed,
@@ -108,6 +110,7 @@ def fit(
             term and the rows with the largest values. The model then has the best weights so far.
             Of several models only those with a non-finite loss stop.
     """
+    _check_options(fabric, run, progress, checkpoint_seconds)
     trainer = _Trainer(loss, train, val, training, fabric)
     state, first = trainer.state, trainer.is_first_process
     if run is not None:
@@ -351,6 +354,17 @@ def _check_types(loss: object, training: object) -> None:
         raise ValueError(f"loss must be a module, such as a Loss, got {type(loss).__name__}")
     if not isinstance(training, Training):
         raise ValueError(f"training must be a Training, got {type(training).__name__}")
+
+
+def _check_options(fabric: object, run: object, progress: object, seconds: float) -> None:
+    check_fabric(fabric)
+    if run is not None:
+        instance("run", run, Run, "a Run")
+    if progress is not None:
+        flag("progress", progress)
+    # An infinite time means that the state is written at the end only.
+    if seconds != math.inf:
+        real("checkpoint_seconds", seconds, 0)
 
 
 def _floating_parameter(loss: nn.Module) -> Tensor:

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from mimachine._support.checks import check_fields
+from mimachine._support.checks import UNLIMITED, check_fields, whole
 from mimachine.model.annealing import Annealing, Term
 
 
@@ -42,8 +42,7 @@ class Warmup:
 
     def __post_init__(self) -> None:
         check_fields(self, "warmup.")
-        if self.epochs < 0:
-            raise ValueError(f"warmup.epochs must be 0 or more, got {self.epochs}")
+        whole("warmup.epochs", self.epochs, 0)
 
     def at(self, epoch: int) -> Annealing:
         """Warm-up state in an epoch, counted from 1."""
@@ -69,8 +68,7 @@ class Noam:
 
     def __post_init__(self) -> None:
         check_fields(self, "schedule.")
-        if self.warmup < 1:
-            raise ValueError(f"schedule.warmup must be 1 or more, got {self.warmup}")
+        whole("schedule.warmup", self.warmup, 1)
 
     def factor(self, epoch: int) -> float:
         """Factor on the learning rate in an epoch, counted from 1."""
@@ -130,15 +128,14 @@ class Training:
         check_fields(self, "training.")
         if isinstance(self.warmup, int):
             object.__setattr__(self, "warmup", Warmup(self.warmup))
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} must be 1 or more, got {getattr(self, name)}")
+        whole("training.epochs", self.epochs, 1)
+        whole("training.batch_size", self.batch_size, 1, UNLIMITED)
         if not self.learning_rate > 0:
             raise ValueError(
                 f"training.learning_rate must be positive and finite, got {self.learning_rate}"
             )
-        if self.patience is not None and self.patience < 1:
-            raise ValueError(f"training.patience must be 1 or more, got {self.patience}")
+        if self.patience is not None:
+            whole("training.patience", self.patience, 1, UNLIMITED)
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(f"training.ema_decay must be in [0, 1), got {self.ema_decay}")
         if self.annealing.epochs > self.epochs:

@@ -33,6 +33,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mimachine._support import checks
 from mimachine._support.digest import check_digest, sealed, without_digest
 from mimachine._support.files import directory_lock, replacing, write_json
 from mimachine._support.messages import quoted
@@ -72,7 +73,7 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(checks.path("path", path))
         if not self.path.is_dir():
             what = "it is not a directory" if self.path.exists() else "the directory does not exist"
             raise FileNotFoundError(f"no run at {self.path}: {what}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
 
 from mimachine._support.checks import whole
+from mimachine._support.memory import check_fits
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.examples import Examples, device_of, examples
 from mimachine.estimation.codes.moments import closed_mean, codes
@@ -48,13 +49,15 @@ def sample(model: Joint, count: int, seed: int = 0) -> Drawn:
     """Sample new data: z ~ p(z) and x ~ p(x|z).
 
     Raises:
-        ValueError: If `count` is less than 1.
+        ValueError: If `count` is less than 1, or so many rows do not fit into memory.
     """
     check_joint("model", model)
     count = whole("count", count, 1)
     seed = derived_seed(whole("seed", seed), "sample")
     with forked(seed, device_of(model)), evaluating(model):
-        return _decode(model, model.prior().sample((count,)))
+        prior = model.prior()
+        _check_fits(count, prior.event_shape)
+        return _decode(model, prior.sample((count,)))
 
 
 @torch.no_grad()
@@ -76,10 +79,21 @@ def reconstruct(model: Joint, x: Examples, seed: int = 0) -> Drawn:
         return _decode(model, codes(model, x).mean)
 
 
+def _check_fits(count: int, shape: Size) -> None:
+    """Check that rows fit into memory before the first is computed."""
+    itemsize = torch.get_default_dtype().itemsize
+    check_fits(
+        f"{count:,} rows of {shape.numel():,} values", (count, *shape), itemsize, "use fewer"
+    )
+
+
 def _decode(model: Joint, z: Tensor, batch_size: int = 256) -> Drawn:
-    samples, means = [], []
+    samples: list[Tensor] = []
+    means: list[Tensor] = []
     for part in z.split(batch_size):
         decoded = model.decoder(part)
+        if not samples:
+            _check_fits(len(z), decoded.event_shape)
         samples.append(decoded.sample())
         mean = closed_mean(decoded)
         if mean is not None:

@@ -16,7 +16,7 @@ from mimachine.data.catalogue import IMAGES, NAMES
 from mimachine.data.files.image_folder import would_change
 from mimachine.experiment.settings import Data, Experiment, from_json
 from mimachine.training.run import Run
-from mimachine.workflow.export_results import check_suffix
+from mimachine.workflow.export_results import result_file
 from mimachine.workflow.find_data import candidates
 
 __all__ = ["Destination", "destination", "outputs_of"]
@@ -59,7 +59,7 @@ class Destination:
 def destination(
     run: Path,
     name: str,
-    out: Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     *,
     data: str | None = None,
     moved: str | None = None,
@@ -83,8 +83,7 @@ def destination(
         OSError: If a file cannot be written.
     """
     settings = _settings(run)
-    file = run / name if out is None else out
-    check_suffix(file)
+    file = run / name if out is None else result_file("out", out)
     found = Destination(
         file,
         file.with_suffix(".png"),

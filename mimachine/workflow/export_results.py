@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mimachine._support.checks import path
 from mimachine._support.outputs import Outputs
 
 if TYPE_CHECKING:
     from mimachine.data.dataset import Dataset
 
-__all__ = ["Columns", "check_suffix", "named", "restored", "write_results"]
+__all__ = ["Columns", "named", "restored", "result_file", "write_results"]
 
 
 class Columns(NamedTuple):
@@ -46,14 +47,21 @@ def restored(data: Dataset, values: NDArray[Any]) -> Columns:
     return table._replace(parts=tuple(data.restore_columns(table.parts[0])))
 
 
-def check_suffix(file: Path) -> None:
-    """Check that results can be written in the format of a file's suffix.
+def result_file(name: str, file: str | os.PathLike[str]) -> Path:
+    """The path of a file of results, after a check that its suffix is that of a format.
+
+    Args:
+        name: Name of the argument.
+        file: The path.
 
     Raises:
-        ValueError: If the file's name ends in neither .npz nor .csv.
+        ValueError: If it ends in neither .npz nor .csv, as the path of a directory does.
     """
-    if file.suffix not in (".npz", ".csv"):
-        raise ValueError(f"out must end in .npz or .csv, got {file}")
+    # `Path` would leave out a slash at the end.
+    text = path(name, file)
+    if not text.endswith((".npz", ".csv")) or not Path(text).suffix:
+        raise ValueError(f"{name} must end in .npz or .csv, got {text}")
+    return Path(text)
 
 
 def write_results(
@@ -77,8 +85,7 @@ def write_results(
         ValueError: If the file's name ends in neither .npz nor .csv, or if the file exists and may
             not be overwritten.
     """
-    file = Path(file)
-    check_suffix(file)
+    file = result_file("file", file)
     with (outputs or Outputs(force=force)).replacing(file) as temporary:
         if file.suffix == ".npz":
             with temporary.open("wb") as stream:

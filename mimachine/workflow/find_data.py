@@ -28,13 +28,12 @@ Result = TypeVar("Result")
 
 
 class MissingDataError(OptionError, FileNotFoundError):
-    """The data of a run are not where they were."""
+    """The data of a run or a comparison are not where they were."""
 
-    def __init__(self, run: Run, name: str) -> None:
+    def __init__(self, directory: Path, name: str) -> None:
         self.place = name
         super().__init__(
-            f"no file or folder {name}, which {run.path} was trained on; if it moved, say where "
-            "with ",
+            f"no file or folder {name}, the data of {directory}; if it moved, say where with ",
             Option("data", "PATH"),
         )
 
@@ -91,7 +90,8 @@ def found_again(
         prefix: As for `known_by`.
 
     Raises:
-        FileNotFoundError: If nothing exists at the place that the user named.
+        FileNotFoundError: If nothing exists at the place that the user named, or the data are not
+            found.
         ValueError: If a place is given for a named data set.
     """
     if not data.is_path:
@@ -108,6 +108,8 @@ def found_again(
         data = with_absolute_paths(replace(data, name=given))
     elif not os.path.exists(data.name):
         data = replace(data, name=here.get("data.name", data.name))
+        if not os.path.exists(data.name):
+            raise MissingDataError(directory, data.name)
     return _with_labels(data, here.get("data.file.labels"))
 
 
@@ -179,7 +181,7 @@ def with_data(
         return settings, use(settings)
     places = candidates(run, settings, given)
     if not places:
-        raise MissingDataError(run, settings.data.name)
+        raise MissingDataError(run.path, settings.data.name)
     changed: DataChangedError | None = None
     for place in places:
         found = replace(settings, data=place)

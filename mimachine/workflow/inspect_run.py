@@ -6,6 +6,8 @@ import math
 import os
 from typing import Any
 
+from mimachine._support.messages import command_line
+from mimachine.training import claims
 from mimachine.training.run import Run
 from mimachine.training.weights import weight_shapes
 from mimachine.workflow.reports import kept_epoch, read_epochs, read_record
@@ -24,12 +26,14 @@ def inspect(run: Run) -> dict[str, Any]:
     epochs = read_epochs(run, report)
     best = kept_epoch(epochs)
     weights = _weight_shapes(run)
+    refit, resume = _refit(run), _resume(run)
     return {
         "run": str(run.path),
-        "finished": run.finished,
+        "finished": resume is None,
+        "resume": resume,
         "experiment": _experiment(run),
         "data": _data(run),
-        "refit": _refit(run),
+        "refit": refit,
         "epochs": len(epochs),
         "best_epoch": None if best is None else best["epoch"],
         "best_val_loss": None if best is None else best["val_loss"],
@@ -37,6 +41,19 @@ def inspect(run: Run) -> dict[str, Any]:
         "num_weights": sum(math.prod(shape) for shape in weights.values()),
         "report": report,
     }
+
+
+def _resume(run: Run) -> str | None:
+    """The command line that completes a run; None if it is finished."""
+    request = claims.request_in(run.path)
+    if request is not None:
+        return claims.command_of(request, run.path)
+    if run.finished:
+        return None
+    if run.refit_record() is not None:
+        # Of an earlier version, which stored no request: only its results are missing.
+        return command_line(["mimachine", "evaluate", str(run.path)])
+    return claims.command_of({"command": "train"}, run.path)
 
 
 def _experiment(run: Run) -> dict[str, Any]:

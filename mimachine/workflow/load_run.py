@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+from mimachine._support import checks
 from mimachine._support.messages import quoted
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import blank_dataset
@@ -94,8 +94,8 @@ def open_run(path: str | os.PathLike[str], data: str | os.PathLike[str] | None =
         FileNotFoundError: If the run, its weights or its data do not exist.
         ValueError: If a file of the run is damaged, or the data changed since the training.
     """
-    run = Run(Path(path))
-    given = None if data is None else os.fspath(data)
+    run = Run(path)
+    given = None if data is None else checks.path("data", data)
 
     def prepared(settings: Experiment) -> Dataset:
         objective(settings.objective)
@@ -122,7 +122,7 @@ def open_model(path: str | os.PathLike[str]) -> Trained:
         FileNotFoundError: If the run or its weights do not exist.
         ValueError: If a file of the run is damaged.
     """
-    run = Run(Path(path))
+    run = Run(path)
     stored = run.data_record()
     if stored is None:
         return open_run(path)

@@ -154,6 +154,11 @@ def prepare_training(
             f"objective {settings.objective} decodes to means, and the means of model.architecture "
             "pixel-hvae have no closed form: choose mim, or a-mim as in the released code"
         )
+    if settings.model.architecture == "pca" and settings.objective != "vae":
+        raise ValueError(
+            "objective must be vae for model.architecture pca, which has the maximum likelihood in "
+            f"closed form, got {settings.objective}"
+        )
     if settings.training.cuda_graphs and not torch.cuda.is_available():
         raise ValueError("training.cuda_graphs must be False without a CUDA device, got True")
     data = prepare(settings, run)

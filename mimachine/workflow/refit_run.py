@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from mimachine._support import checks
 from mimachine._support.files import replacing
 from mimachine._support.reading import read_bytes
 from mimachine.estimation.refit_prior import Kind, recipe, refit_prior
@@ -88,8 +89,10 @@ def refit(
         ImportError: If the kind is "flow" and zuko is not installed.
         ValueError: If an argument is not valid, or a file of the run is damaged.
     """
+    checks.path("out", out)
+    checks.whole("num_samples", num_samples, 1)
     record = {
-        "run": os.path.abspath(path),
+        "run": os.path.abspath(checks.path("path", path)),
         "kind": kind,
         "components": components,
         "seed": seed,

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from mimachine._support.checks import one_of
 from mimachine.data.catalogue import NAMES
 from mimachine.data.dataset import Dataset
-from mimachine.data.files.load import Encodable, read_rows
+from mimachine.data.files.labels import is_label_file
+from mimachine.data.files.load import SPLITS, Encodable, read_rows
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.prepare_run import is_binarized, prepare
 
@@ -29,21 +31,19 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
         FileNotFoundError: If the file does not exist.
         ValueError: If the data do not have the format of the training data.
     """
+    if split is not None:
+        one_of("split", split, (*SPLITS, "all"))
     settings = trained.experiment
     name = settings.data.name if data is None else data
     own = name == settings.data.name or os.path.abspath(name) == settings.data.name
-    if name in NAMES or (own and split not in (None, "all")):
-        found = trained.data
-        if not own and trained.data.preprocessing is not None:
-            raise ValueError(
-                f"data must be a file or a folder like {trained.data.name}, which the run was "
-                f"trained on, got {name}"
-            )
-        if not own:
-            chosen = replace(settings.data, name=name)
-            found = prepare(replace(settings, data=chosen))
-        return _rows_of_split(trained, found, split or "test")
-    if split not in (None, "all"):
+    is_split = split is not None and split != "all"
+    if name in NAMES:
+        return _rows_of_split(trained, _named(trained, name, own), split or "test")
+    binarized = is_binarized(settings, trained.data)
+    if own and is_split and binarized:
+        # With the draws of the evaluation.
+        return _rows_of_split(trained, trained.data, split or "test")
+    if is_split and not own:
         raise ValueError(f"split must be all for {name}, which the run did not split; got {split}")
     learned = trained.data.preprocessing
     if learned is None:
@@ -52,14 +52,27 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
             f"got {name}"
         )
     file = settings.data.file
-    if not own and file.labels is not None and os.path.isfile(file.labels):
+    if not own and is_label_file(file.labels):
         # The label file belongs to the rows of the training file.
         file = replace(file, labels=None)
-    read = read_rows(name, file, learned)
-    if not is_binarized(settings, trained.data):
+    read = read_rows(name, file, learned, split if is_split else None)
+    if not binarized:
         return read
     note = "grey values are encoded without binarisation; training used binarised values"
     return read._replace(notes=(*read.notes, note))
+
+
+def _named(trained: Trained, name: str, own: bool) -> Dataset:
+    """A named data set."""
+    if own:
+        return trained.data
+    if trained.data.preprocessing is not None:
+        raise ValueError(
+            f"data must be a file or a folder like {trained.data.name}, which the run was trained "
+            f"on, got {name}"
+        )
+    settings = trained.experiment
+    return prepare(replace(settings, data=replace(settings.data, name=name)))
 
 
 def _rows_of_split(trained: Trained, data: Dataset, split: str) -> Encodable:

@@ -42,8 +42,9 @@ def stored_settings(run: Run) -> Experiment:
 def _fewest_weights(model: Model, run: Run) -> int:
     """A number of weights that a model has at least."""
     features, latent = _num_features(run), model.latent
-    if model.architecture == "mlp":
-        sizes = [features, *model.hidden, 2 * latent]
+    if model.architecture in ("mlp", "pca"):
+        hidden = model.hidden if model.architecture == "mlp" else ()
+        sizes = [features, *hidden, latent if model.encoder_std is not None else 2 * latent]
         counts = [a * b for a, b in itertools.pairwise(sizes)]
     else:
         counts = [features // _REDUCTION**2, model.hidden[0] * latent]

@@ -8,7 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from mimachine._support import checks
 from mimachine._support.messages import quoted
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import data_record
 from mimachine.data.files.options import check_there
@@ -19,6 +23,7 @@ from mimachine.experiment.settings import Data, Experiment, from_json, to_json
 from mimachine.model.loss import Loss
 from mimachine.training import claims
 from mimachine.training.fit import History, fit
+from mimachine.training.principal_components import fit_principal_components
 from mimachine.training.records import Epoch
 from mimachine.training.run import Create, Run
 from mimachine.workflow.find_data import (
@@ -76,6 +81,9 @@ def train(
             "settings must be an Experiment, whose data is a Data, or the name of a data set or a "
             f"path; got {settings!r}"
         )
+    checks.path("out", out)
+    checks.function("say", say)
+    checks.function("then", then)
     if settings.data.is_path:
         check_there(settings.data.name)
     settings = replace(settings, data=with_absolute_paths(settings.data))
@@ -109,7 +117,7 @@ def resume(
         BlockingIOError: If another process is training the run.
     """
     run = Run(path)
-    given = None if data is None else os.fspath(data)
+    given = None if data is None else checks.path("data", data)
     request = claims.request_in(run.path, "train")
     if request is not None and not (run.path / "experiment.json").exists():
         # Interrupted before there was a run.
@@ -188,6 +196,22 @@ def _gone_on(
     return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
 
 
+@torch.no_grad()
+def _fit_in_closed_form(run: Run, loss: Loss, data: Dataset) -> History:
+    """Fit principal components, recorded as a single epoch."""
+    fit_principal_components(loss.model, data.train)
+    run.save_weights(loss.model)
+    with forked(derived_seed(0, "closed form")):
+        train, val = (
+            float(torch.cat([loss(rows).flatten() for rows in part.split(1000)]).mean())
+            for part in (data.train, data.val)
+        )
+    record = Epoch(epoch=1, beta=1.0, learning_rate=0.0, train_loss=train, val_loss=val)
+    if not run.metrics():
+        run.append_metrics(record)
+    return History([record], 1, False)
+
+
 def _opened(run: Run, moved: str | None) -> Done:
     """A run that is trained and measured."""
     trained, records = open_run(run.path, moved), run.metrics()
@@ -206,15 +230,18 @@ def _fit_and_measure(
 ) -> Done:
     """Train a run that is locked, and measure it."""
     data, loss, train_source, val_source = prepared
-    history = fit(
-        loss,
-        train_source,
-        val_source,
-        settings.training,
-        run=run,
-        progress=progress,
-        checkpoint_seconds=checkpoint_seconds,
-    )
+    if settings.model.architecture == "pca":
+        history = _fit_in_closed_form(run, loss, data)
+    else:
+        history = fit(
+            loss,
+            train_source,
+            val_source,
+            settings.training,
+            run=run,
+            progress=progress,
+            checkpoint_seconds=checkpoint_seconds,
+        )
     trained = Trained(run, settings, data, loss.model.cpu())
     report = measure(trained, settings.num_samples)
     run.finish()

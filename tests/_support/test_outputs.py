@@ -1,5 +1,6 @@
 """Files that a user may have made are never lost; those that were written before are replaced."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -46,6 +47,37 @@ def test_a_file_that_was_not_written_is_replaced_only_by_force(tmp_path, outputs
     write(Outputs(outputs.record, force=True), file)
     write(outputs, file, "again")
     assert file.read_text() == "again"
+
+
+def test_a_file_of_a_version_without_a_record_keeps_its_content_under_another_name(tmp_path):
+    said = []
+    outputs = Outputs(tmp_path, is_own=lambda file: True, say=said.append)
+    file = tmp_path / "a.html"
+    (tmp_path / "a.html.old").write_text("older")
+    file.write_text("edited")
+    for text in ("first", "second"):
+        write(outputs, file, text)
+        assert file.read_text() == text
+    assert (tmp_path / "a.html.old").read_text() == "older"
+    assert (tmp_path / "a.html.old-2").read_text() == "edited"
+    (message,) = said
+    assert message.startswith("kept a.html of an earlier version")
+    # Nothing is lost if the content is the same, or if the user said so.
+    for name, force in (("b.html", False), ("c.html", True)):
+        (tmp_path / name).write_text("new")
+        write(Outputs(tmp_path, is_own=lambda file: True, force=force), tmp_path / name)
+    assert len(list(tmp_path.glob("*.old*"))) == 2
+
+
+def test_a_file_system_without_links_keeps_the_content_too(tmp_path, monkeypatch):
+    def no_links(*paths):
+        raise OSError(errno.EPERM, "no links")
+
+    monkeypatch.setattr(os, "link", no_links)
+    (tmp_path / "a.html").write_text("edited")
+    write(Outputs(tmp_path, is_own=lambda file: True), tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_text() == "new"
+    assert (tmp_path / "a.html.old").read_text() == "edited"
 
 
 def test_an_input_is_not_replaced_by_force(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.decomposition import PCA
 
+import mimachine as mm
 from mimachine.cli.entry import main
+from mimachine.experiment.presets import BASELINES
 
 QUICK = ["--training.epochs", "2", "--training.warmup.epochs", "1", "--num-samples", "2"]
 
@@ -78,7 +82,7 @@ def test_json_is_the_only_standard_output(here, capsys):
 
 @pytest.mark.parametrize(("data", "picture"), [("digits", "samples"), ("mixture-2d", "plane")])
 def test_objectives_are_compared_side_by_side_with_pictures(here, capsys, data, picture):
-    arguments = ["--objectives", "mim", "a-mim", "vae", *QUICK, "--out", "both"]
+    arguments = ["--objectives", "mim", "a-mim", "vae", "--no-baselines", *QUICK, "--out", "both"]
     assert run("compare", data, *arguments) == 0
     printed = capsys.readouterr().out
     assert "lowest negative log-likelihood" in printed
@@ -93,9 +97,45 @@ def test_objectives_are_compared_side_by_side_with_pictures(here, capsys, data, 
     assert settings[0]["training"] == settings[1]["training"]
 
 
+def test_baselines_are_compared_too(here, capsys):
+    rows = np.random.default_rng(0).normal(size=(90, 5)).round(2)
+    np.savetxt("few.csv", rows, delimiter=",", header="a,b,c,d,e", comments="", fmt="%.2f")
+    small = [*QUICK, "--model.latent", 2, "--model.hidden", 5, "--no-report"]
+    assert run("compare", "few.csv", *small, "--out", "both") == 0
+    reports = json.loads(Path("both/comparison.json").read_text())["reports"]
+    assert list(reports) == ["a-mim", "vae", *BASELINES]
+    settings = {
+        name: json.loads(Path(f"both/{name}/experiment.json").read_text()) for name in reports
+    }
+    assert settings["pca"]["model"]["architecture"] == "pca"
+    assert settings["vae-vampprior"]["model"]["prior"] == "vampprior"
+    assert settings["rae"]["model"]["encoder_std"] == 0.05
+    assert settings["a-mim"]["model"]["encoder_std"] is None
+    assert {each["model"]["latent"] for each in settings.values()} == {2}
+    # The principal components reconstruct as those of scikit-learn.
+    data = mm.load("both/pca").data
+    exact = PCA(2).fit(data.train)
+    error = data.test.numpy() - exact.inverse_transform(exact.transform(data.test))
+    rmse = next(m for m in reports["pca"]["metrics"] if m["name"] == "reconstruction_rmse")
+    assert rmse["value"] == pytest.approx(np.sqrt((error**2).mean()), rel=0.05)
+    assert run("compare", "few.csv", *small, "--no-baselines", "--out", "two") == 0
+    assert list(json.loads(Path("two/comparison.json").read_text())["reports"]) == ["a-mim", "vae"]
+    for command in (["report"], ["sample", "--num", 5], ["refit", "--out", "fitted"], ["inspect"]):
+        assert run(command[0], "both/pca", *command[1:]) == 0
+    assert re.search(r"model.architecture +pca", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_is_an_objective_of_train(here, name):
+    np.save("rows.npy", np.random.default_rng(0).integers(0, 2, (80, 6)))
+    small = [*QUICK, "--model.latent", 2, "--no-report", "--out", "run"]
+    assert run("train", "rows.npy", "--objective", name, *small) == 0
+    assert mm.load("run").report["reconstruction_rmse"].value < 0.6
+
+
 def test_the_published_preset_differs_by_the_objective_and_can_be_overridden(here):
     arguments = ["--preset", "published", "--training.epochs", 3, "--num-samples", 1]
-    arguments.append("--no-report")
+    arguments += ["--no-report", "--no-baselines"]
     assert run("compare", "mixture-2d", *arguments, "--model.hidden", 20, "--out", "both") == 0
     mim, vae = (json.loads(Path(f"both/{o}/experiment.json").read_text()) for o in ("mim", "vae"))
     assert mim["training"]["warmup"]["terms"] == ["q_z_given_x", "q_x"]
@@ -145,7 +185,16 @@ def test_samples_replace_the_means_of_a_decoder_without_means(images, capsys):
 
 def test_image_models_are_compared(images, capsys):
     conv = ["--model.architecture", "conv-hvae", *TINY, "--model.prior", "vampprior"]
-    arguments = ["--objectives", "mim", "vae", *conv, *QUICK, "--model.components", 5]
+    arguments = [
+        "--no-baselines",
+        "--objectives",
+        "mim",
+        "vae",
+        *conv,
+        *QUICK,
+        "--model.components",
+        5,
+    ]
     assert run("compare", images, *arguments, "--out", "both", "--no-report") == 0
     assert {p.name for p in Path("both").glob("*.png")} == {
         "loss-curves.png",
@@ -212,7 +261,7 @@ def test_a_report_is_written_for_a_run(trained, capsys):
 
 
 def test_results_of_runs_are_printed_as_a_table(here, trained, capsys):
-    small = ["--model.latent", 3, "--no-report", "--objectives", "mim", "vae"]
+    small = ["--model.latent", 3, "--no-report", "--no-baselines", "--objectives", "mim", "vae"]
     assert run("compare", "digits", *QUICK, *small, "--out", "both") == 0
     capsys.readouterr()
     assert run("table", "both", "run", "--metrics", "rate", "active_units") == 0
@@ -352,7 +401,8 @@ def stopped(arguments, condition, number):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_comparison_says_how_to_resume(here, number, code):
     endless = ["--training.epochs", "1000000", "--training.patience", "1000000"]
-    arguments = ["mixture-2d", "--objectives", "mim", "vae", *endless, "--out", "a b", *QUICK[2:]]
+    arguments = ["mixture-2d", "--objectives", "mim", "vae", "--no-baselines", *endless]
+    arguments += ["--out", "a b", *QUICK[2:]]
     began = Path("a b/mim/metrics.jsonl").exists
     found, errors = stopped(["compare", *arguments], began, number)
     assert found == code, errors

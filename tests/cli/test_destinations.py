@@ -167,10 +167,14 @@ def test_a_report_is_replaced_until_somebody_edits_it(here, capsys):
     assert run("report", "table") == 2
     assert "must be a file, got the directory" in capsys.readouterr().err
     Path("table", "report.html").rmdir()
-    # Of a version that kept no record.
-    Path("table", "report.html").write_text("<title>x – mimachine report</title>")
+    # Of a version that kept no record; nothing tells whether it was edited.
+    earlier = "<title>x – mimachine report</title>my notes"
+    Path("table", "report.html").write_text(earlier)
     for _ in range(2):
         assert run("report", "table") == 0
+    assert "kept report.html of an earlier version" in capsys.readouterr().out
+    assert [file.name for file in Path("table").glob("report*.old*")] == ["report.html.old"]
+    assert Path("table", "report.html.old").read_text() == earlier
     page = Path("table", "report.html").read_text()
     Path("table", "report.html").write_text(page + "notes")
     assert run("report", "table") == 2
@@ -231,7 +235,8 @@ def test_a_bad_place_is_found_before_the_model_is_loaded(here, capsys, command):
         "p": "must end in .npz or .csv",
         "codes": "must end in .npz or .csv",
         "codes.txt": "must end in .npz or .csv",
-        "": "must end in .npz or .csv",
+        "codes.csv/": "must end in .npz or .csv, got codes.csv/",
+        "": "out must be a path, got an empty one",
         "x.csv/a.csv": "is not a directory",
         "folder.csv": "must be a file, got the directory",
         "a" * 300 + ".csv": "name too long",
@@ -241,6 +246,47 @@ def test_a_bad_place_is_found_before_the_model_is_loaded(here, capsys, command):
         assert message in (found := capsys.readouterr().err)
         assert found.count("\n") == 1
     assert contents() == before
+
+
+EMPTY = {
+    "embed": (["embed", ""], "run"),
+    "data": (["embed", "table", ""], "data"),
+    "moved data": (["embed", "table", "--data", ""], "data"),
+    "reconstruct": (["reconstruct", "table", "--out="], "out"),
+    "train": (["train", ""], "data"),
+    "train out": (["train", "x.csv", "--out", ""], "out"),
+    "resume": (["train", "--resume", ""], "resume"),
+    "resume data": (["train", "--resume", "table", "--data", ""], "data"),
+    "compare": (["compare", "--resume="], "resume"),
+    "evaluate": (["evaluate", "table", "--data", ""], "data"),
+    "refit": (["refit", "table", "--out", ""], "out"),
+    "table": (["table", "table", ""], "runs"),
+    "report": (["report", ""], "run"),
+    "inspect": (["inspect", ""], "run"),
+    "diagnose": (["diagnose", ""], "file"),
+    "reproduce": (["reproduce", "figure1", "--out", ""], "out"),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_an_empty_path_is_no_directory(name, here, capsys, monkeypatch):
+    # As of a variable of the shell that is not set. The current directory could be a run.
+    monkeypatch.chdir("table")
+    arguments, option = EMPTY[name]
+    before = contents()
+    assert run(*arguments) == 2
+    errors = capsys.readouterr().err
+    assert errors == f"mimachine: error: {option} must be a path, got an empty one\n"
+    assert contents() == before
+
+
+def test_a_path_of_a_directory_is_no_file_of_results(tmp_path):
+    for path, message in (
+        ("x.csv/", "file must end in"),
+        ("", "file must be a path, got an empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_results(path, {}, named(None, np.ones((2, 2))))
 
 
 def test_results_are_exported_from_python_over_nothing_but_by_force(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 import shutil
 import signal
 import time
@@ -14,7 +15,7 @@ from commands import finish, start, wait_for
 
 from mimachine import workflow
 from mimachine.cli.entry import main
-from mimachine.cli.interruption import typed
+from mimachine.cli.interruption import comparison_hint, resume_hint, typed
 
 TINY = ["--training.epochs", "3", "--training.warmup.epochs", "0", "--num-samples", "3"]
 SMALL = [*TINY, "--model.latent", "2", "--model.hidden", "8"]
@@ -64,7 +65,8 @@ def test_a_train_that_was_killed_before_its_report_only_writes_that(here, capsys
 
 
 def test_a_comparison_goes_on_by_the_same_command_or_by_its_directory(here, capsys):
-    command = ["compare", "rows.npy", "--objectives", "mim", "vae", *SMALL, "--out", "out"]
+    command = ["compare", "rows.npy", "--objectives", "mim", "vae", "--no-baselines", *SMALL]
+    command += ["--out", "out"]
     assert run(*command) == 0
     before, out = bytes_of(Path("out")), capsys.readouterr().out
     settings = {n: json.loads(Path(f"out/{n}/experiment.json").read_text()) for n in ("mim", "vae")}
@@ -90,6 +92,30 @@ def test_a_comparison_goes_on_by_the_same_command_or_by_its_directory(here, caps
     assert "mimachine compare --resume out" in capsys.readouterr().err
 
 
+def test_a_comparison_goes_on_with_data_that_moved(here, capsys):
+    assert run("compare", "rows.npy", "--objectives", "mim", "vae", *SMALL, "--out", "out") == 0
+    settings = {n: json.loads(Path(f"out/{n}/experiment.json").read_text()) for n in ("mim", "vae")}
+    request = {"command": "compare", "objectives": ["mim", "vae"], "experiments": settings}
+    unfinish(Path("out"), request, "comparison.json", "report.html")
+    Path("rows.npy").rename("moved.npy")
+    shutil.rmtree("out/vae")
+    capsys.readouterr()
+    assert run("compare", "--resume", "out") == 2
+    assert "say where with --data PATH" in capsys.readouterr().err
+    assert run("compare", "--resume", "out", "--data", "moved.npy") == 0
+    assert Path("out/report.html").exists()
+    assert not Path("out/unfinished.json").exists()
+
+
+def test_how_to_resume_names_data_that_moved(here):
+    (here / "a").mkdir()
+    (here / "a" / "experiment.json").touch()
+    assert resume_hint(Path("a"), "b c") == ("resume with: mimachine train --resume a --data 'b c'")
+    request = {"command": "compare", "objectives": ["mim"], "experiments": {"mim": {}}}
+    (here / "unfinished.json").write_text(json.dumps(request))
+    assert comparison_hint(here, "b c").endswith(f"compare --resume {here} --data 'b c'")
+
+
 def test_a_refit_goes_on_by_the_same_command(here, capsys):
     assert run("train", "rows.npy", *SMALL, "--no-report", "--out", "run") == 0
     command = ["refit", "run", "--components", 2, "--num-samples", 3, "--out", "out"]
@@ -107,6 +133,65 @@ def test_a_refit_goes_on_by_the_same_command(here, capsys):
     assert (Path("out") / "unfinished.json").exists()
     assert run(*command) == 0
     assert bytes_of(Path("out")) == before
+
+
+def resumed(directory, capsys):
+    """The command by which `inspect` says that a run is resumed, as words."""
+    capsys.readouterr()
+    assert run("inspect", directory, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert run("inspect", directory) == 0
+    text = capsys.readouterr().out
+    if found["finished"]:
+        assert found["resume"] is None
+        assert "; finished\n" in text
+        return None
+    assert f"; unfinished, resume with: {found['resume']}\n" in text
+    name, *words = shlex.split(found["resume"])
+    assert name == "mimachine"
+    return words
+
+
+@pytest.mark.parametrize(
+    "options", [["--components", 2], ["--kind", "vamp", "--components", 3, "--seed", 7]]
+)
+def test_an_unfinished_refit_says_how_it_is_really_resumed(here, capsys, options):
+    assert run("train", "rows.npy", *SMALL, "--no-report", "--out", "a run") == 0
+    command = ["refit", "a run", *options, "--num-samples", 3, "--no-report", "--out", "my out"]
+    assert run(*command) == 0
+    before = bytes_of(Path("my out"))
+    assert resumed("my out", capsys) is None
+    shutil.rmtree("my out")
+
+    def interrupt(message):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mimachine.cli.commands.say", lambda command, text: interrupt(text))
+        assert run(*command) == 130
+    words = resumed("my out", capsys)
+    assert run("train", "--resume", "my out") == 2
+    assert f"go on with: mimachine {shlex.join(words)}" in capsys.readouterr().err
+    assert run(*words, "--no-report") == 0
+    assert bytes_of(Path("my out")) == before
+    assert resumed("my out", capsys) is None
+
+
+def test_an_unfinished_training_says_how_it_is_resumed(here, capsys):
+    assert run("train", "rows.npy", *SMALL, "--no-report", "--out", "a run") == 0
+    settings = json.loads(Path("a run/experiment.json").read_text())
+    # Only its report is missing; or it is of a version that stored no request.
+    unfinish(Path("a run"), {"command": "train", **settings})
+    assert resumed("a run", capsys) == ["train", "--resume", "a run"]
+    Path("a run/unfinished.json").unlink()
+    Path("a run/report.json").unlink()
+    assert resumed("a run", capsys) == ["train", "--resume", "a run"]
+    assert run("evaluate", "a run", "--num-samples", 3) == 0
+    assert resumed("a run", capsys) is None
+    # A refit of such a version that was not measured.
+    assert run("refit", "a run", "--components", 2, "--num-samples", 3, "--out", "out") == 0
+    Path("out/report.json").unlink()
+    assert resumed("out", capsys) == ["evaluate", "out"]
 
 
 def test_a_typed_command_is_quoted_and_has_its_directory_and_its_data(monkeypatch):
@@ -150,7 +235,7 @@ def all_numbers(directory):
 
 COMMANDS = {
     "train": ["train", "rows.npy", *SMALL, "--checkpoint-seconds", 0, "--out", "out"],
-    "compare": ["compare", "rows.npy", *SMALL, "--out", "out"],
+    "compare": ["compare", "rows.npy", "--no-baselines", *SMALL, "--out", "out"],
     "refit": ["refit", "run", "--num-samples", 3, "--out", "out"],
     "evaluate": ["evaluate", "run", "--num-samples", 10],
     "report": ["report", "run"],
@@ -200,7 +285,8 @@ def test_one_of_eight_equal_commands_works_and_the_others_are_refused(name, here
 
 @pytest.mark.slow
 def test_an_interrupted_comparison_is_resumed_as_it_says(here):
-    process = start(*COMMANDS["compare"][:2], *SMALL, "--training.epochs", 200, "--out", "out")
+    command = ["compare", "rows.npy", "--no-baselines", *SMALL, "--training.epochs", 200]
+    process = start(*command, "--out", "out")
     wait_for(Path("out/a-mim/metrics.jsonl").exists, process)
     process.send_signal(signal.SIGTERM)
     code, errors = finish(process)

@@ -1,6 +1,8 @@
 """All public functions take the same kinds of data, and refuse the same by name."""
 
 import numpy as np
+import pandas
+import polars
 import pytest
 import torch
 from torch import nn
@@ -14,29 +16,8 @@ RECIPE = mm.Training(epochs=1, batch_size=8, warmup=0)
 GREY = torch.randint(0, 256, (12, 4), generator=torch.Generator().manual_seed(0))
 
 
-class Column:
-    """A column of a data frame, with what pandas and polars have in common."""
-
-    def __init__(self, values):
-        self.values = np.asarray(values)
-        self.dtype = self.values.dtype
-
-    def to_numpy(self):
-        return self.values
-
-
-class Frame:
-    """A data frame like that of polars, which is not installed for the tests."""
-
-    def __init__(self, **columns):
-        self.data = {name: Column(values) for name, values in columns.items()}
-        self.columns = list(columns)
-
-    def to_series(self, index):
-        return self.data[self.columns[index]]
-
-    def to_numpy(self):
-        return np.stack([column.values for column in self.data.values()], 1)
+def frame_of(frames, values):
+    return frames.DataFrame({name: values[:, k].numpy() for k, name in enumerate("abcd")})
 
 
 def model(width=4):
@@ -58,7 +39,9 @@ KINDS = {
     "list": WIDE.tolist(),
     "list of tensors": list(WIDE),
     "list of arrays": list(WIDE.numpy()),
-    "frame": Frame(a=WIDE[:, 0], b=WIDE[:, 1], c=WIDE[:, 2], d=WIDE[:, 3]),
+    "frame of pandas": frame_of(pandas, WIDE),
+    "frame of polars": frame_of(polars, WIDE),
+    "single precision of polars": frame_of(polars, WIDE.float()),
     "needs a gradient": WIDE.clone().requires_grad_(),
     "masked": np.ma.masked_array(WIDE.numpy()),
 }
@@ -135,7 +118,7 @@ OWN_NAME = {
 def test_every_function_takes_every_kind(name):
     call = ENTRIES[name]
     expected = torch.as_tensor(call(model(), KINDS["float32"])).double()
-    for kind in ("numpy bytes", "big-endian", "list", "frame"):
+    for kind in ("numpy bytes", "big-endian", "list", "frame of pandas", "frame of polars"):
         # Without a model, bytes are numbers in their own unit.
         if kind == "numpy bytes" and name.startswith(("energy", "two_", "kl_", "diagnose")):
             continue
@@ -164,7 +147,12 @@ BAD = {
     "must be finite; 1 row of 12 is not: 3": torch.where(
         (torch.arange(12) == 3)[:, None], torch.nan, WIDE
     ),
-    "column 'b' of .* must be of numbers, got the type <U1": Frame(a=[1.0, 2.0], b=["x", "y"]),
+    "column 'b' of .* must be of numbers, got the type String": polars.DataFrame(
+        {"a": [1.0, 2.0], "b": ["x", "y"]}
+    ),
+    "column 'b' of .* must be of numbers, got the type (object|str)": pandas.DataFrame(
+        {"a": [1.0, 2.0], "b": ["x", "y"]}
+    ),
     "dense tensor": torch.eye(4).to_sparse(),
 }
 
@@ -196,13 +184,20 @@ def test_values_beyond_the_models_type_are_refused():
     assert examples("x", np.array([[1e300], [1.0]]), torch.zeros(1).double())[0] == 1e300
 
 
-def test_pandas_and_polars_frames_are_read_where_they_are_installed():
-    for package in ("pandas", "polars"):
-        frames = pytest.importorskip(package)
-        frame = frames.DataFrame({"a": [1.0, 2.0], "b": [3, 4], "c": [True, False]})
-        assert as_tensor("x", frame).tolist() == [[1.0, 3.0, 1.0], [2.0, 4.0, 0.0]]
-        with pytest.raises(ValueError, match="column 'd' of x must be of numbers"):
-            as_tensor("x", frames.DataFrame({"a": [1.0], "d": ["no"]}))
+@pytest.mark.parametrize("frames", [pandas, polars])
+def test_frames_of_pandas_and_polars_are_read_alike(frames):
+    frame = frames.DataFrame({"a": [1.0, 2.0], "b": [3, 4], "c": [True, False]})
+    assert as_tensor("x", frame).tolist() == [[1.0, 3.0, 1.0], [2.0, 4.0, 0.0]]
+    assert as_tensor("x", frames.Series([1.0, 2.0])).tolist() == [1.0, 2.0]
+    assert [each.tolist() for each in class_numbers(labels=frames.Series(["b", "a", "b"]))] == [
+        [1, 0, 1]
+    ]
+    with pytest.raises(ValueError, match="column 'd' of x must be of numbers"):
+        as_tensor("x", frames.DataFrame({"a": [1.0], "d": ["no"]}))
+    with pytest.raises(ValueError, match="x must be finite; 1 row of 2 is not: 1"):
+        numbers("x", frames.DataFrame({"a": [1.0, None]}))
+    with pytest.raises(ValueError, match="x must have columns, got none"):
+        as_tensor("x", frames.DataFrame())
 
 
 def test_a_model_that_looks_numbers_up_gets_whole_numbers():

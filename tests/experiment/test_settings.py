@@ -60,7 +60,7 @@ def test_every_invalid_setting_is_named():
 @pytest.mark.parametrize("version", [None, 0, 2, "1"])
 def test_settings_of_another_format_version_are_rejected(version):
     value = {**to_json(Experiment()), "format_version": version}
-    with pytest.raises(ValueError, match=f"format version {version}"):
+    with pytest.raises(ValueError, match=f"format version {version!r}"):
         from_json(value)
 
 
@@ -232,3 +232,11 @@ def test_settings_added_later_have_defaults_in_old_runs():
     del value["model"]["latent"]
     with pytest.raises(ValueError, match=r"not complete: model\.latent missing"):
         from_json(value)
+
+
+@pytest.mark.parametrize("version", ["\n", "a\x1b[31m", 99, None, 10**400, [1], {"a": 2}])
+def test_another_format_version_is_named_in_one_line(version):
+    value = {**to_json(Experiment()), "format_version": version}
+    with pytest.raises(ValueError, match="have format version") as caught:
+        from_json(value)
+    assert str(caught.value).isprintable()

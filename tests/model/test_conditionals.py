@@ -22,6 +22,21 @@ class Constant(nn.Module):
         return self.output.expand(len(condition), *self.output.shape)
 
 
+def test_a_gaussian_of_constant_scale_learns_its_mean_alone():
+    network = mm.MLP(3, 2, ())
+    gaussian = mm.Gaussian(network, scale=0.3)
+    x = torch.randn(4, 3)
+    q = gaussian(x)
+    assert q.batch_shape == (4,)
+    torch.testing.assert_close(q.mean, network(x))
+    assert q.stddev.unique().tolist() == pytest.approx([0.3])
+    assert "scale" in gaussian.state_dict()
+    assert "scale" not in mm.Gaussian(mm.MLP(3, 4, ())).state_dict()
+    for scale in (0.0, -1, float("inf"), "x"):
+        with pytest.raises((ValueError, TypeError), match="scale must be"):
+            mm.Gaussian(network, scale=scale)
+
+
 def test_gaussian_takes_mean_and_log_scale_from_the_halves_of_the_output():
     conditional = mm.Gaussian(Constant(torch.tensor([1.0, 2.0, 0.0, -1.0])), floor=0.5)
     distribution = conditional(torch.zeros(5, 7))

@@ -447,6 +447,36 @@ def test_one_sample_form_is_mim_where_the_prior_of_data_equals_the_likelihood():
     close(mm.A_MIM_ONE_SAMPLE(lp._replace(q_x=torch.full_like(lp.q_x, torch.nan))), expected)
 
 
+def test_a_mim_is_a_regularised_auto_encoder():
+    """With the decoder's marginal as q(x), and for one sample if the width is constant."""
+    encoder = mm.Gaussian(mm.MLP(3, 2, (8,)), scale=0.05)
+    decoder = mm.Gaussian(mm.MLP(2, 6, (8,)))
+    x = torch.randn(50, 3)
+    for a_mim, weight, prior in (
+        (mm.A_MIM, 1.0, mm.Marginal("conditional")),
+        (mm.A_MIM, 1.0, mm.Marginal("importance")),
+        (mm.A_MIM_ONE_SAMPLE, 0.5, mm.Marginal("conditional")),
+    ):
+        model = mm.Joint(encoder, decoder, mm.StandardNormal(2), prior)
+        found = []
+        for objective in (a_mim, mm.rae(weight)):
+            torch.manual_seed(0)
+            loss = mm.Loss(model, objective)(x)
+            gradient = torch.autograd.grad(loss.mean(), [*model.parameters()])
+            found.append((loss, gradient))
+        (one, gradient), (other, same) = found
+        # log q(z|x) at a draw is a constant minus half of the squared noise.
+        noise = one - other if a_mim is mm.A_MIM_ONE_SAMPLE else torch.zeros(50)
+        close(one, other + noise)
+        for left, right in zip(gradient, same, strict=True):
+            close(left, right)
+    # The penalty of a standard normal prior.
+    lp = random_log_probs()
+    close(mm.RAE(lp), -lp.p_x_given_z - lp.p_z)
+    close(mm.rae(0.3)(lp, 0.5), -lp.p_x_given_z - 0.15 * lp.p_z)
+    assert mm.rae(0.0)(lp).equal(mm.AUTO_ENCODER(lp))
+
+
 def test_one_sample_form_rewards_tight_posteriors():
     lp = mm.LogProbs(*torch.zeros(4, 5).requires_grad_())
     for loss, slope in ((mm.A_MIM_ONE_SAMPLE, -0.5), (mm.VAE, 1.0)):

@@ -307,6 +307,7 @@ def test_quick_figure_2_shows_the_effect_and_writes_its_files(tmp_path):
         "figure2.svg",
         "results.json",
         "table.md",
+        "written.jsonl",
     ]
     assert results["command"].startswith("mimachine reproduce figure2 --quick")
     information = {

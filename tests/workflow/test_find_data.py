@@ -139,6 +139,58 @@ def test_a_training_goes_on_with_data_that_moved(project, tmp_path):
     assert (run / "report.html").exists()
 
 
+def as_npy(path, values):
+    np.save(path, values)
+
+
+def as_npz(path, values):
+    np.savez(path, x=values)
+
+
+def as_rows(path, values):
+    np.savetxt(path, values, delimiter=",")
+
+
+@pytest.mark.parametrize(
+    ("name", "save"), [("a.npy", as_npy), ("a.npz", as_npz), ("a.csv", as_rows)]
+)
+def test_a_file_of_labels_that_is_lost_is_named_and_not_needed_for_later_data(
+    name, save, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    values = np.random.default_rng(0).normal(size=(40, 3))
+    save(name, values)
+    save(f"later-{name}", values[:5])
+    Path("labels.csv").write_text("".join(f"{row % 2}\n" for row in range(40)))
+    quick = Experiment(
+        Data(name, file=File(labels="labels.csv")),
+        Model(2, hidden=(4,)),
+        "vae",
+        Training(1, warmup=0),
+        num_samples=5,
+    )
+    workflow.train(quick, "run")
+    Path("labels.csv").rename("labels.txt")
+    for command in ("evaluate", "embed", "report"):
+        assert main([command, "run"]) == 2
+        error = capsys.readouterr().err
+        assert f"no file {tmp_path / 'labels.csv'}, the labels of {name}; restore it" in error
+    assert main(["embed", "run", f"later-{name}"]) == 0
+    assert "labels" not in np.load("run/codes.npz")
+    # A file of that name beside the data is found, wherever they are.
+    (tmp_path / "there").mkdir()
+    shutil.copy(name, "there")
+    shutil.copy("labels.txt", "there/labels.csv")
+    assert main(["embed", "run", "--data", f"there/{name}", "--split", "all"]) == 0
+    assert len(np.load("run/codes.npz")["labels"]) == 40
+
+
+def test_a_missing_file_of_labels_of_a_file_without_columns_lists_no_names(tmp_path):
+    as_npy(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(40, 3)))
+    with pytest.raises(ValueError, match=r"must be a file with one label a row, got 'kind'$"):
+        workflow.train(Experiment(Data(str(tmp_path / "a.npy"), file=File(labels="kind"))), "run")
+
+
 def test_a_named_data_set_has_no_place(tmp_path):
     settings = Experiment(
         Data("mixture-2d"), Model(2, hidden=(4,)), "vae", Training(1, warmup=0), num_samples=5

@@ -11,6 +11,7 @@ import pytest
 
 from mimachine import workflow
 from mimachine.experiment.presets import default
+from mimachine.experiment.settings import Data
 from mimachine.reporting import comparison
 from mimachine.training import claims
 from mimachine.training.recipe import Training
@@ -121,7 +122,8 @@ def test_a_comparison_keeps_finished_runs_and_trains_those_not_started(table, tm
     said = []
     comparison.resume(tmp_path / "both", say=said.append)
     assert weights.stat().st_mtime_ns == before
-    assert [text.split(" on ")[0] for text in said] == ["keeping mim", "resuming vae"]
+    assert [text.split(" on ")[0] for text in said[:2]] == ["keeping mim", "resuming vae"]
+    assert all(text.startswith("fitting a prior") for text in said[2:])
     with pytest.raises(ValueError, match="no unfinished comparison"):
         comparison.resume(tmp_path / "both")
 
@@ -241,6 +243,56 @@ def test_a_run_that_has_not_begun_goes_on_with_data_elsewhere(table, project):
     with pytest.raises(FileNotFoundError):
         workflow.resume(here / "run")
     assert workflow.resume(here / "run", data=table)[0].experiment.data.name == str(table)
+
+
+STAGES = [(s, b) for s in STOPS["compare"] for b in (True, False)]
+
+
+@pytest.mark.parametrize(("stop", "has_begun"), STAGES)
+def test_a_comparison_goes_on_with_data_elsewhere(stop, has_begun, table, project):
+    here, _ = project
+    comparer(table)(here / "whole", str)
+    with pytest.raises(Interrupted):
+        comparer(here / "rows.npy")(here / "out", Stopping(stop))
+    last = here / "out" / ("mim" if stop == "training mim" else "vae")
+    if not has_begun and stop == "end":
+        shutil.rmtree(last)
+    elif not has_begun:
+        # What a process leaves that is killed before it writes the settings.
+        (last / "experiment.json").unlink()
+    (here / "rows.npy").unlink()
+    with pytest.raises(FileNotFoundError, match="if it moved, say where with data=") as caught:
+        comparison.resume(here / "out")
+    assert caught.value.with_flags.endswith("with --data PATH")
+    with pytest.raises(Interrupted):
+        # Interrupted once more, it still goes on.
+        comparison.resume(here / "out", data=table, say=Stopping(""))
+    comparison.resume(here / "out", data=table)
+    assert claims.request_in(here / "out") is None
+    for name in ("mim", "vae"):
+        there, wanted = (Run(here / directory / name) for directory in ("out", "whole"))
+        for file in ("model.safetensors", "report.json"):
+            assert (there.path / file).read_bytes() == (wanted.path / file).read_bytes()
+
+
+def test_a_comparison_goes_on_with_the_same_data_only(table, project, tmp_path):
+    here, _ = project
+    with pytest.raises(Interrupted):
+        comparer(here / "rows.npy")(here / "out", Stopping("training vae"))
+    np.save(tmp_path / "other.npy", np.random.default_rng(1).normal(size=(60, 3)))
+    with pytest.raises(ValueError, match="has changed since the run began"):
+        comparison.resume(here / "out", data=tmp_path / "other.npy")
+    assert not (here / "out" / "vae" / "model.safetensors").exists()
+    with pytest.raises(FileNotFoundError, match=r"no file or folder .*absent\.npy"):
+        comparison.resume(here / "out", data=tmp_path / "absent.npy")
+
+
+def test_a_comparison_of_a_named_data_set_has_no_place(table, tmp_path):
+    small = {n: replace(each, data=Data("mixture-2d")) for n, each in both(table).items()}
+    with pytest.raises(Interrupted):
+        comparison.compare(small, tmp_path / "out", say=Stopping("training mim"))
+    with pytest.raises(ValueError, match="out was trained on mixture-2d"):
+        comparison.resume(tmp_path / "out", data=table)
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("x\n")])

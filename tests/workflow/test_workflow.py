@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from mimachine.experiment.build import build
 from mimachine.experiment.presets import default, published
 from mimachine.experiment.settings import Data, Model
 from mimachine.model.objectives import OBJECTIVES
-from mimachine.reporting import figures
+from mimachine.reporting import comparison, figures
 from mimachine.training.recipe import Training
 
 
@@ -175,3 +176,23 @@ def test_figures_of_every_kind_of_data(tmp_path):
 
 def test_default_model_settings_are_those_of_the_dataclass():
     assert default("digits").model == Model()
+
+
+def test_every_model_of_a_comparison_gets_a_fitted_prior(tmp_path):
+    runs = {name: quick(objective=name) for name in ("mim", "vae")}
+    found = comparison.compare(runs, tmp_path / "out")
+    for name, report in found.reports.items():
+        names = [metric.name for metric in report.metrics if metric.name.startswith("fitted_prior")]
+        assert names == [
+            "fitted_prior_negative_log_likelihood",
+            "fitted_prior_generated_auc",
+            "fitted_prior_generated_energy_distance",
+        ]
+        # As of the run that `refit` makes, but from other codes and other samples.
+        fitted = workflow.refit(tmp_path / "out" / name, tmp_path / name, num_samples=2)
+        for each in names[1:]:
+            one, other = report[each], fitted.report_after[each.removeprefix("fitted_prior_")]
+            error = math.hypot(one.standard_error, other.standard_error)
+            assert abs(one.value - other.value) < 5 * error
+        # The run's own results do not change.
+        assert not mm.load(tmp_path / "out" / name).report.has(names[0])

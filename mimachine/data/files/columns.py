@@ -150,10 +150,9 @@ def check_label_file(
         return ()
     if optional:
         return (f"no labels: no {kind} or file called {labels!r}",)
-    raise OptionError(
-        Option("labels"),
-        f" must be a file or one of the {kind}s of {source}, got {labels!r}{hint(labels, known)}",
-    )
+    known = list(known)
+    place = f"a file or one of the {kind}s of {source}" if known else "a file with one label a row"
+    raise OptionError(Option("labels"), f" must be {place}, got {labels!r}{hint(labels, known)}")
 
 
 def check_unique(names: Sequence[str], source: str) -> None:

@@ -19,6 +19,10 @@ _SAMPLE = 50
 _INDEX = "Unnamed: 0"
 # Fewest numbers of a first line that are taken for names because of their values.
 _FEWEST_NUMBERS = 4
+# The same, if they are only evenly spaced and not out of the range of other lines.
+_FEWEST_EVEN = 6
+# Difference of equal steps that were rounded, such as 0.33, 0.67, 1, as a share of the step.
+_ROUNDED = 0.05
 
 
 def layout_of(
@@ -84,10 +88,10 @@ def _is_header(
         return True, (named,) if numbers else ()
     if _counts(first) or (not first[0] and len(first) > 1 and _counts(first[1:], 1)):
         return True, (f"the first line is read as column names, including {some(first, 3)}",)
-    if _is_axis(first, others):
+    if reason := _axis(first, others):
         return True, (
             f"warning: the first line, {some(first, 3)}, is read as column names, because its "
-            "numbers are in order and unlike those of other lines; if it is a row, set "
+            f"numbers are {reason} and unlike those of other lines; if it is a row, set "
             "header=False (--no-header)",
         )
     return False, (
@@ -101,29 +105,41 @@ def _counts(cells: list[str], fewest: int = _FEWEST_NUMBERS) -> bool:
     return len(cells) >= fewest and cells == [str(k) for k in range(len(cells))]
 
 
-def _is_axis(first: list[str], others: list[list[str]]) -> bool:
-    """Whether a row of numbers is an axis, such as wavelengths or years, and not measurements.
+def _axis(first: list[str], others: list[list[str]]) -> str:
+    """Why a row of numbers is an axis, such as wavelengths or years, and not measurements; or "".
 
-    Its values are in order, those of other rows are not, and most are out of the others' range.
+    Its values are evenly spaced or at least in order, those of other rows are not, and most are out
+    of the others' range. Rows of measurements may all be in order, but hardly evenly spaced, so an
+    axis of many such values need only be of other values than theirs.
     """
-    if len(first) < _FEWEST_NUMBERS or not are_numbers(first) or not others:
-        return False
-    rows = [row for row in others if len(row) == len(first) and are_numbers(row)]
-    if not rows or not _in_order(first) or any(map(_in_order, rows)):
-        return False
-    columns = list(zip(*([float(cell) for cell in row] for row in rows), strict=True))
-    outside = [
-        not min(column) <= float(cell) <= max(column)
-        for cell, column in zip(first, columns, strict=True)
-    ]
-    return sum(outside) > 0.9 * len(first)
+    if len(first) < _FEWEST_NUMBERS or not are_numbers(first):
+        return ""
+    rows = [list(map(float, row)) for row in others if len(row) == len(first) and are_numbers(row)]
+    axis = list(map(float, first))
+    even = _evenly_spaced(axis)
+    if not rows or not _in_order(axis) or any(map(_evenly_spaced if even else _in_order, rows)):
+        return ""
+    columns = list(zip(axis, zip(*rows, strict=True), strict=True))
+    outside = sum(not min(column) <= value <= max(column) for value, column in columns)
+    others_too = sum(value in column for value, column in columns)
+    is_new = even and len(axis) >= _FEWEST_EVEN and others_too < 0.1 * len(axis)
+    if not (is_new or outside > 0.9 * len(axis)):
+        return ""
+    return "evenly spaced" if even else "in order"
 
 
-def _in_order(cells: list[str]) -> bool:
+def _in_order(numbers: list[float]) -> bool:
     """Whether numbers only rise or only fall."""
-    numbers = [float(cell) for cell in cells]
     signs = {(b > a) - (b < a) for a, b in itertools.pairwise(numbers)}
     return signs in ({1}, {-1})
+
+
+def _evenly_spaced(numbers: list[float]) -> bool:
+    """Whether numbers rise or fall in equal steps, which may be rounded."""
+    step = (numbers[-1] - numbers[0]) / (len(numbers) - 1)
+    most = _ROUNDED * abs(step)
+    steps = (b - a for a, b in itertools.pairwise(numbers))
+    return step != 0 and all(abs(each - step) <= most for each in steps)
 
 
 def _counters(

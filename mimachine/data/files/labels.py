@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,17 @@ from mimachine.data.files.table import (
 )
 from mimachine.data.files.text_stream import opened
 
-__all__ = ["labelled"]
+__all__ = ["is_label_file", "labelled"]
+
+_SUFFIXES = (".npy", ".csv", ".txt")
+
+
+def is_label_file(labels: str | None) -> TypeGuard[str]:
+    """Whether the labels of a run are a file, whose path the run stores as absolute.
+
+    The file may no longer exist. Other labels are columns or arrays.
+    """
+    return labels is not None and os.path.isabs(labels) and suffix(Path(labels)) in _SUFFIXES
 
 
 def labelled(table: Table, labels: str | None) -> Table:
@@ -72,7 +83,7 @@ def _read_labels(file: Path, table: Table) -> NDArray[Any]:
             return np.asarray(np.load(file, allow_pickle=False)).reshape(len(table.values))
         except ValueError as error:
             raise ValueError(f"{file.name} is damaged: {error}") from error
-    if suffix(file) not in (".csv", ".txt"):
+    if suffix(file) not in _SUFFIXES:
         raise OptionError(
             Option("labels"),
             f" must be a .npy file, or a .csv or .txt file with one label per line, got {file}",

@@ -17,14 +17,16 @@ from mimachine._support import memory
 from mimachine._support.messages import Option, OptionError, some
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.image_folder import read_images
+from mimachine.data.files.labels import is_label_file
 from mimachine.data.files.options import DataChangedError, File, check_there
 from mimachine.data.files.read_table import read_table
 from mimachine.data.files.table import Table
 from mimachine.data.learn_preprocessing import learn
-from mimachine.data.preprocessing import Preprocessing, fingerprint
+from mimachine.data.preprocessing import Preprocessing, fingerprint, rounding
 from mimachine.data.rows import Rows
 
 __all__ = [
+    "SPLITS",
     "Encodable",
     "blank_dataset",
     "data_record",
@@ -32,6 +34,7 @@ __all__ = [
     "read_rows",
 ]
 
+SPLITS = ("train", "val", "test")
 _FEWEST = 10
 # Standard deviations from the mean beyond which a value is probably an error.
 _FAR = 1000
@@ -69,9 +72,7 @@ def load_file(
             f"splits, got {count}"
         )
     if learned is not None and file.labels is not None and table.labels is None:
-        raise OptionError(
-            Option("labels", file.labels), f" of {table.source} can no longer be found"
-        )
+        raise ValueError(_lost_labels(file.labels, table.source))
     mark = fingerprint(table.values, table.labels, table.splits)
     if stored is not None and mark != stored["fingerprint"]:
         raise DataChangedError(
@@ -88,6 +89,16 @@ def load_file(
     return dataclasses.replace(data, fingerprint=mark, notes=notes)
 
 
+def _lost_labels(labels: str, source: str) -> str:
+    """The error for labels that a run was trained with."""
+    if not is_label_file(labels):
+        return f"the labels {labels!r} of {source} can no longer be found"
+    return (
+        f"no file {labels}, the labels of {source}; restore it, or put it beside {source}, where "
+        "it is found"
+    )
+
+
 def _learn(
     table: Table, train: NDArray[Any], file: File, likelihood: str
 ) -> tuple[Preprocessing, tuple[str, ...]]:
@@ -99,6 +110,7 @@ def _learn(
         likelihood,
         columns=table.columns,
         booleans=table.boolean_columns,
+        types=table.types,
         standardize=file.standardize,
         source=table.source,
     )
@@ -142,20 +154,26 @@ class Encodable(NamedTuple):
         rows: Shape (N, D), in the order of the file.
         labels: Shape (N,), as stored in the file; None without labels.
         notes: Decisions made in reading the file.
+        values: Values of the rows as the file has them, shape (N, *S); None if they are not read
+            from a file.
     """
 
     rows: Tensor | Rows
     labels: NDArray[Any] | None
     notes: tuple[str, ...]
+    values: NDArray[Any] | None = None
 
 
-def read_rows(path: str | os.PathLike[str], file: File, learned: Preprocessing) -> Encodable:
-    """Read all rows of a file for a trained model to encode.
+def read_rows(
+    path: str | os.PathLike[str], file: File, learned: Preprocessing, split: str | None = None
+) -> Encodable:
+    """Read rows of a file for a trained model to encode.
 
     Args:
         path: As for `load_file`.
         file: As for `load_file`.
         learned: Preprocessing of the training data.
+        split: "train", "val" or "test" as `load_file` splits the file; None: all rows.
 
     Raises:
         FileNotFoundError: If `path` does not exist.
@@ -168,10 +186,14 @@ def read_rows(path: str | os.PathLike[str], file: File, learned: Preprocessing) 
             f"got {table.values.shape[1:]}"
         )
     _check_range(table, learned)
-    rows = _in_memory_if_small(Rows(table.values, np.arange(len(table.values)), learned))
     notes = table.notes + _constant_notes(table, learned)
+    places, values, labels = np.arange(len(table.values)), table.values, table.labels
+    if split is not None:
+        places = dict(zip(SPLITS, _split(table.values, table.splits), strict=True))[split]
+        values, labels = values[places], None if labels is None else labels[places]
+    rows = _in_memory_if_small(Rows(table.values, places, learned))
     notes += _far_notes(rows, learned, table.source)
-    return Encodable(rows, table.labels, notes)
+    return Encodable(rows, labels, notes, values)
 
 
 def _constant_notes(table: Table, learned: Preprocessing) -> tuple[str, ...]:
@@ -240,7 +262,7 @@ def _check_range(table: Table, learned: Preprocessing) -> None:
                 f"got [{low:g}, {high:g}]"
             )
         steps = block * ((learned.levels or 1) - 1) / scale
-        if np.abs(steps - np.rint(steps)).max() > 1e-3:
+        if np.abs(steps - np.rint(steps)).max() > rounding(learned.levels or 1, table.values.dtype):
             raise ValueError(
                 f"{table.source} must have values on the {learned.levels} levels from 0 to "
                 f"{scale:g}, as the training data, got others in [{low:g}, {high:g}]"
@@ -260,15 +282,20 @@ def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
         return Table(
             images.values, None, images.labels, images.source, images.notes, splits=images.splits
         )
+    lost = learned is not None and is_label_file(file.labels) and not os.path.isfile(file.labels)
     table = read_table(
         path,
-        labels=file.labels,
+        labels=None if lost else file.labels,
         # The columns that a model expects are matched by name, if they have names.
         drop=file.drop if learned is None or learned.columns is None else (),
         array=file.array,
         columns=None if learned is None else learned.columns,
         header=file.header,
     )
+    if lost:
+        table = dataclasses.replace(
+            table, notes=(*table.notes, f"no labels: no file {file.labels}")
+        )
     if file.image_shape is None:
         return table
     if np.prod(file.image_shape) != np.prod(table.values.shape[1:]):

@@ -49,11 +49,12 @@ def read_parquet(
     with _open(file) as opened:
         layout = _layout(opened, file.name)
         choice = choose(layout, file.name, labels, drop, columns)
-        values, booleans = _values(opened, layout, choice, file.name)
+        values, types = _values(opened, layout, choice, file.name)
         found = None
         if choice.label is not None:
             found = _labels(opened, layout.names[choice.label])
-    return Table(values, choice.columns, found, file.name, choice.notes, booleans)
+    booleans = np.array([kind.kind == "b" for kind in types])
+    return Table(values, choice.columns, found, file.name, choice.notes, booleans, types=types)
 
 
 @contextmanager
@@ -87,13 +88,13 @@ def _layout(opened: Any, source: str) -> Layout:
 
 def _values(
     opened: Any, layout: Layout, choice: Choice, source: str
-) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Values (N, D), of which few columns are in memory twice; and which are booleans."""
-    types = opened.schema_arrow.types
-    kinds = {k: types[k] for k in choice.values}
+) -> tuple[NDArray[Any], tuple[np.dtype[Any], ...]]:
+    """Values (N, D), of which few columns are in memory twice; and the types of the columns."""
+    kinds = {k: opened.schema_arrow.types[k] for k in choice.values}
     if other := {k: f"has type {kind}" for k, kind in kinds.items() if not _numeric(kind)}:
         raise not_numeric(other, layout, source)
-    dtype = np.result_type(*{_dtype(kind) for kind in kinds.values()})
+    types = tuple(_dtype(kind) for kind in kinds.values())
+    dtype = np.result_type(*set(types))
     shape = (opened.metadata.num_rows, len(choice.values))
     memory.check_fits(f"{source} as an array", shape, dtype.itemsize, "save it as .npy")
     values = np.empty(shape, dtype)
@@ -117,7 +118,7 @@ def _values(
             _check_decimals(numbers, values[:, column], layout.names[k], source)
     if missing:
         raise missing_values(missing, layout, source)
-    return values, np.array([_dtype(kind).kind == "b" for kind in kinds.values()])
+    return values, types
 
 
 def _check_decimals(decimals: NDArray[Any], floats: NDArray[Any], name: str, source: str) -> None:

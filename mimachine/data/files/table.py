@@ -48,6 +48,8 @@ class Table:
         notes: Decisions made in reading the file, to show to the user.
         booleans: Whether each of D columns of values (N, D) is stored as true and false; None if
             the type of the values says so.
+        types: Types of the D columns of values (N, D) in the file, if they differ: together they
+            become the widest. None if they are that of the values.
         splits: Split that the file names for each row, "train", "val" or "test", shape (N,); None
             if it does not name any.
     """
@@ -59,6 +61,7 @@ class Table:
     notes: tuple[str, ...] = ()
     booleans: NDArray[np.bool_] | None = None
     splits: NDArray[Any] | None = None
+    types: tuple[np.dtype[Any], ...] | None = None
 
     @property
     def boolean_columns(self) -> NDArray[np.bool_]:

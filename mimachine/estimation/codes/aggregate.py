@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 from torch import Tensor
 
-from mimachine.data.examples import Examples, as_tensor, numbers
+from mimachine.data.examples import Examples, as_tensor, check_squares, numbers
 from mimachine.estimation.estimate import Estimate
 
 __all__ = ["energy_distance_from_normal", "kl_per_dimension"]
@@ -57,7 +57,7 @@ def checked_moments(mean: Examples, std: Examples) -> tuple[Tensor, Tensor]:
     shapes = [tuple(as_tensor(*each).shape) for each in (("mean", mean), ("std", std))]
     if shapes[0] != shapes[1]:
         raise ValueError(f"std must have mean's shape {shapes[0]}, got {shapes[1]}")
-    mean, std = numbers("mean", mean), numbers("std", std)
+    mean, std = (numbers(n, each, squared=True) for n, each in (("mean", mean), ("std", std)))
     std = std.to(mean.device)
     _check_std(mean, std)
     return mean, std
@@ -72,7 +72,7 @@ def kl_terms(
     """KL(q(z_d|x) ‖ p(z_d)) of each row and dimension, in nats, shape (N, D)."""
     _check_std(mean, std)
     centre, width = _of_prior(mean, prior_mean, prior_std)
-    offset, ratio = ((mean - centre) / width).double(), (std / width).double()
+    offset, ratio = _in_units("mean", mean - centre, width), _in_units("std", std, width)
     return (-ratio.log() + 0.5 * (ratio.square() + offset.square() - 1)).reshape(len(mean), -1)
 
 
@@ -121,11 +121,11 @@ def energy_distance_from_normal(
         A new test for multivariate normality (Székely & Rizzo, 2005), J. Multivariate Analysis 93
         A class of statistics with asymptotically normal distribution (Hoeffding, 1948)
     """
-    z = numbers("z", z)
+    z = numbers("z", z, squared=True)
     if len(z) < 4:
         raise ValueError(f"z must have 4 samples or more, got {len(z)}")
     centre, width = _of_prior(z, prior_mean, prior_std)
-    points = ((z - centre) / width).double().reshape(len(z), -1)
+    points = _in_units("z", z - centre, width).reshape(len(z), -1)
     count, dimensions = points.shape
     between = _distances_from_normal(points.norm(dim=1).cpu().numpy(), dimensions)
     from_prior = torch.from_numpy(between).to(points.device)
@@ -162,6 +162,13 @@ def _of_prior(z: Tensor, mean: float | Tensor, std: float | Tensor) -> tuple[Ten
     if not ((parts[1] > 0) & parts[1].isfinite()).all():
         raise ValueError(f"prior_std must be positive, got {float(parts[1].min())}")
     return parts[0], parts[1]
+
+
+def _in_units(name: str, offset: Tensor, width: Tensor) -> Tensor:
+    """Values in units of the prior's standard deviation, in double."""
+    values = (offset / width).double()
+    check_squares(f"{name} in units of prior_std", values)
+    return values
 
 
 def _distances_from_normal(norms: NDArray[np.float64], dimensions: int) -> NDArray[np.float64]:

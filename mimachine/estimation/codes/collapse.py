@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mimachine._support.checks import instance, real
 from mimachine.data.examples import Examples
 from mimachine.estimation.codes.aggregate import checked_moments
 from mimachine.estimation.codes.floors import at_floor
@@ -69,6 +72,12 @@ def diagnose_codes(
         ValueError: If the numbers cannot be used, their shapes differ, or a deviation is negative.
     """
     mean, std = checked_moments(mean, std)
+    if not isinstance(floor, Tensor | np.ndarray):
+        floor = real("floor", floor, 0)
+    for name, value in (("share_at_floor", share_at_floor), ("information", information)):
+        if value is not None:
+            # The rate of codes without noise is infinite.
+            instance(name, value, (Real, Tensor), "a number")
     mean, std = mean.flatten(1).double(), std.flatten(1).double()
     of_means = mean.var(0, correction=0)
     # Law of total variance: variance of the aggregate posterior in each dimension.

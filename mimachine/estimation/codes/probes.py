@@ -108,7 +108,7 @@ def leave_one_out_accuracy(codes: Examples, labels: Any, k: int = 5) -> Estimate
         ValueError: If k is out of range, the number of labels does not match, or a code is not
             finite.
     """
-    points, (classes,) = numbers("codes", codes), class_numbers(labels=labels)
+    points, (classes,) = numbers("codes", codes, squared=True), class_numbers(labels=labels)
     _check_count("codes", "labels", points, classes)
     if not 1 <= whole("k", k) < len(points):
         raise ValueError(f"k must be in [1, {len(points) - 1}], the number of other codes, got {k}")
@@ -229,7 +229,9 @@ class _Split(NamedTuple):
 
 def _split(train: Any, train_labels: Any, test: Any, test_labels: Any) -> _Split:
     """Check codes and labels, and bring them to one form."""
-    points, queries = numbers("train", train), numbers("test", test)
+    points, queries = (
+        numbers(name, each, squared=True) for name, each in (("train", train), ("test", test))
+    )
     classes, queried = class_numbers(train_labels=train_labels, test_labels=test_labels)
     _check_count("train", "train_labels", points, classes)
     _check_count("test", "test_labels", queries, queried)

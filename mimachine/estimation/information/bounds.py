@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 from torch.nn.functional import softplus
 
-from mimachine._support.checks import whole
+from mimachine._support.checks import instance, whole
 from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import own_noise
 from mimachine.data.examples import Examples, as_tensor, block_size, examples
@@ -239,6 +239,11 @@ def bounds_from_conditionals(
         ValueError: As for `information_bounds`; if the conditionals have different shapes, or the
             codes or the prior have another shape.
     """
+    instance("conditionals", conditionals, Sequence, "a list of distributions")
+    for index, part in enumerate(conditionals):
+        instance(f"conditionals[{index}]", part, Distribution, "a distribution")
+    if prior is not None:
+        instance("prior", prior, Distribution, "a distribution")
     count = _checked_count(conditionals)
     event = conditionals[0].event_shape
     num_samples = whole("num_samples", num_samples, 1)

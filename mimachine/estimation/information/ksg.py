@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import digamma
 from torch import Tensor
 
-from mimachine._support.checks import one_of, whole
+from mimachine._support.checks import flag, one_of, whole
 from mimachine.data.examples import Examples, numbers
 from mimachine.estimation.information.ksg_neighbours import Nearest, Rows, for_all_rows
 
@@ -147,6 +147,7 @@ def mutual_information(
         Estimation of mutual information for real-valued data with error bars and controlled bias
         (Holmes & Nemenman, 2019), Phys. Rev. E 100, 022404
     """
+    standardize = flag("standardize", standardize)
     x_points, z_points = _points("x", x, standardize), _points("z", z, standardize)
     count = len(x_points)
     if len(z_points) != count:

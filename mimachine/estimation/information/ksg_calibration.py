@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +13,7 @@ import torch
 from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
-from mimachine._support.checks import whole
+from mimachine._support.checks import instance, real, whole
 from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.information.ksg import MutualInformation, mutual_information
 
@@ -154,9 +154,10 @@ def ksg_calibration(
     sizes = {"x_dim": x_dim, "z_dim": z_dim, "num_data": num_data, "num_draws": num_draws}
     for name, number in sizes.items():
         whole(name, number, 1)
-    truths = tuple(float(truth) for truth in information)
+    instance("information", information, Iterable, "one or more increasing numbers")
+    truths = tuple(real("information", truth, 0) for truth in information)
     increasing = all(a < b for a, b in itertools.pairwise(truths))
-    if not truths or not increasing or not (truths[0] >= 0 and math.isfinite(truths[-1])):
+    if not truths or not increasing:
         raise ValueError(
             f"information must be one or more increasing numbers, 0 or more, got {truths}"
         )

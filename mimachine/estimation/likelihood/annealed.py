@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from mimachine._support.checks import whole
+from mimachine._support.checks import UNLIMITED, function, whole
 from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import own_noise
 from mimachine.data.examples import Examples, all_examples, device_of
@@ -269,9 +269,10 @@ class _Settings:
     chunk_size: int | None
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value is not None:
-                whole(name, value, 1)
+        for name in ("num_chains", "num_steps", "num_leapfrog"):
+            whole(name, getattr(self, name), 1)
+        if self.chunk_size is not None:
+            whole("chunk_size", self.chunk_size, 1, UNLIMITED)
         if torch.is_inference_mode_enabled():
             raise RuntimeError(
                 "annealed importance sampling needs gradients, which torch.inference_mode "
@@ -302,6 +303,8 @@ def _simulated(model: Joint, num_data: int) -> tuple[Tensor, Tensor]:
 def _prepared(model: Joint, start: Conditional | None) -> Iterator[None]:
     """Set evaluation mode, and let trajectories diverge, which are to be rejected."""
     check_joint("model", model)
+    if start is not None:
+        function("start", start, "a distribution")
     with without_validation(), evaluating(model), evaluating(start):
         yield
 

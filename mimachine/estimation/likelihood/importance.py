@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine._support.checks import whole
+from mimachine._support.checks import UNLIMITED, function, whole
 from mimachine._support.seeds import derived_seed, forked, own_noise
 from mimachine.data.examples import Examples, all_examples
 from mimachine.estimation.estimate import CorrectedMean, Estimate
@@ -22,6 +22,7 @@ from mimachine.model.distributions import draw
 from mimachine.model.joint import Joint, check_joint, checked
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
+from mimachine.training.batches import check_fabric
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -132,7 +133,10 @@ def log_likelihood(
     """
     check_joint("model", model)
     num_samples = whole("num_samples", num_samples, 1)
-    chunk_size = None if chunk_size is None else whole("chunk_size", chunk_size, 1)
+    chunk_size = None if chunk_size is None else whole("chunk_size", chunk_size, 1, UNLIMITED)
+    if proposal is not None:
+        function("proposal", proposal, "a distribution")
+    check_fabric(fabric)
     if fabric is not None:
         model.to(fabric.device)
     x = all_examples("x", x, model)
@@ -334,7 +338,8 @@ def mean_log_likelihood(
     """
     check_joint("model", model)
     x = all_examples("x", x, model)
-    num_samples, few_samples = whole("num_samples", num_samples), whole("few_samples", few_samples)
+    num_samples = whole("num_samples", num_samples, 1)
+    few_samples = whole("few_samples", few_samples)
     if not 1 <= few_samples < num_samples:
         raise ValueError(
             f"few_samples must be in [1, num_samples) = [1, {num_samples}), got {few_samples}"

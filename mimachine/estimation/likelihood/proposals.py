@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine._support.checks import real, whole
+from mimachine._support.checks import instance, real, whole
 from mimachine.estimation.codes.moments import moments
 from mimachine.model.annealing import Annealing
 from mimachine.model.conditionals import Conditional
@@ -69,6 +69,7 @@ class DefensiveProposal(nn.Module):
         prior_share: float = 0.2,
     ) -> None:
         super().__init__()
+        instance("widths", widths, Sequence, "a list of positive numbers")
         if not widths:
             raise ValueError(f"widths must be one or more positive numbers, got {widths!r}")
         check_joint("model", model)
@@ -172,6 +173,7 @@ def refit_proposal(
     check_joint("model", model)
     num_samples = whole("num_samples", num_samples, 1)
     start = cast(Conditional, model.encoder) if start is None else start
+    instance("start", start, nn.Module, "a module that returns a distribution")
     loss = _ImportanceWeighted(model, cast(nn.Module, start), num_samples)
     fit(loss, train, val, training, fabric=fabric, progress=progress)
     place = next(model.parameters(), None)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from mimachine._support.checks import real, whole
+from mimachine._support.checks import UNLIMITED, real, whole
 from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.examples import Examples, all_examples
@@ -109,7 +109,7 @@ def quadrature_log_likelihood(
         The rule in a cell is Gauss-Legendre quadrature with 3 nodes along each axis.
     """
     tolerance = real("tolerance", tolerance, 0, above=True)
-    most_evaluations = whole("most_evaluations", most_evaluations, 1)
+    most_evaluations = whole("most_evaluations", most_evaluations, 1, UNLIMITED)
     check_joint("model", model)
     x = all_examples("x", x, model)
     # Moments without a closed form are estimated from samples, with a fixed seed.

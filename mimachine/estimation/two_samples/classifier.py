@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
 
-from mimachine._support.checks import whole
+from mimachine._support.checks import flag, whole
 from mimachine._support.seeds import derived_seed
 from mimachine.data.examples import Examples
 from mimachine.estimation.estimate import Estimate
@@ -73,6 +73,7 @@ def two_sample_auc(
         True
     """
     seed, most = whole("seed", seed), whole("most", most, _FEWEST)
+    standardize = flag("standardize", standardize)
     first, second = two_samples(x, y, least=_FEWEST)
     random = np.random.default_rng(derived_seed(seed, "two-sample AUC"))
     samples = [_some(points, most, random) for points in (first, second)]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, ParamSpec
 import torch
 from torch import Tensor
 
+from mimachine._support.checks import flag
 from mimachine.data.examples import Examples, as_tensor
 from mimachine.estimation.codes.aggregate import energy_distance_from_normal
 from mimachine.estimation.estimate import Estimate
@@ -122,7 +123,7 @@ def energy_distance(x: Examples, y: Examples, *, standardize: bool = True) -> Es
         True
     """
     x, y = two_samples(x, y, least=2)
-    scaled = in_units_of(x, y, standardize)
+    scaled = in_units_of(x, y, flag("standardize", standardize))
     between, of_x, of_y = (
         _Distances.of(first, second, slopes=standardize)
         for first, second in ((scaled.x, scaled.y), (scaled.x, None), (scaled.y, None))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine.paper.line.models import DATA, LATENT
+from mimachine.paper.paired import mean_difference
 
 __all__ = [
     "Claim",
@@ -26,8 +26,8 @@ __all__ = [
 Array = NDArray[np.float64]
 # Results of the models of all seeds, see `Curves.numbers`.
 Numbers = Sequence[Mapping[str, Any]]
-# Largest distance of densities that match, and smallest share of seeds in which a comparison holds.
-_CLOSE, _SHARE = 0.1, 0.9
+# Largest distance of densities that match.
+_CLOSE = 0.1
 _SIDES = (("x", DATA), ("z", LATENT))
 _PAIRS = {
     "prior": "P({0}), {1}({0})",
@@ -106,14 +106,13 @@ def close(what: Mapping[str, Array]) -> Finding:
 
 
 def lower(what: str, first: tuple[str, Array], second: tuple[str, Array]) -> Finding:
-    """Check that a value is lower for the first kind of model in 90 % of seeds."""
-    wins = int((first[1] < second[1]).sum())
-    need = math.ceil(_SHARE * len(first[1]))
+    """Check that a value is lower for the first kind, by the 95 % interval of the difference."""
+    difference = mean_difference(first[1], second[1])
+    digits = 3 if abs(difference.mean) < 10 else 1
     return Finding(
-        f"{what} lower for {first[0]} than for {second[0]} in at least {need} of {len(first[1])} "
-        "seeds",
-        f"{shown(first[1])} and {shown(second[1])}, {wins} of {len(first[1])}",
-        wins >= need,
+        f"{what} lower for {first[0]} than for {second[0]} over seeds, with 95 % confidence",
+        f"{shown(first[1])} and {shown(second[1])}, difference {difference.shown(digits)}",
+        difference.high < 0,
     )
 
 

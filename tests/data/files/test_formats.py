@@ -208,6 +208,39 @@ def test_a_first_line_is_names_or_values_and_both_can_be_said(tmp_path, first, i
         assert len(read_table.read_table(path, header=False).values) == 21
 
 
+DRAWN = np.random.default_rng(1).uniform(size=(60, 9))
+# Rows of measurements in order, as shares that add up, and what a first line of them would be.
+SHARES = np.round(np.cumsum(DRAWN, 1) / DRAWN.sum(1, keepdims=True), 4)
+
+
+@pytest.mark.parametrize(
+    ("first", "rows", "is_header"),
+    [
+        # An axis whose numbers are within the range of the rows, or out of it.
+        ("0.0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8", SHARES, True),
+        ("0.8,0.7,0.6,0.5,0.4,0.3,0.2,0.1,0.0", SHARES, True),
+        ("0.33,0.67,1.00,1.33,1.67,2.00,2.33,2.67,3.00", SHARES, True),
+        ("1990,1991,1992,1993", SHARES[:, :4], True),
+        # Even steps, but as many of the rows have, or numbers that the rows have too.
+        ("0.0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8", np.outer(range(1, 9), range(9)) / 7, False),
+        ("1,2,3,4,5,6", [np.roll(range(1, 7), k)[::-1] for k in range(6)], False),
+        # In order, but so are the rows; few even steps within their range.
+        ("1,2,4,8,16,32,64,128,256", SHARES, False),
+        ("0.1,0.2,0.3,0.4", SHARES[:, :4], False),
+        # A first row like the others.
+        (",".join(map(str, SHARES[-1])), SHARES[:-1], False),
+        (",".join(map(str, DRAWN[-1])), DRAWN[:-1], False),
+    ],
+)
+def test_an_axis_is_told_from_rows_that_are_in_order(tmp_path, first, rows, is_header):
+    lines = [first, *(",".join(map(str, np.asarray(row).tolist())) for row in rows)]
+    (tmp_path / "x.csv").write_text("\n".join(lines) + "\n")
+    table = read_table.read_table(tmp_path / "x.csv")
+    assert table.columns == (tuple(first.split(",")) if is_header else None)
+    # What was decided can be changed, and the note says how.
+    assert ("--no-header" if is_header else "--header") in table.notes[0]
+
+
 def test_text_in_a_first_line_that_is_said_to_be_a_row_is_an_error(tmp_path):
     path = spectra(tmp_path / "x.csv", "a,b,c,d,e,f")
     with pytest.raises(ValueError, match=r"column 1 has 'a' in row 1 \(line 1\)"):

@@ -338,10 +338,12 @@ def test_standard_errors_are_the_scatter_over_repeats(count, dim, information, q
 @pytest.mark.parametrize("queries", [None, 100])
 def test_standard_errors_are_the_scatter_over_many_repeats(dim, information, queries):
     repeats = 400
-    for scatter, error, held in scatter_and_errors(repeats, 400, dim, information, queries):
+    found = scatter_and_errors(repeats, 400, dim, information, queries)
+    # If few neighbours dominate the averages, a jackknife is too large, but not too small. That of
+    # the upper bound is at least the error with half of the rows, whose gap is twice as large.
+    for (scatter, error, held), most in zip(found, (1.6, 2.0), strict=True):
         assert held > 0.95 - 5 * math.sqrt(0.95 * 0.05 / repeats)
-        # If few neighbours dominate the averages, a jackknife is too large, but not too small.
-        assert 1 - 5 / math.sqrt(2 * repeats) < error / scatter < 1.6
+        assert 1 - 5 / math.sqrt(2 * repeats) < error / scatter < most
 
 
 @pytest.mark.parametrize(
