@@ -343,10 +343,18 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         ["estimation/codes/test_probes.py"],
         [
             ("1 / (penalty * len(points))", "1 / penalty"),
-            ("share * (1 - share) / len(labels)", "share * (1 - share)"),
+            ("max(1.0, scatter / expected)", "1.0"),
+            ("int(np.argmax(found))", "int(np.argmin(found))"),
             ("votes.argmax(1)", "votes.argmin(1)"),
             ("(points - centre) / width, (", "points - centre, ("),
             ("nearest_others(points, k)", "nearest(points, points, k)"),
+        ],
+    ),
+    "estimation/estimate.py": (
+        ["estimation/codes/test_probes.py"],
+        [
+            ("(share * count + 2) / (count + 4)", "share"),
+            ("more * (1 - more) / (count + 4)", "more * (1 - more)"),
         ],
     ),
     "estimation/likelihood/hamiltonian.py": (
