@@ -121,11 +121,14 @@ from .training.ensemble import Ensemble as Ensemble
 from .training.fit import History as History
 from .training.fit import fit as fit
 from .training.principal_components import probabilistic_pca as probabilistic_pca
-from .training.recipe import Noam as Noam
 from .training.recipe import Training as Training
 from .training.recipe import Warmup as Warmup
 from .training.records import Epoch as Epoch
 from .training.run import Run as Run
+from .training.schedules import Constant as Constant
+from .training.schedules import Cosine as Cosine
+from .training.schedules import Noam as Noam
+from .training.schedules import WarmupStableDecay as WarmupStableDecay
 from .workflow.load_run import load as load
 from .workflow.train_run import train as train
 

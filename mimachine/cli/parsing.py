@@ -28,7 +28,9 @@ from mimachine.experiment.presets import (
     published,
 )
 from mimachine.experiment.settings import IMAGE_ARCHITECTURES, Experiment
+from mimachine.training import schedules
 from mimachine.training.recipe import Training
+from mimachine.training.schedules import Schedule
 
 Command = TypeVar("Command")
 
@@ -108,6 +110,20 @@ def _optional_flag(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[bool | N
         instance_from_str=lambda words: {"True": True, "False": False}[words[0]],
         is_instance=lambda value: value is None or isinstance(value, bool),
         str_from_instance=lambda value: ["auto" if value is None else str(value)],
+    )
+
+
+@_REGISTRY.primitive_rule
+def _schedule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Schedule | None] | None:
+    """Read a learning-rate schedule by its name and numbers, such as cosine or noam:3."""
+    if info.type != (Schedule | None):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="|".join(schedules.KINDS),
+        instance_from_str=lambda words: None if words[0] == "None" else schedules.named(words[0]),
+        is_instance=lambda value: value is None or isinstance(value, Schedule),
+        str_from_instance=lambda value: ["None" if value is None else schedules.text(value)],
     )
 
 

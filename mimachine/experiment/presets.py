@@ -20,7 +20,8 @@ from mimachine.experiment.settings import (
     Experiment,
     Model,
 )
-from mimachine.training.recipe import Noam, Training, Warmup
+from mimachine.training.recipe import Training, Warmup
+from mimachine.training.schedules import Noam
 
 __all__ = [
     "BASELINES",

@@ -15,6 +15,7 @@ from mimachine._support.checks import check_fields, sizes, whole
 from mimachine._support.schema import shown, validated
 from mimachine.data.catalogue import NAMES
 from mimachine.data.files.options import File
+from mimachine.training import schedules
 from mimachine.training.recipe import Training
 
 __all__ = [
@@ -48,6 +49,7 @@ _ADDED_LATER = (
     "training.ema_decay",
     "training.gradient",
     "training.precision",
+    "training.schedule.kind",
     "training.warmup.first_latent",
 )
 Architecture = Literal["mlp", "pca", "dense-vae", "hvae", "conv-hvae", "pixel-hvae"]
@@ -258,6 +260,20 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Flatten nested settings to command-line names, such as training.warmup.epochs."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
-        nested = isinstance(value, dict)
-        found |= flat(value, f"{prefix}{name}.") if nested else {prefix + name: value}
+        if isinstance(value, dict) and name == "schedule":
+            found[prefix + name] = _schedule_text(value)
+        elif isinstance(value, dict):
+            found |= flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
     return found
+
+
+def _schedule_text(value: dict[str, Any]) -> Any:
+    """A schedule as on the command line; values that are none stay as they are."""
+    numbers = {name: number for name, number in value.items() if name != "kind"}
+    try:
+        # Version 0.1 had one schedule and stored no kind.
+        return schedules.text(schedules.KINDS[value.get("kind", "noam")](**numbers))
+    except (KeyError, TypeError, ValueError):
+        return value

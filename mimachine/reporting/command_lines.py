@@ -60,7 +60,7 @@ def _changes(start: Experiment, settings: Experiment) -> list[str] | None:
     for name, value in flat(asdict(settings)).items():
         if name in defaults and defaults[name] == value:
             continue
-        if name.startswith(("data.", "training.schedule")):
+        if name.startswith("data."):
             return None
         given += _option(name, value)
     return given

@@ -5,12 +5,12 @@ This module does not import torch, so the command line can check a recipe withou
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from mimachine._support.checks import UNLIMITED, check_fields, whole
 from mimachine.model.annealing import Annealing, Term
+from mimachine.training.schedules import Schedule
 
 
 @dataclass(frozen=True)
@@ -54,28 +54,6 @@ class Warmup:
 
 
 @dataclass(frozen=True)
-class Noam:
-    """Noam learning-rate schedule (Vaswani et al., 2017), stepped per epoch, peak at `warmup`.
-
-    The factor on the learning rate in epoch e is √w · min(e · w^-3/2, e^-1/2): linear up to 1 at
-    e = w, then √(w / e).
-
-    Attributes:
-        warmup: Epoch w of the peak learning rate.
-    """
-
-    warmup: int = 3
-
-    def __post_init__(self) -> None:
-        check_fields(self, "schedule.")
-        whole("schedule.warmup", self.warmup, 1)
-
-    def factor(self, epoch: int) -> float:
-        """Factor on the learning rate in an epoch, counted from 1."""
-        return min(epoch / self.warmup, math.sqrt(self.warmup / epoch))
-
-
-@dataclass(frozen=True)
 class Training:
     """Training recipe: how to minimise a loss with Adam, and when to stop.
 
@@ -83,7 +61,9 @@ class Training:
         epochs: Maximal number of passes over the training data.
         batch_size: Number of rows per step; MIM adds the same number of decoding samples.
         learning_rate: Adam's learning rate.
-        schedule: Learning-rate schedule; None for a constant rate.
+        schedule: Learning-rate schedule: `Constant`, `Cosine`, `WarmupStableDecay` or `Noam`; on
+            the command line its name, with its numbers after colons, such as cosine or noam:3. None
+            for a constant rate.
         warmup: Warm-up of the loss, Eq. (12); a number n means Warmup(n).
         patience: Number of epochs without a better held-out loss after which training stops; None
             for the epochs of the warm-up, as in the paper, but at least 10.
@@ -112,7 +92,7 @@ class Training:
     epochs: int = 500
     batch_size: int = 128
     learning_rate: float = 1e-3
-    schedule: Noam | None = None
+    schedule: Schedule | None = None
     warmup: Warmup | int = Warmup()
     patience: int | None = None
     validation_noise: Literal["common", "fresh"] = "common"
@@ -152,7 +132,8 @@ class Training:
 
     def learning_rate_at(self, epoch: int) -> float:
         """Learning rate in an epoch, counted from 1."""
-        return self.learning_rate * (self.schedule.factor(epoch) if self.schedule else 1.0)
+        factor = 1.0 if self.schedule is None else self.schedule.factor(epoch, self.epochs)
+        return self.learning_rate * factor
 
     @property
     def stop_after(self) -> int:

@@ -45,7 +45,9 @@ WRONG = {
     ),
     "training.warmup must be a Warmup or a whole number, got '3'": lambda: mm.Training(warmup="3"),
     "training.drop_last must be True or False, got 1": lambda: mm.Training(drop_last=1),
-    "training.schedule must be a Noam or None, got 3": lambda: mm.Training(schedule=3),
+    "training.schedule must be a Noam or a Constant or a Cosine or": lambda: mm.Training(
+        schedule=3
+    ),
     "warmup.epochs must be a whole number, got 2.0": lambda: mm.Warmup(2.0),
     "warmup.terms must be a tuple": lambda: mm.Warmup(terms=("p_x",)),
     "schedule.warmup must be a whole number": lambda: mm.Noam("3"),

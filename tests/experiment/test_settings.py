@@ -25,7 +25,8 @@ from mimachine.experiment.settings import (
     to_json,
 )
 from mimachine.model.annealing import Annealing
-from mimachine.training.recipe import Noam, Warmup
+from mimachine.training.recipe import Warmup
+from mimachine.training.schedules import Noam
 from mimachine.training.state import BestWeights
 
 CASES = [

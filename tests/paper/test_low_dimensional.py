@@ -19,8 +19,9 @@ from mimachine.paper.reference import Reading, readings
 from mimachine.paper.reproduction import Request
 from mimachine.paper.sweep import Cell, Measured, carry_out, open_member
 from mimachine.paper.tables import beside_the_paper, means
-from mimachine.training.recipe import Noam, Training, Warmup
+from mimachine.training.recipe import Training, Warmup
 from mimachine.training.run import Run
+from mimachine.training.schedules import Noam
 
 INFORMATION = Panel("mutual_information_ksg", "MI", "ksg_mutual_information_nats")
 

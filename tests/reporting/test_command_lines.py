@@ -12,8 +12,9 @@ from mimachine.experiment.presets import default, paper_images, published
 from mimachine.experiment.settings import Data, Model
 from mimachine.reporting import command_lines
 from mimachine.reporting.measured_run import Outcome
-from mimachine.training.recipe import Noam, Training, Warmup
+from mimachine.training.recipe import Training, Warmup
 from mimachine.training.run import Run
+from mimachine.training.schedules import Noam
 from mimachine.workflow.load_run import Trained
 
 
@@ -120,12 +121,15 @@ def test_objectives_are_compared_with_the_settings_of_the_run(tmp_path):
     assert command == "mimachine compare digits --objectives vae mim --num-samples 7"
 
 
+def test_a_schedule_is_an_option(tmp_path):
+    training = replace(default("digits").training, schedule=Noam(5))
+    settings = replace(default("digits"), training=training)
+    assert command_lines.options(settings) == ["--training.schedule", "noam:5"]
+
+
 def test_settings_without_command_line_options_are_repeated_in_python(tmp_path):
-    settings = replace(default("digits"), training=Training(schedule=Noam(5)))
+    settings = replace(default("digits"), data=Data("digits", fresh=True))
     assert command_lines.options(settings) is None
-    assert (
-        command_lines.options(replace(default("digits"), data=Data("digits", fresh=True))) is None
-    )
     code = command_lines.training(outcome(settings, tmp_path))
     compile(code, "command", "exec")
     assert repr(str(tmp_path / "experiment.json")) in code

@@ -36,22 +36,6 @@ def test_published_warm_up():
     assert third == warmup.at(100) == mm.Annealing(1.0, None, True, "sum")
 
 
-def test_noam_rises_linearly_and_falls_like_the_root():
-    factors = [mm.Noam(3).factor(epoch) for epoch in range(1, 13)]
-    assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1])
-    assert factors[3:] == pytest.approx([math.sqrt(3 / epoch) for epoch in range(4, 13)])
-
-
-@pytest.mark.parametrize("warmup", [1, 3, 10])
-def test_noam_is_the_schedule_of_vaswani_et_al_at_a_peak_of_one(warmup):
-    def published(step, width):
-        return width**-0.5 * min(step**-0.5, step * warmup**-1.5)
-
-    for epoch in range(1, 40):
-        expected = published(epoch, 512) / published(warmup, 512)
-        assert mm.Noam(warmup).factor(epoch) == pytest.approx(expected)
-
-
 def test_a_number_stands_for_a_warm_up():
     assert mm.Training(warmup=7) == mm.Training(warmup=mm.Warmup(7))
     assert mm.Training(warmup=7).annealing == mm.Warmup(7)
