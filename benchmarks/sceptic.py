@@ -65,6 +65,8 @@ METRICS = {
     "seconds": "seconds",
 }
 _GENERATED, _SCORED = 2000, 100
+# Data sets of at most this number of rows are split anew for each seed.
+_FEW = 5000
 
 
 @cache
@@ -94,6 +96,30 @@ def settings_of(data: str, model: str, seed: int) -> mm.Experiment:
         start = experiment.default(data, objective)
     start = replace(start, training=replace(start.training, seed=seed), num_samples=2)
     return named(start, name)
+
+
+def split_again(data: mm.Dataset, seed: int) -> mm.Dataset:
+    """Another split of the rows, if they are few: then the choice of test rows matters most."""
+    parts = data.train, data.val, data.test
+    if sum(map(len, parts)) > _FEW or data.distribution is not None:
+        return data
+    order = torch.randperm(
+        sum(map(len, parts)), generator=torch.Generator().manual_seed(seed)
+    ).split([len(part) for part in parts])
+    rows = torch.cat(parts)
+    train, val, test = (rows[chosen] for chosen in order)
+    again = replace(data, train=train, val=val, test=test)
+    if data.train_labels is None:
+        return again
+    labels = torch.cat([data.train_labels, data.val_labels, data.test_labels])
+    names = ("train_labels", "val_labels", "test_labels")
+    return replace(again, **{n: labels[chosen] for n, chosen in zip(names, order, strict=True)})
+
+
+def processor() -> str:
+    """Model of the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
 
 
 def objective(model: str) -> mm.Objective:

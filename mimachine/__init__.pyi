@@ -1,6 +1,7 @@
 # Public names, stated once: type checkers read this file, and `lazy_loader` imports from it.
 
 from . import datasets as datasets
+from ._support.seeds import seed_everything as seed_everything
 from .data.dataset import Dataset as Dataset
 from .data.image_sets import published_binarisation as published_binarisation
 from .data.sources import Binarized as Binarized
@@ -120,10 +121,12 @@ from .reporting.tabular import markdown_table as markdown_table
 from .training.ensemble import Ensemble as Ensemble
 from .training.fit import History as History
 from .training.fit import fit as fit
+from .training.optimizers import Muon as Muon
 from .training.principal_components import probabilistic_pca as probabilistic_pca
 from .training.recipe import Training as Training
 from .training.recipe import Warmup as Warmup
 from .training.records import Epoch as Epoch
+from .training.reported import Stop as Stop
 from .training.run import Run as Run
 from .training.schedules import Constant as Constant
 from .training.schedules import Cosine as Cosine

@@ -8,18 +8,39 @@ threads, see `process.exclusive`.
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
+import numpy as np
 import torch
 
 from mimachine._support.checks import whole
 from mimachine._support.process import exclusive
 
-__all__ = ["derived_seed", "forked", "own_noise"]
+__all__ = ["derived_seed", "forked", "own_noise", "seed_everything"]
 
 _of_thread = threading.local()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of Python, NumPy and torch, on all devices.
+
+    Networks and priors are initialised from the global generator of torch, so call this before you
+    build a model to get the same model and results again. What mimachine draws itself, in training
+    and in estimators, depends only on their own seeds, such as `Training.seed`.
+
+    Args:
+        seed: The seed, from 0 to 2³² - 1.
+
+    Raises:
+        ValueError: If the seed is out of range.
+    """
+    seed = whole("seed", seed, 0, 2**32 - 1)
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 (for the code of others, that uses it)
+    torch.manual_seed(seed)
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:

@@ -43,14 +43,17 @@ _ADDED_LATER = (
     "model.layers",
     "model.latent_maps",
     "model.pseudo_inputs",
+    "training.clip_norm",
     "training.compile",
     "training.cuda_graphs",
     "training.drop_last",
     "training.ema_decay",
     "training.gradient",
+    "training.optimizer",
     "training.precision",
     "training.schedule.kind",
     "training.warmup.first_latent",
+    "training.weight_decay",
 )
 Architecture = Literal["mlp", "pca", "dense-vae", "hvae", "conv-hvae", "pixel-hvae"]
 # Architectures with two levels of latents, and all architectures for images.

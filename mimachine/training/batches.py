@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mimachine.data.examples import examples
+from mimachine.data.loaders import LoaderSource, is_torch_data
 from mimachine.data.rows import Rows
 from mimachine.data.sources import Source, TensorSource
 from mimachine.model.networks import evaluating
@@ -58,6 +59,8 @@ def as_source(name: str, data: Data, like: Tensor, order_seed: int | None) -> So
     """
     if callable(getattr(data, "batches", None)):
         return cast(Source, data)
+    if is_torch_data(data):
+        return LoaderSource(name, data, like, order_seed or 0, shuffle=order_seed is not None)
     rows = examples(name, data, like, keep_bytes=True)
     return TensorSource(
         rows, seed=order_seed or 0, shuffle=order_seed is not None, dtype=like.dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,15 +34,18 @@ from mimachine.training.cuda_graphs import CudaGraphs, Replayed
 from mimachine.training.ensemble import Ensemble
 from mimachine.training.first_batch import check_first_batch
 from mimachine.training.nonfinite import explain
+from mimachine.training.optimizers import Factory, make
 from mimachine.training.progress import Progress
 from mimachine.training.recipe import Training
 from mimachine.training.records import Epoch
+from mimachine.training.reported import Reported, check_callbacks
 from mimachine.training.run import Run
 from mimachine.training.state import State
 from mimachine.training.step import Mean, Step, held_out
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.loggers.logger import Logger
 
 __all__ = ["History", "fit"]
 
@@ -70,6 +73,9 @@ def fit(
     *,
     fabric: Fabric | None = None,
     run: Run | None = None,
+    optimizer: Factory | None = None,
+    on_epoch: Callable[[Epoch], object] | None = None,
+    loggers: Sequence[Logger] = (),
     progress: bool | None = None,
     checkpoint_seconds: float = 10.0,
 ) -> History:
@@ -85,7 +91,8 @@ def fit(
             frame or a list of rows, of any real type; they take the type and the device of the
             model. Bytes stay bytes, grey values k / 255. The data of a source stay where they are
             and each batch is copied to the device, so a source of a tensor on the GPU avoids that
-            copy.
+            copy. A torch dataset or `DataLoader` is taken, too, see `LoaderSource`; a loader has
+            its own batch size.
         val: Held-out data, in the same forms. Without them there is no early stopping, and the
             model ends with the last weights.
         training: The recipe.
@@ -95,6 +102,14 @@ def fit(
         run: Run directory that records the epochs, the best weights and the state. An interrupted
             run is resumed from its last state, and ends as if it had not been interrupted. Pass it
             in every process.
+        optimizer: A function of the parameters and `lr` that returns an optimiser, such as
+            `torch.optim.AdamW` or `functools.partial(torch.optim.SGD, momentum=0.9)`. The schedule
+            multiplies the learning rates of its groups. By default the recipe's optimiser.
+        on_epoch: Called after each epoch, in every process, with its record. If it raises `Stop`,
+            training ends as if that epoch were the last.
+        loggers: Loggers of Lightning Fabric, such as `lightning_fabric.loggers.TensorBoardLogger`,
+            which get the losses, β and the learning rate of each epoch. Those of the fabric get
+            them, too.
         progress: Whether to show a progress bar; by default only in a terminal.
         checkpoint_seconds: Minimal time between two writes of the state; an interruption loses at
             most that time and the current epoch.
@@ -103,6 +118,7 @@ def fit(
         Record of the run.
 
     Raises:
+        TypeError: If the optimizer, a logger or the fabric is none.
         ValueError: If the data or the recipe are invalid, the data, the parts of the model and the
             loss do not fit together, or nothing can be trained.
         RuntimeError: If `training.cuda_graphs` is set and a CUDA graph cannot capture the loss.
@@ -111,7 +127,8 @@ def fit(
             Of several models only those with a non-finite loss stop.
     """
     _check_options(fabric, run, progress, checkpoint_seconds)
-    trainer = _Trainer(loss, train, val, training, fabric)
+    check_callbacks(on_epoch, loggers)
+    trainer = _Trainer(loss, train, val, training, fabric, optimizer)
     state, first = trainer.state, trainer.is_first_process
     if run is not None:
         run.resume(state, rewrite=first)
@@ -127,17 +144,20 @@ def fit(
         Progress(training.epochs, progress if first else False) as bar,
         _ending_with_best(state, own_run),
     ):
-        while state.epoch < training.epochs and not state.best.all_done:
+        reported = Reported(on_epoch, trainer.loggers(loggers))
+        while state.epoch < training.epochs and not state.ended:
             state.add(*trainer.epoch(state.epoch + 1))
             retire(state.best.done)
             bar.update(state.epochs[-1])
             if own_run is not None:
                 own_run.append_metrics(state.epochs[-1])
-                if time.monotonic() - saved_at >= checkpoint_seconds:
-                    own_run.checkpoint(state)
-                    saved_at = time.monotonic()
+            state.stopped = reported(state.epochs[-1])
+            if own_run is not None and time.monotonic() - saved_at >= checkpoint_seconds:
+                own_run.checkpoint(state)
+                saved_at = time.monotonic()
         if own_run is not None:
             own_run.checkpoint(state)
+        reported.end()
     best_epoch = state.best.epoch.tolist() if state.best.seen else None
     return History(state.epochs, best_epoch, state.epoch < training.epochs)
 
@@ -164,10 +184,12 @@ class _Trainer:
         val: Data | None,
         training: Training,
         fabric: Fabric | None,
+        optimizer: Factory | None,
     ) -> None:
         _check_types(loss, training)
         self.loss, self.training = loss, training
-        self.optimizer = _adam(loss, training)
+        self.optimizer = make(loss, training, optimizer)
+        self._rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         if fabric is not None and training.precision != "full":
             raise ValueError(
                 'training.precision must be "full" if a fabric is given, which sets the precision; '
@@ -179,11 +201,7 @@ class _Trainer:
         if fabric is None and training.precision == "full":
             # On one device in full precision the wrapper only costs 6 % of a small step.
             self.module = called
-        if training.gradient == "normalised" and _scales_gradients(self.fabric):
-            raise ValueError(
-                'training.gradient "normalised" needs unscaled gradients, and precision '
-                f"{self.fabric.strategy.precision.precision} scales them: use bf16-mixed"
-            )
+        _check_unscaled(self.fabric, training)
         # After the setup, which may have moved the weights.
         self.state = State(loss, self.optimizer, training.stop_after, training.ema_decay)
         self._step = Step(self.module, self.wrapped, self.fabric, training)
@@ -191,6 +209,7 @@ class _Trainer:
         self._replayed: Replayed | None = None
         self._rate: Tensor | None = None
         if training.cuda_graphs:
+            _check_can_be_captured(loss, self.fabric, self.optimizer)
             self._capture()
         self._like = _floating_parameter(loss)
         self.train = as_source("train", train, self._like, training.seed)
@@ -201,7 +220,6 @@ class _Trainer:
 
     def _capture(self) -> None:
         """Replay training steps and held-out losses as CUDA graphs."""
-        _check_can_be_captured(self.loss, self.fabric)
         graphs, size = CudaGraphs(self.fabric.device), self.training.batch_size
         self._replayed = Replayed(self._step, size, graphs)
         self._measure = Replayed(self._measure, size, graphs)
@@ -217,12 +235,16 @@ class _Trainer:
         """Train for one epoch; return its record and the held-out loss, () or (M,)."""
         annealing = self.training.annealing.at(number)
         rate = self.training.learning_rate_at(number)
-        self._set_rate(rate)
+        self._set_rate(rate / self.training.learning_rate)
         train_loss = self._train_epoch(number, annealing)
         with self.state.measured():
             val_loss = self._held_out_loss(number)
         held_out = None if val_loss is None else val_loss.tolist()
         return Epoch(number, annealing.beta, rate, train_loss.tolist(), held_out), val_loss
+
+    def loggers(self, given: Sequence[Logger]) -> list[Logger]:
+        """Loggers of the caller and of the fabric, in the first process."""
+        return [*given, *self.fabric.loggers] if self.is_first_process else []
 
     def _train_epoch(self, number: int, annealing: Annealing) -> Tensor:
         fabric, training, device = self.fabric, self.training, self.fabric.device
@@ -319,13 +341,15 @@ class _Trainer:
             check(mean.loss)
         return mean
 
-    def _set_rate(self, rate: float) -> None:
+    def _set_rate(self, factor: float) -> None:
+        """Set the learning rates to a factor of their initial values."""
         if self._rate is not None:
-            self._rate.fill_(rate)
-        for group in self.optimizer.param_groups:
+            self._rate.fill_(factor * self._rates[0])
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
             # Both may have been restored from a run with other settings.
-            group["lr"] = rate if self._rate is None else self._rate
-            group["capturable"] = self._rate is not None
+            group["lr"] = factor * rate if self._rate is None else self._rate
+            if "capturable" in group:
+                group["capturable"] = self._rate is not None
 
     def _check(self, number: int, step: int, x: Tensor, loss: Tensor) -> None:
         # The non-finite loss of one of several independent models does not affect the others.
@@ -396,14 +420,28 @@ def _fabric(precision: Literal["64-true", "32-true", "bf16-mixed"]) -> Fabric:
     return Fabric(devices=1, precision=precision)
 
 
-def _adam(loss: nn.Module, training: Training) -> torch.optim.Adam:
-    parameters = [p for p in loss.parameters() if p.requires_grad]
-    if not parameters:
-        raise ValueError("loss has no parameter that can be trained")
-    return torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
+def _check_unscaled(fabric: Fabric, training: Training) -> None:
+    if not _scales_gradients(fabric):
+        return
+    given = {
+        'gradient "normalised"': training.gradient == "normalised",
+        "clip_norm": training.clip_norm is not None,
+    }
+    for name in (name for name, is_given in given.items() if is_given):
+        raise ValueError(
+            f"training.{name} needs unscaled gradients, and precision "
+            f"{fabric.strategy.precision.precision} scales them: use bf16-mixed"
+        )
 
 
-def _check_can_be_captured(loss: nn.Module, fabric: Fabric) -> None:
+def _check_can_be_captured(
+    loss: nn.Module, fabric: Fabric, optimizer: torch.optim.Optimizer
+) -> None:
+    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
+        raise ValueError(
+            "training.cuda_graphs needs Adam, whose kernel reads its learning rate from the GPU, "
+            f"got {type(optimizer).__name__}: cuda_graphs=False"
+        )
     if fabric.device.type != "cuda":
         raise ValueError(
             f"training.cuda_graphs needs a CUDA device, got {fabric.device.type}: cuda_graphs=False"

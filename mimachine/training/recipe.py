@@ -55,12 +55,12 @@ class Warmup:
 
 @dataclass(frozen=True)
 class Training:
-    """Training recipe: how to minimise a loss with Adam, and when to stop.
+    """Training recipe: how to minimise a loss, and when to stop.
 
     Attributes:
         epochs: Maximal number of passes over the training data.
         batch_size: Number of rows per step; MIM adds the same number of decoding samples.
-        learning_rate: Adam's learning rate.
+        learning_rate: Learning rate of the optimiser.
         schedule: Learning-rate schedule: `Constant`, `Cosine`, `WarmupStableDecay` or `Noam`; on
             the command line its name, with its numbers after colons, such as cosine or noam:3. None
             for a constant rate.
@@ -70,8 +70,13 @@ class Training:
         validation_noise: "common" for the same noise in every held-out loss, so that epochs differ
             only by their weights; "fresh" for new noise each time.
         seed: Seed of data order and noise.
-        gradient: Gradient for Adam: "plain", or "normalised", each parameter tensor's divided by
-            its L2 norm + 1e-7, as in the released image code.
+        optimizer: "adam", or "muon": Muon for the matrices of layers and Adam for all other
+            parameters, see `Muon`. `fit` also takes an optimiser of your own.
+        weight_decay: Decoupled weight decay of the matrices of layers, as in AdamW.
+        clip_norm: Largest L2 norm of the gradient of all parameters together, to which larger ones
+            are scaled down; None for no limit. Of several models each has its own norm.
+        gradient: Gradient for the optimiser: "plain", or "normalised", that of each parameter
+            tensor divided by its L2 norm + 1e-7, as in the released image code.
         ema_decay: Decay per step of an exponential moving average of the weights, such as 0.999,
             which then gives the held-out losses and the final weights. None for no average.
         precision: "full" computes in the dtype of the weights; "bf16-mixed" computes networks in
@@ -97,6 +102,9 @@ class Training:
     patience: int | None = None
     validation_noise: Literal["common", "fresh"] = "common"
     seed: int = 0
+    optimizer: Literal["adam", "muon"] = "adam"
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
     gradient: Literal["plain", "normalised"] = "plain"
     ema_decay: float | None = None
     precision: Literal["full", "bf16-mixed"] = "full"
@@ -114,6 +122,10 @@ class Training:
             raise ValueError(
                 f"training.learning_rate must be positive and finite, got {self.learning_rate}"
             )
+        if self.weight_decay < 0:
+            raise ValueError(f"training.weight_decay must be 0 or more, got {self.weight_decay}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"training.clip_norm must be positive or None, got {self.clip_norm}")
         if self.patience is not None:
             whole("training.patience", self.patience, 1, UNLIMITED)
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from mimachine.training.records import Epoch
 __all__ = ["Damaged", "check", "read_state", "with_digest"]
 
 _ENTRIES = {"epoch", "tensors", "optimizer", "best"}
+# Of these version 0.1 had none.
+_LATER = {"average", "stopped", ENTRY}
 _MOMENTS = {"exp_avg", "exp_avg_sq"}
 _NOT_FINITE = "its weights are not finite"
 
@@ -64,6 +66,7 @@ def check(
     saved: dict[str, Any],
     tensors: Sequence[Tensor],
     parameters: Sequence[Tensor],
+    is_adam: bool,
     is_averaged: bool,
     num_models: int | None,
     epochs: Sequence[Epoch],
@@ -73,7 +76,8 @@ def check(
     Args:
         saved: Result of `read_state`.
         tensors: The weights and buffers of the model, as `State` saves them.
-        parameters: The parameters of the optimiser, an Adam.
+        parameters: The parameters of the optimiser.
+        is_adam: Whether that is Adam, whose kernels check nothing.
         is_averaged: Whether there is a moving average of the weights.
         num_models: Number of models trained together, if the loss says it.
         epochs: Records of the epochs until the state was saved.
@@ -83,7 +87,7 @@ def check(
         ValueError: If it belongs to another model or recipe, was changed, has weights that are not
             finite, or the record of an epoch is missing.
     """
-    if not saved.keys() - {"average", ENTRY} == _ENTRIES:
+    if not saved.keys() - _LATER == _ENTRIES or type(saved.get("stopped", False)) is not bool:
         raise Damaged("it is incomplete")
     _check_weights(saved["tensors"], tensors)
     if len(epochs) != saved["epoch"]:
@@ -93,10 +97,10 @@ def check(
         raise ValueError("the saved state belongs to another recipe: its ema_decay differs")
     _check_best(saved["best"], tensors, epochs)
     _check_average(saved.get("average"), tensors)
-    _check_moments(saved["optimizer"], parameters)
+    _check_moments(saved["optimizer"], parameters, _is_adams if is_adam else _is_optimizers)
     if ENTRY in saved and not is_unchanged(saved[ENTRY], digest(_parts(_used(saved)))):
         raise ValueError(f"it {CHANGED}")
-    _check_values(saved, tensors, parameters, _may_be_nonfinite(saved["best"], epochs))
+    _check_values(saved, tensors, _may_be_nonfinite(saved["best"], epochs))
 
 
 def _used(saved: dict[str, Any]) -> dict[str, Any]:
@@ -195,11 +199,13 @@ def _check_average(average: Any, tensors: Sequence[Tensor]) -> None:
         raise Damaged("it has no average of the weights")
 
 
-def _check_moments(optimizer: Any, parameters: Sequence[Tensor]) -> None:
-    """Check that an optimiser's state is what Adam has: a parameter without gradients has none."""
+def _check_moments(
+    optimizer: Any, parameters: Sequence[Tensor], fits: Callable[[Any, Tensor], bool]
+) -> None:
+    """Check an optimiser's state; a parameter without gradients has none."""
     moments = optimizer.get("state") if type(optimizer) is dict else None
     if type(moments) is not dict or not all(
-        type(index) is int and 0 <= index < len(parameters) and _is_adams(value, parameters[index])
+        type(index) is int and 0 <= index < len(parameters) and fits(value, parameters[index])
         for index, value in moments.items()
     ):
         raise Damaged("it has no moments of this model's gradients")
@@ -214,6 +220,25 @@ def _is_adams(value: Any, parameter: Tensor) -> bool:
         and value["step"].shape == ()
         and value["step"].dtype in (torch.float32, torch.float64)
     )
+
+
+def _is_optimizers(value: Any, parameter: Tensor) -> bool:
+    """Whether a value can be the state of an optimiser of the caller's for a parameter."""
+    return type(value) is dict and all(
+        type(name) is str
+        and (
+            each is None
+            or type(each) in (bool, int, float)
+            or (_is_plain(each) and _is_broadcast(each.shape, parameter.shape))
+        )
+        for name, each in value.items()
+    )
+
+
+def _is_broadcast(shape: torch.Size, to: torch.Size) -> bool:
+    """Whether a shape has at most the sizes of another: Adafactor has means of rows and columns."""
+    sizes = (1,) * (len(to) - len(shape)) + tuple(shape)
+    return len(sizes) == len(to) and all(a in (1, b) for a, b in zip(sizes, to, strict=True))
 
 
 def _may_be_nonfinite(best: dict[str, Any], epochs: Sequence[Epoch]) -> Tensor | None:
@@ -234,7 +259,6 @@ def _may_be_nonfinite(best: dict[str, Any], epochs: Sequence[Epoch]) -> Tensor |
 def _check_values(
     saved: dict[str, Any],
     tensors: Sequence[Tensor],
-    parameters: Sequence[Tensor],
     exempt: Tensor | None,
 ) -> None:
     """Check that weights are finite wherever those of a fresh model are, and moments too."""
@@ -245,13 +269,14 @@ def _check_values(
         for value, fresh in zip(values, tensors, strict=bool(values)):
             if not is_finite_like(value, fresh, exempt):
                 raise ValueError(_NOT_FINITE)
-    for index, value in moments.items():
-        zeros = torch.zeros(()).expand(parameters[index].shape)
-        if not all(is_finite_like(value[name], zeros, exempt) for name in _MOMENTS):
+    for value in moments.values():
+        each = {name: torch.as_tensor(v) for name, v in value.items() if v is not None}
+        zeros = {name: torch.zeros(()).expand(v.shape) for name, v in each.items()}
+        if not all(is_finite_like(v, zeros[n], exempt) for n, v in each.items() if n != "step"):
             raise ValueError(_NOT_FINITE)
-        if (value["exp_avg_sq"] < 0).any():
+        if "exp_avg_sq" in each and (each["exp_avg_sq"] < 0).any():
             raise Damaged("it has negative squares of gradients")
-        if not (value["step"].isfinite() and value["step"] >= 0):
+        if "step" in each and not (each["step"].isfinite() and each["step"] >= 0).all():
             raise Damaged("it has no number of steps")
 
 

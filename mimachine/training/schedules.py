@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 from mimachine._support.checks import check_fields, whole
 from mimachine._support.messages import unknown
@@ -144,7 +144,7 @@ def named(words: str) -> Schedule:
     if len(numbers) > len(settings):
         most = ":".join([name, *(field.name for field in settings)])
         raise ValueError(f"schedule must be {most} at most, got {words!r}")
-    given = {}
+    given: dict[str, Any] = {}
     for field, number in zip(settings, numbers, strict=False):
         try:
             given[field.name] = float(number) if field.type == "float" else int(number)

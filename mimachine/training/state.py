@@ -40,6 +40,7 @@ class State:
     patience: int
     ema_decay: float | None = None
     epochs: list[Epoch] = field(default_factory=list)
+    stopped: bool = False
     best: BestWeights = field(init=False)
     average: MovingAverage | None = field(init=False, default=None)
 
@@ -52,6 +53,11 @@ class State:
     def epoch(self) -> int:
         """Number of completed epochs."""
         return len(self.epochs)
+
+    @property
+    def ended(self) -> bool:
+        """Whether training stops before the last epoch of the recipe."""
+        return self.stopped or self.best.all_done
 
     def add(self, epoch: Epoch, val_loss: Tensor | None) -> None:
         """Add a completed epoch; update the best weights if the warm-up is complete."""
@@ -101,6 +107,7 @@ class State:
                 "optimizer": self.optimizer.state_dict(),
                 "best": self.best.to_dict(),
                 "average": None if self.average is None else self.average.to_dict(),
+                "stopped": self.stopped,
             }
         )
 
@@ -116,22 +123,20 @@ class State:
         """
         tensors, parameters = self._tensors(), self._parameters()
         count = getattr(self.loss, "num_models", None)
-        check(saved, tensors, parameters, self.average is not None, count, epochs)
+        is_adam = type(self.optimizer) in (torch.optim.Adam, torch.optim.AdamW)
+        check(saved, tensors, parameters, is_adam, self.average is not None, count, epochs)
         for tensor, value in zip(tensors, saved["tensors"], strict=True):
             tensor.copy_(value)
         if self.average is not None:
             self.average.restore(saved["average"])
         moments = {
-            index: {
-                name: each.clone() if name == "step" else _copied(each, parameters[index])
-                for name, each in value.items()
-            }
+            index: {name: _restored(each, parameters[index]) for name, each in value.items()}
             for index, value in saved["optimizer"]["state"].items()
         }
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         self.best.restore(saved["best"])
-        self.epochs = epochs
+        self.epochs, self.stopped = epochs, saved.get("stopped", False)
 
     def _parameters(self) -> list[Tensor]:
         """Parameters in the order of the optimiser's state."""
@@ -279,6 +284,13 @@ class MovingAverage:
 def _copied(value: Tensor, like: Tensor) -> Tensor:
     """A copy with the device and memory layout of another tensor, and memory of its own."""
     return torch.empty_like(like).copy_(value)
+
+
+def _restored(value: Any, parameter: Tensor) -> Any:
+    """A number or tensor of an optimiser's state; counts of steps stay in memory."""
+    if not isinstance(value, Tensor):
+        return value
+    return _copied(value, parameter) if value.shape == parameter.shape else value.clone()
 
 
 def _can_be_averaged(tensor: Tensor) -> bool:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from lightning_fabric.wrappers import _FabricOptimizer
 
-__all__ = ["Mean", "Step", "held_out", "normalise_gradients"]
+__all__ = ["Mean", "Step", "clip_gradients", "held_out", "normalise_gradients"]
 
 
 class Mean(NamedTuple):
@@ -39,7 +39,7 @@ class Step:
         self, module: nn.Module, optimizer: _FabricOptimizer, fabric: Fabric, training: Training
     ) -> None:
         self.module, self.optimizer, self.fabric = module, optimizer, fabric
-        self.normalised = training.gradient == "normalised"
+        self.normalised, self.most = training.gradient == "normalised", training.clip_norm
 
     def __call__(
         self, x: Tensor, annealing: Annealing, check: Callable[[Tensor], None] | None = None
@@ -62,6 +62,8 @@ class Step:
         self.fabric.backward(loss.sum() if loss.dim() else loss)
         if self.normalised:
             normalise_gradients(self.module.parameters(), stacked=loss.dim() > 0)
+        if self.most is not None:
+            clip_gradients(self.module.parameters(), self.most, stacked=loss.dim() > 0)
         self.optimizer.step()
         return Mean(loss.detach(), value.shape[-1])
 
@@ -114,6 +116,33 @@ def normalise_gradients(parameters: Iterable[Tensor], *, stacked: bool = False) 
     norms = list(map(_norms_of_entries, gradients)) if stacked else torch._foreach_norm(gradients)
     torch._foreach_add_(norms, _LEAST_NORM)
     torch._foreach_div_(gradients, norms)
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[Tensor], most: float, *, stacked: bool = False) -> None:
+    """Scale gradients down to an L2 norm of all parameters together, in place.
+
+    Args:
+        parameters: The parameters; those without a gradient are skipped. Their gradients must be
+            complete and unscaled, as for `normalise_gradients`.
+        most: The largest norm.
+        stacked: Whether the first axis of every tensor has one entry per independent model; each
+            entry is then scaled by its own norm.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
+    norms = [
+        _norms_of_entries(each).flatten() if stacked else torch.linalg.vector_norm(each)
+        for each in gradients
+    ]
+    norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    # A norm that is not finite leaves no gradient to use; the loss was checked before.
+    factor = (most / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1.0)
+    factors = [
+        factor.reshape(-1, *[1] * (each.dim() - 1)) if stacked else factor for each in gradients
+    ]
+    torch._foreach_mul_(gradients, factors)
 
 
 def _norms_of_entries(gradient: Tensor) -> Tensor:

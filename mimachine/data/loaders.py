@@ -1,0 +1,101 @@
+"""Data sources of torch datasets and data loaders.
+
+An epoch can be repeated exactly if it depends on its number alone. A data loader draws its order
+from a generator, which is therefore seeded anew in each epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from mimachine._support.seeds import derived_seed, forked
+from mimachine.data.examples import examples
+
+__all__ = ["LoaderSource", "is_torch_data"]
+
+
+def is_torch_data(data: object) -> bool:
+    """Whether data are a torch dataset or a data loader."""
+    return isinstance(data, DataLoader | Dataset)
+
+
+class LoaderSource:
+    """Batches of a data loader, or of a map-style or iterable dataset.
+
+    The examples are tensors or arrays of shape X. An example may be a tuple or a list, such as an
+    image with its class, of which the first is taken. A loader has its own batch size, order and
+    workers. A dataset is read row by row in this process: a map-style one in a random order, an
+    iterable one in its own.
+
+    Args:
+        name: Name of the argument that the data are, for messages.
+        data: The loader or the dataset, which can be read again in each epoch.
+        like: A tensor with the dtype of the model.
+        seed: Seed of the order.
+        shuffle: Whether to shuffle a map-style dataset.
+    """
+
+    def __init__(self, name: str, data: Any, like: Tensor, seed: int, shuffle: bool) -> None:
+        self.name, self.data, self.like = name, data, like
+        self.seed, self.shuffle = seed, shuffle
+
+    def __len__(self) -> int:
+        data = self.data
+        if isinstance(data, DataLoader):
+            data = data.dataset
+        return len(data)
+
+    def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
+        """Batches of one epoch.
+
+        Raises:
+            ValueError: If a batch is not of numbers.
+        """
+        loader = self._loader(batch_size, epoch)
+        given = loader.generator if isinstance(self.data, DataLoader) else None
+        before = None if given is None else given.get_state()
+        sampler: Any = getattr(loader, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        seed = derived_seed(self.seed, "order", epoch)
+        try:
+            # The order is drawn before the first batch; all processes need the same.
+            with forked(seed):
+                if given is not None:
+                    given.manual_seed(seed)
+                iterator = iter(loader)
+                first = next(iterator, None)
+            if first is not None:
+                yield self._tensor(first)
+            for batch in iterator:
+                yield self._tensor(batch)
+        finally:
+            if given is not None:
+                given.set_state(before)
+
+    def _loader(self, batch_size: int, epoch: int) -> DataLoader[Any]:
+        if isinstance(self.data, DataLoader):
+            return self.data
+        if isinstance(self.data, IterableDataset):
+            return DataLoader(self.data, batch_size)
+        order: Sequence[int] = range(len(self))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
+            order = torch.randperm(len(self), generator=generator).tolist()
+        return DataLoader(self.data, batch_size, sampler=order)
+
+    def _tensor(self, batch: Any) -> Tensor:
+        x = batch[0] if isinstance(batch, list | tuple) and len(batch) else batch
+        if isinstance(x, dict):
+            raise ValueError(
+                f"{self.name} must give tensors, or tuples whose first entry is one, got a "
+                f"dictionary of {', '.join(map(repr, x))}: choose one in its __getitem__"
+            )
+        rows = examples(self.name, x, self.like, keep_bytes=True)
+        assert isinstance(rows, Tensor)
+        return rows
