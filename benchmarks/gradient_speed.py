@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import mimachine as mm
-from mimachine.training.step import normalise_gradients
+from mimachine.training.steps.step import normalise_gradients
 
 
 @torch.no_grad()

@@ -37,10 +37,10 @@ from torch import Tensor
 
 import mimachine as mm
 from mimachine.model.annealing import Annealing
-from mimachine.training.compilation import CompiledLoss
-from mimachine.training.cuda_graphs import CudaGraphs, Replayed
 from mimachine.training.recipe import Training
-from mimachine.training.step import Step
+from mimachine.training.steps.compilation import CompiledLoss
+from mimachine.training.steps.cuda_graphs import CudaGraphs, Replayed
+from mimachine.training.steps.step import Step
 
 _BATCH, _BLOCKS, _WARM_UP = 100, 5, 5
 

@@ -17,7 +17,7 @@ from torch.func import functional_call, vmap
 from mimachine._support.checks import instance
 from mimachine.model.annealing import Annealing
 from mimachine.model.loss import Loss
-from mimachine.training.compilation import Fused
+from mimachine.training.steps.compilation import Fused
 
 __all__ = ["Ensemble"]
 

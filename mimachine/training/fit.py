@@ -29,11 +29,7 @@ from mimachine.training.batches import (
     placed,
     whole_batches,
 )
-from mimachine.training.compilation import CompiledLoss
-from mimachine.training.cuda_graphs import CudaGraphs, Replayed
 from mimachine.training.ensemble import Ensemble
-from mimachine.training.first_batch import check_first_batch
-from mimachine.training.nonfinite import explain
 from mimachine.training.optimizers import Factory, make
 from mimachine.training.progress import Progress
 from mimachine.training.recipe import Training
@@ -41,7 +37,11 @@ from mimachine.training.records import Epoch
 from mimachine.training.reported import Reported, check_callbacks
 from mimachine.training.run import Run
 from mimachine.training.state import State
-from mimachine.training.step import Mean, Step, held_out
+from mimachine.training.steps.compilation import CompiledLoss
+from mimachine.training.steps.cuda_graphs import CudaGraphs, Replayed
+from mimachine.training.steps.first_batch import check_first_batch
+from mimachine.training.steps.nonfinite import explain
+from mimachine.training.steps.step import Mean, Step, held_out
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -11,7 +11,7 @@ from torch import nn
 import mimachine as mm
 from mimachine._support.digest import ENTRY
 from mimachine.training.recipe import Training
-from mimachine.training.step import clip_gradients
+from mimachine.training.steps.step import clip_gradients
 
 
 def make_loss(seed=0, prior=None):

@@ -14,9 +14,9 @@ import mimachine as mm
 from mimachine._support.seeds import forked
 from mimachine.data.sources import Shared
 from mimachine.model.annealing import Annealing
-from mimachine.training.cuda_graphs import Replayed
 from mimachine.training.recipe import Training
-from mimachine.training.step import Mean, Step, held_out, normalise_gradients
+from mimachine.training.steps.cuda_graphs import Replayed
+from mimachine.training.steps.step import Mean, Step, held_out, normalise_gradients
 
 BATCH = 4
 

@@ -9,7 +9,7 @@ from torch import nn
 import mimachine as mm
 from mimachine.data.sources import Shared
 from mimachine.training.recipe import Training
-from mimachine.training.step import normalise_gradients
+from mimachine.training.steps.step import normalise_gradients
 
 
 def small_conv_hvae(dtype=torch.float64):

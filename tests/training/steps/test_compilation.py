@@ -9,8 +9,8 @@ import mimachine as mm
 from mimachine._support.seeds import forked
 from mimachine.data.sources import Shared
 from mimachine.model.annealing import Annealing
-from mimachine.training.compilation import CompiledLoss, Fused
 from mimachine.training.recipe import Training
+from mimachine.training.steps.compilation import CompiledLoss, Fused
 
 slow = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mimachine.model.annealing import Annealing
-from mimachine.training.step import Mean
+from mimachine.training.steps.step import Mean
 
 __all__ = ["CudaGraphs", "Recorder", "Replayed"]
 

@@ -1,0 +1,1 @@
+"""One training step: gradient, compilation, CUDA graphs, and what is checked."""
