@@ -80,6 +80,7 @@ def _train(arguments: list[str]) -> None:
             out,
             say=lambda text: say(command, text),
             checkpoint_seconds=command.checkpoint_seconds,
+            log=command.log,
             then=lambda trained: _write_report(command, trained.run.path),
         )
     print_run(command, *done, _page(command, done[0].run.path))
@@ -89,12 +90,16 @@ def _resume(arguments: list[str]) -> None:
     command = parse(Resume, arguments)
     from mimachine import workflow
 
-    with interruptible(lambda: resume_hint(command.resume, command.data)):
+    path = command.resume
+    if command.branch is not None:
+        path = workflow.branch(path, command.branch).path
+    with interruptible(lambda: resume_hint(path, command.data)):
         done = workflow.resume(
-            command.resume,
+            path,
             data=command.data,
             say=lambda text: say(command, text),
             checkpoint_seconds=command.checkpoint_seconds,
+            log=command.log,
             then=lambda trained: _write_report(command, trained.run.path),
         )
     print_run(command, *done, _page(command, done[0].run.path))

@@ -60,6 +60,7 @@ SplitName = Annotated[
     _optional("{train,val,test,all}", "all for a file or folder, test for a named data set"),
 ]
 Preset = Literal["default", "published", "paper"]
+Log = Annotated[Literal["tensorboard"] | None, _optional("tensorboard", "none")]
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,13 @@ class Train:
             table 1, from the authors' released code. "paper": the recipe in the paper's text for
             the image models of table 1.
         model: Encoder, decoder and prior.
-        training: Optimisation with Adam, early stopping and hardware options.
+        training: Optimisation, early stopping and hardware options.
         num_samples: Importance samples per test example for the likelihood.
         out: Run directory to create.
         checkpoint_seconds: Minimum time in seconds between two checkpoints, from which --resume
             continues.
+        log: tensorboard: write losses and learning rates to RUN/tensorboard while training; needs
+            tensorboard, pip install mimachine[log].
         report: Write report.html at the end.
         json: Print the results as JSON; progress messages go to standard error.
     """
@@ -105,6 +108,7 @@ class Train:
     num_samples: int = 1000
     out: NewDirectory = None
     checkpoint_seconds: float = 10.0
+    log: Log = None
     report: bool = True
     json: bool = False
 
@@ -117,15 +121,20 @@ class Resume:
 
     Attributes:
         resume: Run directory.
+        branch: Directory of a copy to train instead, whose learning rate decays from now on, for a
+            run with the schedule warmup-stable-decay. The run itself can go on, also meanwhile.
         data: File or folder that the run was trained on, if it moved.
         checkpoint_seconds: Minimum time in seconds between two checkpoints.
+        log: As for train. A run with a log goes on with it.
         report: Write report.html at the end.
         json: Print the results as JSON; progress messages go to standard error.
     """
 
     resume: Annotated[Path, tyro.conf.arg(metavar="RUN")]
+    branch: Annotated[Path | None, _optional("DIR", "resume the run itself")] = None
     data: MovedData = None
     checkpoint_seconds: float = 10.0
+    log: Log = None
     report: bool = True
     json: bool = False
 

@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mimachine._support import checks
 from mimachine._support.digest import check_digest, sealed, without_digest
@@ -55,14 +55,28 @@ if TYPE_CHECKING:
 
     from mimachine.training.state import State
 
-__all__ = ["Run"]
+__all__ = ["Run", "Snapshot"]
 
-_WEIGHTS = "model.safetensors"
+_WEIGHTS, _STATE, _METRICS = "model.safetensors", "state.ckpt", "metrics.jsonl"
 # People may edit the settings, such as the path of the data.
 _WITHOUT_DIGEST = ("experiment.json",)
 
 # Writes the settings and the record of the data, if there is one, of a new run.
 Create = Callable[..., "Run"]
+
+
+class Snapshot(NamedTuple):
+    """State of a training between two epochs, and the records of the epochs before."""
+
+    state: bytes
+    epochs: list[Epoch]
+
+    def write(self, directory: str | os.PathLike[str]) -> None:
+        """Write it to the directory of a run."""
+        with replacing(Path(directory) / _STATE) as temporary:
+            temporary.write_bytes(self.state)
+        with replacing(Path(directory) / _METRICS) as temporary:
+            temporary.write_text("".join(map(epoch_line, self.epochs)))
 
 
 class Run:
@@ -229,7 +243,7 @@ class Run:
 
     def append_metrics(self, epoch: Epoch) -> None:
         """Add a line to metrics.jsonl, in one write."""
-        with (self.path / "metrics.jsonl").open("a") as file:
+        with (self.path / _METRICS).open("a") as file:
             file.write(epoch_line(epoch))
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -242,7 +256,7 @@ class Run:
         return [dataclasses.asdict(epoch) for epoch in self._epochs()]
 
     def _epochs(self) -> list[Epoch]:
-        file = self.path / "metrics.jsonl"
+        file = self.path / _METRICS
         if not os.path.lexists(file):
             return []
         # Bytes that are not UTF-8 make a line that is not JSON, which is reported.
@@ -307,8 +321,25 @@ class Run:
         if not rewrite:
             return
         text = "".join(map(epoch_line, records))
-        with replacing(self.path / "metrics.jsonl") as temporary:
+        with replacing(self.path / _METRICS) as temporary:
             temporary.write_text(text)
+
+    def snapshot(self) -> Snapshot:
+        """The last state with the records until then, while another process may train the run.
+
+        Raises:
+            ValueError: If the run has no state, because it is finished, or the state is damaged.
+        """
+        from mimachine.training.saved_state import Damaged, read_state
+
+        if not os.path.lexists(self._state_file):
+            raise ValueError(f"{self.path} has no state to begin from: it is finished")
+        try:
+            content = read_bytes(self._state_file)
+            epoch = read_state(io.BytesIO(content))["epoch"]
+        except Damaged as error:
+            raise ValueError(f"{self._state_file} is damaged: {error}") from error
+        return Snapshot(content, self._epochs()[:epoch])
 
     def finish(self) -> None:
         """Remove the state of a run that has ended."""
@@ -316,7 +347,7 @@ class Run:
 
     @property
     def _state_file(self) -> Path:
-        return self.path / "state.ckpt"
+        return self.path / _STATE
 
     def _restore(self, state: State, saved: dict[str, Any], records: list[Epoch]) -> None:
         from mimachine.training.saved_state import Damaged

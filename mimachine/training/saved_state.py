@@ -9,8 +9,9 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,7 @@ class Damaged(ValueError):
     """A saved state is not one that training writes; the message says what it is."""
 
 
-def read_state(file: Path) -> dict[str, Any]:
+def read_state(file: Path | IO[bytes]) -> dict[str, Any]:
     """Read the containers, numbers and tensors of a saved state, without executing any code.
 
     Raises:
@@ -40,7 +41,7 @@ def read_state(file: Path) -> dict[str, Any]:
         ValueError: If it is not a regular file.
         Damaged: If it cannot be read, or is not a training state.
     """
-    with opened(file) as stream:
+    with opened(file) if isinstance(file, Path) else nullcontext(file) as stream:
         try:
             with zipfile.ZipFile(stream) as archive:
                 stored = sum(entry.file_size for entry in archive.infolist())

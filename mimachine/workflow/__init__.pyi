@@ -1,6 +1,7 @@
 from .apply_run import Drawn as Drawn
 from .apply_run import reconstruct as reconstruct
 from .apply_run import sample as sample
+from .branch_run import branch as branch
 from .load_run import Trained as Trained
 
 # Where it was in 0.1; its home is `mimachine.experiment`.

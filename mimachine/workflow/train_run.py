@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -34,6 +34,7 @@ from mimachine.workflow.find_data import (
     with_data,
 )
 from mimachine.workflow.load_run import Trained, open_run
+from mimachine.workflow.logs import Log, check_log, loggers_of
 from mimachine.workflow.measure_run import measure
 from mimachine.workflow.prepare_run import cautions, prepare_training
 from mimachine.workflow.reports import kept_epoch
@@ -45,6 +46,15 @@ Ready = tuple[Dataset, Loss, Source, Source]
 Done = tuple[Trained, History, Report]
 
 
+class _How(NamedTuple):
+    """How training shows what it does and keeps it."""
+
+    progress: bool | None
+    say: Callable[[str], None]
+    checkpoint_seconds: float
+    log: Log
+
+
 def train(
     settings: Experiment | str,
     out: str | os.PathLike[str],
@@ -52,6 +62,7 @@ def train(
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
     checkpoint_seconds: float = 10.0,
+    log: Log = None,
     then: Callable[[Trained], object] = lambda trained: None,
 ) -> tuple[Trained, History, Report]:
     """Train a model, evaluate it, and store everything in a run directory.
@@ -67,13 +78,18 @@ def train(
         progress: Whether to show a progress bar; by default only in a terminal.
         say: Function that receives progress messages.
         checkpoint_seconds: Minimum time in seconds between two checkpoints.
+        log: "tensorboard" to write the losses and learning rates to the directory tensorboard of
+            the run while training; needs tensorboard.
         then: Called with the run before it counts as finished, to write further files.
 
     Raises:
+        ImportError: If tensorboard is not installed and there is to be a log of it.
         ValueError: If the settings are not valid; nothing is written.
         FileNotFoundError: If the data do not exist; nothing is written.
         FileExistsError: If `out` holds a finished run, a run of other settings or other files.
     """
+    how = _How(progress, say, checkpoint_seconds, log)
+    check_log(log)
     if isinstance(settings, str):
         settings = default(settings)
     if not isinstance(settings, Experiment) or not isinstance(settings.data, Data):
@@ -89,7 +105,7 @@ def train(
     settings = replace(settings, data=with_absolute_paths(settings.data))
     known = known_by(settings.data, out)
     request = {"command": "train", **to_json(settings), "known_by": known}
-    return _requested(settings, out, request, progress, say, checkpoint_seconds, then)
+    return _requested(settings, out, request, how, then)
 
 
 def resume(
@@ -99,6 +115,7 @@ def resume(
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
     checkpoint_seconds: float = 10.0,
+    log: Log = None,
     then: Callable[[Trained], object] = lambda trained: None,
 ) -> tuple[Trained, History, Report]:
     """Resume an interrupted run; on a CPU the results are the same as without the interruption.
@@ -109,6 +126,7 @@ def resume(
         progress: Whether to show a progress bar; by default only in a terminal.
         say: Function that receives progress messages.
         checkpoint_seconds: Minimum time in seconds between two checkpoints.
+        log: As for `train`; a run that has a log goes on with it.
         then: As for `train`.
 
     Raises:
@@ -116,6 +134,8 @@ def resume(
         ValueError: If the run is finished, or a file of the run is damaged.
         BlockingIOError: If another process is training the run.
     """
+    how = _How(progress, say, checkpoint_seconds, log)
+    check_log(log)
     run = Run(path)
     given = None if data is None else checks.path("data", data)
     request = claims.request_in(run.path, "train")
@@ -124,7 +144,7 @@ def resume(
         stored, known = {"command": "train", **request}, request.pop("known_by", {})
         settings = from_json(request, run.path / claims.UNFINISHED)
         settings = replace(settings, data=found_again(settings.data, run.path, known, given))
-        return _requested(settings, path, stored, progress, say, checkpoint_seconds, then)
+        return _requested(settings, path, stored, how, then)
     # Locked before the check: another process may be about to finish the run.
     with run.locked():
         unfinished = claims.request_in(run.path) is not None
@@ -132,7 +152,7 @@ def resume(
             raise ValueError(
                 f"{run.path} is finished; evaluate it with: mimachine evaluate {quoted(run.path)}"
             )
-        done = _gone_on(run, given, progress, say, checkpoint_seconds)
+        done = _gone_on(run, given, how)
         then(done[0])
         claims.ended(run.path)
         return done
@@ -142,18 +162,16 @@ def _requested(
     settings: Experiment,
     out: str | os.PathLike[str],
     request: Mapping[str, Any],
-    progress: bool | None,
-    say: Callable[[str], None],
-    checkpoint_seconds: float,
+    how: _How,
     then: Callable[[Trained], object],
 ) -> Done:
     """Do what a request asks for, or go on with it, in its directory."""
     with Run.claimed(out, request) as create:
         if (Path(out) / "experiment.json").exists():
-            done = _gone_on(Run(out), None, progress, say, checkpoint_seconds)
+            done = _gone_on(Run(out), None, how)
         else:
-            run, prepared = _begun(settings, out, create, say)
-            done = _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
+            run, prepared = _begun(settings, out, create, how.say)
+            done = _fit_and_measure(run, settings, prepared, how)
         then(done[0])
         return done
 
@@ -180,20 +198,18 @@ def _begun(
 def _gone_on(
     run: Run,
     moved: str | None,
-    progress: bool | None,
-    say: Callable[[str], None],
-    checkpoint_seconds: float,
+    how: _How,
 ) -> Done:
     """Go on with a run that is locked; if it is trained and measured, open it.
 
     `moved` is the place of its data, if they moved.
     """
     if run.finished:
-        say(f"{run.path} is trained and measured already")
+        how.say(f"{run.path} is trained and measured already")
         return _opened(run, moved)
     settings, prepared = with_data(run, moved, lambda found: prepare_training(found, run))
-    say(f"resuming {settings.objective} on {prepared[0].name}, run directory {run.path}")
-    return _fit_and_measure(run, settings, prepared, progress, checkpoint_seconds)
+    how.say(f"resuming {settings.objective} on {prepared[0].name}, run directory {run.path}")
+    return _fit_and_measure(run, settings, prepared, how)
 
 
 @torch.no_grad()
@@ -225,8 +241,7 @@ def _fit_and_measure(
     run: Run,
     settings: Experiment,
     prepared: Ready,
-    progress: bool | None,
-    checkpoint_seconds: float,
+    how: _How,
 ) -> Done:
     """Train a run that is locked, and measure it."""
     data, loss, train_source, val_source = prepared
@@ -239,8 +254,9 @@ def _fit_and_measure(
             val_source,
             settings.training,
             run=run,
-            progress=progress,
-            checkpoint_seconds=checkpoint_seconds,
+            loggers=loggers_of(run, how.log),
+            progress=how.progress,
+            checkpoint_seconds=how.checkpoint_seconds,
         )
     trained = Trained(run, settings, data, loss.model.cpu())
     report = measure(trained, settings.num_samples)
