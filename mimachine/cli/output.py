@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,12 +109,19 @@ def print_run(
         report: Its results on the test split.
         page: Its HTML report, if there is one.
     """
+    from mimachine.training.convergence import Convergence
+
     path = trained.run.path
+    found = history.convergence if history.epochs else None
     if command.json:
-        print_json({"run": str(path), **trained.run.read_json("report.json")})
+        judged = asdict(found) if isinstance(found, Convergence) else None
+        results = trained.run.read_json("report.json")
+        print_json({"run": str(path), **results, "convergence": judged})
         return
     ending = "stopped early" if history.stopped_early else "all epochs done"
     print_line(f"best epoch {history.best_epoch} of {len(history.epochs)} ({ending})")
+    if isinstance(found, Convergence):
+        print_line(f"training: {found.verdict} ({found.reason})")
     print_reports({trained.experiment.objective: report})
     if page is not None:
         print_line(f"report: {page}")

@@ -14,6 +14,8 @@ from torch import Tensor
 from mimachine import workflow
 from mimachine.evaluation.metric import Report
 from mimachine.reporting.explained import Explained, explained
+from mimachine.training.convergence import Convergence, convergence
+from mimachine.training.records import Epoch
 from mimachine.training.run import Run
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.reports import read_epochs, read_record, read_report
@@ -43,6 +45,14 @@ class Outcome:
     records: list[dict[str, Any]]
     measured: dict[str, Any]
     link: str = ""
+
+    @cached_property
+    def convergence(self) -> Convergence:
+        """Whether training has converged."""
+        epochs = [Epoch(**record) for record in self.records]
+        found = convergence(epochs, self.trained.experiment.training.epochs)
+        assert isinstance(found, Convergence)
+        return found
 
     @cached_property
     def explained(self) -> Explained:

@@ -15,7 +15,6 @@ from mimachine.reporting import columns, command_lines
 from mimachine.reporting.explained import linear as linear_explained
 from mimachine.reporting.explained import percent
 from mimachine.reporting.measured_run import Outcome
-from mimachine.workflow.reports import kept_epoch
 
 __all__ = ["tips"]
 
@@ -58,22 +57,26 @@ def _interrupted(outcome: Outcome) -> str | None:
 
 
 def _is_cut_short(outcome: Outcome) -> bool:
-    """Whether the last epoch was the best, or the run was interrupted."""
-    records = outcome.records
-    complete = len(records) == outcome.trained.experiment.training.epochs
-    return not outcome.trained.run.finished or (complete and kept_epoch(records) is records[-1])
+    """Whether the loss still fell when training ended, or the run was interrupted."""
+    return not outcome.trained.run.finished or outcome.convergence.verdict == "still falling"
 
 
-def _cut_short(outcome: Outcome) -> str | None:
-    if not outcome.trained.run.finished or not _is_cut_short(outcome):
+def _not_converged(outcome: Outcome) -> str | None:
+    found, recipe = outcome.convergence, outcome.trained.experiment.training
+    is_pca = outcome.trained.experiment.model.architecture == "pca"
+    if not outcome.trained.run.finished or is_pca or found.verdict == "converged":
         return None
-    if outcome.trained.experiment.model.architecture == "pca":
-        return None
-    more = 4 * outcome.trained.experiment.training.epochs
-    return (
-        "The last epoch was the best: the model was still improving when training ended. Train for "
-        f"more epochs, for example --training.epochs {more}."
-    )
+    remedy = {
+        "still falling": f"Train for more epochs, for example --training.epochs {4 * recipe.epochs}"
+        ", or with a rate that decays, --training.schedule cosine.",
+        "unstable": f"Try a smaller rate, --training.learning-rate {recipe.learning_rate / 3:.1g}, "
+        "or --training.clip-norm 1.",
+        "best at the start": "The model overfits, or the rate is too high. Try "
+        f"--training.learning-rate {recipe.learning_rate / 3:.1g}, --training.weight-decay 0.1, or "
+        "a smaller model.",
+        "not warmed up": "Train for more epochs, or with a shorter --training.warmup.epochs.",
+    }[found.verdict]
+    return f"Training did not converge: {found.reason}. {remedy}"
 
 
 def _collapsed(outcome: Outcome) -> str | None:
@@ -215,7 +218,7 @@ def _few_rows(outcome: Outcome) -> str | None:
 
 _CHECKS: tuple[Callable[[Outcome], str | None], ...] = (
     _interrupted,
-    _cut_short,
+    _not_converged,
     _collapsed,
     _too_few_latents,
     _lost_columns,

@@ -147,6 +147,7 @@ def _loss_picture(outcome: Outcome) -> Picture:
             "whose weights the model has"
         )
         caption += f", best epoch {best['epoch']}"
+    caption += f"; {outcome.convergence.verdict}"
     figure = figures.loss_curves({outcome.name: outcome.records})
     return drawing(figure, f"{alt}.", f"{caption}.")
 

@@ -29,6 +29,7 @@ from mimachine.training.batches import (
     placed,
     whole_batches,
 )
+from mimachine.training.convergence import Convergence, convergence
 from mimachine.training.ensemble import Ensemble
 from mimachine.training.optimizers import Factory, make
 from mimachine.training.progress import Progress
@@ -63,6 +64,11 @@ class History:
     epochs: list[Epoch]
     best_epoch: int | list[int] | None
     stopped_early: bool
+
+    @property
+    def convergence(self) -> Convergence | list[Convergence]:
+        """Whether training has converged, see `Convergence`; for several models a list."""
+        return convergence(self.epochs, len(self.epochs) + self.stopped_early)
 
 
 def fit(

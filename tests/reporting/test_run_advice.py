@@ -43,7 +43,10 @@ class Advice:
         # With rank 8 all directions are equal: two principal components explain a quarter.
         x = torch.randn(rows, rank) @ torch.eye(8)[:rank] + 1e-3 * torch.randn(rows, 8)
         settings = Experiment(Data("digits"), model, objective, Training(epochs=3, warmup=0))
-        records = [{"epoch": i, "beta": 1.0, "val_loss": loss} for i, loss in enumerate(losses, 1)]
+        records = [
+            {"epoch": i, "beta": 1.0, "learning_rate": 1e-3, "train_loss": loss, "val_loss": loss}
+            for i, loss in enumerate(losses, 1)
+        ]
         metric = Metric("active_units", float(active), "", "", "mean", reasons=reasons)
         trained = Trained(self.run, settings, Dataset("digits", x, x, x, **data), None)
         outcome = Outcome("name", trained, Report((metric,), verdict, ""), records, {})
@@ -73,12 +76,23 @@ def test_a_healthy_run_has_no_problems(advice):
 
 def test_a_run_that_was_still_improving_needs_epochs_before_anything_else(advice):
     text = advice(losses=(1.0, 0.9, 0.8), shares=POOR, off=2.0, rank=2)
-    assert text.startswith("The last epoch was the best")
+    assert text.startswith("Training did not converge: the loss still fell when training reached")
     assert "--training.epochs 12" in text
     assert "latents" not in text
     assert "compare" not in text
     # Stopped early at its best is not cut short.
     assert "epochs" not in advice(losses=(1.0, 0.9), shares=POOR)
+
+
+def test_spikes_and_rising_losses_call_for_a_smaller_rate(advice):
+    falling = [1 / e for e in range(1, 30)]
+    text = advice(losses=(*falling, 5.0, *falling[::-1]), shares=POOR)
+    assert "1 spikes" not in text
+    assert "--training.clip-norm 1" in text
+    text = advice(losses=(1.0, 1.1, 1.2))
+    assert text.startswith("Training did not converge: the loss was lowest in epoch 1")
+    assert "--training.learning-rate 0.0003" in text
+    assert "did not converge" not in advice(losses=(1.0, 0.8, 0.9))
 
 
 def test_an_interrupted_run_is_to_be_resumed(advice):
