@@ -16,6 +16,8 @@ from PIL import Image
 from mimachine.cli.entry import main
 from mimachine.data.files.load import load_file
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 ROWS = np.random.default_rng(0).normal(size=(40, 4))
 NAMES = ("age", "height", "weight", "dose")
 QUICK = ("--training.epochs", "1", "--training.warmup.epochs", "0", "--num-samples", "2")

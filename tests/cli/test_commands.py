@@ -1,20 +1,23 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import finish, start, wait_for
 from PIL import Image
 from sklearn.decomposition import PCA
 
 import mimachine as mm
 from mimachine.cli.entry import main
 from mimachine.experiment.presets import BASELINES
+
+pytestmark = pytest.mark.usefixtures("few_trees")
 
 QUICK = ["--training.epochs", "2", "--training.warmup.epochs", "1", "--num-samples", "2"]
 
@@ -153,7 +156,7 @@ def test_a_baseline_is_an_objective_of_train(here, name):
     assert mm.load("run").report["reconstruction_rmse"].value < 0.6
 
 
-def test_the_published_preset_differs_by_the_objective_and_can_be_overridden(here):
+def test_the_published_preset_differs_by_the_objective_and_can_be_overridden(here, small_sets):
     arguments = ["--preset", "published", "--training.epochs", 3, "--num-samples", 1]
     arguments += ["--no-report", "--no-baselines"]
     assert run("compare", "mixture-2d", *arguments, "--model.hidden", 20, "--out", "both") == 0
@@ -273,9 +276,11 @@ def test_a_report_is_written_for_a_run(trained, capsys):
     assert "negative_log_likelihood" in Path("run/report.html").read_text(encoding="utf-8")
 
 
-def test_results_of_runs_are_printed_as_a_table(here, trained, capsys):
-    small = ["--model.latent", 3, "--no-report", "--no-baselines", "--objectives", "mim", "vae"]
-    assert run("compare", "digits", *QUICK, *small, "--out", "both") == 0
+def test_results_of_runs_are_printed_as_a_table(rows, capsys):
+    small = [*QUICK, "--model.latent", 3, "--no-report"]
+    assert run("train", rows, *small, "--out", "run") == 0
+    both = ["--no-baselines", "--objectives", "mim", "vae"]
+    assert run("compare", rows, *small, *both, "--out", "both") == 0
     capsys.readouterr()
     assert run("table", "both", "run", "--metrics", "rate", "active_units") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -403,9 +408,9 @@ def stopped(arguments, condition, number):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_comparison_says_how_to_resume(here, number, code):
+def test_an_interrupted_comparison_says_how_to_resume(rows, number, code):
     endless = ["--training.epochs", "1000000", "--training.patience", "1000000"]
-    arguments = ["mixture-2d", "--objectives", "mim", "vae", "--no-baselines", *endless]
+    arguments = [rows, "--objectives", "mim", "vae", "--no-baselines", *endless]
     arguments += ["--out", "a b", *QUICK[2:]]
     began = Path("a b/mim/metrics.jsonl").exists
     found, errors = stopped(["compare", *arguments], began, number)
@@ -528,7 +533,8 @@ def test_a_table_of_a_run_with_damaged_settings_names_the_file(trained, capsys):
 
 
 def test_refit_and_evaluate_give_the_same_results(trained, capsys):
-    assert run("refit", "run", "--num-samples", 3, "--json", "--no-report", "--out", "new") == 0
+    few = ["--components", 10, "--num-samples", 3]
+    assert run("refit", "run", *few, "--json", "--no-report", "--out", "new") == 0
     found = json.loads(capsys.readouterr().out)
     for path, name in (("run", "before"), ("new", "after")):
         assert run("evaluate", path, "--num-samples", 3, "--json") == 0

@@ -15,6 +15,8 @@ import pytest
 
 from mimachine.cli.entry import main
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 COMMAND = [sys.executable, "-m", "mimachine.cli"]
 QUICK = ["--training.epochs", "2", "--training.warmup.epochs", "0", "--num-samples", "2"]
 TRAIN = ["train", "x.npy", *QUICK, "--model.latent", "2", "--model.hidden", "5"]

@@ -10,6 +10,8 @@ from mimachine.data.sources import Shared
 from mimachine.training.recipe import Training
 from mimachine.training.state import MovingAverage
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 DECAY = 0.9
 
 
