@@ -2,9 +2,9 @@
 
 import functools
 import zlib
-from dataclasses import replace
 
 import pytest
+import smallsets
 import torch
 
 # Its assertions are explained like those of tests.
@@ -28,19 +28,9 @@ def double():
 
 
 @pytest.fixture
-def small_sets(monkeypatch):
-    """Let mixture-2d have 600 points in each split, and digits 300 rows in all, 100 in each.
-
-    Most of the time of a short training goes into measuring the model on all of them.
-    """
-    from mimachine.data import bundled
-
-    digits = bundled.digits()
-    splits = {name: getattr(digits, name)[:100] for name in ("train", "val", "test")}
-    labels = {f"{name}_labels": getattr(digits, f"{name}_labels")[:100] for name in splits}
-    small_digits = replace(digits, **splits, **labels)
-    monkeypatch.setattr(bundled, "digits", lambda: small_digits)
-    monkeypatch.setattr(bundled, "mixture_2d", functools.partial(bundled.mixture_2d, 600))
+def small_sets():
+    with smallsets.patched():
+        yield
 
 
 @pytest.fixture(scope="module")
