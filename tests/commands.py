@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import time
@@ -27,13 +26,13 @@ class Command:
 
     Args:
         arguments: Those of the command.
-        largest_file: Bytes after which writing a file fails, as on a full disk.
+        prepare: A function without arguments that the process calls first.
     """
 
-    def __init__(self, arguments, largest_file=None):
+    def __init__(self, arguments, prepare=None):
         self._errors, errors = _SERVER.Pipe(duplex=False)
         self._process = _SERVER.Process(
-            target=_run, args=(list(map(str, arguments)), errors, dict(os.environ), largest_file)
+            target=_run, args=(list(map(str, arguments)), errors, dict(os.environ), prepare)
         )
         with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):
             _SERVER.set_forkserver_preload(_NEEDED)
@@ -60,7 +59,7 @@ class Command:
             return None, errors.read()
 
 
-def _run(arguments, errors, environment, largest_file):
+def _run(arguments, errors, environment, prepare):
     """What the process of a command does."""
     import torch
 
@@ -69,16 +68,24 @@ def _run(arguments, errors, environment, largest_file):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(errors.fileno(), 2)
     errors.close()
+    # A shell starts its background jobs with SIGINT ignored, and their children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if prepare is not None:
+        prepare()
     # Those of the server are open on files of its own.
     sys.stdout, sys.stderr = (os.fdopen(n, "w", encoding="utf-8") for n in (1, 2))
     os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(1)
-    # A shell starts its background jobs with SIGINT ignored, and their children inherit that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if largest_file is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     sys.exit(main(arguments))
+
+
+def use_terminal(name):
+    """Let standard streams be those of a terminal, in a session of this process alone."""
+    os.setsid()
+    terminal = os.open(name, os.O_RDWR | os.O_NOCTTY)
+    for number in range(3):
+        os.dup2(terminal, number)
 
 
 def start(*arguments, **options):

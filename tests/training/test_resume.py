@@ -1,7 +1,9 @@
 """Resumed runs end as if they had not been interrupted."""
 
+import functools
 import json
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -252,7 +254,9 @@ def test_measuring_a_run_broken_off_before_its_first_checkpoint_does_not_finish_
 @pytest.mark.parametrize("size", [*map(slow, (500, 4000, 60000)), 20000])
 def test_a_full_disk_is_one_line_that_says_how_to_go_on(tmp_path, uninterrupted, size):
     path = tmp_path / "run"
-    process = start(*SETTINGS, "--out", path, "--checkpoint-seconds", 0, largest_file=size)
+    # A limit on the size of files acts on a program like a full disk.
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+    process = start(*SETTINGS, "--out", path, "--checkpoint-seconds", 0, prepare=limit)
     code, errors = finish(process)
     assert code == 2, errors
     assert errors.startswith("mimachine: error: [Errno 27] File too large: ")
