@@ -43,7 +43,8 @@ class Command:
     def returncode(self):
         return self._process.exitcode
 
-    poll = returncode.fget
+    def poll(self):
+        return self._process.exitcode
 
     def send_signal(self, number):
         os.kill(self._process.pid, number)
