@@ -1,23 +1,97 @@
 """Commands in processes of their own, which signals stop."""
 
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
+from unittest import mock
+
+# Importing what a training needs takes longer than the short trainings of tests do. A server
+# imports it once, and each command is a fork of the server.
+_SERVER = multiprocessing.get_context("forkserver")
+_NEEDED = [
+    "mimachine.cli.commands",
+    "mimachine.reporting.comparison",
+    "mimachine.training.principal_components",
+    "mimachine.workflow.refit_run",
+    "mimachine.workflow.train_run",
+    # The first optimiser of a process imports it.
+    "torch._dynamo",
+]
 
 
-def start(*arguments):
+class Command:
+    """A command of `mimachine` in a process of its own, used like a `subprocess.Popen`.
+
+    Args:
+        arguments: Those of the command.
+        prepare: A function without arguments that the process calls first.
+    """
+
+    def __init__(self, arguments, prepare=None):
+        self._errors, errors = _SERVER.Pipe(duplex=False)
+        self._process = _SERVER.Process(
+            target=_run, args=(list(map(str, arguments)), errors, dict(os.environ), prepare)
+        )
+        with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):
+            _SERVER.set_forkserver_preload(_NEEDED)
+            self._process.start()
+        errors.close()
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def poll(self):
+        return self._process.exitcode
+
+    def send_signal(self, number):
+        os.kill(self._process.pid, number)
+
+    def kill(self):
+        self._process.kill()
+
+    def communicate(self, timeout=None):
+        """Wait for the end; return nothing for the output, and the errors."""
+        self._process.join(timeout)
+        assert self._process.exitcode is not None
+        with os.fdopen(os.dup(self._errors.fileno()), encoding="utf-8") as errors:
+            return None, errors.read()
+
+
+def _run(arguments, errors, environment, prepare):
+    """What the process of a command does."""
+    import torch
+
+    from mimachine.cli.entry import main
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(errors.fileno(), 2)
+    errors.close()
+    # A shell starts its background jobs with SIGINT ignored, and their children inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if prepare is not None:
+        prepare()
+    # Those of the server are open on files of its own.
+    sys.stdout, sys.stderr = (os.fdopen(n, "w", encoding="utf-8") for n in (1, 2))
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(1)
+    sys.exit(main(arguments))
+
+
+def use_terminal(name):
+    """Let standard streams be those of a terminal, in a session of this process alone."""
+    os.setsid()
+    terminal = os.open(name, os.O_RDWR | os.O_NOCTTY)
+    for number in range(3):
+        os.dup2(terminal, number)
+
+
+def start(*arguments, **options):
     """Start a command of `mimachine`."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "mimachine.cli", *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell starts its background jobs with SIGINT ignored, and their children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    return Command(arguments, **options)
 
 
 def finish(process):
@@ -30,6 +104,6 @@ def wait_for(condition, process, seconds=60):
     """Wait until a condition holds; the process must not end before."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.002)

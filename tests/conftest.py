@@ -1,8 +1,10 @@
 """Every test starts from a seed made of its own name, so Monte Carlo comparisons cannot flake."""
 
+import functools
 import zlib
 
 import pytest
+import smallsets
 import torch
 
 # Its assertions are explained like those of tests.
@@ -23,3 +25,23 @@ def double():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def small_sets():
+    with smallsets.patched():
+        yield
+
+
+@pytest.fixture(scope="module")
+def few_trees():
+    """Let the classifier that compares generated with real data have 10 trees, instead of 100.
+
+    It takes most of the time of measuring a small model, also where no test asks for its numbers.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    small = functools.partial(HistGradientBoostingClassifier, max_iter=10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn.ensemble.HistGradientBoostingClassifier", small)
+        yield

@@ -168,11 +168,12 @@ def test_the_state_of_the_process_stays_when_a_function_raises(name):
     assert changed(before, state(broken)) in ([], ["modes"] if name == "fit" else [])
 
 
-SLOW_IN_THREADS = [pytest.param(n, marks=pytest.mark.slow) for n in ("evaluate", "refit a flow")]
+FAST_IN_THREADS = ("fit", "bounds", "codes", "two_sample_auc")
 
 
 @pytest.mark.parametrize(
-    "name", ["fit", "annealed", "bounds", "codes", "two_sample_auc", *SLOW_IN_THREADS]
+    "name",
+    [n if n in FAST_IN_THREADS else pytest.param(n, marks=pytest.mark.slow) for n in CALLS],
 )
 def test_results_in_threads_are_those_of_one_thread(name):
     call, found, shared = CALLS[name], {}, model()

@@ -1,6 +1,7 @@
 """State of the whole process: one lock for the blocks that change it and restore it afterwards.
 
 Random generators, warning filters and torch's validation of distributions belong to the process.
+scikit-learn changes the filters whenever it checks its input, so calls of it are such blocks, too.
 Two threads that change and restore them at the same time restore each other's changes. So every
 such block of this library holds one lock. The lock is re-entrant, so blocks may be nested. A block
 must not wait for a thread that enters another one, and must not contain a `yield` of a generator

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mimachine._support.process import exclusive
+
 __all__ = ["Subspace", "principal_residuals", "principal_subspace"]
 
 Floats = NDArray[np.float64]
@@ -59,7 +61,8 @@ def principal_subspace(data: Tensor, num_dimensions: int) -> Subspace:
         )
     # Other solvers are slower or random. Double precision, since this one subtracts the squared
     # mean from the second moments.
-    pca = PCA(num_dimensions, svd_solver="covariance_eigh").fit(data.double().numpy())
+    with exclusive():
+        pca = PCA(num_dimensions, svd_solver="covariance_eigh").fit(data.double().numpy())
     basis = pca.components_
     largest = np.abs(basis).argmax(axis=1)
     basis = basis * np.sign(basis[np.arange(len(basis)), largest])[:, None]

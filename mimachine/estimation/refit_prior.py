@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mimachine._support.checks import instance, one_of, whole
-from mimachine._support.process import ignoring_warnings
+from mimachine._support.process import exclusive, ignoring_warnings
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.examples import Examples, all_examples, like
 from mimachine.data.sources import Source
@@ -306,7 +306,8 @@ def _chosen(codes: Tensor, unseen: Tensor, sizes: Sequence[int], seed: int) -> A
     def score(place: tuple[int, int]) -> float:
         if place not in fitted:
             mixture = _by_em(codes, sizes[place[0]], _RIDGES[place[1]], seed)
-            fitted[place] = (float(mixture.score(unseen.numpy())), mixture)
+            with exclusive():
+                fitted[place] = (float(mixture.score(unseen.numpy())), mixture)
         return fitted[place][0]
 
     place = (0, _FIRST_RIDGE)

@@ -12,6 +12,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from mimachine._support.memory import rows_at_once
+from mimachine._support.process import exclusive
 from mimachine.data.dataset import Dataset
 from mimachine.estimation.codes.moments import closed_mean, mean_of
 from mimachine.model.joint import Joint
@@ -70,11 +71,13 @@ def explained(model: Joint, data: Dataset) -> Explained:
 def linear(data: Dataset, dimensions: int) -> Explained:
     """Variance explained by PCA with this number of components, fitted on up to 2,000 rows."""
     rows = data.train[chosen(len(data.train), _MOST_FITTED)].flatten(1).double().cpu().numpy()
-    pca = PCA(min(dimensions, *rows.shape), random_state=0).fit(rows)
+    with exclusive():
+        pca = PCA(min(dimensions, *rows.shape), random_state=0).fit(rows)
 
     def projected(rows: torch.Tensor) -> Array:
         x = rows.flatten(1).double().cpu().numpy()
-        restored: Array = pca.inverse_transform(pca.transform(x))
+        with exclusive():
+            restored: Array = pca.inverse_transform(pca.transform(x))
         return restored
 
     return _explained(data, ((rows, projected(rows)) for rows in _blocks(data)))

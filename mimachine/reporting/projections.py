@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from sklearn.decomposition import PCA
 
+from mimachine._support.process import exclusive
+
 __all__ = ["Embedding", "Projection", "project"]
 
 Embedding = Literal["pca", "tsne"]
@@ -40,11 +42,12 @@ def project(points: Array, embedding: Embedding) -> Projection:
 
         perplexity = min(30.0, (len(points) - 1) / 3)
         tsne = TSNE(2, perplexity=perplexity, init="random", random_state=0)
-        placed = tsne.fit_transform(points)
+        with exclusive():
+            placed = tsne.fit_transform(points)
         return Projection(placed, ("t-SNE 1", "t-SNE 2"), f"t-SNE of {dimensions} latents")
     pca = PCA(2, svd_solver="full")
     # Identical codes have no variance, so their ratios are 0/0.
-    with np.errstate(invalid="ignore"):
+    with exclusive(), np.errstate(invalid="ignore"):
         placed = pca.fit_transform(points)
     shares = np.nan_to_num(pca.explained_variance_ratio_)
     axes = tuple(f"component {i + 1} ({share:.0%})" for i, share in enumerate(shares))

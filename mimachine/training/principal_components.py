@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from mimachine._support.checks import whole
+from mimachine._support.process import exclusive
 from mimachine.data.examples import Examples, all_examples
 from mimachine.data.rows import Rows
 from mimachine.model import conditionals, priors
@@ -87,7 +88,8 @@ def fit_principal_components(
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     rows = train[order[:_MOST_ROWS]].double().cpu().numpy()
     latent, features = decoder.in_features, rows.shape[1]
-    found = PCA(min(latent, *rows.shape), random_state=0).fit(rows)
+    with exclusive():
+        found = PCA(min(latent, *rows.shape), random_state=0).fit(rows)
     variances, axes = np.zeros(latent), np.zeros((latent, features))
     variances[: found.n_components_] = found.explained_variance_
     axes[: found.n_components_] = found.components_

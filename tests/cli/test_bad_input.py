@@ -16,6 +16,8 @@ from PIL import Image
 from mimachine.cli.entry import main
 from mimachine.data.files.load import load_file
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 ROWS = np.random.default_rng(0).normal(size=(40, 4))
 NAMES = ("age", "height", "weight", "dose")
 QUICK = ("--training.epochs", "1", "--training.warmup.epochs", "0", "--num-samples", "2")
@@ -409,11 +411,25 @@ def test_unsuitable_options_are_named(case, capsys):
     assert_no_run()
 
 
+@pytest.fixture(scope="module")
+def folder_of_run(tmp_path_factory):
+    """A folder with a run and its data, and a copy of the folder."""
+    path = tmp_path_factory.mktemp("trained") / "here"
+    path.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        write("x.csv", csv_text())
+        assert main(["train", "x.csv", *QUICK, "--out", "run", "--no-report"]) == 0
+    return path, shutil.copytree(path, path.with_name("kept"))
+
+
 @pytest.fixture
-def trained(capsys):
-    write("x.csv", csv_text())
-    assert main(["train", "x.csv", *QUICK, "--out", "run", "--no-report"]) == 0
-    capsys.readouterr()
+def trained(folder_of_run, monkeypatch):
+    """A run to damage, beside its data, where it was trained."""
+    here, kept = folder_of_run
+    shutil.rmtree(here)
+    shutil.copytree(kept, here)
+    monkeypatch.chdir(here)
     return Path("run")
 
 

@@ -1,20 +1,23 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import finish, start, wait_for
 from PIL import Image
 from sklearn.decomposition import PCA
 
 import mimachine as mm
 from mimachine.cli.entry import main
 from mimachine.experiment.presets import BASELINES
+
+pytestmark = pytest.mark.usefixtures("few_trees")
 
 QUICK = ["--training.epochs", "2", "--training.warmup.epochs", "1", "--num-samples", "2"]
 
@@ -29,12 +32,32 @@ def run(*arguments):
     return main(list(map(str, arguments)))
 
 
-@pytest.fixture
-def trained(here, capsys):
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    path = tmp_path_factory.mktemp("digits") / "run"
     small = ["--model.latent", 3, "--no-report"]
-    assert run("train", "digits", *QUICK, *small, "--out", "run") == 0
-    capsys.readouterr()
-    return Path("run")
+    assert run("train", "digits", *QUICK, *small, "--out", path) == 0
+    return path
+
+
+@pytest.fixture
+def trained(here, digits_run):
+    """A copy of a run on digits, which tests may change."""
+    return Path(shutil.copytree(digits_run, "run"))
+
+
+@pytest.fixture
+def rows(here):
+    """A file of 60 rows of 2 columns."""
+    np.save("rows.npy", np.random.default_rng(0).normal(size=(60, 2)))
+    return "rows.npy"
+
+
+@pytest.fixture
+def images(here):
+    """A file of 40 images of 5 x 4 zeros and ones."""
+    np.save("images.npy", np.random.default_rng(0).integers(0, 2, (40, 5, 4)).astype(np.float32))
+    return "images.npy"
 
 
 def test_commands_train_evaluate_and_apply_a_model(here, capsys):
@@ -69,8 +92,8 @@ def test_commands_train_evaluate_and_apply_a_model(here, capsys):
     assert Path("run/reconstructions.png").exists()
 
 
-def test_json_is_the_only_standard_output(here, capsys):
-    assert run("train", "mixture-2d", *QUICK, "--out", "run", "--json") == 0
+def test_json_is_the_only_standard_output(rows, capsys):
+    assert run("train", rows, *QUICK, "--out", "run", "--json") == 0
     value = json.loads(capsys.readouterr().out)
     assert value["run"] == "run"
     assert value["verdict"]
@@ -80,10 +103,10 @@ def test_json_is_the_only_standard_output(here, capsys):
     assert json.loads(capsys.readouterr().out)["shapes"]["sample"] == [64, 2]
 
 
-@pytest.mark.parametrize(("data", "picture"), [("digits", "samples"), ("mixture-2d", "plane")])
-def test_objectives_are_compared_side_by_side_with_pictures(here, capsys, data, picture):
+@pytest.mark.parametrize(("data", "picture"), [("images", "samples"), ("rows", "plane")])
+def test_objectives_are_compared_side_by_side_with_pictures(request, capsys, data, picture):
     arguments = ["--objectives", "mim", "a-mim", "vae", "--no-baselines", *QUICK, "--out", "both"]
-    assert run("compare", data, *arguments) == 0
+    assert run("compare", request.getfixturevalue(data), *arguments) == 0
     printed = capsys.readouterr().out
     assert "lowest negative log-likelihood" in printed
     comparison = json.loads(Path("both/comparison.json").read_text())
@@ -133,7 +156,7 @@ def test_a_baseline_is_an_objective_of_train(here, name):
     assert mm.load("run").report["reconstruction_rmse"].value < 0.6
 
 
-def test_the_published_preset_differs_by_the_objective_and_can_be_overridden(here):
+def test_the_published_preset_differs_by_the_objective_and_can_be_overridden(here, small_sets):
     arguments = ["--preset", "published", "--training.epochs", 3, "--num-samples", 1]
     arguments += ["--no-report", "--no-baselines"]
     assert run("compare", "mixture-2d", *arguments, "--model.hidden", 20, "--out", "both") == 0
@@ -142,13 +165,6 @@ def test_the_published_preset_differs_by_the_objective_and_can_be_overridden(her
     assert vae["training"]["warmup"]["terms"] is None
     assert mim["model"]["hidden"] == vae["model"]["hidden"] == [20]
     assert mim["training"]["epochs"] == vae["training"]["epochs"] == 3
-
-
-@pytest.fixture
-def images(here):
-    """A file of 40 images of 5 x 4 zeros and ones."""
-    np.save("images.npy", np.random.default_rng(0).integers(0, 2, (40, 5, 4)).astype(np.float32))
-    return "images.npy"
 
 
 TINY = ["--model.latent", 2, "--model.hidden", 6, "--model.channels", 3]
@@ -227,10 +243,10 @@ def test_invalid_image_models_are_rejected_in_one_line(here, capsys, arguments, 
     assert not Path("runs").exists()
 
 
-def test_runs_get_different_names(here):
+def test_runs_get_different_names(rows):
     for _ in range(2):
-        assert run("train", "mixture-2d", *QUICK, "--no-report") == 0
-    assert {p.name for p in Path("runs").iterdir()} == {"mixture-2d-mim", "mixture-2d-mim-2"}
+        assert run("train", rows, *QUICK, "--no-report") == 0
+    assert {p.name for p in Path("runs").iterdir()} == {"rows-a-mim", "rows-a-mim-2"}
 
 
 def test_a_run_is_inspected_without_torch(trained, capsys):
@@ -260,9 +276,11 @@ def test_a_report_is_written_for_a_run(trained, capsys):
     assert "negative_log_likelihood" in Path("run/report.html").read_text(encoding="utf-8")
 
 
-def test_results_of_runs_are_printed_as_a_table(here, trained, capsys):
-    small = ["--model.latent", 3, "--no-report", "--no-baselines", "--objectives", "mim", "vae"]
-    assert run("compare", "digits", *QUICK, *small, "--out", "both") == 0
+def test_results_of_runs_are_printed_as_a_table(rows, capsys):
+    small = [*QUICK, "--model.latent", 3, "--no-report"]
+    assert run("train", rows, *small, "--out", "run") == 0
+    both = ["--no-baselines", "--objectives", "mim", "vae"]
+    assert run("compare", rows, *small, *both, "--out", "both") == 0
     capsys.readouterr()
     assert run("table", "both", "run", "--metrics", "rate", "active_units") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -383,25 +401,16 @@ def test_help_is_shown_without_torch():
 
 def stopped(arguments, condition, number):
     """Exit code and standard error of a command that a signal stops once a condition holds."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "mimachine.cli", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        while not condition() and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=100)
-    return process.returncode, errors
+    process = start(*arguments)
+    wait_for(condition, process)
+    process.send_signal(number)
+    return finish(process)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_comparison_says_how_to_resume(here, number, code):
+def test_an_interrupted_comparison_says_how_to_resume(rows, number, code):
     endless = ["--training.epochs", "1000000", "--training.patience", "1000000"]
-    arguments = ["mixture-2d", "--objectives", "mim", "vae", "--no-baselines", *endless]
+    arguments = [rows, "--objectives", "mim", "vae", "--no-baselines", *endless]
     arguments += ["--out", "a b", *QUICK[2:]]
     began = Path("a b/mim/metrics.jsonl").exists
     found, errors = stopped(["compare", *arguments], began, number)
@@ -524,7 +533,8 @@ def test_a_table_of_a_run_with_damaged_settings_names_the_file(trained, capsys):
 
 
 def test_refit_and_evaluate_give_the_same_results(trained, capsys):
-    assert run("refit", "run", "--num-samples", 3, "--json", "--no-report", "--out", "new") == 0
+    few = ["--components", 10, "--num-samples", 3]
+    assert run("refit", "run", *few, "--json", "--no-report", "--out", "new") == 0
     found = json.loads(capsys.readouterr().out)
     for path, name in (("run", "before"), ("new", "after")):
         assert run("evaluate", path, "--num-samples", 3, "--json") == 0

@@ -17,6 +17,8 @@ from mimachine.paper import experiments
 from mimachine.paper.reproduction import Reproduction
 from mimachine.workflow.export_results import named, write_results
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 QUICK = ["--training.epochs", "1", "--training.warmup.epochs", "0", "--num-samples", "2"]
 SMALL = ["--model.latent", "2", "--model.hidden", "5", "--no-report"]
 

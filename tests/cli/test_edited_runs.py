@@ -36,6 +36,8 @@ from mimachine.training.run import Run
 from mimachine.workflow.prepare_run import prepare_training
 from mimachine.workflow.stored_settings import stored_settings
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 EXAMPLES = int(os.environ.get("MIMACHINE_MUTATIONS", "8"))
 ENDS = Counter()
 many = settings(

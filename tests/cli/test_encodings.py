@@ -1,11 +1,16 @@
 """Output on terminals and pipes of any encoding."""
 
+import io
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+from mimachine.cli.entry import main
+
+pytestmark = pytest.mark.usefixtures("few_trees")
 
 
 def run(encoding, *arguments, cwd):
@@ -30,10 +35,12 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-16", "utf-8"])
-def test_numbers_are_printed_in_any_encoding(trained, encoding):
-    done = run(encoding, "evaluate", "run", "--num-samples", "5", cwd=trained)
-    assert done.returncode == 0, done.stderr
-    text = done.stdout.decode(encoding)
+def test_numbers_are_printed_in_any_encoding(trained, encoding, monkeypatch):
+    # Standard output as of a process of this encoding.
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding))
+    assert main(["evaluate", str(trained / "run"), "--num-samples", "5"]) == 0
+    text = written.getvalue().decode(encoding)
     assert "reconstruction_rmse" in text
     # Each encoding shows the sign that it has.
     has_sign = "±".encode(encoding, "ignore") != b""

@@ -17,6 +17,8 @@ from mimachine import workflow
 from mimachine.cli.entry import main
 from mimachine.cli.interruption import comparison_hint, resume_hint, typed
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 TINY = ["--training.epochs", "3", "--training.warmup.epochs", "0", "--num-samples", "3"]
 SMALL = [*TINY, "--model.latent", "2", "--model.hidden", "8"]
 

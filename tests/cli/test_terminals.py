@@ -1,5 +1,6 @@
 """Pipes whose reader goes away, closed streams and terminals, full disks, and hostile names."""
 
+import functools
 import json
 import os
 import pty
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import finish, start, use_terminal, wait_for
 
 from mimachine.cli.entry import main
+
+pytestmark = pytest.mark.usefixtures("few_trees")
 
 COMMAND = [sys.executable, "-m", "mimachine.cli"]
 QUICK = ["--training.epochs", "2", "--training.warmup.epochs", "0", "--num-samples", "2"]
@@ -91,34 +95,29 @@ def started(here):
     """A function that starts a training and returns once it has written its first epoch."""
     processes = []
 
-    def start(**options):
-        command = [*COMMAND, *ENDLESS, "--out", "run"]
-        processes.append(subprocess.Popen(command, text=True, **options))
-        while not Path("run/metrics.jsonl").exists() and processes[0].poll() is None:
-            time.sleep(0.01)
+    def started_with(prepare):
+        processes.append(start(*ENDLESS, "--out", "run", prepare=prepare))
+        wait_for(Path("run/metrics.jsonl").exists, processes[0])
         return processes[0]
 
-    yield start
+    yield started_with
     for process in processes:
         process.kill()
-        process.communicate()
+        finish(process)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
 def test_a_hangup_that_is_ignored_stays_ignored(started):
-    def ignore():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    process = started(stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=ignore)
+    process = started(functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN))
     written = Path("run/metrics.jsonl").stat().st_size
     process.send_signal(signal.SIGHUP)
     while Path("run/metrics.jsonl").stat().st_size < written + 1000 and process.poll() is None:
         time.sleep(0.01)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143
+    code, errors = finish(process)
+    assert code == 143
     assert errors == "mimachine: interrupted; resume with: mimachine train --resume run\n"
 
 
@@ -126,8 +125,7 @@ def test_a_hangup_that_is_ignored_stays_ignored(started):
 def test_a_closed_terminal_interrupts_training(started, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     control, terminal = pty.openpty()
-    streams = {name: terminal for name in ("stdin", "stdout", "stderr")}
-    process = started(**streams, start_new_session=True)
+    process = started(functools.partial(use_terminal, os.ttyname(terminal)))
     os.close(terminal)
     shown = os.read(control, 1 << 20)
     while b"\x1b[" not in shown and process.poll() is None:
@@ -136,7 +134,7 @@ def test_a_closed_terminal_interrupts_training(started, monkeypatch):
     assert b"\\x1b" not in shown
     os.close(control)
     process.send_signal(signal.SIGHUP)
-    assert process.wait(timeout=60) == 129
+    assert finish(process)[0] == 129
     assert Path("run/state.ckpt").exists()
 
 

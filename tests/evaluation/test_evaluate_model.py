@@ -12,6 +12,8 @@ from mimachine.estimation.estimate import Estimate
 from mimachine.evaluation.advice import LEARN_PRIOR, VERDICTS
 from mimachine.evaluation.reconstruction import _errors
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 
 @pytest.fixture
 def judged():

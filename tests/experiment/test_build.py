@@ -19,6 +19,8 @@ from mimachine.training import fit
 from mimachine.training.progress import Progress
 from mimachine.training.recipe import Training
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 SIZES = {
     "dense-vae": {},
     "hvae": {},

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import smallsets
 import torch
 
 from mimachine.experiment.presets import published
@@ -22,6 +23,8 @@ from mimachine.paper.tables import beside_the_paper, means
 from mimachine.training.recipe import Training, Warmup
 from mimachine.training.run import Run
 from mimachine.training.schedules import Noam
+
+pytestmark = pytest.mark.usefixtures("few_trees")
 
 INFORMATION = Panel("mutual_information_ksg", "MI", "ksg_mutual_information_nats")
 
@@ -39,7 +42,8 @@ SMALL = [small_cell(), small_cell("VAE", "vae")]
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     request = Request(tmp_path_factory.mktemp("sweep"))
-    return request, carry_out(SMALL, request)
+    with smallsets.patched():
+        return request, carry_out(SMALL, request)
 
 
 def numbers(measured):
@@ -66,7 +70,7 @@ def test_finished_cells_are_not_trained_again(done):
     assert not said
 
 
-def test_an_opened_member_is_the_model_that_was_measured(done):
+def test_an_opened_member_is_the_model_that_was_measured(done, small_sets):
     request, measured = done
     model, data = open_member(SMALL[0], request, 1)
     from mimachine.evaluation.evaluate_model import evaluate
@@ -77,8 +81,10 @@ def test_an_opened_member_is_the_model_that_was_measured(done):
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_resumes_in_two_processes_with_the_same_results(done, tmp_path):
-    _, measured = done
+def test_a_killed_sweep_resumes_in_two_processes_with_the_same_results(tmp_path_factory):
+    # Of the whole data set, which the other processes read.
+    measured = carry_out(SMALL, Request(tmp_path_factory.mktemp("whole")))
+    tmp_path = tmp_path_factory.mktemp("killed")
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
         "from pathlib import Path\n"
@@ -137,7 +143,7 @@ def diverging(monkeypatch, which):
 
 
 def test_a_diverged_model_has_no_metrics_and_does_not_affect_the_others(
-    done, tmp_path, monkeypatch
+    done, small_sets, tmp_path, monkeypatch
 ):
     diverging(monkeypatch, [1])
     (found,) = carry_out(SMALL[:1], Request(tmp_path))
@@ -150,7 +156,9 @@ def test_a_diverged_model_has_no_metrics_and_does_not_affect_the_others(
     assert first == [pytest.approx(unbroken[0], rel=1e-6), None]
 
 
-def test_a_cell_whose_models_all_diverge_is_finished_and_reported(tmp_path, monkeypatch):
+def test_a_cell_whose_models_all_diverge_is_finished_and_reported(
+    tmp_path, monkeypatch, small_sets
+):
     diverging(monkeypatch, [0, 1])
     (found,) = carry_out(SMALL[:1], Request(tmp_path))
     assert (found.epochs, found.best_epochs) == ([0, 0], [None, None])

@@ -46,7 +46,9 @@ def test_a_process_that_was_killed_is_reported():
         list(as_they_come(killed_from_outside, [1, 2], 2))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_no_process_outlives_its_parent(number, tmp_path):
     script = (
         "import signal, sys; sys.path.insert(0, sys.argv[1])\n"

@@ -31,6 +31,8 @@ from mimachine.reporting.page import write_comparison, write_report
 from mimachine.training import run
 from mimachine.training.recipe import Training
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 HOSTILE = '"><script>alert(1)</script>&lt;$x_'
 HOSTILE_FILE = '"><img src=x onerror=alert(1)>&lt;$x_.csv'
 VOID = {"meta", "img", "wbr", "br", "hr", "input", "link"}

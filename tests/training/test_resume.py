@@ -1,7 +1,7 @@
 """Resumed runs end as if they had not been interrupted."""
 
+import functools
 import json
-import os
 import random
 import resource
 import signal
@@ -19,7 +19,6 @@ from commands import finish, wait_for
 import mimachine as mm
 from mimachine import workflow
 from mimachine.cli.entry import main
-from mimachine.experiment.presets import default
 from mimachine.training.fit import fit
 from mimachine.training.recipe import Training
 from mimachine.training.state import State
@@ -66,26 +65,43 @@ class StoppingSource(mm.TensorSource):
             yield batch
 
 
-@pytest.mark.parametrize("prior", ["standard", "vamp", "mixture"])
-@pytest.mark.parametrize("stop", [1, 2, 5, 9])
-def test_a_run_broken_off_in_any_epoch_ends_with_the_same_bits(tmp_path, prior, stop):
-    x, val = torch.randn(100, 3), torch.randn(40, 3)
-    recipe = Training(epochs=12, batch_size=32, warmup=3, patience=20)
-    whole, whole_run = make_loss(prior), mm.Run.create(tmp_path / "whole", {})
-    expected = fit(whole, mm.TensorSource(x), val, recipe, run=whole_run, checkpoint_seconds=0)
+RECIPE = Training(epochs=12, batch_size=32, warmup=3, patience=20)
 
+
+@pytest.fixture(scope="module")
+def rows():
+    torch.manual_seed(0)
+    return torch.randn(100, 3), torch.randn(40, 3)
+
+
+@pytest.fixture(scope="module", params=["standard", "vamp", "mixture"])
+def whole(request, rows, tmp_path_factory):
+    """The prior, the trained loss, the history and the run of a training without interruption."""
+    x, val = rows
+    loss, run = (
+        make_loss(request.param),
+        mm.Run.create(tmp_path_factory.mktemp("run") / "whole", {}),
+    )
+    history = fit(loss, mm.TensorSource(x), val, RECIPE, run=run, checkpoint_seconds=0)
+    return request.param, loss, history, run
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5, 9])
+def test_a_run_broken_off_in_any_epoch_ends_with_the_same_bits(tmp_path, rows, whole, stop):
+    prior, expected_loss, expected, whole_run = whole
+    x, val = rows
     run = mm.Run.create(tmp_path / "broken", {})
     with pytest.raises(Interrupted):
-        fit(make_loss(prior), StoppingSource(x, stop), val, recipe, run=run, checkpoint_seconds=0)
+        fit(make_loss(prior), StoppingSource(x, stop), val, RECIPE, run=run, checkpoint_seconds=0)
     again = make_loss(prior)
     # A fresh process initialises weights by their seed; other values show that a checkpoint
     # replaces all of them.
     if stop > 1:
         for parameter in again.parameters():
             parameter.data.normal_()
-    history = fit(again, mm.TensorSource(x), val, recipe, run=run, checkpoint_seconds=0)
+    history = fit(again, mm.TensorSource(x), val, RECIPE, run=run, checkpoint_seconds=0)
     assert history == expected
-    for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True):
+    for a, b in zip(expected_loss.state_dict().values(), again.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     for name in ("metrics.jsonl", "model.safetensors"):
         assert (whole_run.path / name).read_bytes() == (run.path / name).read_bytes()
@@ -169,35 +185,14 @@ def test_a_run_is_trained_by_one_process_at_a_time(tmp_path):
         pass
 
 
-def test_a_finished_run_has_no_state_and_is_not_resumed(tmp_path):
-    settings = quick_settings(3)
-    workflow.train(settings, tmp_path / "run", checkpoint_seconds=0)
-    assert not (tmp_path / "run" / "state.ckpt").exists()
-    with pytest.raises(ValueError, match="run is finished"):
-        workflow.resume(tmp_path / "run")
-
-
-def quick_settings(epochs):
-    from dataclasses import replace
-
-    settings = default("digits")
-    return replace(
-        settings,
-        model=replace(settings.model, latent=4, hidden=(32,)),
-        training=Training(epochs=epochs, warmup=2, patience=200),
-        num_samples=5,
-    )
-
-
-EPOCHS = 40
-COMMAND = [sys.executable, "-m", "mimachine.cli", "train"]
+EPOCHS = 25
 SETTINGS = ["digits", "--model.latent", "4", "--model.hidden", "32", "--training.epochs",
             str(EPOCHS), "--training.warmup.epochs", "2", "--training.patience", "200",
             "--num-samples", "5", "--no-report"]  # fmt: skip
 
 
-def start(*arguments):
-    return commands.start("train", *arguments)
+def start(*arguments, **options):
+    return commands.start("train", *arguments, **options)
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +201,12 @@ def uninterrupted(tmp_path_factory):
     code, errors = finish(start(*SETTINGS, "--out", path, "--checkpoint-seconds", 0))
     assert code == 0, errors
     return path
+
+
+def test_a_finished_run_has_no_state_and_is_not_resumed(uninterrupted):
+    assert {p.name for p in uninterrupted.iterdir()} == set(FILES)
+    with pytest.raises(ValueError, match="run is finished"):
+        workflow.resume(uninterrupted)
 
 
 @pytest.mark.parametrize("number", [*map(slow, (signal.SIGINT, signal.SIGTERM)), signal.SIGKILL])
@@ -250,30 +251,20 @@ def test_measuring_a_run_broken_off_before_its_first_checkpoint_does_not_finish_
     assert mm.Run(path).finished
 
 
-def write_limit(size):
-    """Limit the size of files, which acts on a program like a full disk."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
 @pytest.mark.parametrize("size", [*map(slow, (500, 4000, 60000)), 20000])
 def test_a_full_disk_is_one_line_that_says_how_to_go_on(tmp_path, uninterrupted, size):
     path = tmp_path / "run"
-    done = subprocess.run(
-        [*COMMAND, *SETTINGS, "--out", path, "--checkpoint-seconds", "0"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        preexec_fn=lambda: write_limit(size),
-    )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("mimachine: error: [Errno 27] File too large: ")
-    assert done.stderr.count("\n") == 1
+    # A limit on the size of files acts on a program like a full disk.
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+    process = start(*SETTINGS, "--out", path, "--checkpoint-seconds", 0, prepare=limit)
+    code, errors = finish(process)
+    assert code == 2, errors
+    assert errors.startswith("mimachine: error: [Errno 27] File too large: ")
+    assert errors.count("\n") == 1
     # Settings that cannot be written leave no run; any other run can be resumed.
     assert path.exists() == (size > 500)
     if path.exists():
-        assert done.stderr.endswith(f"resume with: mimachine train --resume {path}\n")
+        assert errors.endswith(f"resume with: mimachine train --resume {path}\n")
         code, errors = finish(start("--resume", path, "--no-report"))
         assert code == 0, errors
         assert same_files(uninterrupted, path) == []
@@ -282,7 +273,7 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(tmp_path, uninterrupted,
 
 def test_a_run_on_a_file_is_resumed_to_the_same_bits(tmp_path):
     table = tmp_path / "table.npy"
-    np.save(table, np.random.default_rng(0).normal(size=(2000, 5)))
+    np.save(table, np.random.default_rng(0).normal(size=(600, 5)))
     settings = [table, *SETTINGS[1:], "--checkpoint-seconds", 0]
     code, errors = finish(start(*settings, "--out", tmp_path / "whole"))
     assert code == 0, errors
@@ -309,7 +300,7 @@ def test_twenty_kills_at_random_moments_give_twenty_equal_runs(tmp_path, uninter
         process = start(*SETTINGS, "--out", path, "--checkpoint-seconds", 0)
         wait_for((path / "experiment.json").exists, process)
         while True:
-            time.sleep(dice.uniform(0.0, 2.5))
+            time.sleep(dice.uniform(0.0, 1.5))
             process.kill()
             code, errors = finish(process)
             kills += code == -signal.SIGKILL

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import pytest
 import torch
@@ -26,11 +27,17 @@ def recipe(epochs, **options):
 X = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.fixture
-def run(tmp_path):
-    run = mm.Run.create(tmp_path / "run", {})
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    run = mm.Run.create(tmp_path_factory.mktemp("stopped") / "run", {})
     mm.fit(make_loss(), X, X[:10], recipe(2, ema_decay=0.5), run=run)
     return run
+
+
+@pytest.fixture
+def run(stopped, tmp_path):
+    """A copy of a run that was stopped, to change."""
+    return mm.Run(shutil.copytree(stopped.path, tmp_path / "run"))
 
 
 def resume(run, epochs=4):

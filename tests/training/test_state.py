@@ -10,6 +10,8 @@ from mimachine.data.sources import Shared
 from mimachine.training.recipe import Training
 from mimachine.training.state import MovingAverage
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 DECAY = 0.9
 
 
@@ -122,9 +124,16 @@ def pixel_loss():
 
 
 @pytest.mark.parametrize(
-    ("make", "shape"), [(dense_loss, (3,)), (pixel_loss, (1, 4, 4))], ids=["dense", "pixel"]
+    ("make", "shape", "held_out"),
+    [
+        pytest.param(dense_loss, (3,), True, id="dense"),
+        pytest.param(dense_loss, (3,), False, id="dense, none held out"),
+        pytest.param(pixel_loss, (1, 4, 4), True, id="pixel"),
+        pytest.param(
+            pixel_loss, (1, 4, 4), False, id="pixel, none held out", marks=pytest.mark.slow
+        ),
+    ],
 )
-@pytest.mark.parametrize("held_out", [True, False])
 def test_a_run_with_averages_is_resumed_to_the_same_bits(tmp_path, make, shape, held_out):
     x, whole, broken = torch.rand(40, *shape).round(), make(), make()
     val = x[:20] if held_out else None

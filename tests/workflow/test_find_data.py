@@ -13,6 +13,8 @@ from mimachine.data.files.options import File
 from mimachine.experiment.settings import Data, Experiment, Model
 from mimachine.training.recipe import Training
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 QUICK = Experiment(
     Data("table.csv", file=File(labels="labels.csv")),
     Model(2, hidden=(4,)),

@@ -17,6 +17,8 @@ from mimachine.training import claims
 from mimachine.training.recipe import Training
 from mimachine.training.run import Run
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 
 class Interrupted(BaseException):
     """An interruption like Ctrl-C, which no part of the library handles."""

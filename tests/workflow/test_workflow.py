@@ -15,6 +15,8 @@ from mimachine.model.objectives import OBJECTIVES
 from mimachine.reporting import comparison, figures
 from mimachine.training.recipe import Training
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 
 def quick(data="mixture-2d", objective="mim", **model):
     settings = default(data, objective)
@@ -27,7 +29,7 @@ def quick(data="mixture-2d", objective="mim", **model):
     )
 
 
-def test_a_run_is_loaded_with_the_same_model(tmp_path):
+def test_a_run_is_loaded_with_the_same_model(tmp_path, small_sets):
     trained, history, report = workflow.train(quick(), tmp_path / "run")
     opened = workflow.open_run(tmp_path / "run")
     assert opened.experiment == trained.experiment
@@ -39,7 +41,7 @@ def test_a_run_is_loaded_with_the_same_model(tmp_path):
     assert len(history.epochs) == len(opened.run.metrics()) == 2
 
 
-def test_runs_with_the_same_seed_write_the_same_files(tmp_path):
+def test_runs_with_the_same_seed_write_the_same_files(tmp_path, small_sets):
     for name in ("a", "b"):
         workflow.train(quick("digits"), tmp_path / name)
     for file in ("experiment.json", "model.safetensors", "report.json"):
@@ -57,7 +59,7 @@ def test_runs_with_the_same_seed_write_the_same_files(tmp_path):
     ],
 )
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "discretized-logistic"])
-def test_every_prior_goes_with_every_likelihood(prior, likelihood, tmp_path):
+def test_every_prior_goes_with_every_likelihood(prior, likelihood, tmp_path, small_sets):
     settings = quick("digits", prior=prior, likelihood=likelihood)
     trained, _, report = workflow.train(settings, tmp_path / "run")
     workflow.open_run(tmp_path / "run")
@@ -67,7 +69,7 @@ def test_every_prior_goes_with_every_likelihood(prior, likelihood, tmp_path):
 
 
 @pytest.mark.parametrize("objective", sorted(OBJECTIVES))
-def test_every_objective_trains(objective, tmp_path):
+def test_every_objective_trains(objective, tmp_path, small_sets):
     _, history, _ = workflow.train(quick(objective=objective), tmp_path / "run")
     assert len(history.epochs) == 2
 
@@ -178,7 +180,7 @@ def test_default_model_settings_are_those_of_the_dataclass():
     assert default("digits").model == Model()
 
 
-def test_every_model_of_a_comparison_gets_a_fitted_prior(tmp_path):
+def test_every_model_of_a_comparison_gets_a_fitted_prior(tmp_path, small_sets):
     runs = {name: quick(objective=name) for name in ("mim", "vae")}
     found = comparison.compare(runs, tmp_path / "out")
     for name, report in found.reports.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mimachine._support.process import exclusive
+
 __all__ = ["nearest", "nearest_others"]
 
 # Up to this many columns, trees are faster than comparing all pairs.
@@ -59,8 +61,9 @@ def _by_scikit_learn(points: Tensor, queries: Tensor, count: int) -> Tensor:
     from sklearn.neighbors import NearestNeighbors
 
     algorithm = "kd_tree" if points.shape[1] <= _TREE_DIMENSIONS else "brute"
-    search = NearestNeighbors(n_neighbors=count, algorithm=algorithm).fit(points.numpy())
-    return torch.from_numpy(search.kneighbors(queries.numpy(), return_distance=False))
+    with exclusive():
+        search = NearestNeighbors(n_neighbors=count, algorithm=algorithm).fit(points.numpy())
+        return torch.from_numpy(search.kneighbors(queries.numpy(), return_distance=False))
 
 
 def _by_all_pairs(points: Tensor, queries: Tensor, count: int) -> Tensor:

@@ -13,7 +13,7 @@ from scipy.special import log_softmax
 from torch import Tensor
 
 from mimachine._support.checks import whole
-from mimachine._support.process import ignoring_warnings
+from mimachine._support.process import exclusive, ignoring_warnings
 from mimachine.data.examples import Examples, class_numbers, numbers
 from mimachine.estimation.codes.nearest import nearest, nearest_others
 from mimachine.estimation.estimate import Estimate
@@ -189,14 +189,16 @@ class _Classifier:
             self.model.fit(points, labels)
 
     def predict(self, points: Floats) -> NDArray[Any]:
-        predicted: NDArray[Any] = self.model.predict(points)
+        with exclusive():
+            predicted: NDArray[Any] = self.model.predict(points)
         return predicted
 
     def likelihood(self, points: Floats, labels: NDArray[Any]) -> float:
         """Mean log-likelihood of labels; those of classes without training codes do not count."""
         known = np.isin(labels, self.model.classes_)
         place = np.searchsorted(self.model.classes_, labels[known])
-        scores = self.model.decision_function(points[known])
+        with exclusive():
+            scores = self.model.decision_function(points[known])
         if scores.ndim == 1:
             # Of two classes there is only the score of the second.
             scores = np.stack([np.zeros_like(scores), scores], 1)

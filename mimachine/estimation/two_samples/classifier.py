@@ -12,6 +12,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from mimachine._support.checks import flag, whole
+from mimachine._support.process import exclusive
 from mimachine._support.seeds import derived_seed
 from mimachine.data.examples import Examples
 from mimachine.estimation.estimate import Estimate
@@ -97,7 +98,8 @@ def _projected(x: Tensor, y: Tensor, random: np.random.Generator) -> list[Tensor
     count = min(_MOST_COLUMNS, len(both) - 1)
     # The exact solvers take a minute for thousands of columns.
     pca = PCA(count, svd_solver="randomized", random_state=_state(random))
-    coordinates = torch.from_numpy(pca.fit_transform(both))
+    with exclusive():
+        coordinates = torch.from_numpy(pca.fit_transform(both))
     return list(coordinates.split([len(x), len(y)]))
 
 
@@ -150,8 +152,10 @@ class _Samples(NamedTuple):
             random_state=self.state,
         )
         fitted, scored = np.isin(self.fold, training), self.fold == fold
-        classifier.fit(self.rows[fitted], self.is_x[fitted])
-        scores, is_x = classifier.decision_function(self.rows[scored]), self.is_x[scored]
+        is_x = self.is_x[scored]
+        with exclusive():
+            classifier.fit(self.rows[fitted], self.is_x[fitted])
+            scores = classifier.decision_function(self.rows[scored])
         return _placements(scores[is_x], scores[~is_x])
 
 

@@ -16,6 +16,8 @@ from mimachine.data.preprocessing import Preprocessing
 from mimachine.data.rows import Rows
 from mimachine.experiment.presets import default
 
+pytestmark = pytest.mark.usefixtures("few_trees")
+
 QUICK = [
     *("--training.epochs", "3", "--training.warmup.epochs", "1"),
     *("--num-samples", "4", "--no-report"),

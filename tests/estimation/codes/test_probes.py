@@ -139,7 +139,9 @@ def test_a_linear_probe_is_as_good_as_the_best_rule_with_few_codes():
     assert min(found) > best - 0.015
 
 
-@pytest.mark.parametrize(("dimensions", "offset"), [(2, 0.0), (4, 1.0)])
+@pytest.mark.parametrize(
+    ("dimensions", "offset"), [(2, 0.0), pytest.param(4, 1.0, marks=pytest.mark.slow)]
+)
 def test_the_error_of_leaving_one_out_is_its_scatter(dimensions, offset):
     """That of a proportion is 0.8 times the scatter: neighbours are right together."""
     found = []

@@ -347,7 +347,12 @@ def test_standard_errors_are_the_scatter_over_many_repeats(dim, information, que
 
 
 @pytest.mark.parametrize(
-    ("count", "noise", "queries"), [(500, 0.05, None), (500, 0.08, None), (2000, 0.03, None)]
+    ("count", "noise", "queries"),
+    [
+        (500, 0.05, None),
+        (500, 0.08, None),
+        pytest.param(2000, 0.03, None, marks=pytest.mark.slow),
+    ],
 )
 def test_errors_cover_where_few_rows_are_far_from_all_others(count, noise, queries):
     """In one dimension the gap comes from a few rows at either end, which a sample may lack."""
