@@ -89,9 +89,11 @@ def _of_one(
         return Convergence("not warmed up", "no epoch had the whole objective, with β = 1")
     held_out = [value for _, _, value in judged if value is not None]
     best = held_out.index(min(held_out))
-    spikes = _spikes([train for _, train, _ in judged if train is not None])
+    # The model takes about as long as the warm-up to settle for the whole objective.
+    settled = [(e.epoch, train) for e, train, _ in judged if e.epoch > 2 * judged[0][0].epoch]
+    spikes = _spikes([train for _, train in settled if train is not None])
     if spikes:
-        where = ", ".join(str(judged[i][0].epoch) for i in spikes[:3])
+        where = ", ".join(str(settled[i][0]) for i in spikes[:3])
         return Convergence(
             "unstable", f"the training loss had {counted(len(spikes), 'spike')}, in epoch {where}"
         )
