@@ -19,7 +19,7 @@ from mimachine.model.annealing import Annealing
 from mimachine.model.loss import Loss
 from mimachine.training.steps.compilation import Fused
 
-__all__ = ["Ensemble"]
+__all__ = ["Ensemble", "first_names"]
 
 
 class Ensemble(nn.Module):
@@ -57,7 +57,7 @@ class Ensemble(nn.Module):
         self._buffer_names = [name for name, _ in losses[0].named_buffers()]
         # functional_call finds tensors with several names by itself, but does not restore a module
         # that is registered twice, such as the encoder of a VampPrior.
-        self._first_names = _first_names(losses[0])
+        self._first_names = first_names(losses[0])
         for name in self._names:
             stacked = torch.stack([loss.get_parameter(name).detach() for loss in losses])
             frozen = not losses[0].get_parameter(name).requires_grad
@@ -194,7 +194,7 @@ def _without_dots(name: str) -> str:
     return name.replace(".", "/")
 
 
-def _first_names(loss: nn.Module) -> dict[str, str]:
+def first_names(loss: nn.Module) -> dict[str, str]:
     """Map each name of a parameter or buffer to the first name of the same tensor."""
     first: dict[int, str] = {}
     names = {}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,7 @@ from mimachine.training.steps.cuda_graphs import CudaGraphs, Replayed
 from mimachine.training.steps.first_batch import check_first_batch
 from mimachine.training.steps.nonfinite import explain
 from mimachine.training.steps.step import Mean, Step, held_out
+from mimachine.training.steps.whole_step import WholeStep, fits
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -143,8 +144,11 @@ def fit(
     if own_run is not None and not state.epoch:
         # However training is interrupted, a run with weights has a state to resume from.
         own_run.save_state(state)
-    # A loss of several models may stop computing those that have stopped training.
-    retire = getattr(loss, "retire", lambda done: None)
+    # A loss of several models may stop computing those that have stopped training, unless its step
+    # was compiled for all.
+    retire = getattr(loss, "retire", None)
+    if retire is None or trainer.is_whole:
+        retire = _ignored
     retire(state.best.done)
     with (
         Progress(training.epochs, progress if first else False) as bar,
@@ -202,7 +206,8 @@ class _Trainer:
                 f"got {training.precision!r}: use Fabric(precision={training.precision!r})"
             )
         self.fabric = _one_device(loss, training) if fabric is None else fabric
-        called = _compiled(loss) if training.compile else loss
+        self.is_whole = training.compile and fabric is None and fits(loss, self.optimizer, training)
+        called = _compiled(loss) if training.compile and not self.is_whole else loss
         self.module, self.wrapped = self.fabric.setup(called, self.optimizer)
         if fabric is None and training.precision == "full":
             # On one device in full precision the wrapper only costs 6 % of a small step.
@@ -210,7 +215,10 @@ class _Trainer:
         _check_unscaled(self.fabric, training)
         # After the setup, which may have moved the weights.
         self.state = State(loss, self.optimizer, training.stop_after, training.ema_decay)
-        self._step = Step(self.module, self.wrapped, self.fabric, training)
+        self._step: Step | WholeStep = Step(self.module, self.wrapped, self.fabric, training)
+        if self.is_whole:
+            adam = cast(torch.optim.Adam, self.optimizer)
+            self._step = WholeStep(loss, adam, self._step, training.batch_size)
         self._measure = held_out(self.module)
         self._replayed: Replayed | None = None
         self._rate: Tensor | None = None
@@ -375,6 +383,10 @@ class _Trainer:
             f"the training loss is {loss.tolist()} in epoch {number}, step {step}: "
             f"{explain(self.loss, x, rows)}"
         )
+
+
+def _ignored(done: Tensor) -> None:
+    """Do nothing about models that have stopped."""
 
 
 def _check_types(loss: object, training: object) -> None:
