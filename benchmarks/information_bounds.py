@@ -7,13 +7,12 @@ truth in standard errors, the gap, and the KSG estimate of the same x and z. The
 
     python benchmarks/information_bounds.py --out results/information_bounds.json \
         --figure docs/images/information_bounds.png
-    python benchmarks/information_bounds.py --coverage --out results/information_bounds.json
     python benchmarks/information_bounds.py --speed --out results/information_bounds.json
 
-`--coverage` reports the share of intervals of ± 1.96 standard errors that contain the mean over
-repeats. `--speed` times 50,000 rows in 80 dimensions on two threads, alternately with a plain
-implementation in float32 that computes all (z - m) / s of a code at once; its time for all codes is
-extrapolated from some. Each mode replaces only its part of the output file.
+`--speed` times 50,000 rows in 80 dimensions on two threads, alternately with a plain implementation
+in float32 that computes all (z - m) / s of a code at once; its time for all codes is extrapolated
+from some. Each mode replaces only its part of the output file. The coverage of the errors is in
+benchmarks/coverage.py.
 """
 
 from __future__ import annotations
@@ -122,32 +121,6 @@ def accuracy(count: int) -> dict[str, Any]:
     return {"rows": rows, "tight_up_to": reach}
 
 
-def coverage(count: int, repeats: int) -> list[dict[str, Any]]:
-    rows = []
-    for dim in DIMENSIONS:
-        for truth in (0.5, 2.0, 4.0, 8.0):
-            found = []
-            for seed in range(repeats):
-                conditional, _ = channel(count, dim, truth, seed)
-                torch.manual_seed(-1 - seed)
-                found.append(mm.bounds_from_conditionals([conditional]))
-            row: dict[str, Any] = {"num_data": count, "dimensions": dim, "truth": truth}
-            for name in ("lower", "upper"):
-                values = [getattr(each, name).value for each in found]
-                errors = [getattr(each, name).standard_error for each in found]
-                mean = statistics.mean(values)
-                pairs = zip(values, errors, strict=True)
-                row[name] = {
-                    "mean": round(mean, 4),
-                    "scatter": round(statistics.stdev(values), 4),
-                    "standard_error": round(math.sqrt(statistics.mean(e**2 for e in errors)), 4),
-                    "held": statistics.mean(abs(v - mean) < 1.96 * e for v, e in pairs),
-                }
-            rows.append(row)
-            print(row, flush=True)
-    return rows
-
-
 def plain(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """Log Σ_j q(z_i|x_j) up to a constant, one code at a time."""
     log_scale = scale.log().sum(1)
@@ -235,8 +208,7 @@ def draw(rows: list[dict[str, Any]], count: int) -> Figure:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--repeats", type=int, default=None, help="default 200, or 3 for --speed")
-    parser.add_argument("--coverage", action="store_true")
+    parser.add_argument("--repeats", type=int, default=3, help="repeats of --speed")
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path)
@@ -245,10 +217,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     part: dict[str, Any]
     if arguments.speed:
-        part = {"speed": speed(arguments.repeats or 3)}
+        part = {"speed": speed(arguments.repeats)}
         print(json.dumps(part))
-    elif arguments.coverage:
-        part = {"coverage": coverage(500, arguments.repeats or 200)}
     else:
         part = {"accuracy": accuracy(arguments.count)}
         if arguments.figure is not None:

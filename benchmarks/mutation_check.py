@@ -284,7 +284,7 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("others - value**2)", "others)"),
             ("(4 * (count - 2) * first", "((count - 2) * first"),
             ("first + 2 * of_pairs)", "first)"),
-            ("(of_means * others - of_pairs)", "(of_means * others)"),
+            ("(of_means * others - noise)", "(of_means * others)"),
             ("value / of_prior, math.sqrt(variance) / of_prior", "value, math.sqrt(variance)"),
             ("2 * math.exp(float(gammaln", "math.exp(float(gammaln"),
             ("square * t / (1 + 2 * t)", "square * t / (1 + t)"),
@@ -308,13 +308,13 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
             ("2 * x_effects - 2 * of_x", "2 * x_effects - of_x"),
             ("2 * y_effects - 2 * ratio * of_y", "2 * y_effects - 2 * of_y"),
             ("y_rows += on_units", "y_rows -= on_units"),
-            ("first -= (1 - _concentration", "first += (1 - _concentration"),
+            ("first -= (1 - concentration", "first += (1 - concentration"),
             ("math.sqrt(max(0.0, first) + second)", "math.sqrt(max(0.0, first))"),
-            (
-                "distances.mean(1, keepdim=True) + distances.mean()",
-                "distances.mean(1, keepdim=True)",
-            ),
         ],
+    ),
+    "estimation/two_samples/distances.py": (
+        ["estimation/two_samples/test_energy.py"],
+        [("between.mean(1, keepdim=True) + between.mean()", "between.mean(1, keepdim=True)")],
     ),
     "estimation/two_samples/classifier.py": (
         ["estimation/two_samples/test_classifier.py"],

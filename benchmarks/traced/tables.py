@@ -151,6 +151,34 @@ def bounds_and_ksg(sources: Sources) -> str:
     return table(["dimensions", "truth", "lower bound", "upper bound", "KSG"], lines, left=5)
 
 
+# --- diagnose.md ---------------------------------------------------------------------------------
+
+
+COVERED = {
+    "evaluate": "`mm.evaluate`, MIM and VAE, 2 and 20 columns",
+    "diagnose": "`mm.diagnose`, the same models",
+    "likelihood": "likelihoods, comparison of priors, terms of the loss",
+    "ksg": "`mm.mutual_information`",
+    "bounds": "`mm.bounds_from_conditionals`",
+    "two samples": "`mm.energy_distance`, `mm.two_sample_auc`",
+    "from a normal": "`mm.energy_distance_from_normal`",
+    "probes": "`mm.linear_probe`, `mm.leave_one_out_accuracy`",
+}
+
+
+@block("coverage")
+def coverage(sources: Sources) -> str:
+    rows = [row for row in sources.rows("coverage") if "held" in row.numbers]
+    lines = []
+    for kind, what in COVERED.items():
+        of_kind = [
+            r["held"].mean for r in rows if any(k.startswith(f"in {kind}") for k in r.labels)
+        ]
+        shares = min(of_kind), sum(of_kind) / len(of_kind), max(of_kind)
+        lines.append([what, str(len(of_kind)), *(f"{100 * share:.1f}" for share in shares)])
+    return table(["numbers of", "count", "least, %", "mean, %", "most, %"], lines, left=1)
+
+
 # --- priors.md -----------------------------------------------------------------------------------
 
 

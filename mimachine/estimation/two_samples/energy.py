@@ -15,6 +15,7 @@ from mimachine._support.checks import flag
 from mimachine.data.examples import Examples, as_tensor
 from mimachine.estimation.codes.aggregate import energy_distance_from_normal
 from mimachine.estimation.estimate import Estimate
+from mimachine.estimation.two_samples.distances import concentration, pairwise
 from mimachine.estimation.two_samples.units import Scaled, in_units_of, two_samples
 
 __all__ = ["energy_distance"]
@@ -22,12 +23,8 @@ __all__ = ["energy_distance"]
 P = ParamSpec("P")
 # Distances in memory at once.
 _PAIRS = 2**22
-# From this many columns on, distances are by matrix products: other ways take many times as long.
-_WIDE = 32
 # With fewer rows a variance of pairs cannot be separated from that of rows.
 _FEWEST_FOR_ERROR = 4
-# Rows whose distances are centred.
-_CENTRED = 200
 
 
 # --- the two forms of energy_distance ------------------------------------------------------------
@@ -159,7 +156,7 @@ class _Distances(NamedTuple):
         rows, columns, square = x.new_empty(len(x)), x.new_zeros(len(others)), 0.0
         of_units = x.new_zeros(x.shape[1])
         for block in torch.arange(len(x), device=x.device).split(max(1, _PAIRS // len(others))):
-            distances = _distances(x[block], others)
+            distances = pairwise(x[block], others)
             if same:
                 distances[torch.arange(len(block)), block] = 0
             rows[block] = distances.sum(1)
@@ -200,11 +197,6 @@ class _Distances(NamedTuple):
         return max(0.0, found)
 
 
-def _distances(x: Tensor, y: Tensor) -> Tensor:
-    mode = "use_mm_for_euclid_dist" if x.shape[1] > _WIDE else "donot_use_mm_for_euclid_dist"
-    return torch.cdist(x, y, compute_mode=mode)
-
-
 def _square_differences(x: Tensor, y: Tensor, distances: Tensor) -> Tensor:
     """Sums over all pairs of the squared difference in each column by the distance, shape (D,)."""
     weights = torch.where(distances > 0, distances.reciprocal(), 0.0)
@@ -227,7 +219,7 @@ def _error(
     # In few directions a value that is small by chance also has small effects, and with all noise
     # subtracted the error would be too small just there.
     first = float(x_rows.var()) / n + float(y_rows.var()) / m
-    first -= (1 - _concentration(scaled.y)) * noise
+    first -= (1 - concentration(scaled.y)) * noise
     second = xy / (n * m) + xx / (2 * n * (n - 1)) + yy / (2 * m * (m - 1))
     return math.sqrt(max(0.0, first) + second)
 
@@ -242,16 +234,3 @@ def _effects_of_rows(
     if on_units is not None:
         y_rows += on_units @ (2 * between.slopes - of_x.slopes - ratio * of_y.slopes)
     return x_rows, y_rows
-
-
-def _concentration(y: Tensor) -> float:
-    """How few directions the differences of rows lie in: 1 for a single one, near 0 for many.
-
-    It is the root of the sum of the squares of shares, which are those of the squared eigenvalues
-    of the centred distances, from up to 200 rows.
-    """
-    rows = y[:: -(-len(y) // _CENTRED)]
-    distances = _distances(rows, rows)
-    centred = distances - distances.mean(0) - distances.mean(1, keepdim=True) + distances.mean()
-    total = float(centred.square().sum())
-    return float((centred @ centred).norm()) / total if total > 0 else 1.0

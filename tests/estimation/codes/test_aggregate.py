@@ -8,6 +8,7 @@ from torch.distributions import Independent, Normal, kl_divergence
 
 import mimachine as mm
 from mimachine.estimation.codes.aggregate import _distances_from_normal
+from mimachine.estimation.two_samples.distances import concentration
 
 
 def test_kl_per_dimension_is_that_of_torch_and_sums_to_the_rate():
@@ -89,9 +90,9 @@ def test_the_energy_distance_is_unbiased_and_its_error_is_its_scatter(mean, std,
     scatter = float(values.std())
     assert abs(float(values.mean()) - expected) < 5 * scatter / math.sqrt(repeats)
     # The scatter of 300 normal values has an error of 4 %, and these are somewhat skewed. At
-    # the prior itself the error is too large rather than too small.
+    # the prior itself the noise of single pairs counts once too often, in few directions.
     error = math.sqrt(sum(each.standard_error**2 for each in found) / repeats)
-    most = 1.6 if (mean, std) == (0, 1) else 1.2
+    most = (1.8 if dimensions == 1 else 1.6) if (mean, std) == (0, 1) else 1.2
     assert 0.8 * scatter < error < most * scatter
 
 
@@ -105,7 +106,9 @@ def test_estimate_and_error_are_those_of_the_matrix_of_pairs():
     rows = kernel[others].reshape(15, 14).mean(1)
     # Var(mean over others) = z1 + (z2 - z1) / (N - 1), with z1 and z2 Hoeffding's variances.
     second = kernel[others].var()
-    first = (rows.var(ddof=1) - second / 14) / (1 - 1 / 14)
+    # In one direction all of the noise of single pairs stays in the first of them.
+    noise = (1 - concentration(z)) * second
+    first = (rows.var(ddof=1) - noise / 14) / (1 - 1 / 14)
     variance = 4 * 13 / (15 * 14) * first + 2 / (15 * 14) * second
     found = mm.energy_distance_from_normal(z)
     assert found.value == pytest.approx(kernel[others].mean() / of_prior, rel=1e-9)

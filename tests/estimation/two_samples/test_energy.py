@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import mimachine as mm
-from mimachine.estimation.two_samples import energy
+from mimachine.estimation.two_samples import distances, energy
+from mimachine.estimation.two_samples.distances import concentration
 from mimachine.estimation.two_samples.energy import (
-    _concentration,
     _Distances,
     _effects_of_rows,
 )
@@ -115,11 +115,11 @@ def test_effects_of_rows_are_estimated_without_bias():
     """E|x - x'| given x is the mean of a folded normal in one dimension."""
     x = torch.randn(4000, 1).double()
     expected = torch.tensor([folded(abs(float(value)), 1) for value in x[:50]]) - folded(0, 2)
-    for distances in (
+    for of_pairs in (
         _Distances.of(x, slopes=False),
         _Distances.of(x, torch.randn(4000, 1).double(), slopes=False),
     ):
-        effects = distances.effects[0][:50]
+        effects = of_pairs.effects[0][:50]
         # Each is a mean of 4,000 distances, whose standard deviation is at most 1.
         assert (effects - expected).abs().max() < 5 / math.sqrt(4000)
 
@@ -166,19 +166,19 @@ def test_effects_of_rows_are_changes_without_them(standardize):
 
 def test_the_concentration_is_one_in_one_direction_and_small_in_many():
     two_places = torch.arange(60)[:, None].double() % 2
-    assert _concentration(two_places) == pytest.approx(1)
+    assert concentration(two_places) == pytest.approx(1)
     # Points at equal distances have n - 1 equal eigenvalues.
-    assert _concentration(torch.eye(50).double()) == pytest.approx(1 / math.sqrt(49))
+    assert concentration(torch.eye(50).double()) == pytest.approx(1 / math.sqrt(49))
     many = torch.randn(1000, 300).double()
-    assert _concentration(many) < 0.15 < _concentration(many[:, :1])
-    assert _concentration(torch.zeros(9, 2).double()) == 1
+    assert concentration(many) < 0.15 < concentration(many[:, :1])
+    assert concentration(torch.zeros(9, 2).double()) == 1
 
 
 def test_blocks_and_products_give_the_same_as_direct_distances(monkeypatch):
     x, y = torch.randn(40, 50).double() + 1e4, torch.randn(30, 50).double() + 1e4
     found = mm.energy_distance(x, y)
-    for name, value in (("_PAIRS", 70), ("_WIDE", 100)):
-        monkeypatch.setattr(energy, name, value)
+    for module, name, value in ((energy, "_PAIRS", 70), (distances, "_WIDE", 100)):
+        monkeypatch.setattr(module, name, value)
         again = mm.energy_distance(x, y)
         assert again.value == pytest.approx(found.value, rel=1e-9, abs=1e-12)
         assert again.standard_error == pytest.approx(found.standard_error, rel=1e-9)
