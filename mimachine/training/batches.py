@@ -16,6 +16,7 @@ from mimachine.data.loaders import LoaderSource, is_torch_data
 from mimachine.data.rows import Rows
 from mimachine.data.sources import Source, TensorSource
 from mimachine.model.networks import evaluating
+from mimachine.training.one_device import OneDevice
 from mimachine.training.recipe import Training
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def whole_batches(
         yield before
 
 
-def batches_of_process(fabric: Fabric, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+def batches_of_process(fabric: Fabric | OneDevice, batches: Iterator[Tensor]) -> Iterator[Tensor]:
     """Batches of this process; all processes do the same number of steps."""
     if fabric.world_size == 1:
         return batches

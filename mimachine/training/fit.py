@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ from mimachine.training.batches import (
 )
 from mimachine.training.convergence import Convergence, convergence
 from mimachine.training.ensemble import Ensemble
+from mimachine.training.one_device import OneDevice
 from mimachine.training.optimizers import Factory, make
 from mimachine.training.progress import Progress
 from mimachine.training.recipe import Training
@@ -208,10 +209,8 @@ class _Trainer:
         self.fabric = _one_device(loss, training) if fabric is None else fabric
         self.is_whole = training.compile and fabric is None and fits(loss, self.optimizer, training)
         called = _compiled(loss) if training.compile and not self.is_whole else loss
-        self.module, self.wrapped = self.fabric.setup(called, self.optimizer)
-        if fabric is None and training.precision == "full":
-            # On one device in full precision the wrapper only costs 6 % of a small step.
-            self.module = called
+        setup: Any = self.fabric.setup
+        self.module, self.wrapped = setup(called, self.optimizer)
         _check_unscaled(self.fabric, training)
         # After the setup, which may have moved the weights.
         self.state = State(loss, self.optimizer, training.stop_after, training.ema_decay)
@@ -286,7 +285,7 @@ class _Trainer:
         total, count = _sums(losses, counts)
         if not torch.isfinite(total).any():
             raise FloatingPointError(f"the training loss is {total.tolist()} in epoch {number}")
-        if fabric.world_size > 1:
+        if not isinstance(fabric, OneDevice) and fabric.world_size > 1:
             total = fabric.all_reduce(total, reduce_op="sum")  # type: ignore[assignment]
             count = fabric.all_reduce(count, reduce_op="sum")  # type: ignore[assignment]
         return total / count
@@ -421,24 +420,20 @@ def _compiled(loss: nn.Module) -> nn.Module:
     return loss
 
 
-def _one_device(loss: nn.Module, training: Training) -> Fabric:
-    double = any(p.dtype == torch.float64 for p in loss.parameters())
+def _one_device(loss: nn.Module, training: Training) -> Fabric | OneDevice:
     if training.precision == "full":
-        return _fabric("64-true" if double else "32-true")
-    if double:
+        return OneDevice()
+    if any(p.dtype == torch.float64 for p in loss.parameters()):
         raise ValueError(
             f"training.precision {training.precision!r} needs weights of float32, got float64"
         )
-    return _fabric(training.precision)
-
-
-def _fabric(precision: Literal["64-true", "32-true", "bf16-mixed"]) -> Fabric:
+    # Imported late: it loads more than all the rest.
     from lightning_fabric import Fabric
 
-    return Fabric(devices=1, precision=precision)
+    return Fabric(devices=1, precision=training.precision)
 
 
-def _check_unscaled(fabric: Fabric, training: Training) -> None:
+def _check_unscaled(fabric: Fabric | OneDevice, training: Training) -> None:
     if not _scales_gradients(fabric):
         return
     given = {
@@ -448,12 +443,12 @@ def _check_unscaled(fabric: Fabric, training: Training) -> None:
     for name in (name for name, is_given in given.items() if is_given):
         raise ValueError(
             f"training.{name} needs unscaled gradients, and precision "
-            f"{fabric.strategy.precision.precision} scales them: use bf16-mixed"
+            f"{_precision(fabric)} scales them: use bf16-mixed"
         )
 
 
 def _check_can_be_captured(
-    loss: nn.Module, fabric: Fabric, optimizer: torch.optim.Optimizer
+    loss: nn.Module, fabric: Fabric | OneDevice, optimizer: torch.optim.Optimizer
 ) -> None:
     if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
         raise ValueError(
@@ -476,11 +471,17 @@ def _check_can_be_captured(
     if _scales_gradients(fabric):
         raise ValueError(
             "training.cuda_graphs needs unscaled gradients, and precision "
-            f"{fabric.strategy.precision.precision} scales them: use bf16-mixed"
+            f"{_precision(fabric)} scales them: use bf16-mixed"
         )
 
 
-def _scales_gradients(fabric: Fabric) -> bool:
+def _precision(fabric: Fabric | OneDevice) -> str:
+    return "full" if isinstance(fabric, OneDevice) else fabric.strategy.precision.precision
+
+
+def _scales_gradients(fabric: Fabric | OneDevice) -> bool:
+    if isinstance(fabric, OneDevice):
+        return False
     return getattr(fabric.strategy.precision, "scaler", None) is not None
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mimachine.model.annealing import Annealing
+from mimachine.training.one_device import OneDevice
 from mimachine.training.recipe import Training
 
 if TYPE_CHECKING:
@@ -36,9 +37,16 @@ class Step:
     """
 
     def __init__(
-        self, module: nn.Module, optimizer: _FabricOptimizer, fabric: Fabric, training: Training
+        self,
+        module: nn.Module,
+        optimizer: _FabricOptimizer | torch.optim.Optimizer,
+        fabric: Fabric | OneDevice,
+        training: Training,
     ) -> None:
         self.module, self.optimizer, self.fabric = module, optimizer, fabric
+        # The wrapper of a fabric does not pass on all arguments.
+        inner: Any = getattr(optimizer, "optimizer", optimizer)
+        self.inner: torch.optim.Optimizer = inner
         self.normalised, self.most = training.gradient == "normalised", training.clip_norm
 
     def __call__(
@@ -57,7 +65,7 @@ class Step:
             raise ValueError("loss must depend on parameters to train, got values without gradient")
         if check is not None:
             check(loss)
-        self.optimizer.optimizer.zero_grad(set_to_none=True)
+        self.inner.zero_grad(set_to_none=True)
         # The sum over independent models gives each its own gradient.
         self.fabric.backward(loss.sum() if loss.dim() else loss)
         if self.normalised:
