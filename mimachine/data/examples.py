@@ -18,6 +18,7 @@ from mimachine._support.checks import UNLIMITED, whole
 from mimachine._support.memory import rows_at_once
 from mimachine._support.messages import counted, some
 from mimachine.data.rows import Rows
+from mimachine.data.torch_data import collected, is_torch_data
 
 __all__ = [
     "Examples",
@@ -71,8 +72,9 @@ def examples(
     Args:
         name: Name of the argument, for messages.
         data: Shape (N, *X): a tensor, anything that NumPy reads as an array of numbers, a data
-            frame of numbers, or `Rows` of a file. Bytes k are grey values k / 255. Other whole
-            numbers become floating-point numbers, unless the model looks them up in a table.
+            frame of numbers, a torch dataset or a loader of one in its order, or `Rows` of a file.
+            Bytes k are grey values k / 255. Other whole numbers become floating-point numbers,
+            unless the model looks them up in a table.
         model: The model, or a tensor of its dtype on its device; None keeps the device, and the
             dtype if it is floating-point.
         least: Smallest number of rows.
@@ -233,6 +235,8 @@ def as_tensor(name: str, values: Any) -> Tensor:
     """
     if isinstance(values, list | tuple) and values and all(isinstance(v, Tensor) for v in values):
         values = _stacked(name, values)
+    if is_torch_data(values):
+        values = collected(name, values)
     if isinstance(values, Tensor):
         return _checked_tensor(name, values)
     if hasattr(values, "to_numpy") and hasattr(values, "columns"):
@@ -244,7 +248,7 @@ def as_tensor(name: str, values: Any) -> Tensor:
     return _of_array(name, _array(name, values))
 
 
-_ACCEPTED = "a tensor, an array, a data frame or a list of rows"
+_ACCEPTED = "a tensor, an array, a data frame, a torch dataset or a list of rows"
 
 
 def _got(values: Any) -> str:

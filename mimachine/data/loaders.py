@@ -11,17 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.examples import examples
+from mimachine.data.torch_data import first_of
 
-__all__ = ["LoaderSource", "is_torch_data"]
-
-
-def is_torch_data(data: object) -> bool:
-    """Whether data are a torch dataset or a data loader."""
-    return isinstance(data, DataLoader | Dataset)
+__all__ = ["LoaderSource"]
 
 
 class LoaderSource:
@@ -90,12 +86,6 @@ class LoaderSource:
         return DataLoader(self.data, batch_size, sampler=order)
 
     def _tensor(self, batch: Any) -> Tensor:
-        x = batch[0] if isinstance(batch, list | tuple) and len(batch) else batch
-        if isinstance(x, dict):
-            raise ValueError(
-                f"{self.name} must give tensors, or tuples whose first entry is one, got a "
-                f"dictionary of {', '.join(map(repr, x))}: choose one in its __getitem__"
-            )
-        rows = examples(self.name, x, self.like, keep_bytes=True)
+        rows = examples(self.name, first_of(self.name, batch), self.like, keep_bytes=True)
         assert isinstance(rows, Tensor)
         return rows

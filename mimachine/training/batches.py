@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mimachine.data.examples import examples
-from mimachine.data.loaders import LoaderSource, is_torch_data
+from mimachine.data.loaders import LoaderSource
 from mimachine.data.rows import Rows
 from mimachine.data.sources import Source, TensorSource
+from mimachine.data.torch_data import is_torch_data
 from mimachine.model.networks import evaluating
 from mimachine.training.one_device import OneDevice
 from mimachine.training.recipe import Training

@@ -36,6 +36,7 @@ KINDS = {
     "negative strides": WIDE.numpy()[::-1][::-1, ::-1][:, ::-1],
     "Fortran order": np.asfortranarray(WIDE.numpy()),
     "long double": WIDE.numpy().astype(np.longdouble),
+    "dataset of torch": torch.utils.data.TensorDataset(WIDE.float(), torch.arange(len(WIDE))),
     "list": WIDE.tolist(),
     "list of tensors": list(WIDE),
     "list of arrays": list(WIDE.numpy()),
@@ -132,8 +133,28 @@ def test_a_model_in_double_precision_takes_single_precision(name):
     assert torch.as_tensor(result).isfinite().all()
 
 
+class Dictionaries(torch.utils.data.Dataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return {"a": WIDE[index]}
+
+
+def test_a_loader_is_read_in_its_order_unless_it_shuffles():
+    rows, trained = WIDE.float(), model()
+    state = torch.get_rng_state()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(rows), 5)
+    assert torch.equal(mm.codes(trained, loader).mean, mm.codes(trained, rows).mean)
+    assert torch.equal(torch.get_rng_state(), state)
+    shuffled = torch.utils.data.DataLoader(rows, 5, shuffle=True)
+    with pytest.raises(ValueError, match="x must not be shuffled"):
+        mm.codes(trained, shuffled)
+
+
 BAD = {
-    "a list of rows, got a DataLoader": torch.utils.data.DataLoader(WIDE.float()),
+    "a list of rows, got a generator": (row for row in WIDE.float()),
+    "must give tensors, .* got a dictionary of 'a'": Dictionaries(),
     "a list of rows, got a str": "table.csv",
     "a list of rows, got a NoneType": None,
     "a list of rows, got a dict": {"a": [1.0]},
