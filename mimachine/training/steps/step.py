@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mimachine.model.annealing import Annealing
 from mimachine.training.one_device import OneDevice
 from mimachine.training.recipe import Training
+from mimachine.training.steps.fused_adam import FusedAdam
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -43,10 +44,13 @@ class Step:
         fabric: Fabric | OneDevice,
         training: Training,
     ) -> None:
-        self.module, self.optimizer, self.fabric = module, optimizer, fabric
+        self.module, self.fabric = module, fabric
+        self.optimizer: _FabricOptimizer | torch.optim.Optimizer | FusedAdam = optimizer
         # The wrapper of a fabric does not pass on all arguments.
         inner: Any = getattr(optimizer, "optimizer", optimizer)
-        self.inner: torch.optim.Optimizer = inner
+        if isinstance(fabric, OneDevice) and not training.cuda_graphs and FusedAdam.fits(inner):
+            inner = self.optimizer = FusedAdam(inner)
+        self.inner: torch.optim.Optimizer | FusedAdam = inner
         self.normalised, self.most = training.gradient == "normalised", training.clip_norm
 
     def __call__(
@@ -65,7 +69,7 @@ class Step:
             raise ValueError("loss must depend on parameters to train, got values without gradient")
         if check is not None:
             check(loss)
-        self.inner.zero_grad(set_to_none=True)
+        self.inner.zero_grad()
         # The sum over independent models gives each its own gradient.
         self.fabric.backward(loss.sum() if loss.dim() else loss)
         if self.normalised:
