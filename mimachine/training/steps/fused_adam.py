@@ -46,8 +46,8 @@ class FusedAdam:
     def step(self) -> None:
         """Do a step."""
         group: dict[str, Any] = self.optimizer.param_groups[0]
-        gradients = [p.grad for p in self.parameters]
-        if not self._collected() or any(g is None for g in gradients):
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not self._collected() or len(gradients) < len(self.parameters):
             self.optimizer.step()
             return
         first, second, counts = self._lists

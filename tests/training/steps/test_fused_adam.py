@@ -36,9 +36,8 @@ def test_steps_are_those_of_adam_to_the_bit(dtype, options):
             gradients(module, step)
             optimizer.param_groups[0]["lr"] = 1e-2 / (1 + step)
             stepped.step()
-        results.append(
-            [*module.parameters(), *(v for s in optimizer.state.values() for v in s.values())]
-        )
+        moments = (value for state in optimizer.state.values() for value in state.values())
+        results.append([*module.parameters(), *moments])
     assert all(map(torch.equal, *results))
 
 
