@@ -219,7 +219,7 @@ def test_a_comparison_must_hold_by_the_interval_of_its_paired_difference():
 
 def test_positive_values_are_compared_by_their_ratio():
     """Of which a single large one makes no interval wide."""
-    low, high = np.array([0.1, 0.2, 0.3, 0.1]), np.array([0.4, 0.9, 1.0, 40.0])
+    low, high = np.full(8, 0.1), np.array([0.4, 0.3, 0.5, 40.0, 0.3, 0.6, 0.4, 0.5])
     found = lower("R", ("a", low), ("b", high))
     assert found.holds
     assert "ratio 0." in found.found
