@@ -82,8 +82,8 @@ def test_an_opened_member_is_the_model_that_was_measured(done, small_sets):
 
 @pytest.mark.slow
 def test_a_killed_sweep_resumes_in_two_processes_with_the_same_results(tmp_path_factory):
-    # Of the whole data set, which the other processes read.
-    measured = carry_out(SMALL, Request(tmp_path_factory.mktemp("whole")))
+    # Other processes have whole data sets and classifiers.
+    measured = carry_out(SMALL, Request(tmp_path_factory.mktemp("whole"), jobs=2))
     tmp_path = tmp_path_factory.mktemp("killed")
     script = (
         "import sys; sys.path.insert(0, sys.argv[2])\n"
