@@ -97,7 +97,10 @@ def _check_kept(learned: Preprocessing) -> None:
 
 def _check_columns(learned: Preprocessing) -> None:
     columns = learned.columns
-    _check(columns is None or learned.shape == (len(columns),), "columns must be as many as values")
+    if columns is not None:
+        _check(learned.shape == (len(columns),), "columns must be as many as values")
+        # The columns of another file are chosen by name.
+        _check(len(set(columns)) == len(columns), "columns must have different names")
 
 
 def _check_levels(learned: Preprocessing) -> None:

@@ -40,7 +40,7 @@ OTHERS = {
     "likelihood": ["", "Gaussian", None, 1, "discretized-logistic"],
     "levels": [0, -2, 2.0, True, 10**9, "256"],
     "constants": [None, [1, 2, float("inf")], "abc"],
-    "columns": [["a", "b", 3], "abc", [], {"a": 1}],
+    "columns": [["a", "b", 3], ["a", "b", "a"], "abc", [], {"a": 1}],
     "decimals": [[0, -1, 16], [0, -2, 1], [0.5, 0, 0], True, "2", -2],
     "booleans": [[True, False, 1], 1, "true", [[True], [True], [True]]],
 }
