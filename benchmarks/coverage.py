@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import statistics
 import sys
 import time
@@ -30,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import processor
 from torch import Tensor
 
 import mimachine as mm
@@ -312,14 +312,6 @@ def formatted(row: dict[str, Any]) -> str:
         f"  {row['name']:<44} {row['mean']:>10.4g}  scatter {row['scatter']:<9.3g} "
         f"error {row['standard_error']:<9.3g} held {row['held']:.3f} of {row['repeats']}"
     )
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
 
 
 def main() -> None:

@@ -20,14 +20,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import statistics
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from sceptic import DATA, processor, rows_of, settings_of, split_again
+from machine import processor
+from sceptic import DATA, cell, rows_of, settings_of, split_again
 from torch import Tensor
 
 import mimachine as mm
@@ -181,18 +181,11 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         lines = [["recipe", *COLUMNS.values(), "epochs", "s"], ["---", *["---:"] * 9]]
         for row in rows:
             if (row["data"], row["objective"]) == (data, objective):
-                cells = [cell(row.get(key)) for key in COLUMNS]
+                cells = [cell(row.get(key, [])) for key in COLUMNS]
                 lines.append([row["recipe"], *cells, str(row["epochs"]), f"{row['seconds']:.1f}"])
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         parts.append(f"**{data}, {objective}**\n\n{body}")
     return "\n\n".join(parts)
-
-
-def cell(values: list[float] | None) -> str:
-    if values is None:
-        return "-"
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    return str(mm.Estimate(statistics.mean(values), error))
 
 
 def main() -> None:

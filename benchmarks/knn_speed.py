@@ -23,7 +23,7 @@ from pathlib import Path
 
 import sklearn
 import torch
-from ksg_speed import processor
+from machine import processor
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 

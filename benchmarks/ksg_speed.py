@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from unittest.mock import patch
 import numpy as np
 import scipy
 import torch
+from machine import processor
 from scipy.spatial import cKDTree
 from scipy.special import digamma
 
@@ -106,16 +106,6 @@ def compare(count: int, dims: tuple[int, int], rho: float, repeats: int, threads
 
 def count_by_tree(points: np.ndarray, distance: np.ndarray) -> np.ndarray:
     return ksg_neighbours._in_balls(cKDTree(points), points, distance)
-
-
-def processor() -> str:
-    """Model of the processor, or its architecture where the system does not say."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()
 
 
 def count_near(rows: Rows) -> None:

@@ -13,7 +13,6 @@ import argparse
 import gzip
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from machine import processor
 from PIL import Image
 
 HERE = Path(__file__).resolve().parents[1]
@@ -98,13 +98,6 @@ def compared(path: Path, other: Path, rounds: int) -> dict[str, float]:
         "mib": round(statistics.median(own[1] for own, _ in pairs)),
         "mib_ratio": round(statistics.median(own[1] / old[1] for own, old in pairs), 3),
     }
-
-
-def processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def main() -> None:

@@ -24,7 +24,6 @@ import argparse
 import copy
 import json
 import math
-import platform
 import statistics
 import tempfile
 import time
@@ -36,6 +35,7 @@ from typing import Any
 
 import sklearn.datasets
 import torch
+from machine import processor
 
 import mimachine as mm
 from mimachine import experiment, workflow
@@ -114,12 +114,6 @@ def split_again(data: mm.Dataset, seed: int) -> mm.Dataset:
     labels = torch.cat([data.train_labels, data.val_labels, data.test_labels])
     names = ("train_labels", "val_labels", "test_labels")
     return replace(again, **{n: labels[chosen] for n, chosen in zip(names, order, strict=True)})
-
-
-def processor() -> str:
-    """Model of the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
 
 
 def objective(model: str) -> mm.Objective:
@@ -277,7 +271,7 @@ def main() -> None:
                 torch.manual_seed(seed)
                 row = measured(data, model, seed)
                 with arguments.out.open("a") as file:
-                    file.write(json.dumps({**row, "processor": platform.processor()}) + "\n")
+                    file.write(json.dumps({**row, "processor": processor()}) + "\n")
                 print(row, flush=True)
 
 

@@ -112,7 +112,8 @@ def print_run(
     from mimachine.training.convergence import Convergence
 
     path = trained.run.path
-    found = history.convergence if history.epochs else None
+    # What is fitted in closed form has a single record.
+    found = history.convergence if len(history.epochs) > 1 else None
     if command.json:
         judged = asdict(found) if isinstance(found, Convergence) else None
         results = trained.run.read_json("report.json")

@@ -455,6 +455,11 @@ def _check_can_be_captured(
             "training.cuda_graphs needs Adam, whose kernel reads its learning rate from the GPU, "
             f"got {type(optimizer).__name__}: cuda_graphs=False"
         )
+    if len({group["lr"] for group in optimizer.param_groups}) > 1:
+        raise ValueError(
+            "training.cuda_graphs needs one learning rate, got an optimizer with several: "
+            "cuda_graphs=False"
+        )
     if fabric.device.type != "cuda":
         raise ValueError(
             f"training.cuda_graphs needs a CUDA device, got {fabric.device.type}: cuda_graphs=False"

@@ -32,12 +32,23 @@ def fits(loss: nn.Module, optimizer: torch.optim.Optimizer, training: Training) 
     parameters = list(loss.parameters())
     return (
         type(optimizer) is torch.optim.Adam
+        and _is_plain(optimizer, parameters)
         and training.precision == "full"
         and training.gradient == "plain"
         and training.clip_norm is None
         and not training.cuda_graphs
         and all(p.device.type == "cpu" and p.requires_grad for p in parameters)
         and not any(_changes(part) for part in loss.modules())
+    )
+
+
+def _is_plain(optimizer: torch.optim.Adam, parameters: list[nn.Parameter]) -> bool:
+    """Whether an Adam has all parameters in one group, and none of its variants."""
+    group, *others = optimizer.param_groups
+    return (
+        not others
+        and list(map(id, group["params"])) == list(map(id, parameters))
+        and not (group["amsgrad"] or group["maximize"] or group["weight_decay"])
     )
 
 
@@ -85,6 +96,8 @@ class WholeStep:
         self._moments: list[list[Tensor]] = []
         self._rate = torch.zeros((), dtype=torch.float64)
         self._failed = False
+        # What no guard checks: a loss may have got other parts since a graph was made.
+        self._structure = (repr(loss), getattr(loss, "objective", None), *self._names)
 
     def __call__(
         self, x: Tensor, annealing: Annealing, check: Callable[[Tensor], None] | None = None
@@ -120,13 +133,17 @@ class WholeStep:
             return False
         # Another state may have been loaded.
         if not self._moments or self._moments[0][0] is not first[_FIRST]:
-            states = [self.optimizer.state[p] for p in self._parameters]
+            states = [self.optimizer.state.get(p) or {} for p in self._parameters]
+            # A parameter without gradients has none.
+            if not all(states):
+                return False
             self._moments = [[s[name] for s in states] for name in (_FIRST, _SECOND, _COUNT)]
         return True
 
     def _graph(self, x: Tensor, annealing: Annealing, group: dict[str, Any]) -> Callable[..., Any]:
-        constants = (*group["betas"], group["eps"], group["weight_decay"])
-        key = (annealing, x.shape, x.stride(), x.dtype, self.loss.training, constants)
+        of_batch = (x.shape, x.stride(), x.dtype)
+        constants = (*group["betas"], group["eps"], self.loss.training)
+        key = (self._structure, annealing, *of_batch, *constants)
         graphs: _Graphs = self.loss.__dict__.setdefault("_whole_steps", _Graphs())
         if key not in graphs:
             graphs[key] = _compiled(self.loss, self._names, annealing, group)
@@ -176,6 +193,12 @@ def _compiled(
 
     # Graphs of functions with the same code would be taken for one another without guards.
     step.__code__ = step.__code__.replace()
+    compiled: Callable[..., Tensor] = torch.compile(step, fullgraph=True, options=_options())
+    return compiled
+
+
+def _options() -> dict[str, Any]:
+    """Options of the compiler, as far as this torch has them."""
     options: dict[str, Any] = {
         # Inductor's own random numbers differ from torch's, and are slower on a CPU.
         "fallback_random": True,
@@ -190,5 +213,4 @@ def _compiled(
     if skip is not None:
         # The key of the graph says all that the guards would check, in a tenth of the time.
         options["guard_filter_fn"] = skip
-    compiled: Callable[..., Tensor] = torch.compile(step, fullgraph=True, options=options)
-    return compiled
+    return options

@@ -206,8 +206,46 @@ def test_other_optimisers_and_losses_with_running_statistics_are_not_compiled_wh
     for changes in ({"gradient": "normalised"}, {"clip_norm": 1.0}, {"precision": "bf16-mixed"}):
         other = Training(compile=True, **changes)
         assert not fits(loss, torch.optim.Adam(loss.parameters()), other)
+    parts = [nn.Linear(2, 2), nn.Linear(2, 2)]
+    both = nn.Sequential(*parts)
+    rates = [{"params": part.parameters(), "lr": 0.1 * i} for i, part in enumerate(parts)]
+    for adam in (
+        torch.optim.Adam(rates),
+        torch.optim.Adam(parts[0].parameters()),
+        torch.optim.Adam(both.parameters(), amsgrad=True),
+        torch.optim.Adam(both.parameters(), maximize=True),
+        torch.optim.Adam(both.parameters(), weight_decay=0.1),
+    ):
+        assert not fits(both, adam, recipe)
     normalised = nn.Sequential(nn.BatchNorm1d(3))
     assert not fits(normalised, torch.optim.Adam(normalised.parameters()), recipe)
+
+
+class Unused(Linear):
+    """A loss with a parameter that it does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Parameter(torch.ones(2))
+
+
+def test_a_parameter_without_gradients_takes_ordinary_steps():
+    step, ordinary = step_of(Unused())
+    for _ in range(3):
+        step(torch.ones(4, 3), mm.Annealing())
+    assert ordinary.calls == 3
+    assert torch.equal(step.loss.unused, torch.ones(2))
+
+
+def test_a_loss_with_another_objective_has_another_graph():
+    loss, recipe = make_loss(), Training(3, 8, warmup=1, compile=True)
+    mm.fit(loss, some_data(), None, recipe)
+    loss.load_state_dict(make_loss().state_dict())
+    loss.objective = mm.VAE
+    mm.fit(loss, some_data(), None, recipe)
+    other = make_loss(objective=mm.VAE)
+    mm.fit(other, some_data(), None, recipe)
+    assert all(map(torch.equal, loss.parameters(), other.parameters()))
 
 
 @slow
