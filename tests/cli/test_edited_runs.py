@@ -30,9 +30,10 @@ from mimachine.experiment.presets import default
 from mimachine.experiment.settings import Data
 from mimachine.reporting.comparison import compare
 from mimachine.reporting.measured_run import open_outcome
-from mimachine.training import fit as fitting
+from mimachine.training.fit import fit
 from mimachine.training.recipe import Training
 from mimachine.training.run import Run
+from mimachine.training.trainer import Trainer
 from mimachine.workflow.prepare_run import prepare_training
 from mimachine.workflow.stored_settings import stored_settings
 
@@ -81,7 +82,7 @@ class Interrupted(Exception):
 
 def interrupt(experiment, path):
     """A run that is interrupted in its third epoch."""
-    train = fitting._Trainer.epoch
+    train = Trainer.epoch
 
     def epoch(self, number):
         if number == 3:
@@ -89,7 +90,7 @@ def interrupt(experiment, path):
         return train(self, number)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fitting._Trainer, "epoch", epoch)
+        patch.setattr(Trainer, "epoch", epoch)
         with pytest.raises(Interrupted):
             workflow.train(experiment, path, progress=False, checkpoint_seconds=0)
 
@@ -149,7 +150,7 @@ def resumed(folder):
     run = Run(folder)
     experiment = stored_settings(run)
     _, loss, *sources = prepare_training(experiment, run)
-    fitting.fit(loss, *sources, experiment.training, run=run, progress=False)
+    fit(loss, *sources, experiment.training, run=run, progress=False)
     weights = [tensor.numpy().tobytes() for tensor in loss.state_dict().values()]
     return weights, run.metrics()
 

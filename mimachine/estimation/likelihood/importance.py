@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from mimachine._support.checks import UNLIMITED, function, whole
+from mimachine._support.products import faster_products, products_pay
 from mimachine._support.seeds import derived_seed, forked, own_noise
 from mimachine.data.examples import Examples, all_examples
 from mimachine.estimation.estimate import CorrectedMean, Estimate
@@ -179,12 +180,13 @@ def _log_likelihood(
         if chunk_size is None:
             chunk_size = _pairs_at_once(model, prior, x)
         parts = []
-        for rows in x.split(max(1, chunk_size // num_samples)):
-            conditional = checked(name, proposal(rows), len(rows))
-            check_event(name, conditional, prior)
-            parts.append(
-                _summary(_log_weights(model, rows, conditional, prior, num_samples, chunk_size))
-            )
+        with faster_products(products_pay(model.decoder, chunk_size)):
+            for rows in x.split(max(1, chunk_size // num_samples)):
+                conditional = checked(name, proposal(rows), len(rows))
+                check_event(name, conditional, prior)
+                parts.append(
+                    _summary(_log_weights(model, rows, conditional, prior, num_samples, chunk_size))
+                )
     *statistics, tails = zip(*parts, strict=True)
     values, errors, effective, bounds = (torch.cat(part) for part in statistics)
     # All tails at once: separate fits would take longer than the samples of a small model.

@@ -131,8 +131,8 @@ def test_fit_trains_by_replays_to_the_same_bits_and_is_resumed_to_them(
     tmp_path, monkeypatch, interrupted
 ):
     """With a recorder on the CPU in place of CUDA graphs, at a rate exact in float32."""
-    monkeypatch.setattr("mimachine.training.fit.CudaGraphs", lambda device: Later())
-    monkeypatch.setattr("mimachine.training.fit._check_can_be_captured", lambda *parts: None)
+    monkeypatch.setattr("mimachine.training.trainer.CudaGraphs", lambda device: Later())
+    monkeypatch.setattr("mimachine.training.trainer._check_can_be_captured", lambda *parts: None)
 
     def train(epochs, graphs, run=None):
         loss, x = make_loss(), some_data(18)
