@@ -72,9 +72,12 @@ RECIPES = {
     "2,000 steps, floor 0.2": Recipe(2000, floor=0.2),
     "8,000 steps, floor 0.05": Recipe(8000, floor=0.05),
     "8,000 steps, floor 0.2": Recipe(8000, floor=0.2),
+    "16,000 steps": Recipe(16_000),
+    "16,000 steps, floor 0.05": Recipe(16_000, floor=0.05),
+    "16,000 steps, floor 0.2": Recipe(16_000, floor=0.2),
 }
-SMALL = [name for name in RECIPES if not name.startswith("8")]
-LARGE = ["4,000 steps", *(name for name in RECIPES if name.startswith("8"))]
+LARGE = ["4,000 steps", *(name for name in RECIPES if name.startswith(("8", "16")))]
+SMALL = [name for name in RECIPES if name not in LARGE or name == "4,000 steps"]
 
 
 def training_of(recipe: Recipe, start: mm.Training, count: int) -> mm.Training:
