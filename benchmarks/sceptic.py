@@ -134,7 +134,7 @@ def trained(settings: mm.Experiment, model: str, data: mm.Dataset) -> mm.Joint:
 
 def measured(data_name: str, model: str, seed: int) -> dict[str, Any]:
     settings = settings_of(data_name, model, seed)
-    data = workflow.prepare(settings)
+    data = split_again(workflow.prepare(settings), seed)
     row: dict[str, Any] = {"data": data_name, "model": model, "seed": seed}
     start = time.monotonic()
     try:

@@ -225,7 +225,7 @@ def parse_trainer(
     settings = _default_settings(first, objective or getattr(first, "objective", None))
     start: dict[str, Any] = {
         "model": settings.model,
-        "training": settings.training,
+        "training": _warmed_up(settings.training, first),
         "num_samples": settings.num_samples,
     }
     if isinstance(first, Train):
@@ -233,6 +233,17 @@ def parse_trainer(
     elif not first.objectives:
         start["objectives"] = (settings.objective, "vae")
     return parse(command, arguments, replace(first, **start))
+
+
+def _warmed_up(default: Training, first: Train | Compare) -> Training:
+    """The default recipe, with a warm-up that ends within the epochs that the user wants.
+
+    Recipes of the paper stay as they are.
+    """
+    if first.preset != "default":
+        return default
+    epochs = min(default.annealing.epochs, first.training.epochs // 4)
+    return replace(default, warmup=replace(default.annealing, epochs=epochs))
 
 
 def experiment_of(command: Train | Compare, objective: str | None) -> Experiment:

@@ -22,26 +22,28 @@ class NamedSet(NamedTuple):
     Attributes:
         module: Module of `mimachine.data` that loads it.
         function: Function of the module; it takes no arguments and returns a `Dataset`.
+        rows: Number of training rows.
         images: Whether rows are images. The other data sets have few continuous dimensions.
         binarised: Whether image models binarise it, as the paper does.
     """
 
     module: str
     function: str
+    rows: int
     images: bool = False
     binarised: bool = False
 
 
 CATALOGUE = {
-    "digits": NamedSet("bundled", "digits", images=True),
-    "mixture-2d": NamedSet("bundled", "mixture_2d"),
-    "mixture-20d": NamedSet("bundled", "mixture_20d"),
-    "mnist": NamedSet("image_sets", "mnist", images=True, binarised=True),
-    "fashion-mnist": NamedSet("image_sets", "fashion_mnist", images=True, binarised=True),
-    "omniglot": NamedSet("image_sets", "omniglot", images=True, binarised=True),
-    "omniglot-small": NamedSet("image_sets", "omniglot_small", images=True, binarised=True),
-    "pca-fashion-mnist": NamedSet("fashion_pca", "pca_fashion_mnist"),
-    "pca-fashion-mnist-published": NamedSet("fashion_pca", "pca_fashion_mnist_published"),
+    "digits": NamedSet("bundled", "digits", 1257, images=True),
+    "mixture-2d": NamedSet("bundled", "mixture_2d", 10_000),
+    "mixture-20d": NamedSet("bundled", "mixture_20d", 10_000),
+    "mnist": NamedSet("image_sets", "mnist", 50_000, images=True, binarised=True),
+    "fashion-mnist": NamedSet("image_sets", "fashion_mnist", 50_000, images=True, binarised=True),
+    "omniglot": NamedSet("image_sets", "omniglot", 23_000, images=True, binarised=True),
+    "omniglot-small": NamedSet("image_sets", "omniglot_small", 3388, images=True, binarised=True),
+    "pca-fashion-mnist": NamedSet("fashion_pca", "pca_fashion_mnist", 50_000),
+    "pca-fashion-mnist-published": NamedSet("fashion_pca", "pca_fashion_mnist_published", 60_000),
 }
 
 NAMES = tuple(CATALOGUE)

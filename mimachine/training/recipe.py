@@ -10,7 +10,7 @@ from typing import Literal
 
 from mimachine._support.checks import UNLIMITED, check_fields, whole
 from mimachine.model.annealing import Annealing, Term
-from mimachine.training.schedules import Schedule
+from mimachine.training.schedules import Cosine, Schedule, WarmupStableDecay
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,9 @@ class Training:
             the command line its name, with its numbers after colons, such as cosine or noam:3. None
             for a constant rate.
         warmup: Warm-up of the loss, Eq. (12); a number n means Warmup(n).
-        patience: Number of epochs without a better held-out loss after which training stops; None
-            for the epochs of the warm-up, as in the paper, but at least 10.
+        patience: Number of epochs without a better held-out loss after which training stops. None:
+            with a schedule whose rate decays at the end, never; otherwise the epochs of the
+            warm-up, as in the paper, but at least 10.
         validation_noise: "common" for the same noise in every held-out loss, so that epochs differ
             only by their weights; "fresh" for new noise each time.
         seed: Seed of data order and noise.
@@ -152,4 +153,9 @@ class Training:
     @property
     def stop_after(self) -> int:
         """Number of epochs without improvement after which training stops."""
-        return self.patience if self.patience is not None else max(10, self.annealing.epochs)
+        if self.patience is not None:
+            return self.patience
+        # Stopping before the decay would lose what it is for.
+        if isinstance(self.schedule, Cosine | WarmupStableDecay):
+            return self.epochs
+        return max(10, self.annealing.epochs)

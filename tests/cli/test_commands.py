@@ -330,7 +330,10 @@ MISTAKES = [
     (["train", "digits", "--training.epohs", "3"], "--training.epohs"),
     (["train", "digits", "--training.epochs", "x"], "--training.epochs"),
     (["train", "digits", "--training.epochs", "0"], "training.epochs must be 1 or more"),
-    (["train", "digits", "--training.epochs", "3"], "must be at least the warm-up's 10"),
+    (
+        ["train", "mixture-2d", "--preset", "published", "--training.epochs", "2"],
+        "must be at least the warm-up's 3",
+    ),
     (["train", "digits", "--training.learning-rate", "-1"], "must be positive"),
     (["train", "digits", "--model.latent", "0"], "model.latent must be 1 or more"),
     (["train", "digits", "--model.prior", "flat"], "model.prior"),

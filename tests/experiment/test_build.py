@@ -266,7 +266,7 @@ def test_defaults_have_the_papers_sizes_and_its_likelihood_for_its_data():
     model = default("mnist", architecture="conv-hvae").model
     assert model == Model(40, (300,), "bernoulli", components=500, architecture="conv-hvae")
     assert default("digits", architecture="hvae").model.likelihood == "auto"
-    assert default("mnist", architecture="hvae").training == default("mnist").training
+    assert default("mnist", architecture="hvae").training == Training(100, patience=20)
 
 
 def test_by_default_there_are_no_more_pseudo_inputs_than_training_images(binary, tmp_path):

@@ -50,9 +50,16 @@ def test_a_number_stands_for_a_warm_up():
         (mm.Training(warmup=10), 10),
         (mm.Training(warmup=25), 25),
         (mm.Training(warmup=25, patience=3), 3),
+        (mm.Training(schedule=mm.Noam()), 10),
+        # The last epochs are those of the lowest rate.
+        (mm.Training(90, schedule=mm.Cosine()), 90),
+        (mm.Training(90, schedule=mm.WarmupStableDecay()), 90),
+        (mm.Training(90, schedule=mm.Cosine(), patience=3), 3),
     ],
 )
-def test_patience_is_the_warm_up_and_at_least_ten(training, expected):
+def test_patience_is_the_warm_up_and_at_least_ten_or_without_end_if_the_rate_decays(
+    training, expected
+):
     assert training.stop_after == expected
 
 

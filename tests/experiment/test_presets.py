@@ -1,0 +1,59 @@
+"""Default settings: recipes that end converged, and baselines beside them."""
+
+import math
+
+import numpy as np
+import pytest
+
+import mimachine as mm
+from mimachine.cli.options import Train
+from mimachine.cli.parsing import parse_trainer
+from mimachine.data.catalogue import CATALOGUE, NAMES, load
+from mimachine.experiment.presets import default, named
+
+
+@pytest.mark.parametrize("name", ["digits", "mixture-2d", "mixture-20d"])
+def test_the_number_of_training_rows_is_that_of_the_data(name):
+    assert CATALOGUE[name].rows == len(load(name).train)
+
+
+def recipe(tmp_path, rows: int) -> tuple[mm.Training, int]:
+    """The default recipe for a table of some rows, and its number of steps."""
+    path = tmp_path / f"{rows}.csv"
+    np.savetxt(path, np.zeros((rows, 2)), delimiter=",", fmt="%g")
+    training = default(str(path)).training
+    train = rows - rows // 10 - rows // 5
+    return training, training.epochs * math.ceil(train / training.batch_size)
+
+
+@pytest.mark.parametrize("rows", [30, 200, 1000, 30_000, 300_000])
+def test_training_ends_with_a_decayed_rate_and_never_before(tmp_path, rows):
+    training, steps = recipe(tmp_path, rows)
+    assert training.stop_after == training.epochs
+    assert training.learning_rate_at(training.epochs) < 0.1 * training.learning_rate
+    assert training.annealing.epochs <= training.epochs / 4
+    assert 900 <= steps <= 22_000
+
+
+def test_more_rows_take_more_steps_but_fewer_epochs(tmp_path):
+    few, many = recipe(tmp_path, 2000), recipe(tmp_path, 50_000)
+    assert few[1] < many[1]
+    assert few[0].epochs > many[0].epochs
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "mixture" not in name])
+def test_a_regularised_auto_encoder_is_as_wide_as_the_narrowest_encoder(name):
+    model = default(name).model
+    rae = named(default(name), "rae").model
+    assert rae.encoder_floor is None
+    if model.encoder_floor is not None:
+        assert rae.encoder_std == model.encoder_floor
+
+
+def test_a_few_epochs_shorten_the_warm_up():
+    for epochs in (1, 3, 8):
+        training = parse_trainer(Train, ["digits", "--training.epochs", str(epochs)]).training
+        assert training.epochs == epochs
+        assert training.annealing.epochs == epochs // 4
+    options = ["digits", "--training.epochs", "8", "--training.warmup.epochs", "5"]
+    assert parse_trainer(Train, options).training.annealing.epochs == 5
