@@ -60,7 +60,10 @@ class _NetworkConditional(nn.Module):
                 f"{type(self).__name__}: network must give a location and a log-scale, so its "
                 f"output axis {-self.event_dims} must have even size, got {tuple(output.shape)}"
             )
-        location, log_scale = (part.contiguous() for part in output.chunk(2, -self.event_dims))
+        location, log_scale = output.chunk(2, -self.event_dims)
+        if self.event_dims > 1:
+            # Noise is drawn in the order of memory, which for channels depends on the network.
+            location = location.contiguous()
         return location, log_scale.exp() + floor
 
 
