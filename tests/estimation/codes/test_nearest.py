@@ -35,9 +35,12 @@ TIED = {
 }
 
 
-@pytest.fixture(params=["scikit-learn", "all pairs"])
+@pytest.fixture(params=["scikit-learn", "all pairs", "products"])
 def search(request, monkeypatch):
-    """Run a test also with the search of a GPU."""
+    """Run a test also with the search of a GPU, and with that among many points."""
+    if request.param == "products":
+        monkeypatch.setattr(module, "_MANY", 1)
+        monkeypatch.setattr(module, "_BLOCK", 4)
     if request.param == "all pairs":
         monkeypatch.setattr(module, "_by_scikit_learn", module._by_all_pairs)
 
