@@ -84,9 +84,9 @@ class Training:
             bfloat16, and densities, optimiser and weights in float32.
         compile: Whether to compile training with `torch.compile`: on a CPU, with Adam in full
             precision, whole steps in one graph; otherwise the loss. The first steps take seconds to
-            minutes, so it pays for long trainings of small models, and not for convolutions on a
-            CPU. The noise does not change. If compiling fails, for example without a C++ compiler,
-            a warning is given and training continues uncompiled.
+            minutes, so it pays for long trainings of small models. Convolutions on a CPU would be
+            slower, so they are not compiled. The noise does not change. If compiling fails, for
+            example without a C++ compiler, a warning is given and training continues uncompiled.
         cuda_graphs: Whether to run each step on a GPU as one CUDA graph, for models whose steps
             take longer to start than to compute. The step is captured once per β of the warm-up;
             noise and results do not change. This needs one process and one model, and no part that

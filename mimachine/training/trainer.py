@@ -31,7 +31,7 @@ from mimachine.training.optimizers import Factory, make
 from mimachine.training.recipe import Training
 from mimachine.training.records import Epoch
 from mimachine.training.state import State
-from mimachine.training.steps.compilation import CompiledLoss
+from mimachine.training.steps.compilation import CompiledLoss, compiling_pays
 from mimachine.training.steps.cuda_graphs import CudaGraphs, Replayed
 from mimachine.training.steps.first_batch import check_first_batch
 from mimachine.training.steps.nonfinite import explain
@@ -71,8 +71,10 @@ class Trainer:
                 f"got {training.precision!r}: use Fabric(precision={training.precision!r})"
             )
         self.fabric = _one_device(loss, training) if fabric is None else fabric
-        self.is_whole = training.compile and fabric is None and fits(loss, self.optimizer, training)
-        called = _compiled(loss) if training.compile and not self.is_whole else loss
+        device = self.fabric.device
+        compiled = training.compile and compiling_pays(loss, device)
+        self.is_whole = compiled and fabric is None and fits(loss, self.optimizer, training, device)
+        called = _compiled(loss) if compiled and not self.is_whole else loss
         setup: Any = self.fabric.setup
         self.module, self.wrapped = setup(called, self.optimizer)
         _check_unscaled(self.fabric, training)

@@ -8,10 +8,27 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from mimachine.model.annealing import Annealing
 
-__all__ = ["CompiledLoss", "Fused"]
+__all__ = ["CompiledLoss", "Fused", "compiling_pays"]
+
+
+def compiling_pays(loss: nn.Module, device: torch.device) -> bool:
+    """Whether a loss is worth compiling; a warning says if it is not.
+
+    Convolutions on a CPU already run at its peak, and their neighbours lose layouts that suit them.
+    """
+    if device.type != "cpu" or not any(isinstance(part, _ConvNd) for part in loss.modules()):
+        return True
+    warnings.warn(
+        "training.compile=True changes nothing: convolutions on a CPU are slower if they are "
+        "compiled",
+        RuntimeWarning,
+        stacklevel=5,
+    )
+    return False
 
 
 class Fused:

@@ -27,7 +27,12 @@ class _Step(Protocol):
     ) -> Mean: ...
 
 
-def fits(loss: nn.Module, optimizer: torch.optim.Optimizer, training: Training) -> bool:
+def fits(
+    loss: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    training: Training,
+    device: torch.device,
+) -> bool:
     """Whether whole steps of a training can be compiled: Adam in full precision, on a CPU."""
     parameters = list(loss.parameters())
     return (
@@ -37,7 +42,8 @@ def fits(loss: nn.Module, optimizer: torch.optim.Optimizer, training: Training) 
         and training.gradient == "plain"
         and training.clip_norm is None
         and not training.cuda_graphs
-        and all(p.device.type == "cpu" and p.requires_grad for p in parameters)
+        and device.type == "cpu"
+        and all(p.requires_grad for p in parameters)
         and not any(_changes(part) for part in loss.modules())
     )
 

@@ -98,6 +98,17 @@ def test_a_mistake_of_the_functions_own_is_told_as_it_is():
         fused(some_data(2, 1, 3, 3))
 
 
+def test_convolutions_on_a_cpu_are_not_compiled(monkeypatch):
+    def never(*arguments, **options):
+        raise AssertionError("compiled")
+
+    monkeypatch.setattr(torch, "compile", never)
+    monkeypatch.setattr(torch.nn.Module, "compile", never)
+    recipe = Training(1, batch_size=8, warmup=0, compile=True)
+    with pytest.warns(RuntimeWarning, match="convolutions on a CPU"):
+        mm.fit(make_loss(conv), some_data(8, 1, 4, 4), training=recipe, progress=False)
+
+
 @slow
 @pytest.mark.parametrize("precision", ["full", "bf16-mixed"])
 def test_a_recipe_compiles_a_loss_or_an_ensemble(precision):

@@ -14,6 +14,8 @@ from mimachine.training.steps.whole_step import WholeStep, fits
 
 slow = pytest.mark.slow
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch):
@@ -201,11 +203,11 @@ def test_what_cannot_be_compiled_takes_ordinary_steps_and_says_so_once(monkeypat
 def test_other_optimisers_and_losses_with_running_statistics_are_not_compiled_whole():
     recipe = Training(compile=True)
     loss = Linear()
-    assert fits(loss, torch.optim.Adam(loss.parameters()), recipe)
-    assert not fits(loss, torch.optim.AdamW(loss.parameters()), recipe)
+    assert fits(loss, torch.optim.Adam(loss.parameters()), recipe, CPU)
+    assert not fits(loss, torch.optim.AdamW(loss.parameters()), recipe, CPU)
     for changes in ({"gradient": "normalised"}, {"clip_norm": 1.0}, {"precision": "bf16-mixed"}):
         other = Training(compile=True, **changes)
-        assert not fits(loss, torch.optim.Adam(loss.parameters()), other)
+        assert not fits(loss, torch.optim.Adam(loss.parameters()), other, CPU)
     parts = [nn.Linear(2, 2), nn.Linear(2, 2)]
     both = nn.Sequential(*parts)
     rates = [{"params": part.parameters(), "lr": 0.1 * i} for i, part in enumerate(parts)]
@@ -216,9 +218,9 @@ def test_other_optimisers_and_losses_with_running_statistics_are_not_compiled_wh
         torch.optim.Adam(both.parameters(), maximize=True),
         torch.optim.Adam(both.parameters(), weight_decay=0.1),
     ):
-        assert not fits(both, adam, recipe)
+        assert not fits(both, adam, recipe, CPU)
     normalised = nn.Sequential(nn.BatchNorm1d(3))
-    assert not fits(normalised, torch.optim.Adam(normalised.parameters()), recipe)
+    assert not fits(normalised, torch.optim.Adam(normalised.parameters()), recipe, CPU)
 
 
 class Unused(Linear):
