@@ -73,10 +73,11 @@ RECIPES = {
     "8,000 steps, floor 0.05": Recipe(8000, floor=0.05),
     "8,000 steps, floor 0.2": Recipe(8000, floor=0.2),
     "16,000 steps": Recipe(16_000),
+    "32,000 steps": Recipe(32_000),
     "16,000 steps, floor 0.05": Recipe(16_000, floor=0.05),
     "16,000 steps, floor 0.2": Recipe(16_000, floor=0.2),
 }
-LARGE = ["4,000 steps", *(name for name in RECIPES if name.startswith(("8", "16")))]
+LARGE = ["4,000 steps", *(name for name in RECIPES if name.startswith(("8", "16", "32")))]
 SMALL = [name for name in RECIPES if name not in LARGE or name == "4,000 steps"]
 
 
