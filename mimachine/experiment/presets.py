@@ -21,7 +21,7 @@ from mimachine.experiment.settings import (
     Model,
 )
 from mimachine.training.recipe import Training, Warmup
-from mimachine.training.schedules import Cosine, Noam
+from mimachine.training.schedules import Noam
 
 __all__ = [
     "BASELINES",
@@ -41,9 +41,6 @@ _PSEUDO_INPUTS = 500
 # Smallest standard deviation of the encoder. Smaller ones cost MIM likelihood and good samples, and
 # larger ones cost reconstruction (`benchmarks/defaults.py`).
 _ENCODER_FLOOR = 0.1
-# Steps of training: the fewest, for the rows that they suffice for, the power of the number of rows
-# that they grow with, and the most (`benchmarks/defaults.py`).
-_FEWEST_STEPS, _FEW_ROWS, _GROWTH, _MOST_STEPS = 1000, 300, 0.6, 20_000
 # Models to compare with: each a name, its objective and its changes to the model.
 _BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     # MIM's encoders are about as narrow as they may be; this one's width is that constant.
@@ -119,7 +116,7 @@ def default(
     if data not in NAMES:
         return _default_for_file(data, objective, file, architecture)
     num_samples = 1000
-    training = _training(CATALOGUE[data].rows)
+    training = Training.for_rows(CATALOGUE[data].rows)
     if data in LOW_DIMENSIONAL:
         # The paper's experiments compare the information of codes, which a larger floor limits.
         model = Model(2 if data == "mixture-2d" else 10, hidden=(50,))
@@ -132,15 +129,6 @@ def default(
         model, training = _for_images(architecture, model.latent, data), _IMAGE_TRAINING
     settings = Experiment(Data(data), model, objective, training, num_samples)
     return settings if architecture != "pca" else named(settings, "pca")
-
-
-def _training(count: int) -> Training:
-    """Recipe that ends with a decayed learning rate, by the number of training rows."""
-    batch_size = min(128, max(16, count // 8))
-    steps = _FEWEST_STEPS * max(1.0, count / _FEW_ROWS) ** _GROWTH
-    epochs = max(4, round(min(_MOST_STEPS, steps) / math.ceil(count / batch_size)))
-    warmup = Warmup(min(10, epochs // 4))
-    return Training(epochs, batch_size, 3e-3, schedule=Cosine(), warmup=warmup)
 
 
 def _for_images(
@@ -177,7 +165,7 @@ def _default_for_file(
     # At most the number of training rows, a few less after rounding.
     most = max(1, count - count // 10 - count // 5)
     model = Model(latent, components=min(Model.components, most), encoder_floor=_ENCODER_FLOOR)
-    training = _training(most)
+    training = Training.for_rows(most)
     if architecture in IMAGE_ARCHITECTURES:
         model = _for_images(architecture, latent, path, min(_PSEUDO_INPUTS, most))
         training = _IMAGE_TRAINING

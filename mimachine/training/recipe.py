@@ -5,12 +5,17 @@ This module does not import torch, so the command line can check a recipe withou
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from mimachine._support.checks import UNLIMITED, check_fields, whole
 from mimachine.model.annealing import Annealing, Term
 from mimachine.training.schedules import Cosine, Schedule, WarmupStableDecay
+
+# Steps of training: the fewest, for the rows that they suffice for, the power of the number of rows
+# that they grow with, and the most (`benchmarks/defaults.py`).
+_FEWEST_STEPS, _FEW_ROWS, _GROWTH, _MOST_STEPS = 1000, 300, 0.6, 20_000
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,28 @@ class Training:
                 f"got {self.epochs}: the warm-up would never end; "
                 "use more epochs or a smaller training.warmup.epochs"
             )
+
+    @classmethod
+    def for_rows(cls, count: int) -> Training:
+        """Recipe of the command line for dense networks, by the number of training rows.
+
+        The learning rate of Adam falls from 0.003 to 0 along a cosine, over 1,000 steps for few
+        rows and 20,000 for 50,000 and more, with batches of up to 128 rows.
+
+        Args:
+            count: Number of training rows.
+
+        Example:
+            >>> recipe = Training.for_rows(1257)
+            >>> recipe.epochs, recipe.batch_size, recipe.annealing.epochs
+            (236, 128, 10)
+        """
+        count = whole("count", count, 1)
+        batch_size = min(128, max(16, count // 8))
+        steps = _FEWEST_STEPS * max(1.0, count / _FEW_ROWS) ** _GROWTH
+        epochs = max(4, round(min(_MOST_STEPS, steps) / math.ceil(count / batch_size)))
+        warmup = Warmup(min(10, epochs // 4))
+        return cls(epochs, batch_size, 3e-3, schedule=Cosine(), warmup=warmup)
 
     @property
     def annealing(self) -> Warmup:
