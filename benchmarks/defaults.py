@@ -45,23 +45,23 @@ class Recipe:
     """What is varied.
 
     Attributes:
-        steps: Number of steps; None for the recipe of version 0.1: a constant rate, and a number
-            of epochs and patience by the number of rows.
+        steps: Number of steps; None for another rule.
         schedule: Learning-rate schedule.
         rate: Learning rate at its peak.
         batch: Rows per step, at most a tenth of them.
-        floor: Smallest standard deviation of the encoder.
+        floor: Smallest standard deviation of the encoder; None for the library's default.
     """
 
     steps: int | None
     schedule: Any = COSINE
     rate: float = 3e-3
     batch: int = 128
-    floor: float = 0.1
+    floor: float | None = 0.1
 
 
 RECIPES = {
-    "version 0.1": Recipe(None, None, floor=1e-3),
+    "version 0.1": Recipe(None, None, rate=1e-3, floor=1e-3),
+    "default": Recipe(None, floor=None),
     "1,000 steps": Recipe(1000),
     "2,000 steps": Recipe(2000),
     "4,000 steps": Recipe(4000),
@@ -77,14 +77,20 @@ RECIPES = {
     "16,000 steps, floor 0.05": Recipe(16_000, floor=0.05),
     "16,000 steps, floor 0.2": Recipe(16_000, floor=0.2),
 }
-LARGE = ["4,000 steps", *(name for name in RECIPES if name.startswith(("8", "16", "32")))]
-SMALL = [name for name in RECIPES if name not in LARGE or name == "4,000 steps"]
+LARGE = [
+    "default",
+    "4,000 steps",
+    *(name for name in RECIPES if name.startswith(("8", "16", "32"))),
+]
+SMALL = [name for name in RECIPES if name not in LARGE[2:]]
 
 
-def training_of(recipe: Recipe, start: mm.Training, count: int) -> mm.Training:
+def training_of(name: str, recipe: Recipe, data: str, count: int) -> mm.Training:
     """The recipe for this number of training rows."""
+    if name == "version 0.1":
+        return version_0_1(data, count)
     if recipe.steps is None:
-        return start
+        return mm.Training.for_rows(count)
     batch = min(recipe.batch, max(16, count // 8))
     epochs = max(4, round(recipe.steps / math.ceil(count / batch)))
     return mm.Training(
@@ -94,13 +100,28 @@ def training_of(recipe: Recipe, start: mm.Training, count: int) -> mm.Training:
         schedule=recipe.schedule,
         warmup=mm.Warmup(min(10, epochs // 4)),
         patience=epochs,
-        seed=start.seed,
     )
+
+
+def version_0_1(data: str, count: int) -> mm.Training:
+    """Defaults of version 0.1: a constant rate, many epochs, and early stopping."""
+    if data == "mixture-2d" or data.startswith("pca"):
+        return mm.Training(200, warmup=mm.Warmup(3))
+    if data == "digits":
+        return mm.Training(300, 64, patience=50)
+    if data == "mnist":
+        return mm.Training(100, patience=20)
+    batch = 64 if count < 2000 * 0.7 else 128
+    epochs = min(1000, max(10, 20_000 // math.ceil(max(1, count / batch))))
+    warmup = mm.Warmup(min(10, epochs // 2))
+    return mm.Training(epochs, batch, warmup=warmup, patience=max(10, epochs // 10))
 
 
 def measured(data_name: str, objective: str, name: str, recipe: Recipe) -> dict[str, Any]:
     settings = [settings_of(data_name, objective, seed) for seed in _SEEDS]
-    floored = [replace(s, model=replace(s.model, encoder_floor=recipe.floor)) for s in settings]
+    floored = settings
+    if recipe.floor is not None:
+        floored = [replace(s, model=replace(s.model, encoder_floor=recipe.floor)) for s in settings]
     loaded = workflow.prepare(settings[0])
     data = [split_again(loaded, seed) for seed in _SEEDS]
     losses = []
@@ -109,7 +130,7 @@ def measured(data_name: str, objective: str, name: str, recipe: Recipe) -> dict[
         losses.append(mm.Loss(build(s, d), workflow.objective(objective)))
     pairs = [workflow.sources(s, d) for s, d in zip(settings, data, strict=True)]
     train, val = (Stacked(sources) for sources in zip(*pairs, strict=True))
-    training = training_of(recipe, settings[0].training, len(data[0].train))
+    training = training_of(name, recipe, data_name, len(data[0].train))
     ensemble = mm.Ensemble(losses)
     start = time.process_time()
     history = mm.fit(ensemble, train, val, training, progress=False)

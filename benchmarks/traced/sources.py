@@ -30,7 +30,12 @@ PAPER = {
     ("figure3", "published protocol"): "figure3_pca_fashion_mnist",
 }
 # Files in which a record is one seed: labels of the rows, over which the seeds are collected.
-BY_SEED = {"refit_prior": ("data", "objective", "floor", "prior")}
+BY_SEED = {
+    "refit_prior": ("data", "objective", "floor", "prior"),
+    "sceptic": ("data", "model"),
+}
+# Files in which a list of numbers has a value for each seed.
+SEEDED = {"defaults"}
 # Files in which a list of two numbers is a value and its error.
 PAIRS = {"information_bounds"}
 # Commands of likelihood_calibration.txt, by their options.
@@ -76,6 +81,9 @@ class Sources:
             return TEXTS[name](self.text(f"{name}.txt"))
         if name == "insets":
             return inset_rows(self.text(f"{self._reproduced('figure1')}/table.md"))
+        if (self.root / "results" / f"{name}.jsonl").exists():
+            lines = self.text(f"{name}.jsonl").splitlines()
+            return json_rows(name, [json.loads(line) for line in lines])
         if (self.root / "results" / f"{name}.json").exists():
             return json_rows(name, json.loads(self.text(f"{name}.json")))
         results = json.loads(self.text(f"{self._reproduced(name)}/results.json"))
@@ -190,33 +198,33 @@ def json_rows(name: str, tree: Any) -> list[Row]:
     way to a list are labels too. Numbers within nested objects have dotted names, but those of
     "metrics" only their own.
     """
-    rows = list(_records(tree, {}, name in PAIRS))
+    rows = list(_records(tree, {}, name))
     if name in BY_SEED:
         rows = _collected(rows, BY_SEED[name])
     return rows
 
 
-def _records(tree: Any, labels: Mapping[str, Label], pairs: bool) -> Iterator[Row]:
+def _records(tree: Any, labels: Mapping[str, Label], name: str) -> Iterator[Row]:
     if isinstance(tree, list):
         for each in tree:
-            yield from _records(each, labels, pairs)
+            yield from _records(each, labels, name)
         return
     own = {k: v for k, v in tree.items() if isinstance(v, str | int | float)}
     labels = {**labels, **own}
     numbers: dict[str, Number] = {}
     lists: list[tuple[str, Any]] = []
-    _gather(tree, "", pairs, numbers, lists)
+    _gather(tree, "", name, numbers, lists)
     if numbers:
         yield Row(labels, numbers)
     for path, each in lists:
         places = {f"in {part}": part for part in path.split(".")}
-        yield from _records(each, {**labels, **places}, pairs)
+        yield from _records(each, {**labels, **places}, name)
 
 
 def _gather(
     tree: Mapping[str, Any],
     prefix: str,
-    pairs: bool,
+    file: str,
     numbers: dict[str, Number],
     lists: list[tuple[str, Any]],
 ) -> None:
@@ -226,10 +234,12 @@ def _gather(
         if isinstance(value, dict) and {"value", "standard_error"} <= value.keys():
             numbers[name] = Number((value["value"],), value["standard_error"])
         elif isinstance(value, dict):
-            _gather(value, f"{name}.", pairs, numbers, lists)
+            _gather(value, f"{name}.", file, numbers, lists)
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             lists.append((name, value))
-        elif isinstance(value, list) and pairs and len(value) == 2:
+        elif isinstance(value, list) and value and file in SEEDED:
+            numbers[name] = Number(tuple(map(float, value)))
+        elif isinstance(value, list) and file in PAIRS and len(value) == 2:
             numbers[name] = Number((value[0],), value[1])
         elif isinstance(value, str):
             found = estimates(value)
