@@ -6,7 +6,7 @@
 Results are in two forms in a page:
 
 - a table between `<!-- begin NAME -->` and `<!-- end NAME -->`, which a small function in
-  benchmarks/traced/tables.py renders;
+  benchmarks/traced renders;
 - a number in a sentence, followed at once by a comment that no reader sees and that says where it
   comes from: `6.75<!--figure2 MIM 20 KSG-->`. It is written with as many decimals as it has in the
   text, so a new number needs any digits, such as 0.00, and the right key.
@@ -50,9 +50,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from traced import BLOCKS
 from traced.markdown import rendered
 from traced.sources import ROOT, Sources
-from traced.tables import BLOCKS
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -5,10 +5,10 @@ import re
 
 import pytest
 from markdown_it import MarkdownIt
+from traced import BLOCKS
 from traced.keys import KeyProblem, evaluated
 from traced.markdown import BLOCK, loose, marks, rendered, unread
 from traced.sources import ROOT, Sources
-from traced.tables import BLOCKS
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SOURCES = Sources()

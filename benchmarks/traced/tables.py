@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
+from traced.blocks import block
 from traced.cells import (
     mean,
     of_paper,
@@ -18,23 +19,6 @@ from traced.cells import (
 )
 from traced.rows import Number, Row, chosen
 from traced.sources import Sources
-
-__all__ = ["BLOCKS"]
-
-Render = Callable[[Sources], str]
-BLOCKS: dict[str, Render] = {}
-
-
-def block(name: str) -> Callable[[Render], Render]:
-    """Register the function that renders the block of this name."""
-
-    def register(function: Render) -> Render:
-        assert name not in BLOCKS, name
-        BLOCKS[name] = function
-        return function
-
-    return register
-
 
 # --- reproduction.md -----------------------------------------------------------------------------
 

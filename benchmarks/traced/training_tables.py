@@ -1,0 +1,58 @@
+"""Tables of training.md."""
+
+from __future__ import annotations
+
+from traced.blocks import block
+from traced.cells import one, table, with_se
+from traced.rows import Row, chosen
+from traced.sources import Sources
+
+# Metrics of the recipes: titles and decimals.
+_SHOWN = {
+    "knn_5_mean": ("5-NN", 3),
+    "rmse": ("RMSE", 3),
+    "nll": ("NLL", 1),
+    "fitted_nll": ("NLL, fitted prior", 1),
+    "fitted_auc": ("AUC, fitted prior", 2),
+}
+_FLOORS = {
+    "2,000 steps, floor 0.001": "0.001",
+    "2,000 steps, floor 0.05": "0.05",
+    "2,000 steps": "0.1",
+    "2,000 steps, floor 0.2": "0.2",
+}
+
+
+@block("recipes")
+def recipes(sources: Sources) -> str:
+    rows = sources.rows("defaults")
+    lines = []
+    for default in chosen(rows, ["default"]):
+        data, objective = (str(default.labels[name]) for name in ("data", "objective"))
+        before = one(rows, f"data={data}", f"objective={objective}", "version 0.1")
+        for row, title in ((before, f"{data}, {objective}"), (default, "")):
+            lines.append([title, *_line(row, str(row.labels["recipe"])), f"{_seconds(row):.1f}"])
+    return table(["", "recipe", *(title for title, _ in _SHOWN.values()), "s"], lines, left=2)
+
+
+@block("floors")
+def floors(sources: Sources) -> str:
+    rows = chosen(sources.rows("defaults"), ["objective=a-mim"])
+    lines = []
+    for data in (str(row.labels["data"]) for row in chosen(rows, [next(iter(_FLOORS))])):
+        for recipe, floor in _FLOORS.items():
+            row = one(rows, f"data={data}", f"recipe={recipe}")
+            lines.append([data if floor == "0.001" else "", *_line(row, floor)])
+    return table(["", "floor", *(title for title, _ in _SHOWN.values())], lines)
+
+
+def _line(row: Row, title: str) -> list[str]:
+    cells = []
+    for metric, (_, digits) in _SHOWN.items():
+        found = row.get(metric)
+        cells.append("-" if found is None else with_se(found, digits))
+    return [title, *cells]
+
+
+def _seconds(row: Row) -> float:
+    return row["seconds"].mean
