@@ -22,6 +22,7 @@ from mimachine.data.files.options import File
 from mimachine.experiment.presets import (
     BASELINES,
     default,
+    fast,
     named,
     objective_of,
     paper_images,
@@ -191,6 +192,8 @@ def _default_settings(command: Train | Compare, objective: str | None) -> Experi
     """
     objective = objective_of(objective)
     architecture = command.model.architecture
+    if command.preset == "fast":
+        return fast(command.data, objective, command.file, architecture)
     if command.preset != "default" and command.file != File():
         raise ValueError(f"options of files, such as --labels, have no meaning for {command.data}")
     if command.preset == "published":
@@ -240,7 +243,7 @@ def _warmed_up(default: Training, first: Train | Compare) -> Training:
 
     Recipes of the paper stay as they are.
     """
-    if first.preset != "default":
+    if first.preset not in ("default", "fast"):
         return default
     epochs = min(default.annealing.epochs, first.training.epochs // 4)
     return replace(default, warmup=replace(default.annealing, epochs=epochs))

@@ -4,6 +4,7 @@ from .build import build as build
 from .presets import IMAGES as IMAGES  # type: ignore[attr-defined]
 from .presets import LOW_DIMENSIONAL as LOW_DIMENSIONAL  # type: ignore[attr-defined]
 from .presets import default as default
+from .presets import fast as fast
 from .presets import paper_image_training as paper_image_training
 from .presets import paper_images as paper_images
 from .presets import published as published

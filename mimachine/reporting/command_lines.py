@@ -48,6 +48,8 @@ def presets(settings: Experiment) -> dict[str, Experiment]:
     """Settings of each `mimachine train` preset that exists for the data, before options."""
     data, objective, architecture = settings.data, settings.objective, settings.model.architecture
     starts = {"default": experiment.default(data.name, objective, data.file, architecture)}
+    with contextlib.suppress(ValueError):
+        starts["fast"] = experiment.fast(data.name, objective, data.file, architecture)
     for preset, make in (("published", experiment.published), ("paper", experiment.paper_images)):
         with contextlib.suppress(ValueError):
             starts[preset] = make(data.name, objective, architecture)

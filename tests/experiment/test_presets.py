@@ -1,6 +1,7 @@
 """Default settings: recipes that end converged, and baselines beside them."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import mimachine as mm
 from mimachine.cli.options import Train
 from mimachine.cli.parsing import parse_trainer
 from mimachine.data.catalogue import CATALOGUE, NAMES, load
-from mimachine.experiment.presets import default, named
+from mimachine.experiment.presets import default, fast, named
 
 
 @pytest.mark.parametrize("name", ["digits", "mixture-2d", "mixture-20d"])
@@ -57,3 +58,20 @@ def test_a_few_epochs_shorten_the_warm_up():
         assert training.annealing.epochs == epochs // 4
     options = ["digits", "--training.epochs", "8", "--training.warmup.epochs", "5"]
     assert parse_trainer(Train, options).training.annealing.epochs == 5
+
+
+@pytest.mark.parametrize("name", ["digits", "omniglot-small", "mnist"])
+def test_the_fast_recipe_changes_the_training_only(name):
+    start, settings = default(name, architecture="dense-vae"), fast(name, architecture="dense-vae")
+    assert replace(settings, training=start.training) == start
+    training, rows = settings.training, CATALOGUE[name].rows
+    steps = training.epochs * math.ceil(rows / training.batch_size)
+    assert training.optimizer == "muon"
+    assert 1500 <= steps <= 2500
+    assert training.learning_rate_at(training.epochs) < 0.1 * training.learning_rate
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "conv-hvae", "pca"])
+def test_the_fast_recipe_is_for_dense_image_models(architecture):
+    with pytest.raises(ValueError, match=f"dense-vae or hvae; got .* {architecture}"):
+        fast("mnist", architecture=architecture)

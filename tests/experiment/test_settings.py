@@ -11,6 +11,7 @@ from mimachine.data.catalogue import LOW_DIMENSIONAL
 from mimachine.data.sources import as_bytes
 from mimachine.experiment.presets import (
     default,
+    fast,
     paper_image_training,
     paper_images,
     published,
@@ -39,6 +40,7 @@ CASES = [
     published("pca-fashion-mnist-published"),
     published("mixture-2d", "vae"),
     default("mnist", architecture="pixel-hvae"),
+    fast("omniglot", "vae"),
     published("mnist", "vae", "conv-hvae"),
     paper_images("omniglot", "a-mim", "hvae"),
 ]

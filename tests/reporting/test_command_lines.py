@@ -8,7 +8,7 @@ from mimachine.cli import parsing
 from mimachine.cli.options import Train
 from mimachine.data.files.options import File
 from mimachine.evaluation.metric import Report
-from mimachine.experiment.presets import default, paper_images, published
+from mimachine.experiment.presets import default, fast, paper_images, published
 from mimachine.experiment.settings import Data, Model
 from mimachine.reporting import command_lines
 from mimachine.reporting.measured_run import Outcome
@@ -53,6 +53,7 @@ def read(command):
         default("mnist", "vae", architecture="conv-hvae"),
         published("omniglot", "mim", "hvae"),
         replace(paper_images("mnist", "vae", "pixel-hvae"), num_samples=7),
+        replace(fast("mnist", "vae"), num_samples=7),
         replace(
             default("digits", architecture="pixel-hvae"),
             model=Model(
