@@ -125,7 +125,8 @@ def main() -> None:
         arguments.out.write_text(json.dumps(row))
         return
     failed = 0 if arguments.table else measure_rows(arguments)
-    print(markdown(rows_of(arguments.out)))
+    if rows := rows_of(arguments.out):
+        print(markdown(rows))
     sys.exit(1 if failed else 0)
 
 
