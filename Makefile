@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+PEERS  ?= .venv-peers
 
-.PHONY: demo test slow check format bench clean
+.PHONY: demo test slow check format bench peers clean
 .DELETE_ON_ERROR:
 
 # One thread: the steps of such small models are too short to parallelise.
@@ -32,6 +33,10 @@ format: $(VENV)/.installed-test
 bench: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/training_speed.py
 
+# The libraries to compare with have an environment of their own. Rows that the file has are kept.
+peers: $(PEERS)/.installed
+	$(PEERS)/bin/python benchmarks/peers.py --out results/peers.json
+
 # The stamp is created last, so that `make` repeats an interrupted installation.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -42,5 +47,11 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@
 
+$(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/peers.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
+		-r benchmarks/peers.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(PEERS) demo

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from machine import processor
 from torch import Tensor
 from training_speed import BATCH, Bare
 
@@ -127,7 +127,8 @@ def main() -> None:
         machine = {
             "torch": torch.__version__,
             "threads": arguments.threads,
-            "processor": platform.machine(),
+            "processor": processor(),
+            "baseline": f"{MODELS} plain PyTorch loops of benchmarks/training_speed.py in turn",
         }
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from machine import processor
 from torch import Tensor
 
 import mimachine as mm
@@ -83,6 +84,8 @@ def main() -> None:
     result: dict[str, object] = {
         "torch": torch.__version__,
         "threads": 1,
+        "processor": processor(),
+        "baseline": "loop: a PyTorch loop over the parameters",
         "tensors": len(parameters),
         "numbers": sum(p.numel() for p in parameters),
     }

@@ -33,6 +33,7 @@ from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
+from machine import processor
 from torch import Tensor
 
 import mimachine as mm
@@ -202,12 +203,13 @@ def main() -> None:
     options = parser.parse_args()
     end = time.monotonic() + options.seconds
     on_gpu = options.device == "cuda"
-    device = torch.cuda.get_device_name() if on_gpu else "processor"
+    device = torch.cuda.get_device_name() if on_gpu else processor()
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     if not on_gpu:
         torch.set_num_threads(1)
-    result: dict = {"torch": torch.__version__, "device": device, "batch": options.batch}
+    result: dict = {"torch": torch.__version__, "device": device, "processor": processor()}
+    result |= {"batch": options.batch, "baseline": "the limits of the device, counted"}
     result["steps"] = [{"step": case.name, **limits(case, device, options.batch)} for case in CASES]
 
     def write() -> None:

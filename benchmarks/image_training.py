@@ -9,7 +9,7 @@ same noise.
 It also reports for each implementation: the operations of a step, counted by PyTorch, in total and
 by part of the model; their rate; and this rate as a share of two rates measured alternately, that
 of the step's convolutions alone (forward and backward, with the same shapes, memory format and
-precision) and that of a matrix product.
+precision) and the peak in the same precision, the best of all convolutions and matrix products.
 
     python benchmarks/image_training.py --out results/image-training.json      # fifteen minutes
 """
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 from bare_images import log_weights
+from machine import peak, processor, products
 from timing import in_turns, medians, ratios, rounded
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -33,7 +34,6 @@ from torch.utils.flop_counter import FlopCounterMode
 import mimachine as mm
 
 MODELS = {"convolutional": mm.conv_hvae, "pixel": mm.pixel_hvae}
-MATRIX = 1024
 
 
 class Step:
@@ -129,19 +129,6 @@ class Alone:
             torch.autograd.grad(torch.convolution(*arguments), wanted, gradient)
 
 
-class Product:
-    """The product of two square matrices, ten times."""
-
-    def __init__(self, precision: torch.dtype, device: torch.device) -> None:
-        size = (MATRIX, MATRIX)
-        self.factors = [torch.randn(size, device=device).to(precision) for _ in range(2)]
-
-    def __call__(self) -> None:
-        """Compute the products."""
-        for _ in range(10):
-            torch.mm(*self.factors)
-
-
 def flops(work: Callable[[], object]) -> float:
     """Floating-point operations in convolutions and matrix products, two per multiply-add."""
     with FlopCounterMode(display=False) as counter:
@@ -193,8 +180,11 @@ def compare(model: mm.Joint, x: Tensor, repeats: int) -> dict[str, Any]:
     work: dict[str, Callable[[], object]] = dict(steps)
     for name, step in steps.items():
         work[f"{name}, convolutions alone"] = Alone(step)
+    precisions = {f"{name}, convolutions alone": step.precision for name, step in steps.items()}
     for precision in (torch.float32, torch.bfloat16):
-        work[f"product, {precision}"] = Product(precision, x.device)
+        made = products(precision, x.device)
+        work |= made
+        precisions |= dict.fromkeys(made, precision)
     counts = {name: flops(each) for name, each in work.items()}
     taken = in_turns(work, repeats, x.device)
     rates = {
@@ -204,6 +194,10 @@ def compare(model: mm.Joint, x: Tensor, repeats: int) -> dict[str, Any]:
     def share(name: str, of: str) -> float:
         return rounded(statistics.median(map(lambda a, b: a / b, rates[name], rates[of])))
 
+    peaks = {
+        precision: peak(precision, {n: rates[n] for n, p in precisions.items() if p == precision})
+        for precision in (torch.float32, torch.bfloat16)
+    }
     step_seconds = {name: taken[name] for name in steps}
     return {
         "threads": torch.get_num_threads(),
@@ -214,8 +208,13 @@ def compare(model: mm.Joint, x: Tensor, repeats: int) -> dict[str, Any]:
         "share_of_convolutions_alone": {
             name: share(name, f"{name}, convolutions alone") for name in steps
         },
-        "share_of_matrix_product": {
-            name: share(name, f"product, {step.precision}") for name, step in steps.items()
+        "peaks": {
+            str(precision): {"gflop_per_second": rounded(each.rate), "reached_by": each.reached_by}
+            for precision, each in peaks.items()
+        },
+        "share_of_peak": {
+            name: rounded(statistics.median(rates[name]) / peaks[step.precision].rate)
+            for name, step in steps.items()
         },
     }
 
@@ -254,6 +253,8 @@ def main() -> None:
     result = {
         "torch": torch.__version__,
         "device": str(options.device),
+        "processor": processor(),
+        "baseline": "bare: the same layers in plain PyTorch, benchmarks/bare_images.py",
         "batch": options.batch,
         "repeats": options.repeats,
         "steps": [

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from machine import processor
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -118,7 +119,7 @@ def accuracy(count: int) -> dict[str, Any]:
                 }
             )
             print(reach[-1], flush=True)
-    return {"rows": rows, "tight_up_to": reach}
+    return {"processor": processor(), "rows": rows, "tight_up_to": reach}
 
 
 def plain(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -154,14 +155,12 @@ def speed(repeats: int, codes: int = 100) -> dict[str, Any]:
                 )
             )
             print(share, [round(each, 1) for each in of_scale[-1]], flush=True)
-        wall, processor, baseline = (
-            statistics.median(each) for each in zip(*of_scale, strict=True)
-        )
+        wall, own, baseline = (statistics.median(each) for each in zip(*of_scale, strict=True))
         times.append(
             {
                 "scale": share,
                 "wall_s": round(wall, 1),
-                "processor_s": round(processor, 1),
+                "processor_s": round(own, 1),
                 "plain_wall_s_extrapolated": round(baseline, 1),
                 "plain_over_library": round(
                     statistics.median(slow / fast for fast, _, slow in of_scale), 1
@@ -172,6 +171,8 @@ def speed(repeats: int, codes: int = 100) -> dict[str, Any]:
         "num_data": LARGE,
         "dimensions": 80,
         "threads": 2,
+        "processor": processor(),
+        "baseline": "plain: PyTorch, one code at a time",
         "repeats": repeats,
         "load_at_end": round(os.getloadavg()[0], 1),
         "times": times,

@@ -28,6 +28,7 @@ from typing import cast
 import torch
 from bare_images import log_weights
 from lightning_fabric import Fabric
+from machine import processor
 from timing import in_turns, medians, ratios, rounded
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
@@ -229,6 +230,8 @@ def main() -> None:
     if arguments.out is not None and results:
         settings = {"torch": torch.__version__, **vars(arguments), "device": str(arguments.device)}
         settings = {name: settings[name] for name in settings if name not in ("out", "chunks")}
+        settings["processor"] = processor()
+        settings["baseline"] = "loop: plain PyTorch, images encoded again with each 100 samples"
         arguments.out.write_text(json.dumps({"settings": settings, **results}, indent=1) + "\n")
 
 

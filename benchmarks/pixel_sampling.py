@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from machine import processor
 from torch import Tensor, nn
 
 import mimachine as mm
@@ -112,6 +113,8 @@ def main() -> None:
     result = {
         "torch": torch.__version__,
         "threads": 1,
+        "processor": processor(),
+        "baseline": "one pass of the network for each pixel, in plain PyTorch",
         "passes_timed": options.passes,
         "same_uniform_numbers": differing(options.exact),
         "times": [compare(images, options.passes, options.repeats) for images in options.images],

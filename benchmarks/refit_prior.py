@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from machine import processor
 from torch import Tensor
 
 import mimachine as mm
@@ -50,6 +51,7 @@ class Row:
     flagged: float | None
     energy_distance: float
     seconds: float
+    processor: str
 
 
 def settings_of(arguments: argparse.Namespace, objective: str, seed: int) -> mm.Experiment:
@@ -185,7 +187,7 @@ def main() -> None:
                 distance = energy_distance(workflow.sample(model, 2000).x, data.test[:2000])
                 row = Row(
                     arguments.data, objective, seed, floor, name, rate, negative_elbo, nll,
-                    flagged, distance, seconds,
+                    flagged, distance, seconds, processor(),
                 )  # fmt: skip
                 print(row, flush=True)
                 key = (row.data, row.objective, row.seed, row.floor, row.prior)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import processor
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -139,6 +140,7 @@ def cell(name: str, components: int, seed: int, options: argparse.Namespace) -> 
         "epochs": len(history.epochs),
         "best_epoch": history.best_epoch,
         "training_seconds": round(seconds),
+        "processor": processor(),
         "metrics": {
             key: {"value": values[key].value, "standard_error": values[key].standard_error}
             for key in METRICS

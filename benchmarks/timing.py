@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
 
 import torch
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
@@ -24,10 +27,10 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def in_turns(
-    ways: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
-) -> dict[str, list[float]]:
+    ways: Mapping[Name, Callable[[], object]], repeats: int, device: torch.device
+) -> dict[Name, list[float]]:
     """Seconds of alternating calls, after a discarded first round."""
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    taken: dict[Name, list[float]] = {name: [] for name in ways}
     for _ in range(1 + repeats):
         for name, work in ways.items():
             taken[name].append(seconds(work, device))

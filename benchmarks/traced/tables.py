@@ -402,7 +402,9 @@ def image_training(sources: Sources) -> str:
         cells += [percent(row[f"share_of_convolutions_alone.{fast}"])]
         cells += [mean(row[f"bare_over.{half}"], 1)]
         cells += [percent(row[f"share_of_convolutions_alone.{half}"])]
-        lines.append([*cells, percent(row[f"share_of_matrix_product.{half}"])])
+        # Older files have the rate of torch's own matrix product as the peak.
+        share = row.get(f"share_of_peak.{half}") or row[f"share_of_matrix_product.{half}"]
+        lines.append([*cells, percent(share)])
     return table(header, lines)
 
 
