@@ -62,6 +62,7 @@ class Recipe:
 RECIPES = {
     "version 0.1": Recipe(None, None, rate=1e-3, floor=1e-3),
     "default": Recipe(None, floor=None),
+    "500 steps": Recipe(500),
     "1,000 steps": Recipe(1000),
     "2,000 steps": Recipe(2000),
     "4,000 steps": Recipe(4000),

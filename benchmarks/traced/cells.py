@@ -18,6 +18,7 @@ __all__ = [
     "with_one_digit",
     "with_sd",
     "with_se",
+    "with_two_digits",
 ]
 
 
@@ -80,6 +81,13 @@ def with_one_digit(found: Number) -> str:
         digits -= 1
     digits = max(1, min(3, digits))
     return with_error(found, digits)
+
+
+def with_two_digits(found: Number) -> str:
+    """Mean ± standard error over seeds, to two digits of the error; "-" without any."""
+    if not found.se > 0:
+        return with_se(found, 2)
+    return with_se(found, max(0, 1 - math.floor(math.log10(found.se))))
 
 
 def percent(found: Number, digits: int = 0) -> str:

@@ -7,26 +7,25 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from traced.blocks import block
-from traced.cells import one, table, with_se
-from traced.markdown import number
+from traced.cells import one, table, with_two_digits
 from traced.rows import Number, Row, chosen
 from traced.sources import Sources
 
-# Metrics: title, decimals, and the sign of a better value.
+# Metrics: title, and the sign of a better value.
 METRICS = {
-    "knn_5_accuracy": ("5-NN, means", 3, 1),
-    "knn_5_accuracy_sampled": ("5-NN, samples", 3, 1),
-    "linear_probe_accuracy": ("linear probe, means", 3, 1),
-    "linear_probe_accuracy_sampled": ("linear probe, samples", 3, 1),
-    "reconstruction_rmse": ("RMSE", 3, -1),
-    "fitted_negative_log_likelihood": ("NLL", 2, -1),
-    "fitted_auc": ("AUC", 3, -1),
-    "fitted_energy_distance": ("energy distance", 4, -1),
+    "knn_5_accuracy": ("5-NN, means", 1),
+    "knn_5_accuracy_sampled": ("5-NN, samples", 1),
+    "linear_probe_accuracy": ("linear probe, means", 1),
+    "linear_probe_accuracy_sampled": ("linear probe, samples", 1),
+    "reconstruction_rmse": ("RMSE", -1),
+    "fitted_negative_log_likelihood": ("NLL", -1),
+    "fitted_auc": ("AUC", -1),
+    "fitted_energy_distance": ("energy distance", -1),
 }
 INFORMATION = {
-    "mutual_information_lower": ("information, at least", 2),
-    "mutual_information_upper": ("at most", 2),
-    "seconds": ("s", 1),
+    "mutual_information_lower": "information, at least",
+    "mutual_information_upper": "at most",
+    "seconds": "s",
 }
 MODELS = {
     "a-mim": "A-MIM",
@@ -46,15 +45,15 @@ BASELINES = ("rae", "auto-encoder", "vae", "beta-vae", "vae-vampprior", "pca")
 def sceptic(sources: Sources) -> str:
     """All metrics of all models on each data set."""
     rows = sources.rows("sceptic")
-    shown = {**METRICS, **INFORMATION}
+    shown = {name: title for name, (title, _) in METRICS.items()} | INFORMATION
     lines = []
     for data in _data(rows):
         for index, (model, title) in enumerate(MODELS.items()):
             row = _row(rows, data, model)
             if row is not None:
-                cells = [_cell(row.get(metric), shown[metric][1]) for metric in shown]
+                cells = [_cell(row.get(metric)) for metric in shown]
                 lines.append(["" if index else data, title, *cells])
-    return table(["", "model", *(each[0] for each in shown.values())], lines, left=2)
+    return table(["", "model", *shown.values()], lines, left=2)
 
 
 @block("sceptic-counts")
@@ -62,7 +61,7 @@ def counts(sources: Sources) -> str:
     """On how many data sets A-MIM is better or worse than each baseline."""
     rows = sources.rows("sceptic")
     lines = []
-    for metric, (title, _, sign) in METRICS.items():
+    for metric, (title, sign) in METRICS.items():
         cells = []
         for baseline in BASELINES:
             found = [sign * d.mean / d.se for d in _all_differences(rows, metric, baseline)]
@@ -80,7 +79,7 @@ def _register(metric: str) -> None:
         for data in _data(rows):
             found = [_difference(rows, data, metric, baseline) for baseline in BASELINES]
             if any(each is not None for each in found):
-                lines.append([data, *(_judged(each, METRICS[metric]) for each in found)])
+                lines.append([data, *map(_judged, found)])
         return table(["A-MIM less", *(MODELS[name] for name in BASELINES)], lines)
 
 
@@ -88,12 +87,10 @@ for _metric in METRICS:
     _register(_metric)
 
 
-def _judged(found: Number | None, metric: tuple[str, int, int]) -> str:
+def _judged(found: Number | None) -> str:
     """Mean difference over the seeds ± its error, bold if it is two of them from zero."""
-    if found is None:
-        return "-"
-    text = f"{number(found.mean, metric[1])} ± {number(found.se, metric[1])}"
-    return f"**{text}**" if abs(found.mean) > 2 * found.se else text
+    text = _cell(found)
+    return f"**{text}**" if found and abs(found.mean) > 2 * found.se else text
 
 
 def _data(rows: Sequence[Row]) -> Iterator[str]:
@@ -129,5 +126,5 @@ def _all_differences(rows: Sequence[Row], metric: str, baseline: str) -> Iterato
             yield found
 
 
-def _cell(found: Number | None, digits: int) -> str:
-    return "-" if found is None else with_se(found, digits)
+def _cell(found: Number | None) -> str:
+    return "-" if found is None else with_two_digits(found)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from traced.blocks import block
-from traced.cells import one, table, with_se
+from traced.cells import one, table, with_two_digits
 from traced.rows import Row, chosen
 from traced.sources import Sources
 
-# Metrics of the recipes: titles and decimals.
+# Metrics of the recipes.
 _SHOWN = {
-    "knn_5_mean": ("5-NN", 3),
-    "rmse": ("RMSE", 3),
-    "nll": ("NLL", 1),
-    "fitted_nll": ("NLL, fitted prior", 1),
-    "fitted_auc": ("AUC, fitted prior", 2),
+    "knn_5_mean": "5-NN",
+    "rmse": "RMSE",
+    "nll": "NLL",
+    "fitted_nll": "NLL, fitted prior",
+    "fitted_auc": "AUC, fitted prior",
 }
 _FLOORS = {
     "2,000 steps, floor 0.001": "0.001",
@@ -32,7 +32,7 @@ def recipes(sources: Sources) -> str:
         before = one(rows, f"data={data}", f"objective={objective}", "version 0.1")
         for row, title in ((before, f"{data}, {objective}"), (default, "")):
             lines.append([title, *_line(row, str(row.labels["recipe"])), f"{_seconds(row):.1f}"])
-    return table(["", "recipe", *(title for title, _ in _SHOWN.values()), "s"], lines, left=2)
+    return table(["", "recipe", *_SHOWN.values(), "s"], lines, left=2)
 
 
 @block("floors")
@@ -43,15 +43,12 @@ def floors(sources: Sources) -> str:
         for recipe, floor in _FLOORS.items():
             row = one(rows, f"data={data}", f"recipe={recipe}")
             lines.append([data if floor == "0.001" else "", *_line(row, floor)])
-    return table(["", "floor", *(title for title, _ in _SHOWN.values())], lines)
+    return table(["", "floor", *_SHOWN.values()], lines)
 
 
 def _line(row: Row, title: str) -> list[str]:
-    cells = []
-    for metric, (_, digits) in _SHOWN.items():
-        found = row.get(metric)
-        cells.append("-" if found is None else with_se(found, digits))
-    return [title, *cells]
+    found = [row.get(metric) for metric in _SHOWN]
+    return [title, *("-" if each is None else with_two_digits(each) for each in found)]
 
 
 def _seconds(row: Row) -> float:
