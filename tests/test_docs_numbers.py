@@ -75,14 +75,14 @@ ALLOWED = {
         "from 0.003 to 0": "a setting",
         "with n^0.6": "a setting",
         "deviation of 0.1 at": "a setting",
-        "0.001, since": "a setting",
+        "it is 0.001,": "a setting",
         "0.5 at best": "a definition",
         "In version 0.1 the": "a version",
         "0.001, a floor of 0.001 was": "a setting",
     },
     "what-is-mim-good-for.md": {
         "AUC of 0.5": "a definition",
-        "that is 0.001, it is 0.1": "a setting",
+        "that is 0.001, it\n  is 0.1": "a setting",
     },
 }
 

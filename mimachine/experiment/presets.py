@@ -176,9 +176,11 @@ def _starting(
         return _for_file(data, objective, file, architecture, image_training)
     count, num_samples = CATALOGUE[data].rows, 1000
     training = Training.for_rows(count)
-    if data in LOW_DIMENSIONAL:
+    if data.startswith("mixture"):
         # The paper's experiments compare the information of codes, which a larger floor limits.
         model = Model(2 if data == "mixture-2d" else 10, hidden=(50,))
+    elif data in LOW_DIMENSIONAL:
+        model = Model(10, hidden=(50,), encoder_floor=_ENCODER_FLOOR)
     elif data == "digits":
         model = Model(encoder_floor=_ENCODER_FLOOR)
     else:
