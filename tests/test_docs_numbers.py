@@ -82,7 +82,7 @@ ALLOWED = {
     },
     "what-is-mim-good-for.md": {
         "AUC of 0.5": "a definition",
-        "that is 0.001, it\n  is 0.1": "a setting",
+        "that is 0.001, it is 0.1": "a setting",
     },
 }
 
