@@ -217,11 +217,11 @@ def _refit(arguments: list[str]) -> None:
 
 def _complete_refit(command: Refit, done: Refitted) -> None:
     """Draw samples of images before and after, and write the report."""
-    from mimachine import workflow
-    from mimachine.reporting import figures
-
     out = done.after.run.path
     if done.after.data.image_shape is not None:
+        from mimachine import workflow
+        from mimachine.reporting import figures
+
         drawn = {
             name: workflow.sample(trained.model, 64).shown
             for name, trained in (("before", done.before), ("after", done.after))

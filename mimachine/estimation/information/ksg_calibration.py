@@ -10,7 +10,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from mimachine._support.checks import instance, real, whole
@@ -59,6 +58,8 @@ class KSGCalibration:
         curve = self._curve()
         if len(curve) == 1:
             return float(curve[0])
+        from scipy.interpolate import PchipInterpolator
+
         return float(PchipInterpolator(self.truths, curve)(truth))
 
     def truth_behind(self, estimate: MutualInformation | float) -> float:
@@ -83,6 +84,8 @@ class KSGCalibration:
         _, first = np.unique(curve, return_index=True)
         if value <= curve[0] or len(first) == 1:
             return self.truths[0]
+        from scipy.interpolate import PchipInterpolator
+
         return float(PchipInterpolator(curve[first], np.array(self.truths)[first])(value))
 
     def statement(self, estimate: MutualInformation | float) -> str:
