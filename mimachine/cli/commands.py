@@ -254,7 +254,6 @@ def _reconstruct(arguments: list[str]) -> None:
     command = parse(Reconstruct, arguments)
     destination = _destination(command, "reconstructions.npz", pictured=True)
     from mimachine import workflow
-    from mimachine.reporting import figures
     from mimachine.workflow.export_results import restored
 
     trained, chosen = _open_and_select(command)
@@ -263,6 +262,8 @@ def _reconstruct(arguments: list[str]) -> None:
     arrays = {"x": _originals(data, chosen), **_original_units(data, drawn)}
     picture = None
     if data.image_shape is not None:
+        from mimachine.reporting import figures
+
         name = trained.experiment.objective
         shown = chosen.rows[:12]
         picture = figures.image_reconstructions({name: trained.model}, data, images=shown)
@@ -274,7 +275,6 @@ def _sample(arguments: list[str]) -> None:
     command = parse(Sample, arguments)
     destination = _destination(command, "samples.npz", pictured=True)
     from mimachine import workflow
-    from mimachine.reporting import figures
     from mimachine.workflow.export_results import restored
 
     trained = workflow.open_model(command.run)
@@ -282,6 +282,8 @@ def _sample(arguments: list[str]) -> None:
     drawn = workflow.sample(trained.model, command.num, command.seed)
     picture = None
     if data.image_shape is not None:
+        from mimachine.reporting import figures
+
         shown = {trained.experiment.objective: drawn.shown[:64]}
         picture = figures.image_samples(shown, data)
     arrays = _original_units(data, drawn)
