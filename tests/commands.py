@@ -13,11 +13,13 @@ _SERVER = multiprocessing.get_context("forkserver")
 _NEEDED = [
     "mimachine.cli.commands",
     "mimachine.reporting.comparison",
-    "mimachine.training.principal_components",
+    "mimachine.workflow.measure_run",
     "mimachine.workflow.refit_run",
     "mimachine.workflow.train_run",
-    # The first optimiser of a process imports it.
-    "torch._dynamo",
+    # Imported where they are used.
+    "sklearn.decomposition",
+    "sklearn.ensemble",
+    "sklearn.mixture",
 ]
 
 

@@ -35,7 +35,8 @@ def test_the_wheel_works_by_itself(unpacked, tmp_path):
         "import mimachine as mm; from mimachine.reporting import page;"
         "from mimachine.paper import reference;"
         f"assert mm.__file__.startswith({str(unpacked)!r}), mm.__file__;"
-        "assert mm.Training and 'fit' in mm.__all__"
+        "assert mm.Training and 'fit' in mm.__all__;"
+        "assert len(mm.datasets.digits().train) == 1257"
     )
     environment = {"PYTHONPATH": str(unpacked), "PATH": ""}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)

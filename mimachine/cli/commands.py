@@ -81,7 +81,7 @@ def _train(arguments: list[str]) -> None:
             say=lambda text: say(command, text),
             checkpoint_seconds=command.checkpoint_seconds,
             log=command.log,
-            then=lambda trained: _write_report(command, trained.run.path),
+            then=lambda trained: _write_report(command, trained),
         )
     print_run(command, *done, _page(command, done[0].run.path))
 
@@ -100,7 +100,7 @@ def _resume(arguments: list[str]) -> None:
             say=lambda text: say(command, text),
             checkpoint_seconds=command.checkpoint_seconds,
             log=command.log,
-            then=lambda trained: _write_report(command, trained.run.path),
+            then=lambda trained: _write_report(command, trained),
         )
     print_run(command, *done, _page(command, done[0].run.path))
 
@@ -130,7 +130,7 @@ def _compare(arguments: list[str]) -> None:
             experiments,
             out,
             say=lambda text: say(command, text),
-            then=lambda directory: _write_report(command, directory),
+            then=lambda directory: _write_comparison(command, directory),
         )
     print_comparison(command, result, _page(command, out))
 
@@ -144,7 +144,7 @@ def _resume_comparison(arguments: list[str]) -> None:
             command.resume,
             data=command.data,
             say=lambda text: say(command, text),
-            then=lambda directory: _write_report(command, directory),
+            then=lambda directory: _write_comparison(command, directory),
         )
     print_comparison(command, result, _page(command, command.resume))
 
@@ -217,11 +217,11 @@ def _refit(arguments: list[str]) -> None:
 
 def _complete_refit(command: Refit, done: Refitted) -> None:
     """Draw samples of images before and after, and write the report."""
-    from mimachine import workflow
-    from mimachine.reporting import figures
-
     out = done.after.run.path
     if done.after.data.image_shape is not None:
+        from mimachine import workflow
+        from mimachine.reporting import figures
+
         drawn = {
             name: workflow.sample(trained.model, 64).shown
             for name, trained in (("before", done.before), ("after", done.after))
@@ -229,7 +229,7 @@ def _complete_refit(command: Refit, done: Refitted) -> None:
         # In the record of the run, so that the samples of a later command may replace it.
         writing = Outputs(out, force=None).replacing
         save_figure(figures.image_samples(drawn, done.after.data), out / "samples.png", writing)
-    _write_report(command, out)
+    _write_report(command, done.after)
 
 
 def _embed(arguments: list[str]) -> None:
@@ -254,7 +254,6 @@ def _reconstruct(arguments: list[str]) -> None:
     command = parse(Reconstruct, arguments)
     destination = _destination(command, "reconstructions.npz", pictured=True)
     from mimachine import workflow
-    from mimachine.reporting import figures
     from mimachine.workflow.export_results import restored
 
     trained, chosen = _open_and_select(command)
@@ -263,6 +262,8 @@ def _reconstruct(arguments: list[str]) -> None:
     arrays = {"x": _originals(data, chosen), **_original_units(data, drawn)}
     picture = None
     if data.image_shape is not None:
+        from mimachine.reporting import figures
+
         name = trained.experiment.objective
         shown = chosen.rows[:12]
         picture = figures.image_reconstructions({name: trained.model}, data, images=shown)
@@ -274,7 +275,6 @@ def _sample(arguments: list[str]) -> None:
     command = parse(Sample, arguments)
     destination = _destination(command, "samples.npz", pictured=True)
     from mimachine import workflow
-    from mimachine.reporting import figures
     from mimachine.workflow.export_results import restored
 
     trained = workflow.open_model(command.run)
@@ -282,6 +282,8 @@ def _sample(arguments: list[str]) -> None:
     drawn = workflow.sample(trained.model, command.num, command.seed)
     picture = None
     if data.image_shape is not None:
+        from mimachine.reporting import figures
+
         shown = {trained.experiment.objective: drawn.shown[:64]}
         picture = figures.image_samples(shown, data)
     arrays = _original_units(data, drawn)
@@ -366,17 +368,21 @@ def _data(arguments: list[str]) -> None:
 # --- shared by several commands ------------------------------------------------------------------
 
 
-def _write_report(
-    command: Train | Resume | Compare | ResumeComparison | Refit, directory: Path
-) -> None:
-    """Write the HTML report of a run or comparison unless --no-report is given."""
-    if not command.report:
-        return
-    from mimachine.reporting.page import write_comparison, write_report
+def _write_report(command: Train | Resume | Refit, trained: Trained) -> None:
+    """Write the HTML report of a run unless --no-report is given."""
+    if command.report:
+        from mimachine.reporting.page import write_report
 
-    is_comparison = isinstance(command, Compare | ResumeComparison)
-    data = command.data if isinstance(command, Resume | ResumeComparison) else None
-    (write_comparison if is_comparison else write_report)(directory, data=data)
+        write_report(trained.run.path, trained=trained)
+
+
+def _write_comparison(command: Compare | ResumeComparison, directory: Path) -> None:
+    """Write the HTML report of a comparison unless --no-report is given."""
+    if command.report:
+        from mimachine.reporting.page import write_comparison
+
+        data = command.data if isinstance(command, ResumeComparison) else None
+        write_comparison(directory, data=data)
 
 
 def _page(

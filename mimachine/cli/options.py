@@ -86,7 +86,8 @@ class Train:
             code. "paper": the recipe in the paper's text for the image models of table 1.
         model: Encoder, decoder and prior.
         training: Optimisation, early stopping and hardware options.
-        num_samples: Importance samples per test example for the likelihood.
+        num_samples: Importance samples per test example for the likelihood. If the estimates of
+            200 random examples show that no number would be enough, the others get 10.
         out: Run directory to create.
         checkpoint_seconds: Minimum time in seconds between two checkpoints, from which --resume
             continues.
@@ -184,7 +185,8 @@ class Compare:
             code. "paper": the recipe in the paper's text for the image models of table 1.
         model: Encoder, decoder and prior.
         training: Optimisation with Adam, early stopping and hardware options.
-        num_samples: Importance samples per test example for the likelihood.
+        num_samples: Importance samples per test example for the likelihood. If the estimates of
+            200 random examples show that no number would be enough, the others get 10.
         out: Directory to create for the runs and figures.
         report: Write report.html at the end.
         json: Print the comparison as JSON; progress messages go to standard error.
@@ -294,7 +296,8 @@ class Evaluate:
     Attributes:
         run: Run directory.
         data: File or folder that the run was trained on, if it moved.
-        num_samples: Importance samples per test example for the likelihood.
+        num_samples: Importance samples per test example for the likelihood. If the estimates of
+            200 random examples show that no number would be enough, the others get 10.
         seconds: Time limit in seconds. If the likelihood of all test examples would take longer,
             only some of them get all importance samples and the others get few; the standard error
             accounts for this, and a note reports it.
@@ -372,7 +375,8 @@ class Refit:
             mimachine[flow].
         components: Number of mixture components or of pseudo-inputs of the VampPrior.
         seed: Seed of the fit.
-        num_samples: Importance samples per test example for the likelihood.
+        num_samples: Importance samples per test example for the likelihood. If the estimates of
+            200 random examples show that no number would be enough, the others get 10.
         out: Run directory to create.
         report: Write report.html at the end.
         json: Print the results before and after as JSON; progress messages go to standard error.

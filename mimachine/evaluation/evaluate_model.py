@@ -54,7 +54,10 @@ def evaluate(
     Args:
         model: The model, used in evaluation mode.
         data: The data; the training split is used by the classifiers of codes only.
-        num_samples: Importance samples per row for the likelihood.
+        num_samples: Importance samples per row for the likelihood. If there are 400 or more, and
+            over 200 rows, a pilot comes first: where nearly all estimates of 200 random rows are
+            flagged and their weights have no mean, so that more samples would not help, the other
+            rows get 10, which a note reports.
         seed: Seed of the noise and of random subsets; the global generator keeps its state.
         seconds: Time limit of the likelihood. All other metrics take at most a minute for data of
             usual sizes. If the likelihood of all rows would take longer than what is left, some

@@ -14,7 +14,7 @@ from mimachine.estimation.information.bounds import (
     information_bounds,
 )
 from mimachine.estimation.information.ksg import MutualInformation, mutual_information
-from mimachine.estimation.information.ksg_calibration import ksg_calibration
+from mimachine.estimation.information.ksg_calibration import ksg_of_gaussian
 from mimachine.evaluation.arrays import Encodings
 from mimachine.evaluation.budgets import (
     BOUND_PAIRS,
@@ -156,10 +156,10 @@ def _calibration(
     if bounds is None or not bounds.lower.value > 0:
         return []
     near = bounds.lower.value
-    gaussian = ksg_calibration(x_dim, z_dim, found.num_data, (near,), k=found.k)
+    value = ksg_of_gaussian(x_dim, z_dim, found.num_data, near, found.k)
     return [
         f"on a Gaussian of the same dimensions and {near:.2f} nats (the lower bound) KSG gives "
-        f"{gaussian.estimates[0].value:.2f}"
+        f"{value:.2f}"
     ]
 
 

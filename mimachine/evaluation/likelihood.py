@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from mimachine._support.memory import rows_at_once
-from mimachine._support.seeds import forked
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.estimation.codes.aggregate import kl_terms
 from mimachine.estimation.estimate import CorrectedMean, Estimate
 from mimachine.estimation.likelihood.importance import (
     FEWEST_EFFECTIVE,
+    LogLikelihood,
     log_likelihood,
     mean_log_likelihood,
 )
@@ -21,6 +22,7 @@ from mimachine.estimation.likelihood.quadrature import quadrature_log_likelihood
 from mimachine.evaluation.arrays import Encodings
 from mimachine.evaluation.glossary import measured
 from mimachine.evaluation.metric import Metric
+from mimachine.evaluation.pilot import pilot_of_model
 from mimachine.model.discrete import is_discrete
 from mimachine.model.joint import Joint
 
@@ -29,8 +31,8 @@ __all__ = ["likelihood_of_model", "rate_of_arrays", "rate_of_model"]
 # Shares of the time for many samples of some rows, and for few samples of all.
 _MANY_SHARE, _FEW_SHARE = 0.6, 0.3
 _MOST_FEW, _FEWEST_ROWS = 50, 20
-# Rows to time at once, if one by one they would take no longer than these seconds.
-_TIMED_ROWS, _TIMED_SECONDS = 64, 2.0
+# Samples of the rows beside those of a pilot.
+_FEW_BESIDE_PILOT = 10
 # Rows whose few latents are integrated over, where importance sampling fails.
 _INTEGRATED = 500
 _FLAGGED_SHARE = 0.05
@@ -44,7 +46,8 @@ def likelihood_of_model(
     Args:
         model: The model, in evaluation mode.
         x: Data as the model sees them, shape (N, *X).
-        num_samples: Importance samples per row.
+        num_samples: Importance samples per row; for a pilot's rows alone, if these show that the
+            encoder is not a proposal that works.
         end: Time by `time.monotonic` at which to be done.
         log_volume: Nats to add for likelihoods in the units of the data's file.
     """
@@ -53,17 +56,18 @@ def likelihood_of_model(
 
 
 def _likelihood(model: Joint, x: Tensor, num_samples: int, end: float) -> list[Metric]:
-    each, left = _seconds_per_row(model, x, num_samples), end - time.monotonic()
-    if len(x) * each > left and len(x) > _FEWEST_ROWS and num_samples > 1:
-        return _likelihood_of_some(model, x, num_samples, left / each)
+    # With noise of its own, so that a pilot does not change the numbers of all rows.
+    with forked(derived_seed(torch.initial_seed(), "pilot"), x.device):
+        pilot = pilot_of_model(model, x, num_samples, end)
+    affordable = (end - time.monotonic()) / pilot.seconds
+    if pilot.estimates is not None:
+        return _likelihood_of_pilot(model, x, pilot.rows, pilot.estimates, affordable)
+    if len(x) > affordable and len(x) > _FEWEST_ROWS and num_samples > 1:
+        return _likelihood_of_some(model, x, num_samples, affordable)
     result = log_likelihood(model, x, num_samples)
-    effective, flagged = result.effective_sample_sizes, float(result.flagged.double().mean())
-    note = (
-        f"median effective sample size {float(effective.median()):.3g} of {num_samples}, "
-        f"median Pareto-k {float(result.pareto_k.median()):.2f}"
-    )
+    flagged = float(result.flagged.double().mean())
     metrics = [
-        _negative_log_likelihood(result.mean(), flagged, num_samples, (note,)),
+        _negative_log_likelihood(result.mean(), flagged, num_samples, (_tails(result),)),
         _negative_elbo(result.evidence_lower_bounds, "from the same samples"),
     ]
     # With so few samples no estimate could be reliable: that is a choice, not a failure.
@@ -72,23 +76,40 @@ def _likelihood(model: Joint, x: Tensor, num_samples: int, end: float) -> list[M
     return metrics
 
 
-def _seconds_per_row(model: Joint, x: Tensor, num_samples: int) -> float:
-    """Time that the likelihood of one row takes; the noise stays as it was.
-
-    A single row is mostly overhead where the model is small, so a block is timed if that is quick.
-    """
-    with forked(0, x.device):
-        each = min(_seconds(model, x[:1], num_samples) for _ in range(2))
-        block = x[:_TIMED_ROWS]
-        if each * len(block) > _TIMED_SECONDS:
-            return each
-        return min(each, _seconds(model, block, num_samples) / len(block))
+def _tails(found: LogLikelihood) -> str:
+    effective = float(found.effective_sample_sizes.median())
+    return (
+        f"median effective sample size {effective:.3g} of {found.num_samples}, "
+        f"median Pareto-k {float(found.pareto_k.median()):.2f}"
+    )
 
 
-def _seconds(model: Joint, x: Tensor, num_samples: int) -> float:
-    start = time.monotonic()
-    float(log_likelihood(model, x, num_samples).values.sum())
-    return time.monotonic() - start
+def _likelihood_of_pilot(
+    model: Joint, x: Tensor, rows: Tensor, found: LogLikelihood, affordable: float
+) -> list[Metric]:
+    """From a pilot whose estimates are flagged, and few samples of all rows."""
+    num_samples = found.num_samples
+    few = log_likelihood(model, x, _few(len(x), num_samples, affordable, _FEW_BESIDE_PILOT))
+    mean = CorrectedMean.of(few.values, rows, found.values)
+    flagged = float(found.flagged.double().mean())
+    note = (
+        f"{num_samples} samples for {len(rows)} random rows of {len(x):,} and {few.num_samples} "
+        "for the others, as no number of samples would be enough; a proposal that fits better than "
+        "the encoder may give a reliable estimate, see mm.refit_proposal"
+    )
+    metrics = [
+        _negative_log_likelihood(mean, flagged, num_samples, (_tails(found), note)),
+        _negative_elbo(few.evidence_lower_bounds, f"{few.num_samples} samples per row"),
+    ]
+    if _can_be_integrated(model):
+        metrics.append(_by_quadrature(model, x, few.values))
+    return metrics
+
+
+def _few(count: int, num_samples: int, affordable: float, most: int) -> int:
+    """A number of samples for each of all rows, which take a share of the time."""
+    few = int(_FEW_SHARE * affordable * num_samples / count)
+    return max(1, min(few, most, num_samples - 1))
 
 
 def _likelihood_of_some(
@@ -96,8 +117,7 @@ def _likelihood_of_some(
 ) -> list[Metric]:
     """Many samples of as many rows as time allows, and few samples of the others."""
     subset = max(_FEWEST_ROWS, int(_MANY_SHARE * affordable))
-    few = int(_FEW_SHARE * affordable * num_samples / len(x))
-    few = max(1, min(few, _MOST_FEW, num_samples - 1))
+    few = _few(len(x), num_samples, affordable, _MOST_FEW)
     mean = mean_log_likelihood(model, x, num_samples, subset=subset, few_samples=few)
     note = (
         f"for the time limit, {num_samples} samples for {mean.subset:,} of {len(x):,} rows and "

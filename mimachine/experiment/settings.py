@@ -201,7 +201,7 @@ class Experiment:
         model: Encoder, decoder and prior.
         objective: Name of the objective.
         training: Training recipe.
-        num_samples: Importance samples per test example for the likelihood.
+        num_samples: Importance samples per test example for the likelihood, as in `evaluate`.
     """
 
     data: Data = Data()

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 
 from mimachine._support.memory import rows_at_once
 from mimachine._support.process import exclusive
@@ -70,6 +69,8 @@ def explained(model: Joint, data: Dataset) -> Explained:
 
 def linear(data: Dataset, dimensions: int) -> Explained:
     """Variance explained by PCA with this number of components, fitted on up to 2,000 rows."""
+    from sklearn.decomposition import PCA
+
     rows = data.train[chosen(len(data.train), _MOST_FITTED)].flatten(1).double().cpu().numpy()
     with exclusive():
         pca = PCA(min(dimensions, *rows.shape), random_state=0).fit(rows)

@@ -67,13 +67,16 @@ class Outcome:
         return workflow.sample(self.trained.model, count).x
 
 
-def open_outcome(path: Path, name: str = "", data: str | None = None) -> Outcome:
+def open_outcome(
+    path: Path, name: str = "", data: str | None = None, trained: Trained | None = None
+) -> Outcome:
     """Load a trained and evaluated run.
 
     Args:
         path: Its directory.
         name: Its name; by default its objective.
         data: File or folder that it was trained on, if it moved.
+        trained: The run, if it is open already, so that its data are not read again.
 
     Raises:
         FileNotFoundError: If the run or one of its files is missing.
@@ -92,7 +95,8 @@ def open_outcome(path: Path, name: str = "", data: str | None = None) -> Outcome
     if isinstance(records[0]["train_loss"], list):
         raise ValueError(f"{run.path / 'metrics.jsonl'} must be of one model, got several")
     report = read_report(measured, run.path / "report.json")
-    trained = workflow.open_run(path, data)
+    if trained is None:
+        trained = workflow.open_run(path, data)
     return Outcome(name or trained.experiment.objective, trained, report, records, measured)
 
 

@@ -21,6 +21,7 @@ from mimachine.reporting.projections import Embedding
 from mimachine.reporting.run_advice import tips
 from mimachine.reporting.sections import sections
 from mimachine.training.run import Run
+from mimachine.workflow.load_run import Trained
 from mimachine.workflow.reports import read_comparison
 
 __all__ = ["write_comparison", "write_report"]
@@ -35,6 +36,7 @@ def write_report(
     data: str | None = None,
     force: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    trained: Trained | None = None,
 ) -> Path:
     """Write RUN/report.html: metrics, their meaning, figures, settings and commands of a run.
 
@@ -46,6 +48,7 @@ def write_report(
         force: Whether a report.html may be overwritten that mimachine did not write, or that has
             changed since. One of version 0.1, where this is not known, is kept as report.html.old.
         say: Called with a message if a report is kept.
+        trained: The run, if it is open already, so that its data are not read again.
 
     Returns:
         Path of the file, which needs no other files, network or scripts.
@@ -56,7 +59,7 @@ def write_report(
     """
     _check(embedding)
     outputs = _outputs(Path(run_directory), force, say)
-    outcome = open_outcome(Path(run_directory), data=data)
+    outcome = open_outcome(Path(run_directory), data=data, trained=trained)
     settings, dataset = outcome.trained.experiment, outcome.trained.data
     page = _page(
         f"{settings.objective} on {dataset.name}",

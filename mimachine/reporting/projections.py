@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from mimachine._support.process import exclusive
 
@@ -45,6 +44,8 @@ def project(points: Array, embedding: Embedding) -> Projection:
         with exclusive():
             placed = tsne.fit_transform(points)
         return Projection(placed, ("t-SNE 1", "t-SNE 2"), f"t-SNE of {dimensions} latents")
+    from sklearn.decomposition import PCA
+
     pca = PCA(2, svd_solver="full")
     # Identical codes have no variance, so their ratios are 0/0.
     with exclusive(), np.errstate(invalid="ignore"):

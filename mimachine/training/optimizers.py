@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from mimachine.training.recipe import Training
 
-__all__ = ["Factory", "Muon", "make"]
+__all__ = ["Adam", "AdamW", "Factory", "Muon", "is_adam", "make"]
 
 Factory = Callable[..., torch.optim.Optimizer]
 """Called with the parameters and `lr`, such as `torch.optim.AdamW`."""
@@ -36,8 +37,8 @@ def make(loss: nn.Module, training: Training, factory: Factory | None) -> torch.
         stacked = hasattr(loss, "num_models")
         return Muon(_groups(loss, decay), lr=rate, stacked=stacked)
     if decay == 0:
-        return torch.optim.Adam(parameters, lr=rate, fused=True)
-    return torch.optim.AdamW(_groups(loss, decay), lr=rate, fused=True)
+        return Adam(parameters, lr=rate, fused=True)
+    return AdamW(_groups(loss, decay), lr=rate, fused=True)
 
 
 def _by(
@@ -80,7 +81,38 @@ def _groups(loss: nn.Module, decay: float) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-class Muon(torch.optim.Optimizer):
+class _Eager(torch.optim.Optimizer):
+    """An optimiser whose methods do not load torch's compiler.
+
+    torch wraps these methods so that its compiler skips them, and the wrappers load the compiler,
+    which takes twice as long as torch itself. `fit` never compiles them.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class Adam(_Eager, torch.optim.Adam):
+    """`torch.optim.Adam`, to the same bits, without loading torch's compiler."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+class AdamW(_Eager, torch.optim.AdamW):
+    """`torch.optim.AdamW`, to the same bits, without loading torch's compiler."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+def is_adam(optimizer: torch.optim.Optimizer, *, decoupled: bool = True) -> bool:
+    """Whether an optimiser is Adam or, if `decoupled`, AdamW; none with a step of its own."""
+    kinds = (Adam, torch.optim.Adam, *((AdamW, torch.optim.AdamW) if decoupled else ()))
+    return type(optimizer) in kinds
+
+
+class Muon(_Eager):
     r"""Muon (Jordan et al., 2024) for the matrices of layers, Adam for all other parameters.
 
     The momentum of a matrix's gradient is replaced by the nearest orthogonal matrix, approximately,

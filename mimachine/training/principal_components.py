@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from mimachine._support.checks import whole
@@ -84,6 +83,8 @@ def fit_principal_components(
     Raises:
         ValueError: If encoder or decoder are not of one linear layer.
     """
+    from sklearn.decomposition import PCA
+
     encoder, decoder = _linear(model.encoder), _linear(model.decoder)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     rows = train[order[:_MOST_ROWS]].double().cpu().numpy()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from mimachine.training.optimizers import is_adam
 from mimachine.training.records import Epoch
 from mimachine.training.saved_state import check, with_digest
 
@@ -123,8 +124,8 @@ class State:
         """
         tensors, parameters = self._tensors(), self._parameters()
         count = getattr(self.loss, "num_models", None)
-        is_adam = type(self.optimizer) in (torch.optim.Adam, torch.optim.AdamW)
-        check(saved, tensors, parameters, is_adam, self.average is not None, count, epochs)
+        averaged = self.average is not None
+        check(saved, tensors, parameters, is_adam(self.optimizer), averaged, count, epochs)
         for tensor, value in zip(tensors, saved["tensors"], strict=True):
             tensor.copy_(value)
         if self.average is not None:

@@ -27,7 +27,7 @@ from mimachine.training.batches import (
 )
 from mimachine.training.ensemble import Ensemble
 from mimachine.training.one_device import OneDevice
-from mimachine.training.optimizers import Factory, make
+from mimachine.training.optimizers import Factory, is_adam, make
 from mimachine.training.recipe import Training
 from mimachine.training.records import Epoch
 from mimachine.training.state import State
@@ -316,7 +316,7 @@ def _check_unscaled(fabric: Fabric | OneDevice, training: Training) -> None:
 def _check_can_be_captured(
     loss: nn.Module, fabric: Fabric | OneDevice, optimizer: torch.optim.Optimizer
 ) -> None:
-    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
+    if not is_adam(optimizer):
         raise ValueError(
             "training.cuda_graphs needs Adam, whose kernel reads its learning rate from the GPU, "
             f"got {type(optimizer).__name__}: cuda_graphs=False"

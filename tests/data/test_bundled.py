@@ -7,19 +7,18 @@ from oracles import within_standard_errors
 from mimachine.data import bundled, catalogue
 
 
-def test_digits_are_all_of_scikit_learns_images_once_with_their_labels():
+def test_digits_are_those_of_scikit_learn_in_stratified_splits():
     from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
     data = bundled.digits()
     images, labels = load_digits(return_X_y=True)
-    assert [len(s) for s in (data.train, data.val, data.test)] == [1257, 180, 360]
-    everything = torch.cat([data.train, data.val, data.test]) * data_steps(data)
-    ours = sorted(map(tuple, everything.round().long().tolist()))
-    assert ours == sorted(map(tuple, images.astype(int).tolist()))
-    label_of = {tuple(i): y for i, y in zip(images.astype(int).tolist(), labels, strict=True)}
-    for split, its_labels in ((data.train, data.train_labels), (data.test, data.test_labels)):
-        for image, label in zip((split * 16).round().long().tolist(), its_labels, strict=True):
-            assert label_of[tuple(image)] == int(label)
+    rest, test = train_test_split(range(1797), test_size=360, random_state=0, stratify=labels)
+    train, val = train_test_split(rest, test_size=180, random_state=0, stratify=labels[rest])
+    for name, rows in (("train", train), ("val", val), ("test", test)):
+        x, y = getattr(data, name), getattr(data, f"{name}_labels")
+        assert torch.equal(x, torch.as_tensor(images[rows] / 16, dtype=torch.float32))
+        assert torch.equal(y, torch.as_tensor(labels[rows], dtype=torch.long))
 
 
 def data_steps(data):

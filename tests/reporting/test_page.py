@@ -407,6 +407,26 @@ def test_two_pages_of_a_run_are_equal_and_leave_the_generator_alone(digits):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("kind", ["digits", "table"])
+def test_the_page_of_a_run_that_is_open_is_that_of_the_run_on_the_disk(kind, tmp_path):
+    settings, rng = quick("digits", latent=3), np.random.default_rng(0)
+    if kind == "table":
+        file = tmp_path / "table.csv"
+        rows = zip(
+            rng.normal(50, 3, 60), rng.integers(0, 9, 60), rng.integers(0, 2, 60), strict=True
+        )
+        lines = [f"{a:.2f},{b},{['true', 'false'][c]},class {c}" for a, b, c in rows]
+        file.write_text("\n".join(["width,count,open,kind", *lines]))
+        settings = replace(settings, data=Data(str(file), file=File(labels="kind")))
+    path, pages = tmp_path / "run", []
+
+    def write(trained):
+        pages.append(write_report(path, trained=trained).read_bytes())
+
+    workflow.train(settings, path, then=write)
+    assert write_report(path).read_bytes() == pages[0]
+
+
 def test_a_page_that_cannot_be_finished_leaves_the_old_one(copied, no_pictures, monkeypatch):
     file = write_report(copied)
     assert file == copied / "report.html"

@@ -1,8 +1,11 @@
 """Optimisers: Adam, Muon, weight decay, clipping, and those of the caller."""
 
+import copy
 import functools
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from torch import nn
 
 import mimachine as mm
 from mimachine._support.digest import ENTRY
+from mimachine.training import optimizers
 from mimachine.training.recipe import Training
 from mimachine.training.steps.step import clip_gradients
 
@@ -59,6 +63,56 @@ def test_the_default_is_adam_and_a_factory_of_it_gives_the_same_bits():
         mm.fit(loss, data(), data(50), Training(5, 32, warmup=2), optimizer=optimizer)
         results.append(weights(loss))
     assert same(*results)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(optimizers.Adam, torch.optim.Adam), (optimizers.AdamW, torch.optim.AdamW)],
+)
+def test_steps_and_states_are_those_of_torch_to_the_bit(ours, theirs):
+    """Each goes on with the state of the other."""
+    states = []
+    for first, second in ((ours, theirs), (theirs, ours), (theirs, theirs)):
+        layer = Recorded(a=(3, 2))
+        groups = [
+            {"params": [layer.layers.a.weight], "weight_decay": 0.1},
+            {"params": [layer.layers.a.bias], "lr": 0.2},
+        ]
+        for value, parameter in enumerate(layer.parameters()):
+            nn.init.constant_(parameter, 1 + value)
+        saved = None
+        for make in (first, second):
+            optimizer = make(groups, lr=0.1, fused=True)
+            if saved is not None:
+                optimizer.load_state_dict(saved)
+            for _ in range(3):
+                optimizer.zero_grad()
+                layer(torch.zeros(1, 1)).backward()
+                optimizer.step()
+            saved = copy.deepcopy(optimizer.state_dict())
+        states.append((list(layer.parameters()), saved))
+    expected = states[-1]
+    for weights_, state in states[:-1]:
+        assert same(weights_, expected[0])
+        assert state["param_groups"] == expected[1]["param_groups"]
+        for index, moments in expected[1]["state"].items():
+            assert same(state["state"][index].values(), moments.values())
+
+
+@pytest.mark.parametrize(
+    "recipe", ["", "weight_decay=0.1", "optimizer='muon'", "ema_decay=0.9, clip_norm=1.0"]
+)
+def test_training_does_not_load_the_compiler(recipe, tmp_path):
+    code = f"""
+import sys, torch, mimachine as mm
+from mimachine.training.run import Run
+model = mm.Joint(mm.Gaussian(mm.MLP(3, 4)), mm.Gaussian(mm.MLP(2, 6), 0.1), mm.StandardNormal(2))
+x, recipe = torch.randn(40, 3), mm.Training(epochs=2, warmup=0, {recipe})
+with Run.claimed({str(tmp_path / "run")!r}, {{}}) as create:
+    mm.fit(mm.Loss(model, mm.A_MIM), x, x, recipe, run=create({{}}, None))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_factory_gets_the_learning_rate_and_the_schedule_multiplies_that_of_each_group():

@@ -17,7 +17,7 @@ from mimachine._support.checks import flag, one_of, whole
 from mimachine.data.examples import Examples, numbers
 from mimachine.estimation.information.ksg_neighbours import Nearest, Rows, for_all_rows
 
-__all__ = ["MutualInformation", "mutual_information"]
+__all__ = ["MutualInformation", "ksg_value", "mutual_information"]
 
 _SATURATION_MARGIN = 1.5
 _SATURATION_DRIFT = 0.3
@@ -174,6 +174,17 @@ def mutual_information(
         tied=float((near.tied | _repeated(x_points, z_points)).mean()),
         standard_error=error,
     )
+
+
+def ksg_value(x: Tensor, z: Tensor, k: int) -> float:
+    """The value of `mutual_information(x, z, k, standardize=False)` alone, in half of the time.
+
+    Args:
+        x: N points, shape (N, D), float64.
+        z: The N points paired with x, shape (N, E), float64.
+        k: Number of neighbours, in [1, N / 2).
+    """
+    return _neighbours(x, z, k, "ksg1").estimate
 
 
 def _points(name: str, values: Examples, standardize: bool) -> Tensor:

@@ -10,14 +10,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from mimachine._support.checks import instance, real, whole
 from mimachine.estimation.estimate import Estimate
-from mimachine.estimation.information.ksg import MutualInformation, mutual_information
+from mimachine.estimation.information.ksg import (
+    MutualInformation,
+    ksg_value,
+    mutual_information,
+)
 
-__all__ = ["KSGCalibration", "ksg_calibration"]
+__all__ = ["KSGCalibration", "ksg_calibration", "ksg_of_gaussian"]
 
 _TRUTHS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 
@@ -59,6 +62,8 @@ class KSGCalibration:
         curve = self._curve()
         if len(curve) == 1:
             return float(curve[0])
+        from scipy.interpolate import PchipInterpolator
+
         return float(PchipInterpolator(self.truths, curve)(truth))
 
     def truth_behind(self, estimate: MutualInformation | float) -> float:
@@ -83,6 +88,8 @@ class KSGCalibration:
         _, first = np.unique(curve, return_index=True)
         if value <= curve[0] or len(first) == 1:
             return self.truths[0]
+        from scipy.interpolate import PchipInterpolator
+
         return float(PchipInterpolator(curve[first], np.array(self.truths)[first])(value))
 
     def statement(self, estimate: MutualInformation | float) -> str:
@@ -161,15 +168,7 @@ def ksg_calibration(
         raise ValueError(
             f"information must be one or more increasing numbers, 0 or more, got {truths}"
         )
-    # The same noise for each information, so that the curve is smooth.
-    generator = torch.Generator().manual_seed(0)
-    noise = [
-        [
-            torch.randn(num_data, dims, generator=generator, dtype=torch.float64)
-            for dims in (x_dim, z_dim)
-        ]
-        for _ in range(num_draws)
-    ]
+    noise = _noise(x_dim, z_dim, num_data, num_draws)
     estimates = []
     for truth in truths:
         found = [
@@ -185,6 +184,32 @@ def ksg_calibration(
             values = torch.tensor([estimate.value for estimate in found], dtype=torch.float64)
             estimates.append(Estimate.mean_of(values))
     return KSGCalibration(x_dim, z_dim, num_data, k, estimator, truths, tuple(estimates))
+
+
+def ksg_of_gaussian(x_dim: int, z_dim: int, num_data: int, information: float, k: int) -> float:
+    """KSG-1 estimate of `ksg_calibration` for one information and draw, without its error.
+
+    Args:
+        x_dim: Number of dimensions of x.
+        z_dim: Number of dimensions of z.
+        num_data: Number N of points.
+        information: The information of the Gaussian in nats, 0 or more.
+        k: Number of neighbours, in [1, N / 2).
+    """
+    ((x, other),) = _noise(x_dim, z_dim, num_data, 1)
+    return ksg_value(x, _correlated(x, other, information), k)
+
+
+def _noise(x_dim: int, z_dim: int, num_data: int, num_draws: int) -> list[list[Tensor]]:
+    """Independent normals for x and z, the same for each information: the curve is smooth."""
+    generator = torch.Generator().manual_seed(0)
+    return [
+        [
+            torch.randn(num_data, dims, generator=generator, dtype=torch.float64)
+            for dims in (x_dim, z_dim)
+        ]
+        for _ in range(num_draws)
+    ]
 
 
 def _correlated(x: Tensor, noise: Tensor, information: float) -> Tensor:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 from torch import Tensor
 
 from mimachine._support.checks import flag, whole
@@ -161,6 +160,8 @@ class _Samples(NamedTuple):
 
 def _placements(x: Floats, y: Floats) -> list[Floats]:
     """Shares of the y below each x, (n,), and of the x above each y, (m,), ties by half."""
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate([x, y]))
     below = (ranks[: len(x)] - rankdata(x)) / len(y)
     above = 1 - (ranks[len(x) :] - rankdata(y)) / len(x)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mimachine.training.optimizers import is_adam
+
 __all__ = ["FusedAdam"]
 
 
@@ -29,7 +31,7 @@ class FusedAdam:
     def fits(optimizer: torch.optim.Optimizer) -> bool:
         """Whether an optimiser is such an Adam."""
         groups = optimizer.param_groups
-        plain = type(optimizer) is torch.optim.Adam and len(groups) == 1
+        plain = is_adam(optimizer, decoupled=False) and len(groups) == 1
         return (
             plain
             and bool(groups[0]["fused"])

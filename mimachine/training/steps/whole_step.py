@@ -12,6 +12,7 @@ from torch.func import functional_call, grad
 
 from mimachine.model.annealing import Annealing
 from mimachine.training.ensemble import Ensemble, first_names
+from mimachine.training.optimizers import is_adam
 from mimachine.training.recipe import Training
 from mimachine.training.steps.step import Mean
 
@@ -36,7 +37,7 @@ def fits(
     """Whether whole steps of a training can be compiled: Adam in full precision, on a CPU."""
     parameters = list(loss.parameters())
     return (
-        type(optimizer) is torch.optim.Adam
+        is_adam(optimizer, decoupled=False)
         and _is_plain(optimizer, parameters)
         and training.precision == "full"
         and training.gradient == "plain"
@@ -48,7 +49,7 @@ def fits(
     )
 
 
-def _is_plain(optimizer: torch.optim.Adam, parameters: list[nn.Parameter]) -> bool:
+def _is_plain(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> bool:
     """Whether an Adam has all parameters in one group, and none of its variants."""
     group, *others = optimizer.param_groups
     return (

@@ -4,7 +4,11 @@ import pytest
 import torch
 
 import mimachine as mm
-from mimachine.estimation.information.ksg_calibration import KSGCalibration, _correlated
+from mimachine.estimation.information.ksg_calibration import (
+    KSGCalibration,
+    _correlated,
+    ksg_of_gaussian,
+)
 
 FEW = (0.0, 1.0, 2.0, 4.0)
 
@@ -35,6 +39,13 @@ def test_a_curve_in_two_dimensions_is_that_of_the_truth():
         assert curve.estimate_of(truth) == pytest.approx(estimate.value)
         assert curve.truth_behind(curve.estimate_of(truth)) == pytest.approx(truth, abs=1e-6)
     assert curve.truth_behind(curve.estimate_of(3.0)) == pytest.approx(3.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("x_dim", "z_dim", "k"), [(1, 1, 5), (3, 2, 1), (8, 12, 4)])
+def test_a_single_value_is_that_of_the_calibration_of_one_draw(x_dim, z_dim, k):
+    for truth in (0.0, 0.7, 8.0):
+        curve = mm.ksg_calibration(x_dim, z_dim, 200, (truth,), k=k)
+        assert ksg_of_gaussian(x_dim, z_dim, 200, truth, k) == curve.estimates[0].value
 
 
 def test_in_many_dimensions_an_estimate_has_a_larger_truth_behind_it():
