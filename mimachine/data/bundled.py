@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mimachine._support.seeds import derived_seed, forked
@@ -15,23 +17,23 @@ from mimachine.model.distributions import DiagNormal, Mixture
 
 __all__ = ["digits", "mixture_20d", "mixture_2d"]
 
-_DIGITS = Path(__file__).with_name("digits.npz")
+# Rows of scikit-learn's digits in training, validation and test data, one after the other.
+_SPLIT = Path(__file__).with_name("digits_split.npy")
 
 
 def digits() -> Dataset:
-    """Handwritten digits of 8 × 8 pixels with 17 grey levels, those of scikit-learn.
+    """Handwritten digits of 8 × 8 pixels with 17 grey levels, from scikit-learn.
 
     1,257 training, 180 validation and 360 test images, each class split in the same proportions.
 
     References:
-        Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998), UCI repository,
-        https://doi.org/10.24432/C50P49, under CC BY 4.0
+        Optical Recognition of Handwritten Digits (Alpaydin and Kaynak, 1998), UCI repository
     """
-    # A copy in the order of the splits: loading scikit-learn takes as long as loading torch.
-    with np.load(_DIGITS) as arrays:
-        images, labels = (np.split(arrays[name], [-540, -360]) for name in ("images", "labels"))
-    train, val, test = (torch.as_tensor(part / 16, dtype=torch.float32) for part in images)
-    of_train, of_val, of_test = (torch.as_tensor(part, dtype=torch.long) for part in labels)
+    table = _digits_of_scikit_learn()[np.load(_SPLIT)]
+    images = torch.as_tensor(table[:, :-1] / 16, dtype=torch.float32)
+    labels = torch.as_tensor(table[:, -1], dtype=torch.long)
+    train, val, test = images.split([1257, 180, 360])
+    of_train, of_val, of_test = labels.split([1257, 180, 360])
     return Dataset(
         "digits",
         train,
@@ -43,6 +45,21 @@ def digits() -> Dataset:
         image_shape=(1, 8, 8),
         levels=17,
     )
+
+
+def _digits_of_scikit_learn() -> NDArray[np.float64]:
+    """Grey levels and class of each image.
+
+    The file is read where scikit-learn has it: to import scikit-learn takes as long as torch.
+    """
+    found = importlib.util.find_spec("sklearn")
+    for folder in (found and found.submodule_search_locations) or ():
+        file = Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.exists():
+            return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits
+
+    return np.column_stack(load_digits(return_X_y=True))
 
 
 def mixture_2d(num_data: int = 10_000) -> Dataset:
