@@ -11,8 +11,7 @@ PEERS  ?= .venv-peers
 demo: $(VENV)/.installed
 	rm -rf demo
 	OMP_NUM_THREADS=1 $(BIN)/mimachine compare mixture-2d --no-baselines --out demo/mixture-2d
-	OMP_NUM_THREADS=1 $(BIN)/mimachine compare digits --objectives mim a-mim vae --no-baselines \
-		--out demo/digits
+	OMP_NUM_THREADS=1 $(BIN)/mimachine compare digits --out demo/digits
 
 # One process per core, one thread per process.
 test: $(VENV)/.installed-test

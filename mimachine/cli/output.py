@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from mimachine.experiment.settings import flat
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from mimachine.evaluation.metric import Report as EvaluationReport
     from mimachine.reporting.comparison import Comparison
@@ -55,22 +56,13 @@ def print_json(value: Any) -> None:
 
 
 def print_reports(reports: dict[str, EvaluationReport]) -> None:
-    """Print a table of metrics, one column per report, followed by verdicts and notes."""
-    from rich.table import Table
+    """Print a table of metrics, one column per report, followed by verdicts and notes.
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("metric (mean or sample of z)")
-    for name in reports:
-        table.add_column(visible(name), justify="right")
-    table.add_column("unit")
-    first = next(iter(reports.values()))
-    for metric in first.metrics:
-        values = [r[metric.name].marked if r.has(metric.name) else "" for r in reports.values()]
-        label = metric.name.removesuffix("_sampled")
-        table.add_row(visible(f"{label} ({metric.latent})"), *values, visible(metric.unit))
-    table.add_row("verdict", *(visible(report.verdict) for report in reports.values()), "")
+    Reports that do not fit the width of the output are in further tables.
+    """
     console = _console()
-    console.print(table)
+    for names in _fitting(reports, console):
+        console.print(_table({name: reports[name] for name in names}))
     if any(metric.flagged for report in reports.values() for metric in report.metrics):
         console.print("† unreliable, see notes")
     for name, report in reports.items():
@@ -79,6 +71,35 @@ def print_reports(reports: dict[str, EvaluationReport]) -> None:
             for note in metric.notes:
                 line = visible(f"  {metric.name}: {note}")
                 console.print(line, soft_wrap=True, highlight=False)
+
+
+def _fitting(reports: dict[str, EvaluationReport], console: Console) -> Iterator[list[str]]:
+    """Names of reports, as many at a time as fit the console's width."""
+    unlimited, names = console.options.update(width=10_000), list[str]()
+    for name in reports:
+        wider = _table({each: reports[each] for each in (*names, name)})
+        if names and console.measure(wider, options=unlimited).maximum > console.width:
+            yield names
+            names = []
+        names.append(name)
+    yield names
+
+
+def _table(reports: dict[str, EvaluationReport]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("metric (mean or sample of z)")
+    for name in reports:
+        table.add_column(visible(name), justify="right")
+    table.add_column("unit")
+    metrics = {metric.name: metric for report in reports.values() for metric in report.metrics}
+    for metric in metrics.values():
+        values = [r[metric.name].marked if r.has(metric.name) else "" for r in reports.values()]
+        label = metric.name.removesuffix("_sampled")
+        table.add_row(visible(f"{label} ({metric.latent})"), *values, visible(metric.unit))
+    table.add_row("verdict", *(visible(report.verdict) for report in reports.values()), "")
+    return table
 
 
 def _console() -> Console:
