@@ -26,7 +26,10 @@ ALLOWED = {
         "a floor of 0.05 L_CE": "a setting",
     },
     "consistency.md": {"floor 0.05": "a setting"},
-    "README.md": {"(β = 0.01)": "a setting"},
+    "README.md": {
+        "(β = 0.01)": "a setting",
+        "0.5 at best": "a definition",
+    },
     "diagnose.md": {
         "mostly 200 times": "benchmarks/coverage.py",
         "± 1.96 errors": "a definition",
@@ -54,6 +57,7 @@ ALLOWED = {
         "curves of width 0.001": "an example",
         "deviations of 1 or 0.001": "an example",
         "a peak of width 0.0001": "an example",
+        "`pareto_k` is 0.9": "a threshold",
     },
     "mathematics.md": {
         "of standard deviation 0.01": "an example",
@@ -88,24 +92,9 @@ ALLOWED = {
 
 # A debt: measured numbers that no file under results/ has, and what measures them.
 UNTRACED = {
-    "README.md": {
-        "1.56 nats of information about a point, the MIM's between 9.0 and 11.3": "make demo",
-        "0.1143 ± 0.0015 | **0.0584 ± 0.0010** | 0.0869 ± 0.0013": "make demo",
-        "0.939 ± 0.013 | 0.969 ± 0.009 | 0.969 ± 0.009": "make demo",
-        "0.942 ± 0.012 | **0.969 ± 0.009** | 0.806 ± 0.021": "make demo",
-        "224.3 ± 0.8 | 215.0 ± 0.5 | **84.5 ± 0.6**": "make demo",
-        "32 | 32 | 17": "make demo",
-        "does not use 15 of its 32 latents": "make demo",
-        "0.05027 ± 0.00090": "the ten lines of Python above it",
-    },
+    "README.md": {"0.03974 ± 0.00071": "the ten lines of Python above it"},
     "choices.md": {
         "26 % of the pixels": "a VampPrior on MNIST that starts as in the released code",
-    },
-    "claims.md": {
-        "MIM uses all of 32 latents, the VAE 17": "make demo",
-        "1.69 in `make demo`": "make demo",
-        "(0.969 for A-MIM and for the VAE, 0.939 for MIM)": "make demo",
-        "(0.806 for the VAE)": "make demo",
     },
     "diagnose.md": {
         "5 to 10   seconds": "python benchmarks/diagnoses.py --speed 10000 784 40",
