@@ -84,9 +84,10 @@ def commands(folder: Path) -> dict[str, list[str]]:
 def seconds(checkout: Path, arguments: Sequence[str], fit_alone: bool) -> float:
     """Processor seconds of a command, or of `fit` within it."""
     environment = {**os.environ, "PYTHONPATH": str(checkout.resolve()), "OMP_NUM_THREADS": "1"}
+    options: Any = {"env": environment, "cwd": checkout, "check": True, "capture_output": True}
     command = [sys.executable, "-c", FIT if fit_alone else COMMAND, *arguments]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, **options, text=True)
     if fit_alone:
         return float(done.stdout.split("SECONDS ")[1])
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
