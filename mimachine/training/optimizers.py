@@ -85,7 +85,7 @@ class _Eager(torch.optim.Optimizer):
     """An optimiser whose methods do not load torch's compiler.
 
     torch wraps these methods so that its compiler skips them, and the wrappers load the compiler,
-    which takes twice as long as torch itself. `fit` never compiles them.
+    which takes longer than torch itself. `fit` never compiles them.
     """
 
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
