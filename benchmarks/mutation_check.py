@@ -336,7 +336,9 @@ MUTANTS: dict[str, tuple[list[str], list[tuple[str, ...]]]] = {
         [
             ("itself[:, -1] |= ~itself.any(1)", "itself[:, -1] |= True"),
             (".sort(dim=1, stable=True)", ".sort(dim=1, descending=True)"),
-            ("count).sort(1).values", "count)"),
+            ("candidates.sort(1).values", "candidates"),
+            ("farthest >= bounds", "farthest < -bounds.abs()"),
+            ("(values[:, -1].double() - error)", "(values[:, -1].double() + error)"),
         ],
     ),
     "estimation/codes/probes.py": (

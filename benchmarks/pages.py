@@ -50,7 +50,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from traced import BLOCKS
+from traced.all_tables import BLOCKS
 from traced.markdown import rendered
 from traced.sources import ROOT, Sources
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from markdown_it import MarkdownIt
-from traced import BLOCKS
+from traced.all_tables import BLOCKS
 from traced.keys import KeyProblem, evaluated
 from traced.markdown import BLOCK, loose, marks, rendered, unread
 from traced.sources import ROOT, Sources

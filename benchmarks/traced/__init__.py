@@ -1,6 +1,1 @@
 """Numbers of the pages, traced to the files under results/; see benchmarks/pages.py."""
-
-from traced import demo_tables, sceptic_tables, tables, training_tables
-from traced.blocks import BLOCKS
-
-__all__ = ["BLOCKS", "demo_tables", "sceptic_tables", "tables", "training_tables"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+from beside.table import markdown
+
 from traced.blocks import block
 from traced.cells import one, table, with_two_digits
 from traced.rows import Row, chosen
@@ -53,3 +57,8 @@ def _line(row: Row, title: str) -> list[str]:
 
 def _seconds(row: Row) -> float:
     return row["seconds"].mean
+
+
+@block("peers")
+def peers(sources: Sources) -> str:
+    return markdown(json.loads(sources.text("peers.json"))["rows"])
