@@ -57,7 +57,6 @@ ALLOWED = {
         "curves of width 0.001": "an example",
         "deviations of 1 or 0.001": "an example",
         "a peak of width 0.0001": "an example",
-        "`pareto_k` is 0.9": "a threshold",
     },
     "mathematics.md": {
         "of standard deviation 0.01": "an example",
