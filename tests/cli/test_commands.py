@@ -132,7 +132,7 @@ def test_baselines_are_compared_too(here, capsys):
     }
     assert settings["pca"]["model"]["architecture"] == "pca"
     assert settings["vae-vampprior"]["model"]["prior"] == "vampprior"
-    assert settings["rae"]["model"]["encoder_std"] == 0.05
+    assert settings["rae"]["model"]["encoder_std"] == 0.1
     assert settings["a-mim"]["model"]["encoder_std"] is None
     assert {each["model"]["latent"] for each in settings.values()} == {2}
     # The principal components reconstruct as those of scikit-learn.

@@ -87,7 +87,7 @@ def test_a_comparison_goes_on_by_the_same_command_or_by_its_directory(here, caps
     unfinish(Path("out"), request)
     assert run(*command, "--training.batch-size", 7) == 2
     errors = capsys.readouterr().err
-    assert "mim.training.batch_size (64 there, 7 here)" in errors
+    assert "mim.training.batch_size (16 there, 7 here)" in errors
     assert "mimachine compare --resume out" in errors
     assert errors.count("\n") == 1
     assert run("train", "--resume", "out") == 2

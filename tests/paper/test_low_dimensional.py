@@ -238,8 +238,8 @@ def test_the_published_cells_are_those_of_the_released_code():
         assert (training.schedule, training.batch_size, training.stop_after) == (Noam(3), 128, 4)
         assert (training.annealing.terms is not None) == (cell.curve != "VAE")
     default = low_dimensional._plane_cells(Request(".", preset="default"), ("MIM",))
-    assert {cell.settings.training.annealing for cell in default} == {Warmup(3)}
-    assert all(cell.settings.training.schedule == Training().schedule for cell in default)
+    # Those of the command line, by the number of rows.
+    assert {cell.settings.training for cell in default} == {Training.for_rows(10_000)}
 
 
 # --- figures and tables --------------------------------------------------------------------------

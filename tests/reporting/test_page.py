@@ -263,7 +263,7 @@ def test_settings_are_all_there_and_changes_are_marked(digits, digits_page):
     assert cells["model.prior"] == ["standard-normal"]
     assert cells["model.latent"] == ["3 (changed; default 32)"]
     assert cells["model.hidden"] == ["8 (changed; default 300)"]
-    assert cells["training.schedule"] == ["none"]
+    assert cells["training.schedule"] == ["none (changed; default cosine)"]
     # Options for reading a file are shown only for files.
     assert "data.file" not in read.text
 

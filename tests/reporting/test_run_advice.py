@@ -69,8 +69,8 @@ POOR = (0.6,) * 8
 def test_a_healthy_run_has_no_problems(advice):
     assert advice() == (
         "No problems found. To check whether another objective does better on this data set: "
-        "mimachine compare digits --model.latent 2 --training.epochs 3 --training.batch-size 128 "
-        "--training.warmup.epochs 0 --training.patience None"
+        "mimachine compare digits --model.latent 2 --model.encoder-floor None --training.epochs 3 "
+        "--training.learning-rate 0.001 --training.schedule None --training.warmup.epochs 0"
     )
 
 

@@ -56,7 +56,7 @@ def test_a_branch_ends_as_a_shorter_training_and_the_run_goes_on(data, interrupt
     trained, history, _ = workflow.resume(run.path)
     assert [epoch.epoch for epoch in history.epochs] == list(range(1, 9))
     factors = [SCHEDULE.factor(epoch, 8) for epoch in range(1, 9)]
-    assert [e.learning_rate for e in history.epochs] == pytest.approx([1e-3 * f for f in factors])
+    assert [e.learning_rate for e in history.epochs] == pytest.approx([3e-3 * f for f in factors])
     short = workflow.train(settings_of(data, 8), tmp_path / "short")
     weights = [(r / "model.safetensors").read_bytes() for r in (run.path, tmp_path / "short")]
     assert weights[0] == weights[1]

@@ -177,7 +177,7 @@ def test_figures_of_every_kind_of_data(tmp_path):
 
 
 def test_default_model_settings_are_those_of_the_dataclass():
-    assert default("digits").model == Model()
+    assert default("digits").model == Model(encoder_floor=0.1)
 
 
 def test_every_model_of_a_comparison_gets_a_fitted_prior(tmp_path, small_sets):
