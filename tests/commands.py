@@ -1,5 +1,6 @@
 """Commands in processes of their own, which signals stop."""
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,8 @@ _NEEDED = [
     "sklearn.ensemble",
     "sklearn.mixture",
 ]
+# Seconds after which a command that has not ended prints its stacks and ends.
+_HANGS = 280
 
 
 class Command:
@@ -68,6 +71,7 @@ def _run(arguments, errors, environment, prepare):
 
     from mimachine.cli.entry import main
 
+    faulthandler.dump_traceback_later(_HANGS, exit=True, file=os.dup(errors.fileno()))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(errors.fileno(), 2)
     errors.close()

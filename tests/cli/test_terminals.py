@@ -134,7 +134,8 @@ def test_a_closed_terminal_interrupts_training(started, monkeypatch):
     assert b"\\x1b" not in shown
     os.close(control)
     process.send_signal(signal.SIGHUP)
-    assert finish(process)[0] == 129
+    code, errors = finish(process)
+    assert code == 129, errors
     assert Path("run/state.ckpt").exists()
 
 
