@@ -75,8 +75,11 @@ def _run(arguments, errors, environment, prepare):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(errors.fileno(), 2)
     errors.close()
-    # A shell starts its background jobs with SIGINT ignored, and their children inherit that.
+    # A shell starts its background jobs with SIGINT ignored, and nohup its command with SIGHUP
+    # ignored; their children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if prepare is not None:
         prepare()
     # Those of the server are open on files of its own.
