@@ -84,10 +84,10 @@ def with_one_digit(found: Number) -> str:
 
 
 def with_two_digits(found: Number) -> str:
-    """Mean ± standard error over seeds, to two digits of the error; "-" without any."""
+    """Mean ± standard error over seeds, to two digits of the error or five decimals."""
     if not found.se > 0:
         return with_se(found, 2)
-    return with_se(found, max(0, 1 - math.floor(math.log10(found.se))))
+    return with_se(found, min(5, max(0, 1 - math.floor(math.log10(found.se)))))
 
 
 def percent(found: Number, digits: int = 0) -> str:
