@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import torch
-from machine import processor
+from machine import matmul_precision, processor
 
 # Rows, inner length and columns.
 SHAPES = (
@@ -41,11 +41,10 @@ def measured(shape: tuple[int, int, int], rounds: int = 15) -> dict[str, object]
     times: dict[str, list[float]] = {"highest": [], "medium": []}
     for _ in range(rounds):
         for precision, found in times.items():
-            torch.set_float32_matmul_precision(precision)
-            found.append(seconds(a, b, repeats))
-            error = ((a @ b).double() - exact).abs().max() / exact.abs().max()
+            with matmul_precision(precision):
+                found.append(seconds(a, b, repeats))
+                error = ((a @ b).double() - exact).abs().max() / exact.abs().max()
             row[f"error_{precision}"] = float(error)
-    torch.set_float32_matmul_precision("highest")
     for precision, found in times.items():
         row[f"microseconds_{precision}"] = round(1e6 * min(found), 2)
     row["ratio"] = round(min(times["medium"]) / min(times["highest"]), 3)

@@ -49,7 +49,7 @@ def sample(model: Joint, count: int, seed: int = 0) -> Drawn:
     """Sample new data: z ~ p(z) and x ~ p(x|z).
 
     Raises:
-        ValueError: If `count` is less than 1, or so many rows do not fit into memory.
+        ValueError: If `count` is less than 1, or that number of rows does not fit into memory.
     """
     check_joint("model", model)
     count = whole("count", count, 1)

@@ -18,7 +18,7 @@ __all__ = ["CompiledLoss", "Fused", "compiling_pays"]
 def compiling_pays(loss: nn.Module, device: torch.device) -> bool:
     """Whether a loss is worth compiling; a warning says if it is not.
 
-    Convolutions on a CPU already run at its peak, and their neighbours lose layouts that suit them.
+    With convolutions on a CPU, a compiled loss takes about as long or longer.
     """
     if device.type != "cpu" or not any(isinstance(part, _ConvNd) for part in loss.modules()):
         return True
