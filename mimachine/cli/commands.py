@@ -279,7 +279,8 @@ def _sample(arguments: list[str]) -> None:
 
     trained = workflow.open_model(command.run)
     data = trained.data
-    drawn = workflow.sample(trained.model, command.num, command.seed)
+    model = trained.generator if command.prior == "fitted" else trained.model
+    drawn = workflow.sample(model, command.num, command.seed)
     picture = None
     if data.image_shape is not None:
         from mimachine.reporting import figures

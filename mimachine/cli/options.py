@@ -465,6 +465,8 @@ class Sample:
     Attributes:
         run: Run directory.
         num: Number of samples.
+        prior: "fitted": latents from the mixture of normals that was fitted to the codes after
+            training, if the run has one. "model": latents from the model's own prior.
         seed: Seed of the samples.
         out: Output file, .npz or .csv.
         force: Overwrite files that mimachine did not write. The data, the labels and the files of
@@ -474,6 +476,7 @@ class Sample:
 
     run: RunPath
     num: int = 64
+    prior: Literal["fitted", "model"] = "fitted"
     seed: int = 0
     out: Annotated[str | None, _optional("FILE", "RUN/samples.npz")] = None
     force: bool = False

@@ -34,8 +34,8 @@ _FOR_MODELS = {
 }
 # For nearly point-like codes under a normal prior. Other priors were fitted or learned.
 LEARN_PRIOR = (
-    "For better samples and likelihood, fit a prior to the codes after training (refit), or train "
-    "with a learned one (model.prior learned-normal or vampprior)."
+    "Samples and likelihood are better with a prior fitted to the codes (refit_prior; training a "
+    "run does so at its end), or a learned one (model.prior learned-normal or vampprior)."
 )
 
 # Differences below this number of standard errors may be chance.

@@ -269,8 +269,9 @@ class FullNormal(MultivariateNormal):
     """
 
     def __init__(self, loc: Tensor, scale_tril: Tensor) -> None:
-        # torch's validation would factorise every matrix again.
-        super().__init__(loc, scale_tril=scale_tril, validate_args=False)
+        # Not by torch's own __init__, which imports sympy to broadcast shapes: half a second.
+        self.loc, self._unbroadcasted_scale_tril = loc, scale_tril
+        Distribution.__init__(self, loc.shape[:-1], loc.shape[-1:], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, shape (*sample, *batch)."""

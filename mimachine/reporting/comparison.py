@@ -19,7 +19,6 @@ from mimachine.reporting import figures
 from mimachine.training import claims
 from mimachine.training.run import Run
 from mimachine.workflow.find_data import found_again, known_by, with_absolute_paths
-from mimachine.workflow.fitted_prior import with_fitted_prior
 from mimachine.workflow.load_run import Trained
 
 if TYPE_CHECKING:
@@ -155,10 +154,7 @@ def _compare(
 ) -> Comparison:
     trained = {n: _trained(each, directory / n, say) for n, each in experiments.items()}
     # As stored, so that they do not depend on which runs were kept.
-    reports = {}
-    for name, each in trained.items():
-        say(f"fitting a prior to the codes of {each.run.path}")
-        reports[name] = with_fitted_prior(each, each.experiment.num_samples)
+    reports = {name: each.report for name, each in trained.items()}
     # Save the metrics first: they took long to compute, and a figure may fail.
     comparison = Comparison(reports, (), _summary(reports))
     write_json(directory / "comparison.json", sealed(comparison.to_json()))
@@ -211,7 +207,7 @@ def _pictures(trained: Mapping[str, Trained], reports: Mapping[str, Report]) -> 
         "loss-curves": figures.loss_curves({n: each.run.metrics() for n, each in trained.items()})
     }
     if data.image_shape is not None:
-        drawn = {name: workflow.sample(model, 64).shown for name, model in models.items()}
+        drawn = {n: workflow.sample(each.generator, 64).shown for n, each in trained.items()}
         pictures["reconstructions"] = figures.image_reconstructions(models, data)
         pictures["samples"] = figures.image_samples(drawn, data)
     latent = {each.experiment.model.num_latents for each in trained.values()}

@@ -61,10 +61,10 @@ class Outcome:
 
     @cached_property
     def samples(self) -> Tensor:
-        """Samples of the model, shape (n, *X): 2,000, or fewer if they are large."""
+        """Samples as of `sample`, shape (n, *X): 2,000, or fewer if they are large."""
         size = math.prod(self.trained.data.test.shape[1:])
         count = max(_FEWEST_SAMPLES, min(_MOST_SAMPLES, _MOST_VALUES // size))
-        return workflow.sample(self.trained.model, count).x
+        return workflow.sample(self.trained.generator, count).x
 
 
 def open_outcome(

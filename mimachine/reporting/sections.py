@@ -119,8 +119,8 @@ def _image_sections(outcomes: Sequence[Outcome], data: Dataset) -> Iterator[Sect
         "samples",
         "Samples",
         (
-            "Images decoded from latents sampled from the prior. If they look worse than the "
-            "reconstructions, the prior does not match the codes.",
+            f"Images decoded from latents sampled from {_prior_of(outcomes)}. If they look worse "
+            "than the reconstructions, it does not match the codes.",
         ),
         [_sample_picture(outcome, data) for outcome in outcomes],
     )
@@ -175,20 +175,27 @@ def _reconstruction_pictures(
 
 
 def _sample_picture(outcome: Outcome, data: Dataset) -> Picture:
-    drawn = workflow.sample(outcome.trained.model, _NUM_SAMPLES)
+    drawn = workflow.sample(outcome.trained.generator, _NUM_SAMPLES)
     return pixels(
         figures.image_grid(drawn.shown, data),
-        f"A grid of {_NUM_SAMPLES} images, decoded from latents sampled from the prior of the "
-        f"{outcome.name} model.",
-        f"{outcome.name}: {drawn.kind} of p(x|z), z ~ p(z).",
+        f"A grid of {_NUM_SAMPLES} images of the {outcome.name} model, decoded from latents "
+        f"sampled from {_prior_of([outcome])}.",
+        f"{outcome.name}: {drawn.kind} of p(x|z).",
     )
+
+
+def _prior_of(outcomes: Sequence[Outcome]) -> str:
+    """The prior of samples, in words."""
+    if all(outcome.trained.run.has_fitted_prior for outcome in outcomes):
+        return "the mixture of normals fitted to the codes after training"
+    return "the prior"
 
 
 def _columns_section(outcomes: Sequence[Outcome], data: Dataset) -> Section:
     names = columns.names(data)
     texts = [
-        "Filled: test data. Lines: samples of the model, x ~ p(x|z) with z ~ p(z). Where they "
-        "differ, samples do not follow the distribution of the data. R² is the fraction of a "
+        f"Filled: test data. Lines: samples x ~ p(x|z) with z from {_prior_of(outcomes)}. Where "
+        "they differ, samples do not follow the distribution of the data. R² is the fraction of a "
         "column's variance in the test set that reconstructions without noise explain."
     ]
     if len(names) > _MOST_HISTOGRAMS:

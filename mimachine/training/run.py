@@ -5,6 +5,7 @@ experiment.json        settings, written before training starts
 data.json              preprocessing and fingerprint of the user's data
 metrics.jsonl          one line per epoch
 model.safetensors      weights of the best epoch so far
+fitted_prior.safetensors  a prior fitted to the codes after training, see `load_run.Trained`
 state.ckpt             state to resume from after an interruption; written before the first epoch
                        and removed once the run is finished
 report.json            measured numbers, see `mimachine.evaluation`
@@ -48,16 +49,18 @@ from mimachine.training.records import (
     epochs_of,
     may_be_cut_off,
 )
-from mimachine.training.weights import load_weights, save_weights
+from mimachine.training.weights import load_weights, save_weights, weight_shapes
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from mimachine.model.priors import FullGaussianMixture
     from mimachine.training.state import State
 
 __all__ = ["Run", "Snapshot"]
 
 _WEIGHTS, _STATE, _METRICS = "model.safetensors", "state.ckpt", "metrics.jsonl"
+_PRIOR = "fitted_prior.safetensors"
 # People may edit the settings, such as the path of the data.
 _WITHOUT_DIGEST = ("experiment.json",)
 
@@ -280,6 +283,34 @@ class Run:
         if not os.path.lexists(self.path / _WEIGHTS):
             raise FileNotFoundError(f"{self.path} has no weights yet: it has not been trained")
         load_weights(self.path / _WEIGHTS, model)
+
+    @property
+    def has_fitted_prior(self) -> bool:
+        """Whether a prior fitted to the codes is stored."""
+        return os.path.lexists(self.path / _PRIOR)
+
+    def save_fitted_prior(self, prior: nn.Module) -> None:
+        """Write the weights of a prior fitted to the codes, a `FullGaussianMixture`."""
+        save_weights(self.path / _PRIOR, prior)
+
+    def load_fitted_prior(self) -> FullGaussianMixture:
+        """The prior that `save_fitted_prior` stored.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            ValueError: If its file is damaged or was changed.
+        """
+        from mimachine.model.priors import FullGaussianMixture
+
+        file = self.path / _PRIOR
+        shapes = weight_shapes(file)
+        shape = shapes.get("loc", [])
+        # The largest tensor too, before memory is taken for it.
+        if len(shape) != 2 or not all(shape) or shapes.get("below_diagonal") != [*shape, shape[1]]:
+            raise ValueError(f"{file} does not hold a mixture of normals")
+        prior = FullGaussianMixture(shape[1], shape[0])
+        load_weights(file, prior)
+        return prior
 
     def checkpoint(self, state: State) -> None:
         """Write the state and the best weights so far."""

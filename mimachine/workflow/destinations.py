@@ -34,6 +34,7 @@ _RUN_FILES = (
     "data.json",
     "metrics.jsonl",
     "model.safetensors",
+    "fitted_prior.safetensors",
     "state.ckpt",
     "report.json",
     "refit.json",

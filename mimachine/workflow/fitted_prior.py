@@ -1,66 +1,62 @@
-"""Measure a run with a prior fitted to its codes, as every model of a comparison is."""
+"""Fit a prior to the codes of a trained run, to sample from and to compare models fairly."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from mimachine._support.process import exclusive
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.data.examples import all_examples
+from mimachine.data.examples import all_examples, device_of
 from mimachine.estimation.codes.moments import codes
 from mimachine.estimation.refit_prior import refit_prior
 from mimachine.evaluation.generated import generated_of_model
 from mimachine.evaluation.likelihood import likelihood_of_model
-from mimachine.evaluation.metric import Metric, Report
-from mimachine.model.joint import Joint
+from mimachine.evaluation.metric import Metric
 from mimachine.model.networks import evaluating
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.prepare_run import sources
-from mimachine.workflow.reports import read_report
 
-__all__ = ["with_fitted_prior"]
+__all__ = ["fit_prior", "fitted_prior_metrics"]
 
-_FILE = "fitted_prior.json"
 # Metrics that depend on the prior. Their declarations have this prefix.
 _PREFIX = "fitted_prior_"
 _KEPT = ("negative_log_likelihood", "generated_auc", "generated_energy_distance")
 _SECONDS = 120.0
 
 
-def with_fitted_prior(trained: Trained, num_samples: int) -> Report:
-    """Metrics of a run, and those that depend on the prior with one fitted to its codes.
+def fit_prior(trained: Trained) -> None:
+    """Fit a mixture of normals to the codes of a run and store it, for `Trained.generator`.
 
-    The prior is a mixture of normals, see `refit_prior`. The metrics are stored in the run. There
-    are none for codes that no mixture can be fitted to.
-
-    Args:
-        trained: The run; its files do not change otherwise.
-        num_samples: Importance samples per test example for the likelihood.
+    Nothing is stored if the run was made by fitting a prior, or if no mixture can be fitted to its
+    codes.
     """
-    run, report = trained.run, trained.report
-    if (run.path / _FILE).exists():
-        stored = read_report(run.read_json(_FILE, dict[str, Any]), run.path / _FILE)
-        return replace(report, metrics=(*report.metrics, *stored.metrics))
-    found = tuple(_measured(trained, num_samples))
-    run.write_json(_FILE, replace(report, metrics=found).to_json())
-    return replace(report, metrics=(*report.metrics, *found))
-
-
-def _measured(trained: Trained, num_samples: int) -> list[Metric]:
-    seed = trained.experiment.training.seed
+    run = trained.run
+    if run.refit_record() is not None or run.has_fitted_prior:
+        return
     train, val = sources(trained.experiment, trained.data)
     try:
-        with forked(derived_seed(seed, "fitted prior")):
-            model = refit_prior(trained.model, train, val, progress=False)
+        with forked(derived_seed(trained.experiment.training.seed, "fitted prior")):
+            fitted = refit_prior(trained.model, train, val, progress=False)
     except (TypeError, ValueError):
         # Codes that do not vary, or discrete latents.
+        return
+    run.save_fitted_prior(fitted.prior)
+
+
+def fitted_prior_metrics(trained: Trained, num_samples: int) -> list[Metric]:
+    """Metrics that depend on the prior, with that of `fit_prior`; none if there is none.
+
+    Args:
+        trained: The run.
+        num_samples: Importance samples per test example for the likelihood.
+    """
+    if not trained.run.has_fitted_prior:
         return []
-    known = {metric.name: metric for metric in _metrics(model, trained, num_samples, seed)}
     prior = "p(z) is a mixture of normals fitted to the codes"
+    known = {metric.name: metric for metric in _metrics(trained, num_samples)}
     return [
         replace(found, name=_PREFIX + name, definition=f"{found.definition}; {prior}")
         for name in _KEPT
@@ -69,10 +65,16 @@ def _measured(trained: Trained, num_samples: int) -> list[Metric]:
 
 
 @torch.no_grad()
-def _metrics(model: Joint, trained: Trained, num_samples: int, seed: int) -> list[Metric]:
-    data = trained.data
-    test = all_examples("data.test", data.test, model)
-    with exclusive(), evaluating(model), forked(derived_seed(seed, "with fitted prior")):
-        metrics = generated_of_model(model, test, codes(model, test))
-        end = time.monotonic() + _SECONDS
-        return [*metrics, *likelihood_of_model(model, test, num_samples, end, data.log_volume)]
+def _metrics(trained: Trained, num_samples: int) -> list[Metric]:
+    data, model = trained.data, trained.generator
+    place, device = device_of(model.prior), device_of(model.decoder)
+    model.prior.to(device)
+    try:
+        test = all_examples("data.test", data.test, model)
+        seed = derived_seed(trained.experiment.training.seed, "with fitted prior")
+        with exclusive(), evaluating(model), forked(seed, device):
+            metrics = generated_of_model(model, test, codes(model, test))
+            end = time.monotonic() + _SECONDS
+            return [*metrics, *likelihood_of_model(model, test, num_samples, end, data.log_volume)]
+    finally:
+        model.prior.to(place)

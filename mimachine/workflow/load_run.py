@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from mimachine._support import checks
 from mimachine._support.messages import quoted
 from mimachine.data.dataset import Dataset
+from mimachine.data.examples import like
 from mimachine.data.files.load import blank_dataset
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.build import build, refitted
@@ -38,6 +40,28 @@ class Trained:
     experiment: Experiment
     data: Dataset
     model: Joint
+
+    @cached_property
+    def generator(self) -> Joint:
+        """The model that generates data: `model` with a prior fitted to its codes after training.
+
+        That of training, such as N(0, I), may put its mass where there are no codes. Encoder and
+        decoder are those of `model`. It is `model` itself if the run has no fitted prior.
+
+        Raises:
+            ValueError: If fitted_prior.safetensors is damaged or does not fit the model.
+        """
+        if not self.run.has_fitted_prior:
+            return self.model
+        model, prior = self.model, self.run.load_fitted_prior()
+        if prior().event_shape != model.prior().event_shape:
+            raise ValueError(
+                f"{self.run.path} has a fitted prior of {prior().event_shape.numel()} latents, "
+                f"and a model of {model.prior().event_shape.numel()}"
+            )
+        place = like(model)
+        prior = prior if place is None else prior.to(place.device, place.dtype)
+        return Joint(model.encoder, model.decoder, prior, model.data_prior).eval()
 
     @property
     def report(self) -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import replace
 
 import torch
 
@@ -11,6 +12,7 @@ from mimachine._support.outputs import check_place
 from mimachine._support.version import __version__
 from mimachine.evaluation.evaluate_model import evaluate
 from mimachine.evaluation.metric import Report
+from mimachine.workflow.fitted_prior import fitted_prior_metrics
 from mimachine.workflow.load_run import Trained
 
 __all__ = ["measure"]
@@ -44,11 +46,14 @@ def measure(trained: Trained, num_samples: int, seconds: float = 600.0) -> Repor
 
 
 def evaluated(trained: Trained, num_samples: int, seconds: float = 600.0) -> Report:
-    """Run `evaluate` on a GPU if available; the model returns to its device afterwards."""
+    """Metrics of a run's model, and those with its fitted prior, on a GPU if available.
+
+    The model returns to its device afterwards.
+    """
     model = trained.model
     device = next(model.parameters()).device
     try:
-        return evaluate(
+        report = evaluate(
             # Likelihoods of images take hours on a CPU and minutes on a GPU.
             model.to("cuda" if torch.cuda.is_available() else device),
             trained.data,
@@ -56,5 +61,7 @@ def evaluated(trained: Trained, num_samples: int, seconds: float = 600.0) -> Rep
             seed=trained.experiment.training.seed,
             seconds=seconds,
         )
+        fitted = fitted_prior_metrics(trained, num_samples)
+        return replace(report, metrics=(*report.metrics, *fitted))
     finally:
         model.to(device)

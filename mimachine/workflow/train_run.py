@@ -33,6 +33,7 @@ from mimachine.workflow.find_data import (
     with_absolute_paths,
     with_data,
 )
+from mimachine.workflow.fitted_prior import fit_prior
 from mimachine.workflow.load_run import Trained, open_run
 from mimachine.workflow.logs import Log, check_log, loggers_of
 from mimachine.workflow.measure_run import measure
@@ -259,6 +260,7 @@ def _fit_and_measure(
             checkpoint_seconds=how.checkpoint_seconds,
         )
     trained = Trained(run, settings, data, loss.model.cpu())
+    fit_prior(trained)
     report = measure(trained, settings.num_samples)
     run.finish()
     return trained, history, report

@@ -67,6 +67,7 @@ def test_commands_train_evaluate_and_apply_a_model(here, capsys):
     assert "verdict" in printed
     assert {p.name for p in Path("run").iterdir()} == {
         "experiment.json",
+        "fitted_prior.safetensors",
         "metrics.jsonl",
         "model.safetensors",
         "report.html",
@@ -174,7 +175,7 @@ PIXEL = ["--model.architecture", "pixel-hvae", "--model.layers", 2, *TINY]
 def test_samples_replace_the_means_of_a_decoder_without_means(images, capsys):
     assert run("train", images, *PIXEL, *QUICK, "--out", "run") == 0
     page = Path("run/report.html").read_text(encoding="utf-8")
-    assert "samples of p(x|z), z ~ p(z)" in page
+    assert "a-mim: samples of p(x|z)." in page
     assert "a-mim, sampled" in page
     assert run("sample", "run", "--num", 5) == 0
     samples = np.load("run/samples.npz")

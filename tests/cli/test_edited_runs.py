@@ -114,13 +114,18 @@ def inspected(folder):
     return printed("inspect", folder, "--json")
 
 
-def sampled(folder):
+def sampled(folder, prior="model"):
     """Samples in the units of the data."""
     trained = workflow.open_model(folder)
-    drawn = workflow.sample(trained.model, 3)
+    drawn = workflow.sample(getattr(trained, prior), 3)
     values = trained.data.restore(drawn.x, drawn=True)
     assert np.isfinite(values).all()
     return values.tobytes()
+
+
+def generated(folder):
+    """Samples with the prior fitted to the codes."""
+    return sampled(folder, "generator")
 
 
 def with_data(folder):
@@ -164,6 +169,7 @@ FILES = {
     "metrics.jsonl": ("stopped/metrics.jsonl", inspected),
     "metrics.jsonl of a finished run": ("table/metrics.jsonl", with_metrics),
     "model.safetensors": ("table/model.safetensors", sampled),
+    "fitted_prior.safetensors": ("table/fitted_prior.safetensors", generated),
     "state.ckpt": ("stopped/state.ckpt", resumed),
     "experiment.json": ("table/experiment.json", sampled),
 }
@@ -249,10 +255,10 @@ def test_damaged_bytes_are_refused_or_change_nothing(runs, name, data):
     attempt(runs, name, data.draw(raw_bytes(content)), strictly=True)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "fitted_prior.safetensors"])
 @many
 @given(data=st.data())
-def test_edited_headers_of_weights_are_refused_or_change_nothing(runs, data):
-    name = "model.safetensors"
+def test_edited_headers_of_weights_are_refused_or_change_nothing(runs, name, data):
     content = (runs / FILES[name][0]).read_bytes()
     attempt(runs, name, data.draw(headers(content)), strictly=True)
 

@@ -23,7 +23,13 @@ from mimachine.training.fit import fit
 from mimachine.training.recipe import Training
 from mimachine.training.state import State
 
-FILES = ("experiment.json", "metrics.jsonl", "model.safetensors", "report.json")
+FILES = (
+    "experiment.json",
+    "fitted_prior.safetensors",
+    "metrics.jsonl",
+    "model.safetensors",
+    "report.json",
+)
 
 
 def slow(value):

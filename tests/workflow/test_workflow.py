@@ -12,8 +12,9 @@ from mimachine.experiment.build import build
 from mimachine.experiment.presets import default, published
 from mimachine.experiment.settings import Data, Model
 from mimachine.model.objectives import OBJECTIVES
-from mimachine.reporting import comparison, figures
+from mimachine.reporting import figures
 from mimachine.training.recipe import Training
+from mimachine.workflow.fitted_prior import fit_prior
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -180,21 +181,56 @@ def test_default_model_settings_are_those_of_the_dataclass():
     assert default("digits").model == Model(encoder_floor=0.1)
 
 
-def test_every_model_of_a_comparison_gets_a_fitted_prior(tmp_path, small_sets):
-    runs = {name: quick(objective=name) for name in ("mim", "vae")}
-    found = comparison.compare(runs, tmp_path / "out")
-    for name, report in found.reports.items():
-        names = [metric.name for metric in report.metrics if metric.name.startswith("fitted_prior")]
-        assert names == [
-            "fitted_prior_negative_log_likelihood",
-            "fitted_prior_generated_auc",
-            "fitted_prior_generated_energy_distance",
-        ]
-        # As of the run that `refit` makes, but from other codes and other samples.
-        fitted = workflow.refit(tmp_path / "out" / name, tmp_path / name, num_samples=2)
-        for each in names[1:]:
-            one, other = report[each], fitted.report_after[each.removeprefix("fitted_prior_")]
-            error = math.hypot(one.standard_error, other.standard_error)
-            assert abs(one.value - other.value) < 5 * error
-        # The run's own results do not change.
-        assert not mm.load(tmp_path / "out" / name).report.has(names[0])
+def test_a_trained_run_has_a_prior_fitted_to_its_codes(tmp_path, small_sets):
+    trained, _, report = workflow.train(quick(objective="a-mim"), tmp_path / "run")
+    names = [metric.name for metric in report.metrics if metric.name.startswith("fitted_prior")]
+    assert names == [
+        "fitted_prior_negative_log_likelihood",
+        "fitted_prior_generated_auc",
+        "fitted_prior_generated_energy_distance",
+    ]
+    # As of the run that `refit` makes, but from other codes and other samples.
+    fitted = workflow.refit(tmp_path / "run", tmp_path / "fitted", num_samples=2)
+    assert fitted.report_before.values.keys() == report.values.keys()
+    for each in names[1:]:
+        one, other = report[each], fitted.report_after[each.removeprefix("fitted_prior_")]
+        error = math.hypot(one.standard_error, other.standard_error)
+        assert abs(one.value - other.value) < 5 * error
+    # Stored with the run: the same prior, and the weights of the model are not changed by it.
+    again = mm.load(tmp_path / "run")
+    assert again.generator.encoder is again.model.encoder
+    z = again.generator.prior().sample((5,))
+    assert torch.equal(again.generator.prior().log_prob(z), trained.generator.prior().log_prob(z))
+    assert again.report.values == report.values
+    # It is as likely as data: codes of test rows are nearer to it than to N(0, I).
+    codes = mm.codes(again.model, again.data.test).sample
+    gain = again.generator.prior().log_prob(codes) - again.model.prior().log_prob(codes)
+    assert gain.mean() > 5 * gain.std() / len(gain) ** 0.5
+    # A run that was made by fitting a prior has no other.
+    assert fitted.after.generator is fitted.after.model
+
+
+def test_a_run_whose_codes_are_constant_has_no_fitted_prior(tmp_path, small_sets):
+    trained, *_ = workflow.train(quick(objective="a-mim"), tmp_path / "run")
+    (tmp_path / "run" / "fitted_prior.safetensors").unlink()
+    with torch.no_grad():
+        trained.model.encoder.network[-1].weight.zero_()
+        trained.model.encoder.floor.zero_()
+        trained.model.encoder.network[-1].bias.fill_(-1e3)
+    fit_prior(trained)
+    assert not trained.run.has_fitted_prior
+
+
+@pytest.mark.parametrize("damage", ["cut", "other", "wrong size"])
+def test_a_damaged_fitted_prior_is_an_error_that_names_its_file(tmp_path, small_sets, damage):
+    workflow.train(quick(objective="a-mim"), tmp_path / "run")
+    file = tmp_path / "run" / "fitted_prior.safetensors"
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-9])
+    elif damage == "other":
+        file.write_bytes((tmp_path / "run" / "model.safetensors").read_bytes())
+    else:
+        mm.load(tmp_path / "run").run.save_fitted_prior(mm.FullGaussianMixture(3, 2))
+    loaded = mm.load(tmp_path / "run")
+    with pytest.raises(ValueError, match="fitted"):
+        _ = loaded.generator
