@@ -6,6 +6,7 @@ import itertools
 from statistics import NormalDist
 
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 import mimachine as mm
@@ -35,6 +36,22 @@ MIXED = (
     mm.Choice((1, 1, 1, 1, 1, 1, 1), holes=0.5),
     mm.Grid(**spread(0, 4), low=0, high=4),
 )
+
+
+def fair(counts: Tensor, probabilities: Tensor) -> None:
+    """Assert by a chi-squared test that counts are of draws with these probabilities.
+
+    Rare values are counted together. At 1e-6 a correct sampler fails once in a million tests.
+    """
+    expected = counts.sum() * probabilities
+    order = expected.argsort()
+    counts, expected = counts[order].double(), expected[order]
+    # The fewest values with at least 5 expected draws, and those above one by one.
+    rare = int((expected.cumsum(0) < 5).sum()) + 1
+    counts = torch.cat([counts[:rare].sum()[None], counts[rare:]])
+    expected = torch.cat([expected[:rare].sum()[None], expected[rare:]])
+    statistic = ((counts - expected).square() / expected).sum()
+    assert stats.chi2.sf(float(statistic), len(expected) - 1) > 1e-6
 
 
 def parameters(columns, *batch: int, scale: float = 1.0, seed: int = 0) -> Tensor:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from oracles import within_standard_errors
-from scipy import special, stats
-from tablemodels import GRIDS, INF, MIXED, NAN, distribution, model, parameters, spread
+from scipy import special
+from tablemodels import GRIDS, INF, MIXED, NAN, distribution, fair, model, parameters, spread
 
 import mimachine as mm
 from mimachine.estimation.codes.moments import closed_mean
@@ -17,23 +17,6 @@ from mimachine.model.tables.quantile_map import QuantileMap
 
 CPU = torch.device("cpu")
 every_grid = pytest.mark.parametrize("name", GRIDS)
-
-
-def fair(counts, probabilities):
-    """Assert by a chi-squared test that counts are of draws with these probabilities.
-
-    At 1e-6 a correct sampler fails once in a million comparisons.
-    """
-    expected = counts.sum() * probabilities
-    pooled = expected < 5
-    observed = torch.cat([counts[~pooled], counts[pooled].sum()[None]])
-    expected = torch.cat([expected[~pooled], expected[pooled].sum()[None]])
-    kept = expected > 1e-9
-    assert not observed[~kept].any()
-    observed, expected = observed[kept].double(), expected[kept].double()
-    statistic = ((observed - expected).square() / expected).sum()
-    # The last is a remainder, which may be tiny; its share counts as of one more cell.
-    assert stats.chi2.sf(float(statistic), len(expected)) > 1e-6
 
 
 def values_of(name, most=40_000):
