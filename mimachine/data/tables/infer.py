@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine.data.tables import words
-from mimachine.data.tables.cells import Cells, cells, type_name
-from mimachine.data.tables.kinds import Found, guess
-from mimachine.data.tables.levels import levels_of
-from mimachine.data.tables.overrides import Place, check_names, forced
-from mimachine.data.tables.quantile_map import map_of_steps
-from mimachine.data.tables.relations import relate
-from mimachine.data.tables.remarks import Remarks
-from mimachine.data.tables.rows import place_in
+from mimachine.data.tables.columns import words
+from mimachine.data.tables.columns.cells import Cells, cells, type_name
+from mimachine.data.tables.columns.kinds import Found, guess
+from mimachine.data.tables.columns.levels import levels_of
+from mimachine.data.tables.columns.overrides import Place, check_names, forced
+from mimachine.data.tables.columns.quantile_map import map_of_steps
+from mimachine.data.tables.columns.relations import relate
+from mimachine.data.tables.columns.remarks import Remarks
+from mimachine.data.tables.columns.steps import Grid, grid_of, indices
 from mimachine.data.tables.schema import Column, LeftOut, Schema, Stepped
-from mimachine.data.tables.steps import Grid, grid_of, indices
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,7 +60,7 @@ def infer(
     rows = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
     if not len(rows):
         raise ValueError(f"{frame.source} must have training rows, got none")
-    chosen = _Rows(frame, rows, place_in(frame), Remarks())
+    chosen = _Rows(frame, rows, frame.place, Remarks())
     columns = [_column(chosen, name, overrides.get(name)) for name in frame.data.columns]
     schema = Schema(tuple(columns))
     if not schema.modelled:

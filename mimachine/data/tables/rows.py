@@ -13,28 +13,22 @@ from numpy.typing import NDArray
 
 from mimachine._support.messages import some
 from mimachine._support.schema import shown
-from mimachine.data.tables.cells import cells, column_of, data_type, limits
-from mimachine.data.tables.levels import UNKNOWN, is_text, places
+from mimachine.data.tables.columns.cells import cells, column_of, data_type, limits
+from mimachine.data.tables.columns.levels import UNKNOWN, is_text, places
+from mimachine.data.tables.columns.steps import indices, values_at
 from mimachine.data.tables.schema import LeftOut, Levels, Schema, Stepped
-from mimachine.data.tables.steps import indices, values_at
 from mimachine.data.tables.stored_schema import LARGEST
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from mimachine.data.tables.overrides import Place
+    from mimachine.data.tables.columns.overrides import Place
     from mimachine.data.tables.read import Frame
 
-__all__ = ["decode", "encode", "place_in"]
+__all__ = ["decode", "encode"]
 
 # Rare and new values are said if their share is so many times that of the training rows.
 _MORE_OTHERS, _FEW_OTHERS = 1.5, 0.01
-
-
-def place_in(frame: Frame) -> Place:
-    """Where a row of a table is, such as "row 3 (line 4)", counted from 1."""
-    place: Place | None = getattr(frame, "place", None)
-    return place or (lambda row: f"row {row + 1}")
 
 
 def encode(frame: Frame, schema: Schema) -> tuple[NDArray[np.float32], tuple[str, ...]]:
@@ -92,7 +86,7 @@ def _fill(frame: Frame, column: Stepped | Levels, out: NDArray[np.float32]) -> l
 
 def _encode_steps(frame: Frame, column: Stepped, out: NDArray[np.float32]) -> list[str]:
     """Write the steps of a column into `out`."""
-    series, place = frame.data[column.name], place_in(frame)
+    series, place = frame.data[column.name], frame.place
     found, notes = cells(series, column.kind, column.format), []
     if not _is_possible(series, column):
         row = int(series.is_not_null().to_numpy().argmax())
@@ -159,7 +153,7 @@ def _on_values(
 
 def _encode_levels(frame: Frame, column: Levels, out: NDArray[np.float32]) -> list[str]:
     """Write the indices of the levels of a column into `out`."""
-    series, place = frame.data[column.name], place_in(frame)
+    series, place = frame.data[column.name], frame.place
     found = places(series, column)
     unknown = found == UNKNOWN
     known = found >= 0

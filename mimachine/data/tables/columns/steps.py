@@ -183,7 +183,7 @@ def _coarser(own: int, wanted: float, times: tuple[int, ...] | None) -> int:
 
 
 def _beyond(values: NDArray[Any], step: float, from_zero: bool) -> int:
-    start = 0.0 if from_zero else float(np.median(values))
+    start = 0.0 if from_zero else _middle(values)
     with np.errstate(over="ignore"):
         distance = np.abs(values.astype(np.float64) / step - start / step)
     return int((distance > LARGEST).sum())
@@ -199,7 +199,7 @@ def _whole_origin(
     phase = 0 if large else low % step
     if max(abs(low - phase), abs(high - phase)) <= step * LARGEST:
         return phase
-    middle = int(np.median(values)) if clipped else (low + high) // 2
+    middle = int(_middle(values)) if clipped else (low + high) // 2
     # A large origin must be exact as a floating-point number.
     return int(float(middle)) if large else phase + step * round((middle - phase) / step)
 
@@ -213,7 +213,9 @@ def _of_others(values: NDArray[Any]) -> Grid:
         if max(abs(low / own), abs(high / own)) < LARGEST - 1:
             return Grid(phase, own, None, own, 0)
         return Grid(low, own, None, own, 0)
-    limit = _deviation(values) / _STEPS_OF_DEVIATION
+    # No finer than floating-point numbers are.
+    spacing = float(np.spacing(abs(_middle(values))))
+    limit = max(_deviation(values) / _STEPS_OF_DEVIATION, spacing)
     step, clipped = _round_down(limit), 0
     if _window(low, high, step, False) > 1:
         beyond = _beyond(values, step, False)
@@ -223,7 +225,7 @@ def _of_others(values: NDArray[Any]) -> Grid:
             step = _round_down(_window(low, high, step, False) * step * 5)
     origin = 0.0
     if max(abs(low / step), abs(high / step)) > LARGEST:
-        middle = float(np.median(values)) if clipped else low / 2 + high / 2
+        middle = _middle(values) if clipped else low / 2 + high / 2
         origin = step * float(np.rint(middle / step))
     return Grid(origin, step, _decimals_of(step), None, clipped)
 
@@ -234,6 +236,9 @@ def _irregular(values: NDArray[Any]) -> float | None:
     sample = np.unique(values[:: max(1, len(values) // _ROWS_OF_GRID)])
     if len(sample) < _FEWEST_ON_GRID or not _SMALLEST < scale < _GREATEST:
         return None
+    span = float(sample[-1] / 2 - sample[0] / 2) * 2
+    if span == math.inf or (np.diff(sample) < 1e-8 * span).any():
+        return None  # Which `column_grids` would take as the same.
     step = float(column_grids(sample[:, None])[0])
     if step == 0:
         return None
@@ -251,6 +256,12 @@ def _deviation(values: NDArray[Any]) -> float:
                 return float(np.clip(last - first, _SMALLEST, _GREATEST))
     spread = float(numbers.max() / 2 - numbers.min() / 2)
     return min(max(spread, _SMALLEST * _STEPS_OF_DEVIATION), _GREATEST)
+
+
+def _middle(values: NDArray[Any]) -> float:
+    """A value in the middle; the mean of two could overflow."""
+    half = len(values) // 2
+    return float(np.partition(values, half)[half])
 
 
 def _without_mode(values: NDArray[Any]) -> NDArray[Any]:
@@ -282,8 +293,9 @@ def indices(values: NDArray[Any], origin: float, step: float) -> NDArray[np.floa
         offsets = np.where(np.abs(rough) < 2.0**62, offsets, rough)
     else:
         offsets = values.astype(np.float64) - origin
-    found: NDArray[np.float64] = np.rint(np.clip(offsets / step, -LARGEST, LARGEST)) + 0.0
-    return found
+    with np.errstate(over="ignore"):
+        found: NDArray[np.float64] = np.rint(np.clip(offsets / step, -LARGEST, LARGEST))
+    return found + 0.0  # No -0.
 
 
 def values_at(
@@ -310,7 +322,8 @@ def values_at(
         if limits is not None:
             steps = np.clip(steps, -((start - limits[0]) // stride), (limits[1] - start) // stride)
         unsigned = limits is not None and limits[1] == 2**64 - 1
-        if unsigned or abs(start) + stride * LARGEST < 2**63:
+        inside = limits is not None and limits[1] < 2**63
+        if unsigned or inside or abs(start) + stride * LARGEST < 2**63:
             # Sums of uint64 wrap around to the right int64.
             product = steps.astype(np.int64).astype(np.uint64) * np.uint64(stride)
             total = product + np.array(start % 2**64, dtype=np.uint64)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine.data.tables import words
-from mimachine.data.tables.cells import Cells, cells
+from mimachine.data.tables.columns import words
+from mimachine.data.tables.columns.cells import Cells, cells
 
 if TYPE_CHECKING:
     import polars as pl

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from mimachine._support.messages import some
 from mimachine._support.schema import shown
-from mimachine.data.tables.cells import Cells
-from mimachine.data.tables.kinds import Found
-from mimachine.data.tables.overrides import Place
+from mimachine.data.tables.columns.cells import Cells
+from mimachine.data.tables.columns.kinds import Found
+from mimachine.data.tables.columns.overrides import Place
+from mimachine.data.tables.columns.steps import Grid
 from mimachine.data.tables.schema import LeftOut, Levels
-from mimachine.data.tables.steps import Grid
 
 if TYPE_CHECKING:
     import polars as pl

@@ -108,12 +108,14 @@ def _multiples(
             candidate = _line(both[:, first], both[:, second])
             if candidate is None:
                 continue
-            # The finer of the two gives the other by rounding.
-            fine = steps[first] / spread[first] <= steps[second] / spread[second]
-            column, term = (second, first) if fine else (first, second)
-            slope = candidate if fine else 1 / candidate
-            equation = _tested(rows, steps, column, [term], np.array([slope]))
-            if equation is not None:
+            ways = (
+                _tested(rows, steps, second, [first], np.array([candidate])),
+                _tested(rows, steps, first, [second], np.array([1 / candidate])),
+            )
+            possible = [equation for equation in ways if equation is not None]
+            if possible:
+                whole = [each for each in possible if each.coefficients[0] % 1 == 0]
+                equation = (whole or possible)[0]
                 result.append(equation)
                 taken.add(equation.column)
                 break

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from mimachine._support.messages import hint, unknown
 from mimachine._support.schema import shown
-from mimachine.data.tables import words
-from mimachine.data.tables.cells import cells, parsed, type_name
-from mimachine.data.tables.kinds import FREQUENT, MOST_LEVELS, Found, guess
-from mimachine.data.tables.levels import is_text
+from mimachine.data.tables.columns import words
+from mimachine.data.tables.columns.cells import cells, parsed, type_name
+from mimachine.data.tables.columns.kinds import FREQUENT, MOST_LEVELS, Found, guess
+from mimachine.data.tables.columns.levels import is_text
 from mimachine.data.tables.schema import KINDS
 
 if TYPE_CHECKING:

@@ -18,6 +18,8 @@ _FEWEST_LEVELS, _MOST_LEVELS = 4, 64
 _FEWEST_ROWS = 8
 # A value is frequent if it has so many rows more than its neighbours.
 _MOST_SPIKES, _SPIKE, _LEAST_SHARE = 32, 4, 0.002
+# Parts of an interval that is so many times as wide as others, and number of such intervals.
+_PARTS, _MOST_WIDE = 8, 4
 # Share of an interval that is a gap, and not by chance.
 _GAP = 0.8
 # Rows that intervals without any count as, and their largest share of all.
@@ -58,6 +60,7 @@ def map_of_counts(
     edges = np.unique(np.concatenate([ends, values[at] + 0.5, values[frequent] - 0.5]))
     spikes = _spikes(values, counts, below, edges)
     edges = np.unique(np.concatenate([edges, spikes - 0.5, spikes + 0.5]))
+    edges = np.unique(np.concatenate([edges, _within_wide(values, below, edges)]))
     edges = np.unique(np.concatenate([edges, _gaps(values, below, edges)]))
     return edges, _scores(_rows_between(values, below, edges))
 
@@ -90,6 +93,18 @@ def _spikes(
     expected = others / np.maximum(width - 1, 1)
     is_spike = (width > 1) & (counts[chosen] > _SPIKE * expected + _FEWEST_ROWS)
     return np.asarray(values[chosen[is_spike][:_MOST_SPIKES]])
+
+
+def _within_wide(
+    values: NDArray[Any], below: NDArray[Any], edges: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Edges within the widest intervals, such as that between two clusters."""
+    width, rows = np.diff(edges), _rows_between(values, below, edges)
+    is_wide = (width > _PARTS * np.median(width)) & (rows >= _PARTS * _FEWEST_ROWS)
+    wide = np.flatnonzero(is_wide)
+    wide = wide[np.argsort(-width[wide], kind="stable")][:_MOST_WIDE]
+    parts = edges[wide, None] + width[wide, None] * np.arange(1, _PARTS) / _PARTS
+    return np.asarray(np.floor(parts.ravel()) + 0.5)
 
 
 def _gaps(values: NDArray[Any], below: NDArray[Any], edges: NDArray[Any]) -> NDArray[np.float64]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine.data.tables.cells import cells, type_name
-from mimachine.data.tables.kinds import FREQUENT, MOST_LEVELS
+from mimachine.data.tables.columns.cells import cells, type_name
+from mimachine.data.tables.columns.kinds import FREQUENT, MOST_LEVELS
 from mimachine.data.tables.schema import Levels, Value
 
 if TYPE_CHECKING:

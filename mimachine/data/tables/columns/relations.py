@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mimachine.data.tables.arithmetic import equations
-from mimachine.data.tables.cells import cells
-from mimachine.data.tables.determined import contradictions, settled
-from mimachine.data.tables.levels import levels_of
-from mimachine.data.tables.remarks import Remarks
+from mimachine.data.tables.columns.arithmetic import equations
+from mimachine.data.tables.columns.cells import cells
+from mimachine.data.tables.columns.determined import contradictions, settled
+from mimachine.data.tables.columns.levels import levels_of
+from mimachine.data.tables.columns.remarks import Remarks
 from mimachine.data.tables.rows import encode
 from mimachine.data.tables.schema import Column, Levels, Schema, Stepped
 
