@@ -1,0 +1,1 @@
+"""Tables of users: columns of numbers, categories, dates and flags, with holes."""
