@@ -1,1 +1,1 @@
-"""Tables of users: columns of numbers, categories, dates and flags, with holes."""
+"""Tables as they are: columns of numbers, dates, flags, categories and text, with holes."""

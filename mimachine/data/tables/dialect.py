@@ -11,6 +11,8 @@ from mimachine._support.messages import some
 from mimachine.data.files.columns import Layout, check_unique
 from mimachine.data.files.table import MISSING, are_booleans, are_numbers
 from mimachine.data.files.text_stream import opened
+from mimachine.data.tables.number_text import is_number
+from mimachine.data.tables.time_text import is_time
 
 __all__ = ["layout_of"]
 
@@ -26,7 +28,10 @@ _ROUNDED = 0.05
 
 
 def layout_of(
-    file: Path, header: bool | None = None, columns: Sequence[str] | None = None
+    file: Path,
+    header: bool | None = None,
+    columns: Sequence[str] | None = None,
+    encoding: str | None = None,
 ) -> Layout:
     """Columns of a text file, from its first rows.
 
@@ -34,31 +39,33 @@ def layout_of(
         file: The file.
         header: Whether the first line holds column names; by default decided by its cells.
         columns: Columns that a trained model expects. A first line with all of them is a header.
+        encoding: Encoding of the text; by default UTF-8, or that of its byte order mark.
 
     Raises:
         ValueError: If the file is empty, or has names without rows or the same name twice.
     """
-    delimiter, rows = _sample(file)
+    delimiter, rows = _sample(file, encoding)
     if not rows:
-        raise ValueError(f"{file.name} is empty; expected rows of numbers")
+        raise ValueError(f"{file.name} is empty; expected rows of cells")
     first = [cell.strip() for cell in rows[0]]
     found, notes = (header, ()) if header is not None else _is_header(first, rows[1:], columns)
     if not found:
         names = tuple(str(k + 1) for k in range(len(first)))
-        return Layout(names, False, (), delimiter, notes, _booleans(rows, len(first)))
+        booleans = _booleans(rows, len(first))
+        return Layout(names, False, (), delimiter, notes, booleans, encoding)
     if len(rows) == 1:
         raise ValueError(f"{file.name} has column names but no rows")
     names = tuple(name or f"Unnamed: {k}" for k, name in enumerate(first))
     check_unique(names, file.name)
     counters, more = _counters(names, rows[1:])
     booleans = _booleans(rows[1:], len(first))
-    return Layout(names, True, counters, delimiter, notes + more, booleans)
+    return Layout(names, True, counters, delimiter, notes + more, booleans, encoding)
 
 
-def _sample(file: Path) -> tuple[str, list[list[str]]]:
+def _sample(file: Path, encoding: str | None) -> tuple[str, list[list[str]]]:
     """Delimiter and first rows of a text file."""
     lines: list[str] = []
-    with opened(file) as stream:
+    with opened(file, encoding) as stream:
         for line in stream:
             lines.append(line)
             # The limit on the size is for very long lines.
@@ -68,6 +75,9 @@ def _sample(file: Path) -> tuple[str, list[list[str]]]:
     # Others would read a whole line as one cell, and csv limits the size of a cell.
     delimiters = [d for d in _DELIMITERS if d in first] or [","]
     found = {d: [row for row in csv.reader(lines, delimiter=d) if row] for d in delimiters}
+    if sum(line.count('"') for line in lines) % 2:
+        # The sample ends within a cell.
+        found = {d: rows[:-1] or rows for d, rows in found.items()}
     for delimiter, rows in found.items():
         if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
             return delimiter, rows
@@ -81,7 +91,7 @@ def _is_header(
     """Whether a first row holds column names, and a note if that is not obvious."""
     if columns is not None and set(columns) <= set(first):
         return True, ()
-    values = [are_numbers([cell]) or cell.lower() in MISSING for cell in first]
+    values = [_is_value(k, cell, others) for k, cell in enumerate(first)]
     if not all(value or are_booleans([cell]) for value, cell in zip(values, first, strict=True)):
         numbers = [cell for cell in first if are_numbers([cell])]
         named = f"the first line is read as column names, including {some(numbers, 3)}"
@@ -98,6 +108,17 @@ def _is_header(
         "the first line has only numbers and is read as a row; if it holds column names, "
         "set header=True (--header)",
     )
+
+
+def _is_value(place: int, cell: str, others: list[list[str]]) -> bool:
+    """Whether a cell is a number or missing, or a date above other dates."""
+    if are_numbers([cell]) or cell.lower() in MISSING or is_number(cell):
+        return True
+    if not is_time(cell):
+        return False
+    below = [row[place].strip() for row in others if place < len(row)]
+    dates = sum(map(is_time, below))
+    return dates > 0 and dates >= 0.5 * len(below)
 
 
 def _counts(cells: list[str], fewest: int = _FEWEST_NUMBERS) -> bool:
