@@ -169,4 +169,5 @@ def _are_images(run: Path, settings: Experiment) -> bool:
     record = Run(run).data_record()
     if record is None:
         return settings.data.name in IMAGES
-    return record["preprocessing"].get("image_shape") is not None
+    learned = record["preprocessing"]
+    return learned is not None and learned.get("image_shape") is not None

@@ -11,7 +11,8 @@ from mimachine._support.checks import one_of
 from mimachine.data.catalogue import NAMES
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.labels import is_label_file
-from mimachine.data.files.load import SPLITS, Encodable, read_rows
+from mimachine.data.files.load import Encodable, read_rows
+from mimachine.data.files.splits import SPLITS
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.prepare_run import is_binarized, prepare
 
@@ -45,7 +46,7 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
         return _rows_of_split(trained, trained.data, split or "test")
     if is_split and not own:
         raise ValueError(f"split must be all for {name}, which the run did not split; got {split}")
-    learned = trained.data.preprocessing
+    learned = trained.data.schema or trained.data.preprocessing
     if learned is None:
         raise ValueError(
             f"data must be a named data set, because the run was trained on {trained.data.name}; "
@@ -66,7 +67,7 @@ def _named(trained: Trained, name: str, own: bool) -> Dataset:
     """A named data set."""
     if own:
         return trained.data
-    if trained.data.preprocessing is not None:
+    if trained.data.schema is not None or trained.data.preprocessing is not None:
         raise ValueError(
             f"data must be a file or a folder like {trained.data.name}, which the run was trained "
             f"on, got {name}"

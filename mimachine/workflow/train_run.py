@@ -189,7 +189,7 @@ def _begun(
     for note in (*data.notes, *cautions(settings, data)):
         say(note)
     record = None
-    if data.preprocessing is not None:
+    if data.schema is not None or data.preprocessing is not None:
         record = {**data_record(data), "relative": relative_paths(settings.data, out)}
     run = create(to_json(settings), record)
     say(f"training {settings.objective} on {data.name}, run directory {run.path}")

@@ -1,0 +1,197 @@
+"""Load a table of any columns as a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from mimachine._support.messages import Option, OptionError, hint
+from mimachine.data.dataset import Dataset
+from mimachine.data.files.columns import check_label_file
+from mimachine.data.files.labels import labelled
+from mimachine.data.files.options import File, check_there
+from mimachine.data.files.splits import SPLITS, check_unchanged, class_indices, split_rows
+from mimachine.data.files.table import Table, typed
+from mimachine.data.preprocessing import fingerprint
+from mimachine.data.tables.infer import infer
+from mimachine.data.tables.read import Frame, read_frame
+from mimachine.data.tables.rows import encode
+from mimachine.data.tables.schema import Schema
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["blank_table", "kinds_of", "load_table", "read_table_rows"]
+
+
+def load_table(
+    path: str | os.PathLike[str], file: File = File(), stored: Mapping[str, Any] | None = None
+) -> Dataset:
+    """Load a table and split its rows for training, validation and test.
+
+    Args:
+        path: A text or parquet file, or a folder of parquet files.
+        file: How to read it.
+        stored: What a run stored about it, to encode it in the same way.
+
+    Raises:
+        FileNotFoundError: If `path` does not exist.
+        ValueError: If it cannot be used, or differs from the table that the run was trained on.
+    """
+    known = None if stored is None else Schema.from_json(stored["schema"])
+    frame, labels = _read(path, file, known)
+    splits = split_rows(len(frame.data), len(frame.data.columns), None, frame.source)
+    if known is None:
+        schema, notes = infer(frame, splits[0], kinds_of(file.columns))
+    else:
+        schema, notes = known, ()
+    values, more = encode(frame, schema)
+    # Notes on the training table itself were given when its schema was inferred.
+    table = labelled(
+        Table(values, None, labels, frame.source, (*frame.notes, *notes, *more)), file.labels
+    )
+    mark = fingerprint(values, table.labels)
+    if stored is not None:
+        check_unchanged(mark, stored["fingerprint"], frame.source)
+    indices, classes = class_indices(table)
+    rows, (train, val, test) = torch.from_numpy(values), map(torch.from_numpy, splits)
+    train_labels, val_labels, test_labels = (
+        None if indices is None else indices[places] for places in (train, val, test)
+    )
+    return Dataset(
+        Path(path).name,
+        rows[train],
+        rows[val],
+        rows[test],
+        train_labels,
+        val_labels,
+        test_labels,
+        ink=False,
+        classes=classes,
+        schema=schema,
+        fingerprint=mark,
+        notes=table.notes,
+    )
+
+
+def kinds_of(entries: Sequence[str]) -> dict[str, str]:
+    """Kinds of columns from entries such as city=category.
+
+    Raises:
+        OptionError: If an entry has no name or kind, or a name occurs twice.
+    """
+    found: dict[str, str] = {}
+    for entry in entries:
+        name, is_pair, kind = entry.rpartition("=")
+        if not (is_pair and name and kind):
+            raise OptionError(
+                Option("columns", [entry]), " must be NAME=KIND, such as city=category"
+            )
+        if found.setdefault(name, kind) != kind:
+            raise OptionError(Option("columns", [entry]), f" gives {name!r} a second kind")
+    return found
+
+
+def _read(
+    path: str | os.PathLike[str], file: File, known: Schema | None
+) -> tuple[Frame, NDArray[Any] | None]:
+    """A table without its labels and the columns to drop, and the labels if it has them."""
+    check_there(str(path))
+    frame = read_frame(path, header=file.header, types=types_of(known), formats=formats_of(known))
+    names, notes = frame.data.columns, frame.notes
+    label = file.labels if file.labels in names else None
+    if file.labels is not None and label is None:
+        notes += check_label_file(
+            file.labels, "column", names, frame.source, optional=known is not None
+        )
+    if known is None:
+        for name in file.drop:
+            if name not in names:
+                raise OptionError(
+                    Option("drop", [name]), f" is not a column of {frame.source}{hint(name, names)}"
+                )
+        if label in file.drop:
+            raise OptionError(Option("drop", [label]), f" is needed as labels of {frame.source}")
+    left = [name for name in names if name != label and name not in file.drop]
+    if not left:
+        raise ValueError(f"{frame.source} has no columns left for values")
+    labels = None if label is None else _labels(frame.data[label])
+    return dataclasses.replace(frame, data=frame.data.select(left), notes=notes), labels
+
+
+def _labels(column: pl.Series) -> NDArray[Any]:
+    """Labels of any type: numbers stay numbers, others become text, missing ones empty."""
+    import polars as pl
+
+    is_number = column.dtype.is_integer() or column.dtype.is_float()
+    if is_number and not column.null_count():
+        return column.to_numpy()
+    text = column.cast(pl.String).fill_null("")
+    return typed(np.array(text.to_list(), dtype=np.str_))
+
+
+def types_of(schema: Schema | None) -> dict[str, str]:
+    """Polars types of the columns that are modelled, to read another file alike."""
+    return {} if schema is None else {column.name: column.type for column in schema.modelled}
+
+
+def formats_of(schema: Schema | None) -> dict[str, str]:
+    """Formats of dates and times that are text, to read another file alike."""
+    columns = () if schema is None else schema.modelled
+    formats = {column.name: getattr(column, "format", None) for column in columns}
+    return {name: format for name, format in formats.items() if format is not None}
+
+
+class TableRows(NamedTuple):
+    """Rows of a table for a trained model.
+
+    Attributes:
+        rows: Shape (N, D).
+        labels: Shape (N,), or None.
+        notes: Decisions made in reading.
+        table: The table without labels.
+    """
+
+    rows: torch.Tensor
+    labels: NDArray[Any] | None
+    notes: tuple[str, ...]
+    table: pl.DataFrame
+
+
+def read_table_rows(
+    path: str | os.PathLike[str], file: File, schema: Schema, split: str | None = None
+) -> TableRows:
+    """Rows of a table for a trained model.
+
+    Args:
+        path: As for `load_table`.
+        file: As for `load_table`.
+        schema: Schema of the training table.
+        split: "train", "val" or "test" as `load_table` splits the table; None for all rows.
+
+    Raises:
+        ValueError: If the table does not fit the schema.
+    """
+    frame, labels = _read(path, dataclasses.replace(file, drop=()), schema)
+    values, notes = encode(frame, schema)
+    table = labelled(Table(values, None, labels, frame.source, frame.notes), file.labels)
+    rows, labels, data = torch.from_numpy(values), table.labels, frame.data
+    if split is not None:
+        splits = split_rows(len(data), len(data.columns), None, frame.source)
+        chosen = splits[SPLITS.index(split)]
+        rows, data = rows[torch.from_numpy(chosen)], data[chosen]
+        labels = None if labels is None else labels[chosen]
+    return TableRows(rows, labels, (*table.notes, *notes), data)
+
+
+def blank_table(schema: Schema, name: str, rows: int = 1) -> Dataset:
+    """A data set of rows without values, to build a model without the table."""
+    empty = torch.full((rows, len(schema.modelled)), torch.nan)
+    return Dataset(name, empty, empty[:1], empty[:1], ink=False, schema=schema)
