@@ -166,7 +166,7 @@ def _stepped(table: _Rows, name: str, found: Found, format: str | None) -> Colum
         grid.decimals,
         tuple(edges.tolist()),
         tuple(scores.tolist()),
-        1 - len(values) / len(column),
+        (len(column) - len(values)) / len(column),
         format,
     )
 

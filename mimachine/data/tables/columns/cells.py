@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["Cells", "cells", "column_of", "data_type", "type_name"]
 
 _MICROSECONDS = {"ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}
+# Larger numbers would leave no room for arithmetic.
+_INFINITE = 1e300
 _DAY = 86_400_000_000
 # First and last day, 0001-01-01 and 9999-12-31, that Python's dates have.
 _DAYS = (-719_162, 2_932_896)
@@ -27,7 +29,7 @@ class Cells:
     Attributes:
         values: Shape (N,), int64, uint64 or float64; any number where a value is missing.
         present: Whether there is a value, shape (N,).
-        infinite: Whether a value is infinite, shape (N,); it counts as missing.
+        infinite: Whether a value is infinite or beyond 1e300, shape (N,); it counts as missing.
         unread: Whether a value is no number, shape (N,); it counts as missing.
     """
 
@@ -81,8 +83,8 @@ def cells(column: pl.Series, kind: str, format: str | None = None) -> Cells:
     numbers = _numbers(read)
     if numbers.dtype.kind == "f":
         missing = missing | np.isnan(numbers)
-        infinite = np.isinf(numbers) & ~unread
-        numbers = np.where(np.isfinite(numbers), numbers, 0.0)
+        infinite = (np.abs(numbers) > _INFINITE) & ~unread
+        numbers = np.where(np.abs(numbers) <= _INFINITE, numbers, 0.0)
     else:
         infinite = np.zeros(len(numbers), dtype=np.bool_)
     return Cells(numbers, ~(missing | unread | infinite), infinite, unread)

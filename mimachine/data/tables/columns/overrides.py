@@ -160,8 +160,9 @@ def _category(column: pl.Series, refused: _Refusal) -> Found:
     tally = present.value_counts(sort=True, name="rows")
     if len(tally) <= MOST_LEVELS:
         return Found("category")
-    if tally["rows"][0] < FREQUENT:
-        why = f"is one of {len(tally):,} different values, of which none has {FREQUENT} rows"
+    rows = tally["rows"].head(MOST_LEVELS - 1)
+    if 2 * rows.filter(rows >= FREQUENT).sum() < len(present):
+        why = f"is one of {len(tally):,} different values, of which few have {FREQUENT} rows"
         raise refused(_first(column.is_not_null().to_numpy()), why)
     return Found("category", pooled=True)
 

@@ -19,17 +19,19 @@ from mimachine.data.tables.stored_schema import LARGEST
 __all__ = ["Grid", "grid_of", "indices", "values_at"]
 
 _STEPS_OF_DEVIATION = 1000
+# A step of more than this part of the deviation is too coarse if a tenth of it does for most.
+_COARSEST, _WORTHWHILE = 50, 10
 _MOST_DECIMALS, _DECIMALS_OF_TABLES = 15, 6
 # Values of d different ones share a divisor g by chance with probability g^(1 - d).
 _CHANCE = 1e-4
-# Share of the values that may lie so far out that they are moved to the end of the range.
+# Share of the values that may be moved to the end of the range, as they lie so far out.
 _MOST_CLIPPED = 0.01
 _FEWEST_ON_GRID, _ROWS_OF_GRID = 8, 2000
 _EXACT = 2**53
 # Rounding errors of sums, in units of the last place.
 _NOISE = 4
 # Steps smaller than this or larger than that would not leave room for arithmetic.
-_SMALLEST, _GREATEST = 1e-290, 1e290
+_SMALLEST, _GREATEST = 1e-290, 1e300
 _SECOND = 1_000_000
 _MINUTE, _HOUR, _DAY = 60 * _SECOND, 3600 * _SECOND, 86_400 * _SECOND
 # Steps of times, in microseconds, to which finer ones are coarsened.
@@ -80,7 +82,7 @@ def grid_of(values: NDArray[Any], kind: str, stored: np.dtype[Any] | None = None
         return _of_wholes(values, kind, decimals, times)
     # A few huge values, such as 1e300, do not hide the decimals of the others.
     inner = values[np.abs(values) < _EXACT / 1000]
-    if len(inner) < max(1.0, (1 - _MOST_CLIPPED) * len(values)):
+    if not len(inner) or len(values) - len(inner) > _most_clipped(values):
         return _of_others(values)
     digits = _decimals(inner, stored)
     if digits is not None:
@@ -90,6 +92,10 @@ def grid_of(values: NDArray[Any], kind: str, stored: np.dtype[Any] | None = None
         if digits <= _DECIMALS_OF_TABLES or not found.coarsened:
             return replace(found, clipped=_unreached(values, found))
     return _of_others(values)
+
+
+def _most_clipped(values: NDArray[Any]) -> float:
+    return max(1.0, _MOST_CLIPPED * len(values))
 
 
 def _unreached(values: NDArray[Any], grid: Grid) -> int:
@@ -131,17 +137,14 @@ def _of_wholes(
     own = _divisor(values, 0 if kind == "count" else low)
     if max(abs(low), abs(high)) >= _EXACT:
         own = 1
-    window = _window(low, high, float(own), kind == "count")
-    step, clipped = own, 0
+    from_zero, step, clipped = kind == "count", own, 0
+    window = _window(low, high, float(own), from_zero)
     if window > 1:
-        limit = _deviation(values) / _STEPS_OF_DEVIATION
         step = _coarser(own, own * window, times)
-        if step > limit:
-            fine = _coarser(own, max(own, limit), times)
-            beyond = _beyond(values, float(fine), kind == "count")
-            if beyond <= _MOST_CLIPPED * len(values):
-                step, clipped = fine, beyond
-    origin = _whole_origin(values, low, high, step, kind == "count", clipped > 0)
+        fine = _coarser(own, _reach(values, from_zero) / LARGEST, times)
+        if _is_better_clipped(values, fine, step):
+            step, clipped = fine, _beyond(values, float(fine), from_zero)
+    origin = _whole_origin(values, low, high, step, from_zero, clipped > 0)
     return Grid(origin / unit, step / unit, decimals, own / unit, clipped)
 
 
@@ -182,6 +185,19 @@ def _coarser(own: int, wanted: float, times: tuple[int, ...] | None) -> int:
     return own * multiple
 
 
+def _reach(values: NDArray[Any], from_zero: bool) -> float:
+    """Largest distance from the origin, without the few values that may be clipped."""
+    numbers = values.astype(np.float64)
+    distance = np.abs(numbers - (0.0 if from_zero else _middle(numbers)))
+    kept = max(0, len(values) - 1 - int(_most_clipped(values)))
+    return float(np.partition(distance, kept)[kept])
+
+
+def _is_better_clipped(values: NDArray[Any], fine: float, coarse: float) -> bool:
+    """Whether to move a few values inwards rather than to take steps that all reach."""
+    return coarse > _deviation(values) / _COARSEST and fine < coarse / _WORTHWHILE
+
+
 def _beyond(values: NDArray[Any], step: float, from_zero: bool) -> int:
     start = 0.0 if from_zero else _middle(values)
     with np.errstate(over="ignore"):
@@ -217,12 +233,12 @@ def _of_others(values: NDArray[Any]) -> Grid:
     spacing = float(np.spacing(abs(_middle(values))))
     limit = max(_deviation(values) / _STEPS_OF_DEVIATION, spacing)
     step, clipped = _round_down(limit), 0
-    if _window(low, high, step, False) > 1:
-        beyond = _beyond(values, step, False)
-        if beyond <= _MOST_CLIPPED * len(values):
-            clipped = beyond
-        else:
-            step = _round_down(_window(low, high, step, False) * step * 5)
+    window = _window(low, high, step, False)
+    if window > 1:
+        fine = max(step, _round_up(_reach(values, False) / LARGEST))
+        step = _round_up(window * step)
+        if _is_better_clipped(values, fine, step):
+            step, clipped = fine, _beyond(values, fine, False)
     origin = 0.0
     if max(abs(low / step), abs(high / step)) > LARGEST:
         middle = _middle(values) if clipped else low / 2 + high / 2
@@ -278,6 +294,12 @@ def _round_down(number: float) -> float:
     return digit / 10.0**-power if power < 0 else digit * 10.0**power
 
 
+def _round_up(number: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is not smaller."""
+    step = _round_down(number)
+    return step if step >= number else _round_down(2.5 * number)
+
+
 def _decimals_of(step: float) -> int | None:
     count = max(0, -math.floor(math.log10(step) + 1e-9))
     return count if count <= _MOST_DECIMALS else None
@@ -318,16 +340,9 @@ def values_at(
     """
     steps = np.rint(steps.astype(np.float64))
     if whole and origin == int(origin) and step == int(step):
-        start, stride = int(origin), int(step)
-        if limits is not None:
-            steps = np.clip(steps, -((start - limits[0]) // stride), (limits[1] - start) // stride)
-        unsigned = limits is not None and limits[1] == 2**64 - 1
-        inside = limits is not None and limits[1] < 2**63
-        if unsigned or inside or abs(start) + stride * LARGEST < 2**63:
-            # Sums of uint64 wrap around to the right int64.
-            product = steps.astype(np.int64).astype(np.uint64) * np.uint64(stride)
-            total = product + np.array(start % 2**64, dtype=np.uint64)
-            return total if unsigned else total.view(np.int64)
+        exact = _whole_values(steps, int(origin), int(step), limits)
+        if exact is not None:
+            return exact
     values = origin + step * steps
     values = values if decimals is None else np.round(values, decimals)
     if limits is not None:
@@ -337,3 +352,22 @@ def values_at(
     # Integers of more bits stay floating-point numbers.
     fits = (np.abs(values) < 2.0**62).all()
     return np.rint(values).astype(np.int64) if fits else np.rint(values)
+
+
+def _whole_values(
+    steps: NDArray[np.float64], origin: int, step: int, limits: tuple[int, int] | None
+) -> NDArray[Any] | None:
+    """Exact values of steps as int64 or uint64; None if they could be beyond these."""
+    low, high = limits or (origin - step * LARGEST, origin + step * LARGEST)
+    unsigned = low >= 0 and high == 2**64 - 1
+    if not unsigned and not (low >= -(2**63) and high < 2**63):
+        return None
+    first, last = -((origin - low) // step), (high - origin) // step
+    inner = np.clip(steps, first, last).astype(np.int64)
+    # Sums of uint64 wrap around to the right int64.
+    total = inner.astype(np.uint64) * np.uint64(step) + np.array(origin % 2**64, dtype=np.uint64)
+    values = total if unsigned else total.view(np.int64)
+    if limits is not None:
+        values[steps < first] = low
+        values[steps > last] = high
+    return values
