@@ -185,6 +185,17 @@ _DECLARED = [
         "Typical error in each value after encoding and decoding without noise.",
     ),
     Declaration(
+        "reconstruction_accuracy",
+        _KEPT,
+        "Reconstructed levels",
+        "",
+        "higher",
+        "mean",
+        "share of known values of columns with levels that are the most probable level of p(x|z) "
+        "at the mean code",
+        "Share of categories that come back after encoding and decoding without noise.",
+    ),
+    Declaration(
         "reconstruction_mae",
         _KEPT,
         "Mean absolute reconstruction error",
@@ -414,6 +425,17 @@ _DECLARED = [
         "better one might; at 1 it always can, if only by the noise of p(x|z).",
     ),
     Declaration(
+        "generated_contradictions",
+        _PRIOR,
+        "Contradictions in generated rows",
+        "",
+        "lower",
+        "sample",
+        "share of {count} rows z ~ p(z), x ~ p(x|z) with a level of a column that another one "
+        "settles, and a level of that, which no training row has together",
+        "Share of generated rows that cannot be: such as a city in another region than its own.",
+    ),
+    Declaration(
         "generated_energy_distance",
         _PRIOR,
         "Distance of generated rows from data",
@@ -435,7 +457,12 @@ _DECLARED = [
 ]
 
 # In comparisons, where every model gets the same kind of prior.
-_OF_THE_PRIOR = ("negative_log_likelihood", "generated_auc", "generated_energy_distance")
+_OF_THE_PRIOR = (
+    "negative_log_likelihood",
+    "generated_auc",
+    "generated_energy_distance",
+    "generated_contradictions",
+)
 _DECLARED += [
     each._replace(name=f"fitted_prior_{each.name}", title=f"{each.title}, fitted prior")
     for each in _DECLARED

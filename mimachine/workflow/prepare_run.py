@@ -113,14 +113,15 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
             FreshDraws(data.distribution, count, derived_seed(seed, "train data")),
             FreshDraws(data.distribution, count, derived_seed(seed, "validation data")),
         )
-    train: Source = TensorSource(data.train, seed)
+    missing = data.schema is not None
+    train: Source = TensorSource(data.train, seed, missing=missing)
     if data.versions is not None:
         train = Versions(data.versions, seed)
     elif data.grey is not None:
         train = Binarized(TensorSource(data.grey, seed), seed)
     elif data.schema is not None:
         train = Masked(train, seed)
-    return train, TensorSource(data.val, shuffle=False)
+    return train, TensorSource(data.val, shuffle=False, missing=missing)
 
 
 def check(settings: Experiment) -> None:
