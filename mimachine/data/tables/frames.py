@@ -14,12 +14,11 @@ import numpy as np
 
 from mimachine._support.messages import Option, OptionError, some
 from mimachine.data.files.columns import check_unique
+from mimachine.data.tables.frame import Frame
 from mimachine.data.tables.names import check_types
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from mimachine.data.tables.read import Frame
 
 __all__ = ["frame_of"]
 
@@ -36,8 +35,6 @@ def frame_of(source: Any) -> Frame:
     import narwhals as nw
     import narwhals.dependencies as known
     import polars as pl
-
-    from mimachine.data.tables.read import Frame
 
     notes: tuple[str, ...] = ()
     if known.is_pandas_dataframe(source):
