@@ -99,8 +99,8 @@ FILES = {
         "'height'.*'2020-01-02'.*--drop",
     ),
     "a unit after a number": (lambda: write("x.csv", with_cell(7, 3, "5mg")), "'dose'.*'5mg'"),
-    "decimal commas": (
-        lambda: write("x.csv", csv_text(delimiter=";").replace(".", ",")),
+    "two decimal signs": (
+        lambda: write("x.csv", with_cell(3, 1, "1,5").replace(",", ";").replace("1;5", "1,5")),
         "comma",
     ),
     "a formula": (lambda: write("x.csv", with_cell(1, 1, "=A1*2")), "'height'.*'=A1"),
@@ -145,11 +145,14 @@ FILES = {
     "a truncated npz": (lambda: truncated_npz(), r"x\.npz"),
     "a pickle called npy": (lambda: write("x.npy", b"\x80\x04\x95\x00."), r"x\.npy"),
     "bytes called csv": (lambda: write("x.csv", bytes(range(256)) * 9), r"x\.csv"),
-    "latin-1": (
-        lambda: write("x.csv", csv_text(names=("Größe", "b", "c", "d")).encode("latin-1")),
+    "damaged utf-8": (
+        lambda: write("x.csv", csv_text(names=("Größe", "b", "c", "d")).encode() + b"1,2,3,\xf6"),
         "UTF-8",
     ),
-    "utf-16": (lambda: write("x.csv", csv_text().encode("utf-16")), r"x\.csv"),
+    "utf-16 without a mark": (
+        lambda: write("x.csv", csv_text().encode("utf-16-le")),
+        r"x\.csv",
+    ),
     "an unknown suffix": (lambda: write("x.xlsx", "hello"), r"\.csv.*\.npy"),
     "no suffix": (lambda: write("table", csv_text()), r"\.csv.*\.npy"),
     "a missing file": (lambda: "nowhere.csv", "no file or folder nowhere.csv"),

@@ -84,27 +84,25 @@ def _read(file: Path, layout: Layout, choice: Choice) -> Table:
 
 def _plain(file: Path, layout: Layout, choice: Choice) -> _Parsed | None:
     """A file of plain numbers; None if it has other cells."""
-    names = [str(k) for k in choice.values]
+    width = len(choice.values)
     label = [] if choice.label is None else [choice.label]
-    values = np.empty((0, len(names)))
+    values = np.empty((0, width))
     texts: list[str] = []
     count = 0
-    for block in read_number_blocks(file, layout, choice.values, label):
-        numbers = block.select(names)
-        if not all(kind.is_float() for kind in numbers.dtypes) or sum(numbers.null_count().row(0)):
+    for found in read_number_blocks(file, layout, choice.values, label):
+        if found is None or np.isnan(found[0]).any():
             return None
-        if count + block.height > len(values):
+        block, labels = found
+        if count + len(block) > len(values):
             # Memory that is not written to is not taken.
-            values.resize((2 * count + block.height, len(names)), refcheck=False)
-        values[count : count + block.height] = numbers.to_numpy()
-        count += block.height
-        if label:
-            texts += block[str(label[0])].fill_null("").to_list()
-    values.resize((count, len(names)), refcheck=False)
-    if np.isnan(values).any():
-        return None
-    labels = np.array(texts, dtype=np.str_) if label else None
-    return _Parsed(values, labels, np.zeros(len(names), dtype=np.bool_))
+            values.resize((2 * count + len(block), width), refcheck=False)
+        values[count : count + len(block)] = block
+        count += len(block)
+        for column in labels:
+            texts += column.fill_null("").to_list()
+    values.resize((count, width), refcheck=False)
+    booleans = np.zeros(width, dtype=np.bool_)
+    return _Parsed(values, np.array(texts, dtype=np.str_) if label else None, booleans)
 
 
 def _other(file: Path, layout: Layout, choice: Choice) -> _Parsed:

@@ -75,9 +75,9 @@ def _sample(file: Path, encoding: str | None) -> tuple[str, list[list[str]]]:
     # Others would read a whole line as one cell, and csv limits the size of a cell.
     delimiters = [d for d in _DELIMITERS if d in first] or [","]
     found = {d: [row for row in csv.reader(lines, delimiter=d) if row] for d in delimiters}
-    if sum(line.count('"') for line in lines) % 2:
+    if len(lines) >= _SAMPLE and sum(line.count('"') for line in lines) % 2:
         # The sample ends within a cell.
-        found = {d: rows[:-1] or rows for d, rows in found.items()}
+        found = {d: rows[:-1] if len(rows) > 2 else rows for d, rows in found.items()}
     for delimiter, rows in found.items():
         if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
             return delimiter, rows

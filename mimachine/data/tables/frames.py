@@ -14,12 +14,11 @@ import numpy as np
 
 from mimachine._support.messages import Option, OptionError, some
 from mimachine.data.files.columns import check_unique
+from mimachine.data.tables.frame import Frame
 from mimachine.data.tables.names import check_types
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from mimachine.data.tables.read import Frame
 
 __all__ = ["frame_of"]
 
@@ -36,8 +35,6 @@ def frame_of(source: Any) -> Frame:
     import narwhals as nw
     import narwhals.dependencies as known
     import polars as pl
-
-    from mimachine.data.tables.read import Frame
 
     notes: tuple[str, ...] = ()
     if known.is_pandas_dataframe(source):
@@ -94,7 +91,7 @@ def _column(name: str, column: Any) -> pl.Series:
         return _column(name, column.sparse.to_dense())
     letter = getattr(kind, "kind", "O")
     if letter in "mM" and "pyarrow" not in str(kind):
-        return _times(name, column, missing)
+        return _times(name, column)
     if letter in "biuf":
         if missing.any() and letter != "f":
             values = column.to_numpy(dtype=object, na_value=None)
@@ -128,7 +125,7 @@ def _categories(name: str, column: Any) -> pl.Series:
     return texts.cast(pl.Categorical)
 
 
-def _times(name: str, column: Any, missing: Any) -> pl.Series:
+def _times(name: str, column: Any) -> pl.Series:
     """Date-times, which may have a time zone, or durations."""
     import polars as pl
 
@@ -139,7 +136,7 @@ def _times(name: str, column: Any, missing: Any) -> pl.Series:
     unit = np.datetime_data(values.dtype)[0]
     if unit not in ("ns", "us", "ms"):
         values = values.astype(f"{values.dtype.kind}8[us]")
-    series = pl.Series(name, values).set(pl.Series(missing), None)
+    series = pl.Series(name, values)
     if zone is None:
         return series
     return series.dt.replace_time_zone("UTC").dt.convert_time_zone(_zone(zone))

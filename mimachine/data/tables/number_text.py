@@ -94,6 +94,8 @@ def number_styles(cells: pl.Series) -> list[NumberStyle]:
             return []
         usual = stripped
     fitting = [style for style in _STYLES if _all_match(usual, style.pattern)]
+    if not usual.str.contains("[.,]").any():
+        fitting = fitting[:1]
     return [NumberStyle(each.decimal, each.group, sign) for each in _different(fitting)]
 
 

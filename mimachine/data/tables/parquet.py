@@ -5,20 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mimachine._support import memory
 from mimachine._support.messages import some
 from mimachine._support.reading import require_regular
+from mimachine.data.tables.frame import Frame
 from mimachine.data.tables.names import check_types, chosen_columns
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from mimachine.data.tables.read import Frame
-
-__all__ = ["parquet_blocks", "parquet_types", "read_parquet"]
+__all__ = ["is_index", "parquet_blocks", "parquet_types", "read_parquet", "read_parquet_columns"]
 
 # Bytes of a cell in memory, of types whose size is not in their name.
 _SIZES = {"Boolean": 1, "Date": 4, "String": 24, "Decimal": 16, "Null": 1, "Categorical": 4}
@@ -42,6 +42,17 @@ def parquet_blocks(path: Path, rows: int, columns: Sequence[str] | None) -> Iter
             yield _with(frame, lazy.slice(start, rows).collect(), start)
 
 
+def read_parquet_columns(path: Path, names: Sequence[str]) -> pl.DataFrame:
+    """Some columns of a parquet file or folder, as stored."""
+    with _readable(path):
+        return _scan(_files(path)).select(names).collect()
+
+
+def is_index(name: str) -> bool:
+    """Whether a column has the name that pandas gives to an index without a name."""
+    return _INDEX.fullmatch(name) is not None
+
+
 def parquet_types(path: Path) -> tuple[int, dict[str, pl.DataType]]:
     """Number of rows and types of the columns, from the metadata."""
     import polars as pl
@@ -57,15 +68,13 @@ def _opened(path: Path, columns: Sequence[str] | None) -> tuple[pl.LazyFrame, in
     """The columns to read, the number of rows, and an empty frame of these columns."""
     import polars as pl
 
-    from mimachine.data.tables.read import Frame
-
     rows, types = parquet_types(path)
-    names = [name for name in types if not _INDEX.fullmatch(name)]
+    names = [name for name in types if not is_index(name)]
     notes: tuple[str, ...] = ()
     if columns is not None:
         _, notes = chosen_columns(names, True, columns, path.name)
         names = list(columns)
-    elif counters := [name for name in types if _INDEX.fullmatch(name)]:
+    elif counters := [name for name in types if is_index(name)]:
         notes = (f"{some(f'column {each!r}' for each in counters)} only counts the rows; not used",)
     check_types({name: types[name] for name in names}, path.name)
     if not rows:
@@ -75,8 +84,6 @@ def _opened(path: Path, columns: Sequence[str] | None) -> tuple[pl.LazyFrame, in
 
 
 def _with(frame: Frame, data: pl.DataFrame, start: int = 0) -> Frame:
-    from dataclasses import replace
-
     return replace(frame, data=data, place=lambda row: f"row {start + row + 1}")
 
 
@@ -93,8 +100,6 @@ def _scan(files: list[Path]) -> pl.LazyFrame:
 
 def _files(path: Path) -> list[Path]:
     """The parquet files of a path in order, after checks that their columns are the same."""
-    import polars as pl
-
     if not path.is_dir():
         return [path]
     files = sorted(each for each in path.rglob("*") if each.suffix.lower() == ".parquet")
@@ -104,7 +109,7 @@ def _files(path: Path) -> list[Path]:
     for file in files:
         require_regular(file)
         with _readable(file):
-            schema = dict(pl.read_parquet_schema(file))
+            schema = dict(_scan([file]).collect_schema())
         first = first or schema
         if different := _different(first, schema):
             raise ValueError(
@@ -133,6 +138,10 @@ def _readable(path: Path) -> Iterator[None]:
 
     try:
         yield
+    except pl.exceptions.DuplicateError as error:
+        raise ValueError(
+            f"{path.name} has several columns of the same name: {error}; rename them"
+        ) from error
     except (pl.exceptions.PolarsError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise

@@ -13,14 +13,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimachine._support.messages import some
+from mimachine._support.messages import Option, OptionError, nearest, some
 from mimachine._support.reading import require_regular
 from mimachine.data.files.table import readable
+from mimachine.data.tables.frame import Frame
+from mimachine.data.tables.frames import frame_of
+from mimachine.data.tables.names import chosen_columns, without_infinite
+from mimachine.data.tables.parquet import parquet_blocks, parquet_types, read_parquet
+from mimachine.data.tables.text_file import read_text_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,37 +34,6 @@ __all__ = ["Frame", "Outline", "outline", "read_blocks", "read_frame"]
 
 _TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 _SUFFIXES = (*_TEXT, ".parquet")
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A table in memory.
-
-    Attributes:
-        data: The columns with their types; missing values are nulls.
-        source: Name for messages, such as the file's name.
-        named: Whether column names come from the source; otherwise they are "1", "2", ...
-        notes: Decisions made in reading, one sentence each.
-        formats: Format of the date and time columns that were text, as polars' `strftime` takes it.
-        mixed: Text columns nearly all of whose cells are numbers: a cell that is not, with its
-            place, such as "'abt 40' in row 12 (line 13)".
-        styles: Columns of numbers that were not written with a decimal point alone: how 1234.5 is
-            written, such as "1.234,5".
-        place: The place of a row, counted from 0, such as "row 3 (line 4)".
-    """
-
-    data: pl.DataFrame
-    source: str
-    named: bool = True
-    notes: tuple[str, ...] = ()
-    formats: Mapping[str, str] = field(default_factory=dict)
-    mixed: Mapping[str, str] = field(default_factory=dict)
-    styles: Mapping[str, str] = field(default_factory=dict)
-    place: Callable[[int], str] = field(default=lambda row: f"row {row + 1}", compare=False)
-
-    def called(self, name: str) -> str:
-        """A column for messages: by its name, or by its number if it has none."""
-        return f"column {name!r}" if self.named else f"column {name}"
 
 
 @dataclass(frozen=True)
@@ -101,16 +75,10 @@ def read_frame(
             or cells are not of the given types. The message names the column and the row.
     """
     if not isinstance(source, str | os.PathLike):
-        from mimachine.data.tables.frames import frame_of
-
         return _finished(_only(frame_of(source), columns), types or {})
     path = _checked(Path(source).expanduser(), header)
     if _is_parquet(path):
-        from mimachine.data.tables.parquet import read_parquet
-
         return _finished(read_parquet(path, columns), types or {})
-    from mimachine.data.tables.text_file import read_text_file
-
     with readable(path):
         frame = read_text_file(path, header, columns, types or {}, formats or {})
     return _finished(frame, types or {})
@@ -143,8 +111,6 @@ def read_blocks(
     if isinstance(source, str | os.PathLike):
         path = _checked(Path(source).expanduser(), header)
         if _is_parquet(path):
-            from mimachine.data.tables.parquet import parquet_blocks
-
             for block in parquet_blocks(path, rows, columns):
                 yield _finished(block, types or {})
             return
@@ -166,8 +132,6 @@ def outline(path: str | os.PathLike[str]) -> Outline:
         FileNotFoundError: If there is no such file.
         ValueError: If the source is damaged, or no parquet file.
     """
-    from mimachine.data.tables.parquet import parquet_types
-
     file = _checked(Path(path).expanduser(), None)
     if not _is_parquet(file):
         raise ValueError(f"{file} must be a .parquet file or a folder of them")
@@ -180,8 +144,6 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _checked(path: Path, header: bool | None) -> Path:
-    from mimachine._support.messages import Option, OptionError, nearest
-
     if not path.exists():
         folder = path.parent
         others = [other.name for other in folder.iterdir()] if folder.is_dir() else []
@@ -200,8 +162,6 @@ def _checked(path: Path, header: bool | None) -> Path:
 
 def _only(frame: Frame, columns: Sequence[str] | None) -> Frame:
     """A frame with these columns only, in this order."""
-    from mimachine.data.tables.names import chosen_columns
-
     if columns is None:
         return frame
     places, notes = chosen_columns(frame.data.columns, frame.named, columns, frame.source)
@@ -213,8 +173,6 @@ def _finished(frame: Frame, types: Mapping[str, str]) -> Frame:
     """A frame whose missing values are nulls, with whole numbers as text where that is expected."""
     import polars as pl
     import polars.selectors as cs
-
-    from mimachine.data.tables.names import without_infinite
 
     data, notes = without_infinite(frame.data.with_columns(cs.float().fill_nan(None)), frame.called)
     wanted = [

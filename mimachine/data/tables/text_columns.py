@@ -20,7 +20,16 @@ from mimachine.data.tables.time_text import TimeFormat, time_formats
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Custom", "Readings", "Typed", "custom_of", "plain", "readings_of", "typed"]
+__all__ = [
+    "Custom",
+    "Readings",
+    "Typed",
+    "custom_of",
+    "may_lose_digits",
+    "plain",
+    "readings_of",
+    "typed",
+]
 
 _TRUE, _FALSE = ("true", "yes"), ("false", "no")
 # Marks of missing values among words; a column of signs may have them as classes.
@@ -28,6 +37,7 @@ _MARKS = ("?", ".", "-", "--", "*", "missing", "not available")
 # Smallest share of numbers in a column of text that is said to be mixed.
 _MIXED = 0.9
 LEADING_ZERO = "^[+-]?0[0-9]"
+_LARGEST_WHOLE = 1 << 53
 _WHOLE = re.compile(r"[+-]?\d+")
 
 
@@ -113,6 +123,17 @@ def plain(cells: pl.Series, style: NumberStyle) -> Readings:
     return Readings(cells, _without(cells, missing), "number", (style,))
 
 
+def may_lose_digits(numbers: pl.Series) -> bool:
+    """Whether floating-point numbers may make different numbers (N,) of text equal."""
+    import polars as pl
+
+    if numbers.dtype == pl.Int64:
+        low, high = numbers.min(), numbers.max()
+        return any(isinstance(end, int) and abs(end) > _LARGEST_WHOLE for end in (low, high))
+    finite = numbers.filter(numbers.is_finite())
+    return bool(len(finite) and with_many_digits(finite.to_numpy()[:, None]).any())
+
+
 def custom_of(columns: Iterable[Readings], delimiter: str) -> Custom:
     """How ambiguous cells are read, from the columns that are not ambiguous."""
     columns = list(columns)
@@ -163,8 +184,8 @@ def _number(found: Readings, custom: Custom, known: str | None, leading_zeros: b
     if len(found.styles) > 1:
         comma = next(each for each in found.styles if each.decimal == ",")
         style = comma if custom.decimal else next(s for s in found.styles if s is not comma)
-        if (other := NumberStyle.parse(known or "")) in found.styles and other is not None:
-            style = other
+        if other := NumberStyle.parse(known or ""):
+            style = next(each for each in found.styles if each.decimal == other.decimal)
         else:
             meant = "a decimal comma" if style is comma else "separators of thousands"
             example = found.marked.drop_nulls().filter(
@@ -172,6 +193,12 @@ def _number(found: Readings, custom: Custom, known: str | None, leading_zeros: b
             )[0]
             notes = (f"may have decimal commas or separators of thousands, such as {example!r}; "
                      f"read as {meant}, {custom.because}",)  # fmt: skip
+    other = NumberStyle.parse(known or "")
+    if other is not None and other.decimal == "," and style == NumberStyle(sign=style.sign):
+        pointed = NumberStyle(",", ".", style.sign)
+        cells = style.plain(found.marked).drop_nulls()
+        if cells.str.contains(pointed.pattern.replace(r"\d", "[0-9]")).all():
+            style = pointed
     plain = style.plain(found.marked)
     if not leading_zeros and (zeros := plain.filter(plain.str.contains(LEADING_ZERO))).len():
         note = f"is kept as text, because of leading zeros as in {zeros[0]!r}"
@@ -198,11 +225,7 @@ def _as_numbers(plain: pl.Series) -> pl.Series:
 
 def _lost_digits(plain: pl.Series, numbers: pl.Series) -> str | None:
     """A number that floating-point numbers do not tell from the others of its column."""
-    import polars as pl
-
-    finite = numbers.cast(pl.Float64)
-    finite = finite.filter(finite.is_finite())
-    if not len(finite) or not with_many_digits(finite.to_numpy()[:, None]).any():
+    if not may_lose_digits(numbers):
         return None
     column = Distinct()
     for cell in plain.drop_nulls().unique(maintain_order=True):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mimachine.data.files.checks import with_many_digits
 from mimachine.data.files.columns import Layout
 from mimachine.data.files.text_stream import decoded
 from mimachine.data.tables.dialect import layout_of
+from mimachine.data.tables.frame import Frame
 from mimachine.data.tables.names import chosen_columns
 from mimachine.data.tables.number_text import NumberStyle, is_number
 from mimachine.data.tables.text_cells import read_cells, read_texts
@@ -19,6 +19,7 @@ from mimachine.data.tables.text_columns import (
     Readings,
     Typed,
     custom_of,
+    may_lose_digits,
     plain,
     readings_of,
     typed,
@@ -28,8 +29,6 @@ from mimachine.data.tables.time_text import is_time
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from mimachine.data.tables.read import Frame
 
 __all__ = ["Columns", "read_columns", "read_text_file"]
 
@@ -61,11 +60,11 @@ def _read(
 ) -> Frame:
     import polars as pl
 
-    from mimachine.data.tables.read import Frame
-
     layout = layout_of(file, header, columns, encoding)
     chosen, names, notes = _chosen(layout, columns, file.name)
-    found = read_columns(file, layout, chosen)
+    known = {k: NumberStyle.parse(formats.get(names[k], "")) for k in chosen}
+    commas = {k for k, style in known.items() if style is not None and style.decimal == ","}
+    found = read_columns(file, layout, chosen, commas=commas)
     frame = Frame(pl.DataFrame(), file.name, layout.named, place=found.places)
     table = _Columns(frame, types, formats)
     for k, column in found.columns.items():
@@ -88,18 +87,26 @@ class Columns(NamedTuple):
 
 
 def read_columns(
-    file: Path, layout: Layout, chosen: Sequence[int], leading_zeros: bool = False
+    file: Path,
+    layout: Layout,
+    chosen: Sequence[int],
+    leading_zeros: bool = False,
+    commas: Collection[int] = (),
 ) -> Columns:
-    """Columns of a text file, given by their indices; see `read_cells`."""
+    """Columns of a text file, given by their indices; see `read_cells`.
+
+    In columns of `commas` numbers are known to have decimal commas.
+    """
     import polars as pl
 
     cells, places = read_cells(file, layout, chosen, leading_zeros)
     found = {k: readings_of(each) for k, each in cells.items() if each.dtype == pl.String}
     custom = custom_of(found.values(), layout.delimiter)
     numbers = {k: column for k, column in cells.items() if k not in found}
-    if suspects := _suspects(numbers, custom.has_commas):
+    commas = numbers if custom.has_commas else commas
+    if suspects := _suspects(numbers, commas):
         for k, text in read_texts(file, layout, suspects).items():
-            found[k] = plain(text, _style(text, custom.has_commas))
+            found[k] = plain(text, _style(text, k in commas))
     return Columns({k: found.get(k, cells[k]) for k in chosen}, custom, places)
 
 
@@ -118,18 +125,17 @@ def _chosen(
     return rest, {k: layout.names[k] for k in rest}, notes
 
 
-def _suspects(columns: Mapping[int, pl.Series], has_commas: bool) -> list[int]:
+def _suspects(columns: Mapping[int, pl.Series], commas: Collection[int]) -> list[int]:
     """Columns of plain numbers whose text matters: long digits, and points between thousands."""
     import polars as pl
 
     suspects = []
     for k, column in columns.items():
-        numbers = column.cast(pl.Float64).drop_nulls()
-        numbers = numbers.filter(numbers.is_finite())
-        if not len(numbers):
-            continue
-        short = has_commas and column.dtype == pl.Float64 and (numbers == numbers.round(3)).all()
-        if short or with_many_digits(numbers.to_numpy()[:, None]).any():
+        is_short = False
+        if k in commas and column.dtype == pl.Float64:
+            finite = column.filter(column.is_finite())
+            is_short = bool((finite == finite.round(3)).all())
+        if is_short or may_lose_digits(column):
             suspects.append(k)
     return suspects
 
@@ -159,7 +165,8 @@ class _Columns:
 
         kind = self._types.get(name, "")
         if not isinstance(found, Readings):
-            result = Typed(found)
+            is_empty = found.null_count() == len(found)
+            result = Typed(found.cast(pl.Null) if is_empty else found)
         else:
             result = typed(found, custom, self._known.get(name))
             if name in self._types:

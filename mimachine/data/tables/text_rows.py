@@ -25,8 +25,7 @@ from mimachine.data.files.text_stream import opened
 
 __all__ = ["Places", "TextRows", "blocks_of_rows"]
 
-_FIRST = 1 << 19
-_BLOCK = 1 << 22
+_BLOCK = 1 << 20
 # Blocks hold so many characters for each column, since each column has costs of its own.
 _OF_A_COLUMN = 1 << 11
 _LONGEST_ROW = 64 << 20
@@ -70,13 +69,18 @@ class Places:
         return f"row {row + 1} (line {int(self._lines[block][row - self._starts[block]])})"
 
 
-def blocks_of_rows(file: Path, layout: Layout) -> Iterator[TextRows]:
+def blocks_of_rows(file: Path, layout: Layout, columns: int = 1) -> Iterator[TextRows]:
     """Rows of a text file below its header, in blocks that fit into memory.
+
+    Args:
+        file: The file.
+        layout: Its dialect and columns.
+        columns: Number of columns to tell apart; blocks of many are larger.
 
     Raises:
         ValueError: If a row has more or fewer cells than the first line; names row and line.
     """
-    size, line, row = _FIRST, 0, 0
+    size, line, row = max(_BLOCK, columns * _OF_A_COLUMN), 0, 0
     skipped = not layout.named
     with opened(file, layout.encoding) as stream:
         rest = b""
@@ -109,7 +113,6 @@ def blocks_of_rows(file: Path, layout: Layout) -> Iterator[TextRows]:
                     f"{file.name} has a quote after line {line} that is not closed within "
                     f"{_LONGEST_ROW >> 20} MiB"
                 )
-            size = max(_BLOCK, len(layout.names) * _OF_A_COLUMN)
 
 
 class _Marks:
