@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mimachine._support.schema import shown
 
@@ -41,18 +41,17 @@ def check(schema: Schema) -> None:
     Raises:
         ValueError: If an entry is impossible or contradicts another.
     """
-    from mimachine.data.tables.schema import Levels, Stepped
-
     _check(bool(schema.modelled), "columns must have one that is not left out")
     for name, times in Counter(column.name for column in schema.columns).items():
         _check(times == 1, f"columns must have different names, got {shown(name)} {times} times")
     for column in schema.columns:
         place = f"column {shown(column.name)}: "
-        if isinstance(column, Stepped):
-            _check_stepped(column, place)
-        elif isinstance(column, Levels):
-            _check_levels(column, place)
-            _check_parent(column, schema, place)
+        # The classes are in the module that calls this one.
+        if hasattr(column, "step"):
+            _check_stepped(cast("Stepped", column), place)
+        elif hasattr(column, "levels"):
+            _check_levels(cast("Levels", column), place)
+            _check_parent(cast("Levels", column), schema, place)
         else:
             _check_left_out(column, place)
 
@@ -133,12 +132,10 @@ def _fits(value: object, stored: str) -> bool:
 
 
 def _check_parent(column: Levels, schema: Schema, place: str) -> None:
-    from mimachine.data.tables.schema import Levels
-
     if column.parent is None:
         _check(not column.table, f"{place}table needs a parent")
         return
-    nodes = {c.name: c for c in schema.columns if isinstance(c, Levels) and c.kind != "ordered"}
+    nodes = {c.name: c for c in schema.modelled if c.kind in ("category", "boolean")}
     parent = nodes.get(column.parent)
     _check(column.kind != "ordered", f"{place}an ordered column has no parent")
     _check(

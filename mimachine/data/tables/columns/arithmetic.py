@@ -24,6 +24,7 @@ _LEAST_HOLDS = 0.95
 # Singular values relative to the largest, and coefficients in standard deviations, that are zero.
 _SINGULAR, _ZERO = 1e-4, 1e-3
 _LARGEST_DENOMINATOR = 12
+_COARSE = 20
 
 
 class Equation(NamedTuple):
@@ -236,9 +237,10 @@ def _tested(
         return None
     rest = rows[seen, column] - rows[seen][:, terms] @ slopes
     constant = float(np.median(rest))
-    # The result may be rounded to its grid.
-    tolerance = 0.5 * steps[column] * 1.001
+    # The result may be rounded to its grid, unless nearly everything would round to its few values.
     size = np.abs(rows[seen, column]).max()
+    is_fine = len(np.unique(rows[seen, column])) > _COARSE
+    tolerance = 0.5 * steps[column] * 1.001 if is_fine else 1e-9 * size
     if abs(constant) <= tolerance:
         constant = 0.0
     wrong = np.abs(rest - constant)

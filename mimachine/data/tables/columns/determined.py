@@ -60,9 +60,10 @@ def settled(
     """
     edges = []
     chance = _CHANCE / max(1, len(columns) * (len(columns) - 1))
+    coded = {k: _coded(column, levels[k]) for k, column in columns.items()}
     for parent, child in itertools.permutations(columns, 2):
         shape = levels[parent], levels[child]
-        wrong = contradictions(columns[parent], columns[child], shape, parent in pooled, chance)
+        wrong = _wrong(coded[parent], coded[child], shape, parent in pooled, chance)
         if wrong is not None:
             edges.append(_Edge(round(wrong, 3), levels[parent], parent, child))
     chosen: dict[int, int] = {}
@@ -73,7 +74,7 @@ def settled(
     found = {}
     for child, parent in sorted(chosen.items()):
         shape = levels[parent], levels[child]
-        found[child] = _result(parent, _crossed(columns[parent], columns[child], shape))
+        found[child] = _result(parent, _crossed(coded[parent], coded[child], shape))
     return found
 
 
@@ -93,6 +94,22 @@ def contradictions(
         is_pooled: Whether the parent's last level stands for many.
         chance: Probability with which an independent column may seem settled.
     """
+    coded = _coded(parent, shape[0]), _coded(child, shape[1])
+    return _wrong(*coded, shape, is_pooled, chance)
+
+
+def _coded(column: NDArray[np.float64], levels: int) -> NDArray[np.int64]:
+    """Indices of levels, with one more for a missing value."""
+    return np.where(np.isfinite(column), column, levels).astype(np.int64)
+
+
+def _wrong(
+    parent: NDArray[np.int64],
+    child: NDArray[np.int64],
+    shape: tuple[int, int],
+    is_pooled: bool,
+    chance: float,
+) -> float | None:
     if min(shape) < 2:
         return None
     # Every so many rows, as tables are often sorted.
@@ -112,12 +129,12 @@ def _ancestors(column: int, parents: Mapping[int, int]) -> set[int]:
 
 
 def _crossed(
-    parent: NDArray[np.float64], child: NDArray[np.float64], shape: tuple[int, int]
+    parent: NDArray[np.int64], child: NDArray[np.int64], shape: tuple[int, int]
 ) -> NDArray[np.int64]:
     """Rows with each pair of levels, where neither is missing."""
-    both = np.isfinite(parent) & np.isfinite(child)
-    pairs = parent[both].astype(np.int64) * shape[1] + child[both].astype(np.int64)
-    return np.bincount(pairs, minlength=shape[0] * shape[1]).reshape(shape)
+    rows, columns = shape[0] + 1, shape[1] + 1
+    pairs = np.bincount(parent * columns + child, minlength=rows * columns)
+    return pairs.reshape(rows, columns)[:-1, :-1]
 
 
 def strength(
@@ -136,6 +153,9 @@ def strength(
     """
     if is_pooled:
         crossed = crossed[:-1]
+    # Nearly all columns fail here, as rows that predict themselves are right more often.
+    if crossed.sum() - crossed.max(axis=1).sum() > most_wrong * crossed.sum():
+        return None
     rows = crossed.sum(axis=1)
     again = crossed[rows > 1]
     repeated, total = again.sum(), rows.sum()

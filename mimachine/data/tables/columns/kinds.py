@@ -99,9 +99,18 @@ def _of_numbers(name: str, column: Cells) -> Found:
         return _constant(not column.present.all(), Found("number"))
     if values.dtype.kind == "f":
         if not (np.rint(values) == values).all() or np.abs(values).max() >= 2.0**53:
-            return Found("number")
+            return Found("category" if _are_two(values) else "number")
         values = values.astype(np.int64)
     return _of_wholes(name, values)
+
+
+def _are_two(values: NDArray[Any]) -> bool:
+    """Whether there are two values, each in many rows."""
+    counts = np.unique(values[:_EXAMPLES], return_counts=True)[1]
+    if len(counts) != 2:
+        return False
+    counts = np.unique(values, return_counts=True)[1]
+    return len(counts) == 2 and bool((counts >= _ROWS_OF_CODE).all())
 
 
 def _of_wholes(name: str, values: NDArray[Any]) -> Found:

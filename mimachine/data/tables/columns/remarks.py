@@ -22,7 +22,7 @@ __all__ = ["Remarks"]
 # Beginnings of the sentences, in their order; each is followed by columns.
 _SENTENCES = {
     "category": "taken as categories: {}",
-    "codes": "whole numbers taken as categories, without order: {}",
+    "codes": "numbers taken as categories, without order: {}",
     "settled": "numbers taken as categories, since a category settles them: {}",
     "ordered": "taken as ordered levels: {}",
     "count": "taken as counts, never below 0: {}",

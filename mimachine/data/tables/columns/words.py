@@ -24,7 +24,7 @@ _CODES = frozenset(
     (
         *("code", "codes", "class", "type", "category", "cat", "kind", "group", "cluster"),
         *("segment", "region", "state", "label", "species", "color", "colour", "zone"),
-        *("district", "department", "dept", "branch", "sector"),
+        *("district", "department", "dept", "branch", "sector", "target"),
     )
 )
 _RATINGS = frozenset(

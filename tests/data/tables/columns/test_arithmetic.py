@@ -91,3 +91,9 @@ def test_hundreds_of_columns_take_seconds_at_most():
     values[:, 150] = values[:, 3] + values[:, 99]
     found = equations(values, np.full(200, 0.01))
     assert [(each.column, each.terms) for each in found] == [(150, (3, 99))]
+
+
+def test_a_column_of_few_values_is_not_another_one_rounded():
+    size = np.round(DICE.uniform(0, 2.4, 500), 1)
+    found = equations(np.column_stack([size, np.rint(0.9 * size)]), np.array([0.1, 1.0]))
+    assert found == []

@@ -25,7 +25,7 @@ COLUMNS = {
     "number": [
         ("income", np.round(DICE.normal(size=N), 2)),
         ("x", np.append(DICE.normal(size=N - 1), 1e300)),
-        ("temperature", pl.Series(["1.5", "2.25"] * 150, dtype=pl.Decimal(10, 2))),
+        ("temperature", pl.Series(np.round(DICE.normal(size=N), 2)).cast(pl.Decimal(10, 2))),
     ],
     "whole": [
         ("year", DICE.integers(1950, 2020, N)),
@@ -52,6 +52,7 @@ COLUMNS = {
         ("is_open", DICE.integers(0, 2, N)),
         ("month", DICE.choice(["Jan", "Feb", "Mar"], N)),
         ("promo", holed(["yes"] * N)),
+        ("coded", DICE.choice([-0.5, 1.5], N)),
     ],
     "ordered": [
         ("size", DICE.choice(["S", "M", "L", "XL"], N)),
