@@ -116,6 +116,11 @@ from .model.priors import Prior as Prior
 from .model.priors import StandardNormal as StandardNormal
 from .model.priors import UniformOneHot as UniformOneHot
 from .model.priors import VampPrior as VampPrior
+from .model.table_columns import Choice as Choice
+from .model.table_columns import Grid as Grid
+from .model.table_distribution import TableDistribution as TableDistribution
+from .model.table_networks import TableDecoder as TableDecoder
+from .model.table_networks import TableFeatures as TableFeatures
 from .reporting.tabular import latex_table as latex_table
 from .reporting.tabular import markdown_table as markdown_table
 from .training.ensemble import Ensemble as Ensemble
