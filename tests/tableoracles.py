@@ -17,15 +17,6 @@ from torch.distributions import Distribution, MultivariateNormal
 import mimachine as mm
 
 
-class Column:
-    """What estimators look at: levels or limits."""
-
-    def __init__(self, levels: int | None = None):
-        self.low = self.high = None
-        if levels is not None:
-            self.frequencies = (1 / levels,) * levels
-
-
 class Columns(Distribution):
     """Numbers N(loc, scale²), then levels by logits, and perhaps holes by logits."""
 
@@ -82,7 +73,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.centre, self.levels, self.holes = centre, levels, holes
         self.scale = nn.Parameter(scale)
-        self.columns = [Column() for _ in scale] + [Column(len(bias)) for _, bias in levels]
+        line = mm.Grid((-1.0, 1.0), (-1.0, 1.0))
+        self.columns = [line] * len(scale)
+        self.columns += [mm.Choice((1.0,) * len(bias)) for _, bias in levels]
 
     def forward(self, z: Tensor) -> Columns:
         logits = [z @ weight.T + bias for weight, bias in self.levels]
@@ -99,6 +92,8 @@ class Given(nn.Module):
         widen: Factor on the standard deviations.
         shift: Added to the means.
     """
+
+    takes_missing = True
 
     def __init__(self, joint: Normal, width: int, widen: float = 1.0, shift: float = 0.0):
         super().__init__()
@@ -134,6 +129,8 @@ def normal_table(case: LinearGaussian, **proposal: float) -> tuple[mm.Joint, nn.
 
 class AtPrior(nn.Module):
     """A proposal that ignores the rows, N(0, width²) of one latent."""
+
+    takes_missing = True
 
     def __init__(self, width: float = 1.0):
         super().__init__()

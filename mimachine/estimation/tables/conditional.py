@@ -101,4 +101,5 @@ def sample_given(
         ):
             drawn.append(block.completed(count).transpose(0, 1))
             diagnostics.append(torch.stack(block.diagnostics()))
-    return GivenRows(torch.cat(drawn), *torch.cat(diagnostics, 1), draws)
+    effective, shapes = torch.cat(diagnostics, 1)
+    return GivenRows(torch.cat(drawn), effective, shapes, draws)

@@ -14,9 +14,10 @@ from mimachine._support.checks import real, whole
 from mimachine._support.seeds import derived_seed
 from mimachine.estimation.estimate import Estimate
 from mimachine.estimation.tables.impute import Imputed, impute
-from mimachine.estimation.tables.rows import kinds, table_rows
+from mimachine.estimation.tables.rows import columns_of, table_rows
 from mimachine.model.conditionals import Conditional
 from mimachine.model.joint import Joint
+from mimachine.model.table_columns import Choice
 
 __all__ = ["HeldOut", "HeldOutColumn", "held_out_coverage"]
 
@@ -124,11 +125,13 @@ def held_out_coverage(
         model, chosen.masked_fill(hide, math.inf), proposal=proposal, draws=draws, keep=0,
         level=level, seed=derived_seed(seed, "held-out imputation"), chunk_size=chunk_size,
     )  # fmt: skip
-    return _compared(table, chosen, hide, imputed, [kind.levels for kind in kinds(model)])
+    return _compared(
+        table, chosen, hide, imputed, [isinstance(each, Choice) for each in columns_of(model)]
+    )
 
 
 def _compared(
-    table: Tensor, rows: Tensor, hide: Tensor, imputed: Imputed, levels: Sequence[int | None]
+    table: Tensor, rows: Tensor, hide: Tensor, imputed: Imputed, is_choice: Sequence[bool]
 ) -> HeldOut:
     at = hide[imputed.row, imputed.column]
     truth = rows[imputed.row, imputed.column].double()
@@ -139,15 +142,15 @@ def _compared(
     columns = []
     for index in imputed.column[at].unique().tolist():
         here = at & (imputed.column == index)
-        if levels[index] is None:
+        if not is_choice[index]:
             columns.append(_of_grid(index, error[here], covered[here], imputed.inside[here]))
         else:
             of_column = imputed.column == index
             shares = imputed.probabilities[index][at[of_column]]
             seen = table[:, index][table[:, index].isfinite()]
             columns.append(_of_levels(index, truth[here], right[here], shares, seen))
-    is_grid = torch.tensor([each is None for each in levels], device=rows.device)
-    grid, choice = at & is_grid[imputed.column], at & ~is_grid[imputed.column]
+    of_levels = torch.tensor(is_choice, device=rows.device)[imputed.column]
+    grid, choice = at & ~of_levels, at & of_levels
     return HeldOut(
         columns=tuple(columns),
         coverage=_share(covered[grid], imputed.row[grid]),

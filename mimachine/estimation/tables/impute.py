@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from mimachine._support.checks import UNLIMITED, function, real, whole
-from mimachine.estimation.tables.rows import Kind, kinds, table_rows
+from mimachine.estimation.tables.rows import columns_of, table_rows
 from mimachine.estimation.tables.weights import Weighted, reliable, weighted_codes
 from mimachine.model.conditionals import Conditional
 from mimachine.model.joint import Joint
 from mimachine.model.misfit import naming_misfits
+from mimachine.model.table_columns import Choice, Grid, TableColumn
 
 __all__ = ["Imputed", "impute"]
 
@@ -156,7 +157,7 @@ def impute(
     chunk_size = None if chunk_size is None else whole("chunk_size", chunk_size, 1, UNLIMITED)
     if proposal is not None:
         function("proposal", proposal, "a distribution")
-    columns, unknown = kinds(model), ~rows.isfinite()
+    columns, unknown = columns_of(model), ~rows.isfinite()
     incomplete = unknown.any(1).nonzero().flatten()
     parts: list[_Part] = []
     with naming_misfits(model, rows, "rows"):
@@ -165,7 +166,7 @@ def impute(
             seed=seed, purpose="impute", chunk_size=chunk_size,
         )  # fmt: skip
         parts.extend(_of_block(block, columns, keep, level) for block in blocks)
-    return _collected(rows, unknown, incomplete, columns, parts, (keep, level, draws))
+    return _collected(rows, unknown, incomplete, len(columns), parts, (keep, level, draws))
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ class _Part:
     shapes: Tensor
 
 
-def _of_block(block: Weighted, columns: Sequence[Kind], keep: int, level: float) -> _Part:
+def _of_block(block: Weighted, columns: Sequence[TableColumn], keep: int, level: float) -> _Part:
     effective, shapes = block.diagnostics()
     unknown = ~block.rows.isfinite()
     drawn = block.completed(max(keep, _COMPLETIONS))[:, unknown]
@@ -188,15 +189,15 @@ def _of_block(block: Weighted, columns: Sequence[Kind], keep: int, level: float)
     probabilities = {}
     for index in column.unique().tolist():
         kind, here = columns[index], column == index
-        if kind.levels is None:
-            values[:, here] = _of_grid(drawn[:, here].double(), kind, level)
-        else:
+        if isinstance(kind, Choice):
             shares = _shares(drawn[:, here], kind.levels)
             probabilities[index], values[0, here] = shares, shares.argmax(1).double()
+        else:
+            values[:, here] = _of_grid(drawn[:, here].double(), kind, level)
     return _Part(values, probabilities, drawn[:keep], effective, shapes)
 
 
-def _of_grid(drawn: Tensor, kind: Kind, level: float) -> Tensor:
+def _of_grid(drawn: Tensor, grid: Grid, level: float) -> Tensor:
     """Statistics (6, m) of R draws (R, m) of values on a grid.
 
     The bounds are draws, the p (R + 1)-th from below and above, rounded outwards. A further draw
@@ -207,13 +208,11 @@ def _of_grid(drawn: Tensor, kind: Kind, level: float) -> Tensor:
     ordered = drawn.sort(0).values
     lower, upper = ordered[first], ordered[count - 1 - first]
     mean, inside = drawn.mean(0), (drawn >= lower) & (drawn <= upper)
-    value = mean.round().clamp(kind.low, kind.high) if _bounded(kind) else mean.round()
+    low, high = grid.low, grid.high
+    # The mean of values between limits is between them, up to rounding.
+    value = mean.round() if low is None and high is None else mean.round().clamp(low, high)
     statistics = (value, mean, drawn.std(0), lower, upper, inside.double().mean(0))
     return torch.stack(statistics)
-
-
-def _bounded(kind: Kind) -> bool:
-    return kind.low is not None or kind.high is not None
 
 
 def _shares(drawn: Tensor, levels: int) -> Tensor:
@@ -227,7 +226,7 @@ def _collected(
     rows: Tensor,
     unknown: Tensor,
     incomplete: Tensor,
-    columns: Sequence[Kind],
+    num_columns: int,
     parts: Sequence[_Part],
     settings: tuple[int, float, int],
 ) -> Imputed:
@@ -243,11 +242,11 @@ def _collected(
         diagnostics[index, incomplete] = torch.cat(found)
     probabilities = {
         index: torch.cat([p.probabilities[index] for p in parts if index in p.probabilities])
-        for index, kind in enumerate(columns)
-        if kind.levels is not None and any(index in p.probabilities for p in parts)
+        for index in range(num_columns)
+        if any(index in p.probabilities for p in parts)
     }
     _, mean, deviation, lower, upper, inside = values
     return Imputed(
         completed, row, column, mean, deviation, lower, upper, inside, probabilities, kept,
-        *diagnostics, level, draws,
+        diagnostics[0], diagnostics[1], level, draws,
     )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from mimachine._support.checks import instance, real, sizes, whole
 from mimachine._support.seeds import derived_seed, forked
-from mimachine.data.examples import like
+from mimachine.data.examples import like, reader_of_missing
 from mimachine.estimation.tables.rows import filled, table_rows
 from mimachine.model.annealing import Annealing
 from mimachine.model.conditionals import MixtureDensity
@@ -31,24 +30,55 @@ __all__ = ["TableProposal", "fit_proposal", "recipe"]
 
 # Smallest standard deviation of a component, in those of all codes.
 _FLOOR = 0.02
+# Share of draws from wider copies of the components, and their width. Fitted components are too
+# narrow as often as too wide, and one that is too narrow gives weights without a mean.
+_WIDE_SHARE, _WIDE = 0.3, 1.5
 _STEPS, _FEWEST_EPOCHS, _LARGEST_BATCH = 1500, 4, 512
 _MOST_CODES = 10_000
 _HELD_OUT = 0.1
 
 
 class TableProposal(nn.Module):
-    """Mixture of K normals of the code given rows of a table with unknown entries.
+    """Mixture of normals of the code given rows of a table with unknown entries.
 
-    Components are in units of the mean and the standard deviation of all codes.
+    It consists of K normals that are fitted, in units of the mean and the standard deviation of all
+    codes, and has 30 % of its weight on copies of them that are 1.5 times as wide, so that the
+    weights of importance sampling have a lighter tail.
 
     Args:
         features: Maps rows (B, D), in which NaN and inf are unknown, to numbers (B, F).
         num_features: Number F of features.
         mean: Mean of all codes, shape (L,).
         std: Standard deviation of all codes, shape (L,).
-        components: Number K of components.
+        components: Number K of normals.
         hidden: Sizes of the hidden layers of the network.
     """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        num_features: int,
+        mean: Tensor,
+        std: Tensor,
+        components: int = 16,
+        hidden: tuple[int, ...] = (128, 128),
+    ) -> None:
+        super().__init__()
+        self.fitted = _Fitted(features, num_features, mean, std, components, hidden)
+
+    def forward(self, rows: Tensor) -> Mixture:
+        """Distribution of batch shape (B,) given rows (B, D)."""
+        mixture = self.fitted(rows)
+        normals = cast(DiagNormal, mixture.components)
+        loc = torch.cat([normals.loc, normals.loc], -2)
+        scale = torch.cat([normals.stddev, _WIDE * normals.stddev], -2)
+        shares = [1 - _WIDE_SHARE, _WIDE_SHARE]
+        logits = [mixture.log_weights + math.log(share) for share in shares]
+        return Mixture(torch.cat(logits, -1), DiagNormal(loc, scale))
+
+
+class _Fitted(nn.Module):
+    """The normals that are fitted."""
 
     mean: Tensor
     std: Tensor
@@ -59,8 +89,8 @@ class TableProposal(nn.Module):
         num_features: int,
         mean: Tensor,
         std: Tensor,
-        components: int = 16,
-        hidden: tuple[int, ...] = (128, 128),
+        components: int,
+        hidden: tuple[int, ...],
     ) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
@@ -75,7 +105,6 @@ class TableProposal(nn.Module):
         self.density = MixtureDensity(nn.Sequential(features, network), components, _FLOOR)
 
     def forward(self, rows: Tensor) -> Mixture:
-        """Distribution of batch shape (B,) given rows (B, D)."""
         mixture = self.density(rows)
         normals = cast(DiagNormal, mixture.components)
         scaled = DiagNormal(self.mean + self.std * normals.loc, self.std * normals.scale)
@@ -90,7 +119,7 @@ def fit_proposal(
     features: nn.Module | None = None,
     components: int = 16,
     hidden: tuple[int, ...] = (128, 128),
-    generated: float = 0.25,
+    generated: float = 0.5,
     training: Training | None = None,
     seed: int = 0,
     fabric: Fabric | None = None,
@@ -109,7 +138,8 @@ def fit_proposal(
     loses little by leaving out modes, and then imputes too little variety.
 
     A part of the pairs, `generated`, is drawn from the model, z ~ p(z) and x ~ p(x|z), so that the
-    proposal also covers the posterior where the encoder differs from it. The share of hidden
+    proposal also covers the model's posterior where the encoder is narrower. It needs a prior that
+    fits the codes, see `refit_prior`. The share of hidden
     entries varies from row to row, between none and all, with a mean of a third.
 
     Args:
@@ -118,8 +148,8 @@ def fit_proposal(
         val: Held-out rows for the choice of the best epoch; by default a tenth of `train`, at
             random.
         features: Maps rows (B, D), in which NaN and inf are unknown, to numbers (B, F); by default
-            that of the model's encoder.
-        components: Number of components.
+            the `TableFeatures` of the model's encoder.
+        components: Number K of normals.
         hidden: Sizes of the hidden layers of the network.
         generated: Share of pairs drawn from the model, in [0, 1).
         training: The recipe; by default 1,500 steps with up to 512 rows, see `recipe`.
@@ -131,6 +161,7 @@ def fit_proposal(
         The proposal in evaluation mode, on the model's device.
 
     Raises:
+        TypeError: If `features` is no module, or the encoder has no `TableFeatures`.
         ValueError: If the rows do not fit the model, there are fewer than two, or the codes are not
             finite or do not vary.
 
@@ -145,8 +176,9 @@ def fit_proposal(
     if training is not None:
         instance("training", training, Training, "a Training")
     training = recipe(len(rows), seed) if training is None else training
-    features = _features(model) if features is None else features
+    features = reader_of_missing(model) if features is None else features
     instance("features", features, nn.Module, "a module that maps rows to numbers")
+    assert features is not None
     with forked(derived_seed(training.seed, "proposal"), rows.device):
         with naming_misfits(model, rows, "train"):
             mean, std = _location(model, rows)
@@ -155,13 +187,10 @@ def fit_proposal(
         proposal = TableProposal(
             copy.deepcopy(features), num_features, mean, std, components, hidden
         ).to(rows.device, rows.dtype)
-    loss = _CrossEntropy(model, proposal, generated)
-    fit(
-        loss, _Rows(rows, training.seed), _Rows(unseen, None), training,
-        fabric=fabric, progress=progress,
-    )  # fmt: skip
-    loss.proposal.zero_grad(set_to_none=True)
-    return loss.proposal.to(rows.device).eval()
+    loss = _CrossEntropy(model, proposal.fitted, generated)
+    fit(loss, rows, unseen, training, fabric=fabric, progress=progress)
+    proposal.zero_grad(set_to_none=True)
+    return proposal.to(rows.device).eval()
 
 
 def recipe(num_rows: int, seed: int = 0) -> Training:
@@ -181,7 +210,7 @@ def recipe(num_rows: int, seed: int = 0) -> Training:
 class _CrossEntropy(nn.Module):
     """Cross-entropy -log q(z|x_seen) at codes of complete rows; only the proposal is trained."""
 
-    def __init__(self, model: Joint, proposal: TableProposal, generated: float) -> None:
+    def __init__(self, model: Joint, proposal: nn.Module, generated: float) -> None:
         super().__init__()
         # Copies, since training may move them to another device.
         self.fixed = copy.deepcopy(model).requires_grad_(False).eval()
@@ -196,37 +225,19 @@ class _CrossEntropy(nn.Module):
     def forward(self, x: Tensor, annealing: Annealing | None = None) -> Tensor:
         """Loss of each row of x (B, D), shape (B,), in nats; annealing is ignored."""
         with torch.no_grad():
-            z = checked("encoder", self.fixed.encoder(x), len(x)).sample()
-            own = torch.rand(len(x), 1, device=x.device) < self.generated
-            drawn = self.fixed.prior().sample(torch.Size((len(x),)))
-            z = torch.where(own, drawn, z)
-            decoder = checked("decoder", self.fixed.decoder(z), len(x))
-            x = torch.where(own, filled(decoder, torch.full_like(x, math.inf)), x)
+            # Rows are shuffled, so it does not matter which of them the generated ones replace.
+            count = round(self.generated * len(x))
+            drawn = self.fixed.prior().sample(torch.Size((count,)))
+            decoder = checked("decoder", self.fixed.decoder(drawn), count)
+            generated = filled(decoder, torch.full_like(x[:count], math.inf))
+            encoder = checked("encoder", self.fixed.encoder(x[count:]), len(x) - count)
+            z = torch.cat([drawn, encoder.sample()])
+            x = torch.cat([generated, x[count:]])
             # Most rows of a table have few unknown entries, most conditions have many.
             share = torch.rand(len(x), 1, device=x.device).square()
             seen = torch.where(torch.rand_like(x) < share, math.inf, x)
         loss: Tensor = -self.proposal(seen).log_prob(z)
         return loss
-
-
-class _Rows:
-    """Batches of rows with unknown entries, which other sources refuse, shuffled in each epoch."""
-
-    def __init__(self, rows: Tensor, order_seed: int | None) -> None:
-        self.rows, self.order_seed = rows, order_seed
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
-        """Batches of one epoch; the last one may be smaller."""
-        if self.order_seed is None:
-            yield from self.rows.split(batch_size)
-            return
-        generator = torch.Generator().manual_seed(derived_seed(self.order_seed, "order", epoch))
-        order = torch.randperm(len(self.rows), generator=generator).to(self.rows.device)
-        for places in order.split(batch_size):
-            yield self.rows[places]
 
 
 def _parts(model: Joint, train: Any, val: Any, seed: int) -> tuple[Tensor, Tensor]:
@@ -240,18 +251,6 @@ def _parts(model: Joint, train: Any, val: Any, seed: int) -> tuple[Tensor, Tenso
     order = torch.randperm(len(rows), generator=generator).to(rows.device)
     count = max(1, int(_HELD_OUT * len(rows)))
     return rows[order[count:]], rows[order[:count]]
-
-
-def _features(model: Joint) -> nn.Module:
-    """The part of an encoder that maps rows to features."""
-    parts = model.encoder.modules() if isinstance(model.encoder, nn.Module) else ()
-    found = next((part for part in parts if type(part).__name__ == "TableFeatures"), None)
-    if found is None:
-        raise ValueError(
-            "features must map rows to numbers, since the model's encoder has no TableFeatures, "
-            "got None"
-        )
-    return found
 
 
 @torch.no_grad()

@@ -2,61 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from mimachine.data.examples import as_tensor, like
+from mimachine.data.examples import all_examples
 from mimachine.model.joint import Joint, check_joint
+from mimachine.model.table_columns import TableColumn
 
-__all__ = ["Kind", "filled", "hidden", "kinds", "table_rows"]
-
-
-class Kind(NamedTuple):
-    """What an estimator has to know of a column.
-
-    Attributes:
-        levels: Number K of levels, whose values are 0 to K - 1; None for values on a grid.
-        low: Smallest value of a grid, if it has one.
-        high: Largest value of a grid, if it has one.
-    """
-
-    levels: int | None = None
-    low: float | None = None
-    high: float | None = None
+__all__ = ["columns_of", "filled", "hidden", "table_rows"]
 
 
 def table_rows(name: str, rows: Any, model: Joint) -> Tensor:
     """Rows (N, D) in the dtype and on the device of a model; NaN is missing, inf is hidden.
 
     Raises:
-        ValueError: If the rows are no numbers, have another number of columns than the model, or
-            an entry is -inf.
+        ValueError: If the rows cannot be used, or do not have the columns of the model.
     """
     check_joint("model", model)
-    tensor = as_tensor(name, rows)
-    if tensor.dim() != 2 or not tensor.numel():
-        raise ValueError(f"{name} must have shape (N, D), got {tuple(tensor.shape)}")
-    width = len(kinds(model))
-    if tensor.shape[1] != width:
+    width = len(columns_of(model))
+    tensor = all_examples(name, rows, model)
+    if tensor.shape[1:] != (width,):
         raise ValueError(
-            f"{name} must have a column for each of the model's {width}, got {tensor.shape[1]}"
+            f"{name} must have shape (N, {width}), as the model has {width} columns, got "
+            f"{tuple(tensor.shape)}"
         )
-    if tensor.isneginf().any():
-        row, column = tensor.isneginf().nonzero()[0].tolist()
-        raise ValueError(
-            f"{name} must be finite, NaN (missing) or inf (hidden), got -inf in row {row}, "
-            f"column {column} (counted from 0)"
-        )
-    place = like(model)
-    dtype = torch.get_default_dtype() if place is None else place.dtype
-    return tensor.to(tensor.device if place is None else place.device, dtype)
+    return tensor
 
 
-def kinds(model: Joint) -> tuple[Kind, ...]:
-    """Kinds of the columns that a model's decoder has.
+def columns_of(model: Joint) -> tuple[TableColumn, ...]:
+    """Columns that a model's decoder has.
 
     Raises:
         ValueError: If the decoder is none of a table.
@@ -64,17 +41,10 @@ def kinds(model: Joint) -> tuple[Kind, ...]:
     columns = getattr(model.decoder, "columns", None)
     if columns is None:
         raise ValueError(
-            "model must have a decoder of a table, with an attribute columns, got a "
+            "model must have a decoder of a table, such as mm.TableDecoder, got a "
             f"{type(model.decoder).__name__}"
         )
-    return tuple(_kind(column) for column in columns)
-
-
-def _kind(column: Any) -> Kind:
-    frequencies = getattr(column, "frequencies", None)
-    if frequencies is not None:
-        return Kind(levels=len(frequencies))
-    return Kind(low=getattr(column, "low", None), high=getattr(column, "high", None))
+    return tuple(columns)
 
 
 def hidden(rows: Tensor) -> Tensor:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from mimachine._support.checks import UNLIMITED, function, instance, whole
+from mimachine._support.checks import instance, whole
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.estimation.codes.moments import mean_of
-from mimachine.estimation.likelihood.importance import LogLikelihood, log_mean
+from mimachine.estimation.likelihood.importance import LogLikelihood, log_likelihood
 from mimachine.estimation.tables.rows import hidden, table_rows
-from mimachine.estimation.tables.weights import Weighted, weighted_codes
 from mimachine.model.conditionals import Conditional
 from mimachine.model.joint import Joint, checked
 from mimachine.model.misfit import naming_misfits
@@ -113,7 +111,7 @@ def score(
         column_samples: Samples per row for the expectations of columns.
         proposal: q(z|x) for the log-likelihood, by default the model's encoder.
         seed: Seed of the samples; the global generators keep their state.
-        chunk_size: As for `impute`.
+        chunk_size: As for `log_likelihood`.
 
     Raises:
         ValueError: If an argument is out of range, the rows do not fit the model, or the proposal
@@ -122,23 +120,17 @@ def score(
     rows = hidden(table_rows("rows", rows, model))
     num_samples, seed = whole("num_samples", num_samples, 0), whole("seed", seed)
     column_samples = whole("column_samples", column_samples, 2)
-    chunk_size = None if chunk_size is None else whole("chunk_size", chunk_size, 1, UNLIMITED)
-    if proposal is not None:
-        function("proposal", proposal, "a distribution")
-    with naming_misfits(model, rows, "rows"):
-        with evaluating(model):
-            blocks = [
-                _of_rows(model, block, column_samples, derived_seed(seed, "score", place))
-                for place, block in enumerate(rows.split(_ROWS))
-            ]
-        likelihood = None
-        if num_samples:
-            weighted = weighted_codes(
-                model, rows, proposal or cast(Conditional, model.encoder), num_samples,
-                seed=seed, purpose="likelihood", chunk_size=chunk_size,
-            )  # fmt: skip
-            likelihood = _likelihood([_summary(block) for block in weighted], num_samples)
+    with naming_misfits(model, rows, "rows"), evaluating(model):
+        blocks = [
+            _of_rows(model, block, column_samples, derived_seed(seed, "score", place))
+            for place, block in enumerate(rows.split(_ROWS))
+        ]
     code, columns, errors = (torch.cat(part) for part in zip(*blocks, strict=True))
+    likelihood = None
+    if num_samples:
+        likelihood = log_likelihood(
+            model, rows, num_samples, proposal=proposal, chunk_size=chunk_size, seed=seed
+        )
     return Scores(code, columns, errors, likelihood)
 
 
@@ -155,19 +147,6 @@ def _of_rows(model: Joint, rows: Tensor, samples: int, seed: int) -> tuple[Tenso
     mean = log_probs.mean(0).masked_fill(unknown, math.nan)
     error = log_probs.std(0).masked_fill(unknown, math.nan) / math.sqrt(samples)
     return code, mean, error
-
-
-def _summary(block: Weighted) -> tuple[Tensor, ...]:
-    log_weights = block.log_weights
-    values, errors, effective = log_mean(log_weights)
-    return values, errors, effective, log_weights.mean(0), block.diagnostics()[1]
-
-
-def _likelihood(blocks: Sequence[tuple[Tensor, ...]], num_samples: int) -> LogLikelihood:
-    values, errors, effective, bounds, shapes = (
-        torch.cat(part) for part in zip(*blocks, strict=True)
-    )
-    return LogLikelihood(values, errors, effective, bounds, num_samples, shapes)
 
 
 def _share_below(values: Tensor, reference: Tensor) -> Tensor:
