@@ -62,6 +62,9 @@ ALLOWED = {
         "of standard deviation 0.01": "an example",
         "from e^-103.3 to e^88.7": "the range of float32",
         "x = z + 0.62 ε": "a setting of the example",
+        "k = 20 for 90 %": "a definition",
+        "1.5 times as wide, have 30 % of the weight": "settings of the proposal",
+        "weights is above 0.7": "a threshold",
     },
     "own-data.md": {
         "lines of more than 64 MiB": "a limit",
