@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mimachine._support.files import save_figure
-from mimachine._support.messages import quoted, some, unknown
+from mimachine._support.messages import Option, OptionError, quoted, some, unknown
 from mimachine._support.outputs import Outputs
 from mimachine.cli.interruption import (
     comparison_hint,
@@ -23,6 +23,7 @@ from mimachine.cli.options import (
     Diagnose,
     Embed,
     Evaluate,
+    Impute,
     Inspect,
     Reconstruct,
     Refit,
@@ -31,12 +32,14 @@ from mimachine.cli.options import (
     Resume,
     ResumeComparison,
     Sample,
+    Score,
     Table,
     Train,
 )
 from mimachine.cli.output import (
     print_comparison,
     print_data_sets,
+    print_imputation,
     print_inspection,
     print_json,
     print_line,
@@ -44,6 +47,7 @@ from mimachine.cli.output import (
     print_run,
     say,
     write_arrays,
+    write_rows,
 )
 from mimachine.cli.parsing import (
     compared,
@@ -55,6 +59,8 @@ from mimachine.cli.parsing import (
     parse_trainer,
 )
 from mimachine.experiment.presets import BASELINES
+from mimachine.workflow.destinations import is_of_table
+from mimachine.workflow.export_results import ARRAYS, TABLES
 
 if TYPE_CHECKING:
     from mimachine.data.dataset import Dataset
@@ -252,6 +258,13 @@ def _embed(arguments: list[str]) -> None:
 
 def _reconstruct(arguments: list[str]) -> None:
     command = parse(Reconstruct, arguments)
+    if is_of_table(command.run):
+        destination = _destination(command, "reconstructions.csv", suffixes=TABLES)
+        from mimachine.workflow.apply_table import reconstructed_table
+
+        trained, chosen = _open_and_select(command)
+        write_rows(command, destination, reconstructed_table(trained, chosen.rows[:]))
+        return
     destination = _destination(command, "reconstructions.npz", pictured=True)
     from mimachine import workflow
     from mimachine.workflow.export_results import restored
@@ -273,14 +286,20 @@ def _reconstruct(arguments: list[str]) -> None:
 
 def _sample(arguments: list[str]) -> None:
     command = parse(Sample, arguments)
+    if is_of_table(command.run):
+        _sample_table(command)
+        return
+    for name in ("given", "complete"):
+        if getattr(command, name):
+            raise OptionError(Option(name), f" is for runs on tables, and {command.run} is not one")
     destination = _destination(command, "samples.npz", pictured=True)
     from mimachine import workflow
+    from mimachine.workflow.apply_table import prior_of
     from mimachine.workflow.export_results import restored
 
     trained = workflow.open_model(command.run)
     data = trained.data
-    model = trained.generator if command.prior == "fitted" else trained.model
-    drawn = workflow.sample(model, command.num, command.seed)
+    drawn = workflow.sample(prior_of(trained, command.prior), command.num, command.seed)
     picture = None
     if data.image_shape is not None:
         from mimachine.reporting import figures
@@ -289,6 +308,58 @@ def _sample(arguments: list[str]) -> None:
         picture = figures.image_samples(shown, data)
     arrays = _original_units(data, drawn)
     write_arrays(command, destination, arrays, restored(data, arrays["sample"]), picture)
+
+
+def _sample_table(command: Sample) -> None:
+    from mimachine import workflow
+    from mimachine.workflow.apply_table import sample_table
+
+    destination = _destination(command, "samples.csv", suffixes=TABLES)
+    drawn = sample_table(
+        workflow.open_model(command.run),
+        command.num,
+        prior=command.prior,
+        given=command.given,
+        complete=command.complete,
+        seed=command.seed,
+    )
+    write_rows(command, destination, drawn.table, drawn.notes)
+
+
+def _score(arguments: list[str]) -> None:
+    command = parse(Score, arguments)
+    from mimachine.workflow.score_rows import score_rows
+
+    destination = _destination(command, "scores.csv", suffixes=TABLES)
+    trained, chosen = _open_and_select(command)
+    found = score_rows(trained, chosen.rows, num_samples=command.num_samples, seed=command.seed)
+    write_rows(command, destination, found.table, found.notes)
+
+
+def _impute(arguments: list[str]) -> None:
+    command = parse(Impute, arguments)
+    if not is_of_table(command.run):
+        raise ValueError(f"impute is for runs on tables, and {command.run} is not one")
+    from mimachine.workflow.apply_table import fill_table
+    from mimachine.workflow.export_results import write_table
+
+    destination = _destination(command, "imputed.csv", suffixes=TABLES)
+    file = destination.file
+    entries = file.with_name(f"{file.stem}-entries{file.suffix}")
+    destination.outputs.check(entries)
+    trained, chosen = _open_and_select(command)
+    found = fill_table(
+        trained,
+        chosen.rows[:],
+        chosen.table,
+        draws=command.draws,
+        level=command.level,
+        seed=command.seed,
+    )
+    write_table(entries, found.entries, destination.outputs)
+    write_rows(command, destination, found.table, found.notes, {"entries": str(entries)})
+    if not command.json:
+        print_imputation(found.held_out, trained.data.columns or (), len(found.entries), entries)
 
 
 def _report(arguments: list[str]) -> None:
@@ -393,7 +464,7 @@ def _page(
     return directory / "report.html" if command.report else None
 
 
-def _open_and_select(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:
+def _open_and_select(command: Embed | Reconstruct | Score | Impute) -> tuple[Trained, Encodable]:
     """Open a run and select the data to apply it to."""
     from mimachine import workflow
 
@@ -409,7 +480,10 @@ def _open_and_select(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:
 
 
 def _destination(
-    command: Embed | Reconstruct | Sample, name: str, pictured: bool = False
+    command: Embed | Reconstruct | Sample | Score | Impute,
+    name: str,
+    pictured: bool = False,
+    suffixes: tuple[str, str] = ARRAYS,
 ) -> Destination:
     """Where a command writes its results, checked before the run is loaded."""
     from mimachine.workflow.destinations import destination
@@ -422,6 +496,7 @@ def _destination(
         moved=None if isinstance(command, Sample) else command.training_data,
         pictured=pictured,
         force=command.force,
+        suffixes=suffixes,
     )
 
 
@@ -450,6 +525,8 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "embed": _embed,
     "reconstruct": _reconstruct,
     "sample": _sample,
+    "score": _score,
+    "impute": _impute,
     "report": _report,
     "table": _table,
     "reproduce": _reproduce,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mimachine._support.checks import one_of, whole
@@ -17,6 +16,7 @@ from mimachine.data.dataset import Dataset
 from mimachine.data.tables.read import Frame
 from mimachine.data.tables.rows import encode
 from mimachine.data.tables.schema import LeftOut, Schema, Stepped
+from mimachine.estimation.codes.moments import codes
 from mimachine.estimation.tables.conditional import sample_given
 from mimachine.estimation.tables.held_out import HeldOut, held_out_coverage
 from mimachine.estimation.tables.impute import Imputed, impute
@@ -28,7 +28,15 @@ from mimachine.workflow.load_run import Trained
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["FilledTable", "conditions", "fill_table", "prior_of", "sample_table"]
+__all__ = [
+    "FilledTable",
+    "SampledTable",
+    "conditions",
+    "fill_table",
+    "prior_of",
+    "reconstructed_table",
+    "sample_table",
+]
 
 _AT_ONCE = 1024
 
@@ -89,10 +97,7 @@ def sample_table(
         return SampledTable(trained.data.table(drawn.rows[0]), tuple(notes))
     with forked(derived_seed(whole("seed", seed), "sample")), evaluating(model):
         z = model.prior().sample((count,))
-        rows = [
-            model.decoder(part).sample(complete=complete)  # type: ignore[operator]
-            for part in z.split(_AT_ONCE)
-        ]
+        rows = [model.decoder(part).sample(complete=complete) for part in z.split(_AT_ONCE)]
     return SampledTable(trained.data.table(torch.cat(rows)), ())
 
 
@@ -114,9 +119,7 @@ def conditions(schema: Schema, given: Sequence[str]) -> Tensor:
         if name not in names:
             left = {column.name for column in schema.columns if isinstance(column, LeftOut)}
             why = "is not modelled" if name in left else "is not a column of the training table"
-            raise OptionError(
-                Option("given", [entry]), f": {name!r} {why}{nearest(name, names)}"
-            )
+            raise OptionError(Option("given", [entry]), f": {name!r} {why}{nearest(name, names)}")
         found[name] = [value]
     frame = Frame(pl.DataFrame(found, schema=dict.fromkeys(found, pl.String)), "--given")
     try:
@@ -139,6 +142,17 @@ def _schema(data: Dataset) -> Schema:
             f"the run must be on a table whose columns have kinds, and {data.name} is not one"
         )
     return data.schema
+
+
+@torch.no_grad()
+def reconstructed_table(trained: Trained, rows: Tensor) -> pl.DataFrame:
+    """Rows decoded from their mean codes: medians of numbers and most probable levels, complete."""
+    model, schema = trained.model, _schema(trained.data)
+    assert schema.modelled
+    with evaluating(model):
+        mean = codes(model, rows).mean
+        parts = [model.decoder(z).point() for z in mean.split(_AT_ONCE)]
+    return trained.data.table(torch.cat(parts))
 
 
 class FilledTable(NamedTuple):
@@ -235,7 +249,7 @@ def _entries(found: Imputed, data: Dataset) -> pl.DataFrame:
     high: list[Any] = [None] * len(place)
     probability: list[Any] = [None] * len(place)
     tables = [_as_text(data, found, each) for each in (None, found.lower, found.upper)]
-    of_levels = {k: iter(found.probabilities[k].max(1).values.tolist()) for k in found.probabilities}
+    of_levels = {k: iter(p.max(1).values.tolist()) for k, p in found.probabilities.items()}
     for k, (row, index) in enumerate(zip(place.tolist(), column.tolist(), strict=True)):
         values[k] = tables[0][index][row]
         if index in of_levels:
@@ -267,6 +281,3 @@ def _as_text(data: Dataset, found: Imputed, entries: Tensor | None) -> list[list
         rows[found.row, found.column] = entries.to(rows.dtype)
     table = data.table(rows)
     return [table[name].cast(pl.String).to_list() for name in data.columns or ()]
-
-
-Floats = NDArray[np.float64]
