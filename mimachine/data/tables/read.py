@@ -17,7 +17,7 @@ class Frame:
     """A table in memory."""
 
     data: pl.DataFrame
-    source: str = "table"
+    source: str
     named: bool = True
     notes: tuple[str, ...] = ()
     formats: Mapping[str, str] = field(default_factory=dict)
