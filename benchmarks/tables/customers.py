@@ -159,7 +159,7 @@ def _with_dates(
 def _with_anomalies(
     table: pl.DataFrame, dice: np.random.Generator
 ) -> tuple[pl.DataFrame, NDArray[np.bool_]]:
-    """Give some rows the values of three customers, but keep what settles other columns."""
+    """Give some rows values of other customers, but keep together what settles what."""
     anomaly = dice.random(len(table)) < ANOMALIES
     together = ({"city", "region"}, {"plan", "monthly_fee"}, {"orders", "returns"})
     places = np.flatnonzero(anomaly)
@@ -188,7 +188,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000, help="number of rows")
     parser.add_argument("--seed", type=int, default=0, help="seed of the values")
     given = parser.parse_args()
-    customers(given.rows, given.seed).write_csv(given.file)
+    table = customers(given.rows, given.seed)
+    table.write_csv(given.file, datetime_format="%Y-%m-%d %H:%M:%S")
 
 
 if __name__ == "__main__":

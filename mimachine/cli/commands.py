@@ -469,7 +469,8 @@ def _open_and_select(command: Embed | Reconstruct | Score | Impute) -> tuple[Tra
     from mimachine import workflow
 
     # With other data the training data are not needed; their file may no longer exist.
-    if command.data is None or command.split or command.training_data:
+    compares = isinstance(command, Score | Impute)
+    if compares or command.data is None or command.split or command.training_data:
         trained = workflow.open_run(command.run, command.training_data)
     else:
         trained = workflow.open_model(command.run)

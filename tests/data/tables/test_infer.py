@@ -10,17 +10,22 @@ import polars as pl
 import pytest
 from tables.customers import customers
 
+from mimachine.data.tables import read
 from mimachine.data.tables.infer import infer
-from mimachine.data.tables.read import Frame
 from mimachine.data.tables.rows import encode
 from mimachine.data.tables.schema import Levels
+
+
+def framed(data, **more):
+    return read.Frame(data, "table", **more)
+
 
 DICE = np.random.default_rng(0)
 
 
 def inferred(data, rows=None, overrides=None, **frame):
     rows = np.arange(len(data)) if rows is None else rows
-    return infer(Frame(data, "table", **frame), rows, overrides or {})
+    return infer(framed(data, **frame), rows, overrides or {})
 
 
 def test_the_customers_are_understood():
@@ -64,7 +69,7 @@ def test_levels_are_those_of_the_training_rows():
     data = pl.DataFrame({"city": ["a", "b"] * 50 + ["new"] * 3, "x": DICE.normal(size=103)})
     schema, _ = inferred(data, np.arange(100))
     assert schema.modelled[0].levels == ("a", "b")
-    assert np.isnan(encode(Frame(data), schema)[0][100:, 0]).all()
+    assert np.isnan(encode(framed(data), schema)[0][100:, 0]).all()
 
 
 def test_many_columns_give_few_sentences():
@@ -98,7 +103,7 @@ def test_infinite_and_huge_values_are_said():
     assert schema.modelled[0].missing == 0.01
     assert any("1 of x, first in row 99" in note for note in notes)
     assert any("1 of x, such as 1e+300 in row 100" in note for note in notes)
-    rows = encode(Frame(pl.DataFrame({"x": x})), schema)[0]
+    rows = encode(framed(pl.DataFrame({"x": x})), schema)[0]
     assert np.isnan(rows[98, 0])
     assert rows[99, 0] == 2**24
 
@@ -130,7 +135,7 @@ def test_large_tables_take_seconds():
     data = customers(100_000)
     start = time.perf_counter()
     schema, _ = inferred(data, np.arange(0, 100_000, 2))
-    encode(Frame(data), schema)
+    encode(framed(data), schema)
     assert time.perf_counter() - start < 30  # About 3 s on an idle machine.
 
 

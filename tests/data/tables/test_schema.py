@@ -8,12 +8,17 @@ import polars as pl
 import pytest
 from tables.customers import customers
 
+from mimachine.data.tables import read
 from mimachine.data.tables.infer import infer
-from mimachine.data.tables.read import Frame
 from mimachine.data.tables.rows import decode, encode
 from mimachine.data.tables.schema import KINDS, LeftOut, Schema, overrides_from_json
 
-FRAME = Frame(customers(3000).with_columns(nothing=pl.lit(None)), "customers")
+
+def framed(data, **more):
+    return read.Frame(data, "table", **more)
+
+
+FRAME = framed(customers(3000).with_columns(nothing=pl.lit(None)))
 SCHEMA, _ = infer(FRAME, np.arange(3000), {})
 STORED = json.loads(json.dumps(SCHEMA.to_json()))
 PLACES = {column.name: k for k, column in enumerate(SCHEMA.columns)}
@@ -118,7 +123,7 @@ def test_edits_that_are_accepted_do_not_crash_later():
     """Random entries of one column in another, which from_json refuses or the rows endure."""
     dice = np.random.default_rng(0)
     accepted = 0
-    for _ in range(600):
+    for _ in range(250):
         stored = copy.deepcopy(STORED)
         first, second = dice.choice(len(stored["columns"]), 2)
         entries = list(stored["columns"][second])
@@ -135,7 +140,7 @@ def test_edits_that_are_accepted_do_not_crash_later():
             encode(FRAME, schema)
         except ValueError as refused:
             assert "must be of kind" in str(refused)  # noqa: PT017
-    assert accepted > 50
+    assert accepted > 20
 
 
 def test_kinds_can_be_edited_and_given_back():

@@ -47,7 +47,8 @@ def map_of_counts(
 
     Args:
         values: Different whole numbers, increasing, shape (K,).
-        counts: Rows of each, shape (K,); positive at the first and last.
+        counts: Rows of each, shape (K,), not all 0. Without rows at the first or last value, the
+            outermost scores are further out.
     """
     values = values.astype(np.float64)
     below = np.concatenate([[0], np.cumsum(counts)])
@@ -124,12 +125,13 @@ def _scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
     total = rows.sum()
     empty = min(_EMPTY, _EMPTY_SHARE * total / len(rows))
+    least = 1 / (2 * max(total, 2)) if rows[0] and rows[-1] else empty / (2 * total)
     rows = np.where(rows > 0, rows, empty)
     # Sums from both ends, since 1 - p has few digits where p is near 1.
     low = np.cumsum(rows)[:-1] / rows.sum()
     high = np.cumsum(rows[::-1])[:-1][::-1] / rows.sum()
     inner = np.where(low < high, ndtri(low), -ndtri(high))
-    end = -ndtri(1 / (2 * max(total, 2)))
+    end = -ndtri(least)
     return np.concatenate([[-end], inner, [end]])
 
 

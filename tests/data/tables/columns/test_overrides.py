@@ -6,10 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mimachine.data.tables import read
 from mimachine.data.tables.infer import infer
-from mimachine.data.tables.read import Frame
 from mimachine.data.tables.rows import decode, encode
 from mimachine.data.tables.schema import LeftOut
+
+
+def framed(data, **more):
+    return read.Frame(data, "table", **more)
+
 
 DICE = np.random.default_rng(0)
 DATA = pl.DataFrame(
@@ -32,9 +37,9 @@ DATA = pl.DataFrame(
 
 
 def column(name, kind, data=DATA):
-    schema, _ = infer(Frame(data), np.arange(len(data)), {name: kind})
+    schema, _ = infer(framed(data), np.arange(len(data)), {name: kind})
     found = next(each for each in schema.columns if each.name == name)
-    rows, _ = encode(Frame(data), schema)
+    rows, _ = encode(framed(data), schema)
     back = decode(rows, schema)
     if not isinstance(found, LeftOut):
         assert back[name].null_count() == data[name].null_count()
@@ -112,9 +117,9 @@ def test_constant_columns_stay_constant():
 
 def test_rare_codes_are_pooled_and_come_back_as_unknown():
     codes = [k % 50 for k in range(1000)] + list(range(100, 200))
-    schema, _ = infer(Frame(pl.DataFrame({"code": codes})), np.arange(1100), {"code": "category"})
+    schema, _ = infer(framed(pl.DataFrame({"code": codes})), np.arange(1100), {"code": "category"})
     assert schema.modelled[0].other
-    back = decode(encode(Frame(pl.DataFrame({"code": codes})), schema)[0], schema)
+    back = decode(encode(framed(pl.DataFrame({"code": codes})), schema)[0], schema)
     assert back["code"].to_list() == codes[:1000] + [None] * 100
 
 
@@ -130,7 +135,7 @@ def test_unknown_columns_and_kinds_suggest_the_nearest():
 def test_a_kind_is_checked_in_all_rows_and_learned_from_the_training_rows():
     data = pl.DataFrame({"x": ["1"] * 5 + ["2"] * 5 + ["no"], "y": range(11)})
     with pytest.raises(ValueError, match="'no' in row 11"):
-        infer(Frame(data), np.arange(10), {"x": "number"})
-    schema, _ = infer(Frame(data.head(10)), np.arange(5), {"x": "boolean"})
+        infer(framed(data), np.arange(10), {"x": "number"})
+    schema, _ = infer(framed(data.head(10)), np.arange(5), {"x": "boolean"})
     assert schema.modelled[0].levels == ("1", "2")
     assert schema.modelled[0].counts == (5, 0)

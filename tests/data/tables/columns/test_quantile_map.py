@@ -97,8 +97,11 @@ def test_the_map_goes_on_linearly():
     assert beyond[1] > beyond[0]
 
 
-def test_levels_without_rows_are_allowed_between():
-    edges, scores = map_of_counts(np.arange(4), np.array([5, 0, 3, 2]))
+@pytest.mark.parametrize("counts", [(5, 0, 3, 2), (0, 5, 3, 0), (0, 0, 0, 7), (1, 0, 0, 0)])
+def test_levels_without_rows_are_allowed(counts):
+    edges, scores = map_of_counts(np.arange(4), np.array(counts))
     assert (np.diff(scores) > 0).all()
-    assert edges[0] == -0.5
-    assert edges[-1] == 3.5
+    assert (edges[0], edges[-1]) == (-0.5, 3.5)
+    for level, count in enumerate(counts):
+        if count == 0:
+            assert share((edges, scores), level, level) < 0.2
