@@ -144,7 +144,9 @@ def _with_missing(
     if tensor.dtype == torch.uint8:
         tensor = tensor.to(torch.int16)
     converted = _as_floats(tensor, dtype)
-    check_finite(name, torch.where(tensor.isfinite(), converted, 0.0), tensor)
+    # A number beyond the range of the type becomes inf, which would count as hidden.
+    known = tensor.isfinite()
+    check_finite(name, torch.where(known, converted, 0), torch.where(known, tensor, 0))
     check = getattr(reader, "check_rows", None)
     if check is not None:
         check(name, converted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -72,8 +71,7 @@ class TableDistribution(Distribution):
             tables = start_of_tables(layout).to(parameters)
         self.layout, self.parameters, self.tables = layout, parameters, tables
         self.floor = real("floor", floor, 0, above=True)
-        of_grids, self._logits, self._of_holes = parameters.split(layout.kinds, -1)
-        self._of_grids = of_grids
+        self._of_grids, self._logits, self._of_holes = parameters.split(layout.kinds, -1)
         super().__init__(parameters.shape[:-1], Size((len(layout.columns),)), validate_args=False)
 
     @property
@@ -92,25 +90,22 @@ class TableDistribution(Distribution):
     def _with(self, parameters: Tensor) -> TableDistribution:
         return TableDistribution(self.layout, parameters, self.tables, floor=self.floor)
 
-    @cached_property
+    # What follows is not kept, since draws compute it without gradient and log-probabilities with.
+
+    @property
     def _constants(self) -> Constants:
         return self.layout.on(self.parameters.device)
 
-    @cached_property
-    def _logistics(self) -> Logistics | None:
+    def _logistics(self) -> Logistics:
         maps = self._constants.maps
-        return None if maps is None else Logistics(self._of_grids, maps, self.floor)
+        assert maps is not None
+        return Logistics(self._of_grids, maps, self.floor)
 
-    @cached_property
-    def _levels(self) -> Levels | None:
-        if not self.layout.roots:
-            return None
+    def _levels(self) -> Levels:
         return Levels(self.layout, self._constants, self._logits)
 
-    @cached_property
-    def _forest(self) -> Forest | None:
-        if self.tables is None:
-            return None
+    def _forest(self) -> Forest:
+        assert self.tables is not None
         return Forest(self.layout, self._logits, self.tables)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -144,13 +139,13 @@ class TableDistribution(Distribution):
         inside = torch.maximum(torch.minimum(values, constants.high), constants.low)
         possible = (values == inside) & (values == values.round()) | ~known
         parts = []
-        if self._logistics is not None:
-            parts.append(self._logistics.log_prob(inside.index_select(-1, constants.grids)))
-        if self._levels is not None:
+        if self.layout.grids:
+            parts.append(self._logistics().log_prob(inside.index_select(-1, constants.grids)))
+        if self.layout.roots:
             levels = inside.index_select(-1, constants.roots).long()
-            parts.append(self._levels.log_prob(levels))
-        if self._forest is not None:
-            found = self._forest.log_probs(Known(x, self.layout))
+            parts.append(self._levels().log_prob(levels))
+        if self.layout.edges:
+            found = self._forest().log_probs(Known(x, self.layout))
             parts += [found[edge.column].unsqueeze(-1) for edge in self.layout.edges]
         each = torch.cat(parts, -1)
         known, possible = (part.index_select(-1, constants.kept) for part in (known, possible))
@@ -171,9 +166,9 @@ class TableDistribution(Distribution):
             complete: Whether all values are drawn; otherwise NaN where a hole is drawn.
         """
         shape = Size(sample_shape)
-        grids = None if self._logistics is None else self._logistics.sample(shape)
-        roots = None if self._levels is None else self._levels.sample(shape)
-        rows = self._rows(grids, roots, shape)
+        grids = self._logistics().sample(shape) if self.layout.grids else None
+        roots = self._levels().sample(shape) if self.layout.roots else None
+        rows = self._rows(grids, roots)
         if complete or not self.layout.holed:
             return rows
         probability = self._of_holes.sigmoid().expand(*rows.shape[:-1], -1)
@@ -196,8 +191,8 @@ class TableDistribution(Distribution):
         x = self._expanded(value)
         shape = x.shape[: x.dim() - 1 - len(self.batch_shape)]
         drawn = self.sample(shape, complete=True)
-        if self._forest is not None:
-            levels = self._forest.complete(Known(x, self.layout))
+        if self.layout.edges:
+            levels = self._forest().complete(Known(x, self.layout))
             for column, level in levels.items():
                 drawn[..., column] = level.to(drawn.dtype)
         return torch.where(x.isfinite(), x, drawn)
@@ -209,21 +204,21 @@ class TableDistribution(Distribution):
         The level of a column with a parent is the most probable one given that of the parent.
         """
         half = self.parameters.new_tensor(0.5)
-        grids = None if self._logistics is None else self._logistics.quantile(half)
-        roots = None if self._levels is None else self._levels.most_probable()
-        return self._rows(grids, roots, Size(), most_probable=True)
+        grids = self._logistics().quantile(half) if self.layout.grids else None
+        roots = self._levels().most_probable() if self.layout.roots else None
+        return self._rows(grids, roots, most_probable=True)
 
     def _rows(
-        self, grids: Tensor | None, roots: Tensor | None, shape: Size, most_probable: bool = False
+        self, grids: Tensor | None, roots: Tensor | None, most_probable: bool = False
     ) -> Tensor:
         """Rows of grids and roots in the order of the columns, with the columns below the roots."""
         kind = precise(self.parameters.device)
         parts = [part.to(kind) for part in (grids, roots) if part is not None]
-        if self._forest is not None:
+        if self.layout.edges:
             assert roots is not None
             levels = dict(zip(self.layout.roots, roots.unbind(-1), strict=True))
             choose = _argmax if most_probable else None
-            below = self._forest.descend(levels, choose)
+            below = self._forest().descend(levels, choose)
             parts.append(torch.stack(below, -1).to(kind))
         rows = torch.cat(parts, -1).index_select(-1, self._constants.order)
         return rows.to(self.parameters.dtype)
@@ -240,10 +235,10 @@ class TableDistribution(Distribution):
         given = torch.as_tensor(probability, device=self.parameters.device)
         shape = torch.broadcast_shapes(given.shape, self.parameters.shape[:-1] + self.event_shape)
         found = torch.full(shape, torch.nan, dtype=self.parameters.dtype, device=given.device)
-        if self._logistics is None:
+        if not self.layout.grids:
             return found
         grids = given.expand(shape).index_select(-1, self._constants.grids)
-        values = self._logistics.quantile(grids).to(found.dtype)
+        values = self._logistics().quantile(grids).to(found.dtype)
         return found.index_copy(-1, self._constants.grids, values)
 
     def cdf(self, value: Tensor) -> Tensor:
@@ -253,11 +248,11 @@ class TableDistribution(Distribution):
         """
         x = self._expanded(value)
         found = torch.full_like(x, torch.nan)
-        if self._logistics is None:
+        if not self.layout.grids:
             return found
         steps = x.index_select(-1, self._constants.grids)
         known = steps.isfinite()
-        values = self._logistics.cdf(torch.where(known, steps, 0.0).to(precise(x.device)))
+        values = self._logistics().cdf(torch.where(known, steps, 0.0).to(precise(x.device)))
         values = torch.where(known, values, torch.nan).to(found.dtype)
         return found.index_copy(-1, self._constants.grids, values)
 
@@ -281,10 +276,10 @@ class TableDistribution(Distribution):
         if value is None:
             value = self.parameters.new_full((len(self.columns),), torch.nan)
         x = self._expanded(value)
-        if self._forest is None or not self._forest.has(column):
-            logits = self._logits[..., self.layout.logits_of(column)]
+        if self.layout.edges and self._forest().has(column):
+            logits = self._forest().posterior(column, Known(x, self.layout))
         else:
-            logits = self._forest.posterior(column, Known(x, self.layout))
+            logits = self._logits[..., self.layout.logits_of(column)]
         probabilities: Tensor = logits.softmax(-1).to(self.parameters.dtype)
         return probabilities.expand(*x.shape[:-1], -1)
 

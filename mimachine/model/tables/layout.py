@@ -134,7 +134,9 @@ class Layout:
         self.edges = self._edges(below)
         self.table_size = self.edges[-1].table.stop if self.edges else 0
         self.buckets = self._buckets()
-        self._constants: dict[torch.device, Constants] = {}
+        # On the CPU at once, since compiled code cannot make them.
+        cpu = torch.device("cpu")
+        self._constants = {cpu: self._made(cpu)}
 
     def choice(self, index: int) -> Choice:
         """A column that is a choice."""
