@@ -77,7 +77,7 @@ class Train:
 
     Attributes:
         data: Name of a data set (listed by mimachine data), a .csv, .tsv, .npy, .npz or .parquet
-            file, or a folder of images.
+            file, a folder of parquet files, or a folder of images.
         file: How to read a file or folder.
         objective: Training objective: mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h,
             mim-h, ce, or a baseline: rae, auto-encoder, beta-vae, vae-vampprior or pca; for data
@@ -173,14 +173,14 @@ class Compare:
 
     Attributes:
         data: Name of a data set (listed by mimachine data), a .csv, .tsv, .npy, .npz or .parquet
-            file, or a folder of images.
+            file, a folder of parquet files, or a folder of images.
         file: How to read a file or folder.
         objectives: Objectives to compare, separated by spaces: mim, a-mim, a-mim-one-sample,
             mim-of-means, vae, vae+h, mim-h, ce, or a baseline; for data with known P(x) also
             mim-h-true or symmetric-kl.
         baselines: Add the baselines: rae, a noisy auto-encoder with an L2 penalty on its codes;
             auto-encoder; beta-vae with β = 0.01; vae-vampprior, a VAE with a VampPrior; and pca,
-            probabilistic principal components.
+            probabilistic principal components. Tables of columns have no vae-vampprior and no pca.
         preset: Settings to start from; other options override them. "default": the library's.
             "fast": a faster recipe for dense-vae and hvae. "published": those of the paper's
             figures and, with an image architecture, of its table 1, from the authors' released
