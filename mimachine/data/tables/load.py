@@ -100,10 +100,11 @@ def kinds_of(entries: Sequence[str]) -> dict[str, str]:
 
 
 def _read(
-    path: str | os.PathLike[str], file: File, known: Schema | None
+    path: str | os.PathLike[str] | Any, file: File, known: Schema | None
 ) -> tuple[Frame, NDArray[Any] | None]:
     """A table without its labels and the columns to drop, and the labels if it has them."""
-    check_there(str(path))
+    if isinstance(path, str | os.PathLike):
+        check_there(str(path))
     frame = read_frame(path, header=file.header, types=types_of(known), formats=formats_of(known))
     names, notes = frame.data.columns, frame.notes
     label = file.labels if file.labels in names else None
@@ -166,12 +167,12 @@ class TableRows(NamedTuple):
 
 
 def read_table_rows(
-    path: str | os.PathLike[str], file: File, schema: Schema, split: str | None = None
+    path: str | os.PathLike[str] | Any, file: File, schema: Schema, split: str | None = None
 ) -> TableRows:
     """Rows of a table for a trained model.
 
     Args:
-        path: As for `load_table`.
+        path: As for `load_table`, or a data frame.
         file: As for `load_table`.
         schema: Schema of the training table.
         split: "train", "val" or "test" as `load_table` splits the table; None for all rows.
