@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from scipy.linalg import cho_factor, cho_solve
 from scipy.special import ndtr, ndtri
 
-from tables.columns import Column, Floats, Ints, Levels, columns_of, to_floats
+from tables.columns import Column, Floats, Levels, columns_of, to_floats
 from tables.measures import Bools, Imputed
 
+# Turns in which scores are drawn, draws of imputed cells, and rows that are used.
+_TURNS, _DRAWS, _MOST_FITTED = 30, 100, 10_000
+# Scores end where this probability is beyond them.
+_TINY = 1e-7
 # Correlations shrink by this share to those of independent columns, so that they can be inverted.
 _SHRINKAGE = 1e-3
-# Normal quantiles over which imputed numbers are averaged.
-_QUANTILES = (np.arange(20) + 0.5) / 20
 
 
 class Margin:
@@ -69,27 +70,25 @@ class Margin:
             return self.column.series(found.clip(max=last))
         return self.column.series(self.numbers(uniform))
 
-    def quantile(self, share: float, mean: Floats, deviation: Floats) -> Floats:
-        """Quantile of numbers whose normal scores are given, and that are not missing, (N,)."""
-        # What is not missing lies above the lowest interval.
-        missing = ndtr((ndtri(self.ends[1]) - mean) / deviation)
-        score = ndtri((missing + share * (1 - missing)).clip(1e-9, 1 - 1e-9))
-        floor = np.nextafter(self.ends[1], 1)
-        return self.numbers(ndtr(mean + deviation * score).clip(min=floor))
-
-    def likeliest(self, mean: Floats, deviation: Floats) -> Ints:
-        """Most probable level given normal scores, never the missing one, shape (N,)."""
-        below = ndtr((ndtri(self.ends[:-2]) - mean[:, None]) / deviation[:, None])
-        if below.shape[1] < 2:
-            return np.zeros(len(mean), dtype=np.int64)
-        return np.diff(below, axis=1).argmax(1)
+    @property
+    def present(self) -> tuple[float, float]:
+        """Interval of all values that are not missing."""
+        if isinstance(self.column, Levels):
+            return 0.0, float(self.ends[-3])
+        return float(self.ends[1]), 1.0
 
 
 class Copula:
     """Gaussian copula of all columns, with missing values as a level.
 
-    Ties are broken at random within their intervals. Rows are scored by the density of their
-    normal scores, and hidden cells imputed from their normal distribution given the other cells.
+    The normal scores of a row are known to lie in the intervals of its values. They are drawn by
+    turns given the others, and the correlation is the mean of those of the later turns: without
+    this, columns of few values would have correlations that are too small. Rows are scored by the
+    density of their normal scores, and hidden cells imputed by draws of scores given the others.
+
+    References:
+        Extending the rank likelihood for semiparametric copula estimation (Hoff, 2007),
+        https://arxiv.org/abs/math/0610413
     """
 
     def __init__(self, seed: int, effort: float = 1.0) -> None:
@@ -97,20 +96,39 @@ class Copula:
 
     def fit(self, train: pl.DataFrame) -> None:
         self.margins = [Margin(column, train[column.name]) for column in columns_of(train)]
-        correlation = np.corrcoef(self._scores(train, random=True), rowvar=False)
-        # Constant columns have no correlations.
-        correlation = np.nan_to_num((1 - _SHRINKAGE) * correlation)
-        np.fill_diagonal(correlation, 1.0)
-        self.correlation = correlation
+        rows = train[:_MOST_FITTED]
+        scores, (low, high) = self._scores(rows), self._bounds(rows)
+        correlation = _correlation(scores)
+        later = []
+        for turn in range(_TURNS):
+            self._redraw(scores, low, high, correlation)
+            correlation = _correlation(scores)
+            if turn >= _TURNS // 2:
+                later.append(correlation)
+        self.correlation = np.mean(later, axis=0)
 
-    def _scores(self, rows: pl.DataFrame, random: bool) -> Floats:
-        """Normal scores of rows, shape (N, D), random within intervals or at their middle."""
-        parts = []
-        for margin in self.margins:
-            low, high = margin.intervals(rows[margin.column.name])
-            share = self.random.random(len(rows)) if random else 0.5
-            parts.append(ndtri((low + share * (high - low)).clip(1e-6, 1 - 1e-6)))
-        return np.stack(parts, 1)
+    def _redraw(self, scores: Floats, low: Floats, high: Floats, correlation: Floats) -> None:
+        """Draw the scores of each column given the others, within intervals, in place."""
+        precision = np.linalg.inv(correlation)
+        for place in range(scores.shape[1]):
+            own = precision[place, place]
+            mean = scores[:, place] - scores @ precision[:, place] / own
+            deviation = own**-0.5
+            ends = [ndtr((end[:, place] - mean) / deviation) for end in (low, high)]
+            share = ends[0] + self.random.random(len(scores)) * (ends[1] - ends[0])
+            drawn = mean + deviation * ndtri(share.clip(1e-12, 1 - 1e-12))
+            scores[:, place] = drawn.clip(low[:, place], high[:, place])
+
+    def _bounds(self, rows: pl.DataFrame) -> tuple[Floats, Floats]:
+        """Normal scores of the ends of the intervals of rows, each of shape (N, D)."""
+        pairs = [margin.intervals(rows[margin.column.name]) for margin in self.margins]
+        low, high = (np.stack(ends, 1) for ends in zip(*pairs, strict=True))
+        return ndtri(low.clip(_TINY, 1 - _TINY)), ndtri(high.clip(_TINY, 1 - _TINY))
+
+    def _scores(self, rows: pl.DataFrame) -> Floats:
+        """Normal scores of the middles of the intervals of rows, shape (N, D)."""
+        low, high = self._bounds(rows)
+        return np.asarray(ndtri((ndtr(low) + ndtr(high)) / 2))
 
     def sample(self, count: int) -> pl.DataFrame:
         size = len(self.margins)
@@ -119,27 +137,46 @@ class Copula:
         return pl.DataFrame(m.series(uniform[:, place]) for place, m in enumerate(self.margins))
 
     def score(self, rows: pl.DataFrame) -> Floats:
-        scores = self._scores(rows, random=False)
+        scores = self._scores(rows)
         found: Floats = (scores * np.linalg.solve(self.correlation, scores.T).T).sum(1)
         return found
 
     def impute(self, rows: pl.DataFrame, hidden: Bools) -> Imputed:
-        scores = self._scores(rows, random=False)
-        means, deviations = np.zeros(scores.shape), np.ones(scores.shape)
-        for row in np.flatnonzero(hidden.any(1)):
-            given, asked = ~hidden[row], hidden[row]
-            across = self.correlation[np.ix_(asked, given)]
-            factor = cho_factor(self.correlation[np.ix_(given, given)])
-            means[row, asked] = across @ cho_solve(factor, scores[row, given])
-            explained = (across * cho_solve(factor, across.T).T).sum(1)
-            deviations[row, asked] = np.sqrt((1 - explained).clip(min=1e-12))
+        low, high = self._bounds(rows)
+        for place, margin in enumerate(self.margins):
+            cells = hidden[:, place]
+            # A hidden value is any that is not missing.
+            ends = np.array(margin.present).clip(_TINY, 1 - _TINY)
+            low[cells, place], high[cells, place] = ndtri(ends)
+        scores = ndtri((ndtr(low) + ndtr(high)) / 2).clip(low, high)
+        for _ in range(_TURNS):
+            self._redraw(scores, low, high, self.correlation)
+        draws = np.empty((_DRAWS, *scores.shape))
+        for each in draws:
+            self._redraw(scores, low, high, self.correlation)
+            each[:] = scores
+        return self._summary(ndtr(draws))
+
+    def _summary(self, draws: Floats) -> Imputed:
+        """Means and intervals of numbers and the most frequent levels of draws, (S, N, D)."""
         columns, low, high = [], {}, {}
         for place, margin in enumerate(self.margins):
-            name, given = margin.column.name, (means[:, place], deviations[:, place])
-            if isinstance(margin.column, Levels):
-                columns.append(margin.column.series(margin.likeliest(*given)))
+            column, drawn = margin.column, draws[:, :, place]
+            if isinstance(column, Levels):
+                index = np.searchsorted(margin.ends[1:-1], drawn, side="right")
+                counts = [(index == level).sum(0) for level in range(len(column.levels))]
+                best = np.argmax(counts, axis=0) if counts else np.zeros(drawn.shape[1], np.int64)
+                columns.append(column.series(best))
                 continue
-            points = np.mean([margin.quantile(share, *given) for share in _QUANTILES], axis=0)
-            columns.append(margin.column.series(points))
-            low[name], high[name] = (margin.quantile(share, *given) for share in (0.05, 0.95))
+            numbers = margin.numbers(drawn.clip(min=np.nextafter(margin.ends[1], 1)))
+            columns.append(column.series(numbers.mean(0)))
+            low[column.name], high[column.name] = np.quantile(numbers, [0.05, 0.95], axis=0)
         return Imputed(pl.DataFrame(columns), low, high)
+
+
+def _correlation(scores: Floats) -> Floats:
+    """Correlations of columns, 0 for constant ones, slightly shrunk, shape (D, D)."""
+    with np.errstate(invalid="ignore"):
+        found = np.nan_to_num((1 - _SHRINKAGE) * np.corrcoef(scores, rowvar=False))
+    np.fill_diagonal(found, 1.0)
+    return found
