@@ -130,13 +130,15 @@ def of_runs(*outcomes: Outcome) -> list[tuple[str, str]]:
     # A JSON string is also a Python string.
     first = json.dumps(str(outcomes[0].trained.run.path))
     schema = outcomes[0].trained.data.schema
+    # By default all rows of a file are meant.
+    split = " --split test" if outcomes[0].trained.experiment.data.is_path else ""
     return [
         (_repeat_heading(outcomes[0]), "\n".join(training(outcome) for outcome in outcomes)),
         ("Evaluate with more importance samples", each("evaluate", " --num-samples 5000")),
         *([("Sample new data", each("sample", " --num 64"))] if schema is None else []),
         *([] if schema is None else _of_table(schema, each)),
-        ("Save the codes of the test set", each("embed")),
-        ("Reconstruct the test set", each("reconstruct")),
+        ("Save the codes of the test set", each("embed", split)),
+        ("Reconstruct the test set", each("reconstruct", split)),
         ("Load in Python", f"import mimachine as mm\ntrained = mm.load({first})"),
     ]
 

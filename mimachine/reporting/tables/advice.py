@@ -61,6 +61,8 @@ def with_contradictions(outcome: Outcome) -> str | None:
         for column in outcome.trained.data.schema.modelled
         if isinstance(column, Levels) and column.parent is not None
     ]
+    if not pairs:
+        return None
     return (
         f"{percent(share)} of the generated rows have a pair of levels that no training row has, "
         f"although one settles the other ({_named(pairs)}). Drop such rows, or fill in the settled "

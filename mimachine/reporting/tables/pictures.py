@@ -95,7 +95,7 @@ def _of_levels(
     if rest:
         groups.append(rest)
         key_names.append(
-            f"{len(more)} more"
+            f"{len(more)} others"
             if len(more) > 1
             else labels([shown_level(column, more[0])], _LETTERS)[0][0]
         )
