@@ -463,10 +463,11 @@ class Reconstruct:
 class Score:
     """Score rows: how likely each is, how unusual its code, and which columns are unusual.
 
-    Writes a row for each, in the order of the data: log_likelihood in nats, of the original values,
-    with its standard error and whether it is flagged as unreliable; code, the negative log-density
-    of its code, with its percentile among training rows, which leads for anomalies; and for tables
-    the columns whose values are unusual, and the log-probability of each given the code.
+    Writes a row for each, in the order of the data. For tables anomaly, how unusual the row is in
+    all columns together, with its percentile among training rows; log_likelihood in nats, of the
+    original values, with its standard error and whether it is flagged as unreliable; code, the
+    negative log-density of its code, with its percentile; and for tables the columns whose values
+    are unusual, and the log-probability of each given the code.
 
     Attributes:
         run: Run directory.

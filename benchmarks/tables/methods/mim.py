@@ -23,7 +23,7 @@ from mimachine.workflow import objective, sources
 from tables.columns import Floats, is_number, to_floats
 from tables.measures import Bools, Imputed
 
-_FLOOR, _MOST_LATENTS, _DRAWS, _SAMPLES = 0.2, 10, 1000, 500
+_FLOOR, _MOST_LATENTS, _DRAWS, _SAMPLES, _REFERENCES = 0.2, 10, 1000, 500, 3000
 
 
 class Mim:
@@ -65,8 +65,11 @@ class Mim:
         return decode(rows.numpy(), self.schema)
 
     def score(self, rows: pl.DataFrame) -> Floats:
-        found = score(self.model, self._encoded(rows), num_samples=0, seed=self.seed)
-        return found.code.double().numpy()
+        some = self.data.train[:_REFERENCES]
+        found, usual = (
+            score(self.model, x, num_samples=0, seed=self.seed) for x in (self._encoded(rows), some)
+        )
+        return found.anomaly(usual).double().numpy()
 
     def impute(self, rows: pl.DataFrame, hidden: Bools) -> Imputed:
         x = self._encoded(rows)
