@@ -122,7 +122,7 @@ def compared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A run on a file of numbers, as an array, with classes: 14 columns that vary and a constant one."""
+    """A run on a file of numbers, as an array, with classes: 14 columns vary, one is constant."""
     folder = tmp_path_factory.mktemp("secret")
     rng = np.random.default_rng(0)
     values = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 15)) + 100
