@@ -1,1 +1,1 @@
-"""Tables for tests and benchmarks."""
+"""Benchmark of mixed tables: generated rows, anomalies, imputation and likelihood."""
