@@ -13,7 +13,11 @@ from mimachine.data.tables.rows import decode, encode
 
 # Nothing can be learned from a table whose columns are all constant.
 ALL_ALIKE = "rows that are all alike"
-CASES = [case for case in malformed() if case.name != ALL_ALIKE]
+CASES = [
+    pytest.param(case, id=case.name, marks=[pytest.mark.slow] * case.name.startswith("5,000"))
+    for case in malformed()
+    if case.name != ALL_ALIKE
+]
 
 
 def loaded(case, folder):
@@ -28,7 +32,7 @@ def loaded(case, folder):
     return rows, decode(rows, schema), schema
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES)
 def test_a_malformed_table_is_read_or_refused(case, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -38,7 +42,7 @@ def test_a_malformed_table_is_read_or_refused(case, tmp_path):
             message = str(error)
             assert case.error is not False, message
             assert "\n" not in message
-            assert ("table" in message) if case.is_file else ("frame" in message or "column" in message)
+            assert "table" in message or not case.is_file
             assert all(word.lower() in message.lower() for word in case.words), message
             return
     assert not case.error
@@ -50,5 +54,5 @@ def test_a_malformed_table_is_read_or_refused(case, tmp_path):
 
 def test_a_table_without_variation_is_refused(tmp_path):
     (case,) = (case for case in malformed() if case.name == ALL_ALIKE)
-    with pytest.raises(ValueError, match="no column that can be modelled: age .20. .constant"):
+    with pytest.raises(ValueError, match=r"table\.csv has no column that can be modelled: age"):
         loaded(case, tmp_path)

@@ -76,8 +76,7 @@ def _sample(file: Path, encoding: str | None) -> tuple[str, list[list[str]]]:
     first = next((line for line in lines if line != "\n"), "")
     if _is_json(first):
         raise ValueError(
-            f"{file.name} must have rows of cells, got JSON; polars.read_ndjson or pandas.read_json "
-            "make a table of it"
+            f"{file.name} must have rows of cells, got JSON; pandas.read_json makes a table of it"
         )
     delimiters = [d for d in _DELIMITERS if d in first] or [","]
     with long_cells():

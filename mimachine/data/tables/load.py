@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mimachine._support.messages import Option, OptionError, hint
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.columns import check_label_file
-from mimachine.data.files.labels import labelled
+from mimachine.data.files.labels import labelled, lost_labels
 from mimachine.data.files.options import File, check_there
 from mimachine.data.files.splits import SPLITS, check_unchanged, class_indices, split_rows
 from mimachine.data.files.table import Table, typed
@@ -57,6 +57,8 @@ def load_table(
     table = labelled(
         Table(values, None, labels, frame.source, (*frame.notes, *notes, *more)), file.labels
     )
+    if known is not None and file.labels is not None and table.labels is None:
+        raise ValueError(lost_labels(file.labels, table.source))
     mark = fingerprint(values, table.labels)
     if stored is not None:
         check_unchanged(mark, stored["fingerprint"], frame.source)
