@@ -12,9 +12,7 @@ QUICK = [
 REGIONS = {"Oslo": "north", "Rome": "south", "Bari": "south", "Lyon": "west"}
 # Columns that are modelled, and the share of their values that are missing.
 HOLES = {"income": 0.3, "channel": 0.2}
-MODELLED = (
-    *("city", "region", "joined", "seen", "member", "visits", "income", "channel", "size"),
-)
+MODELLED = (*("city", "region", "joined", "seen", "member", "visits", "income", "channel", "size"),)
 
 
 def customers(rows=400, seed=0):

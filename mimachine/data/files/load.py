@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -175,6 +175,8 @@ class Encodable(NamedTuple):
             from a file.
         table: The rows as the file has them, if it is a table whose columns have kinds; a data
             frame of polars.
+        cells: Reads the cells of such a table as text, as the file has them; the result is None for
+            other files than text.
     """
 
     rows: Tensor | Rows
@@ -182,6 +184,7 @@ class Encodable(NamedTuple):
     notes: tuple[str, ...]
     values: NDArray[Any] | None = None
     table: Any = None
+    cells: Callable[[], Any] | None = None
 
 
 def read_rows(
@@ -204,7 +207,9 @@ def read_rows(
     """
     if isinstance(learned, Schema):
         found = read_table_rows(path, file, learned, split)
-        return Encodable(found.rows, found.labels, found.notes, table=found.table)
+        return Encodable(
+            found.rows, found.labels, found.notes, table=found.table, cells=found.cells
+        )
     table = _read(Path(path), file, learned)
     if table.values.shape[1:] != learned.shape:
         raise ValueError(

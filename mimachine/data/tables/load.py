@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +21,7 @@ from mimachine.data.files.splits import SPLITS, check_unchanged, class_indices, 
 from mimachine.data.files.table import Table, typed
 from mimachine.data.preprocessing import fingerprint
 from mimachine.data.tables.infer import infer
-from mimachine.data.tables.read import Frame, read_frame
+from mimachine.data.tables.read import Frame, read_cells, read_frame
 from mimachine.data.tables.rows import encode
 from mimachine.data.tables.schema import Schema
 
@@ -46,7 +46,7 @@ def load_table(
         ValueError: If it cannot be used, or differs from the table that the run was trained on.
     """
     known = None if stored is None else Schema.from_json(stored["schema"])
-    frame, labels = _read(path, file, known)
+    frame, labels, _ = _read(path, file, known)
     splits = split_rows(len(frame.data), len(frame.data.columns), None, frame.source)
     if known is None:
         schema, notes = infer(frame, splits[0], kinds_of(file.columns))
@@ -103,8 +103,8 @@ def kinds_of(entries: Sequence[str]) -> dict[str, str]:
 
 def _read(
     path: str | os.PathLike[str], file: File, known: Schema | None
-) -> tuple[Frame, NDArray[Any] | None]:
-    """A table without its labels and the columns to drop, and the labels if it has them."""
+) -> tuple[Frame, NDArray[Any] | None, Frame]:
+    """A table without its labels and the columns to drop, the labels if it has them, and all."""
     check_there(str(path))
     frame = read_frame(path, header=file.header, types=types_of(known), formats=formats_of(known))
     names, notes = frame.data.columns, frame.notes
@@ -125,7 +125,7 @@ def _read(
     if not left:
         raise ValueError(f"{frame.source} has no columns left for values")
     labels = None if label is None else _labels(frame.data[label])
-    return dataclasses.replace(frame, data=frame.data.select(left), notes=notes), labels
+    return dataclasses.replace(frame, data=frame.data.select(left), notes=notes), labels, frame
 
 
 def _labels(column: pl.Series) -> NDArray[Any]:
@@ -158,13 +158,16 @@ class TableRows(NamedTuple):
         rows: Shape (N, D).
         labels: Shape (N,), or None.
         notes: Decisions made in reading.
-        table: The table without labels.
+        table: The table with all its columns.
+        cells: Reads the cells of the columns that have plain cells as text; None for other files
+            than text.
     """
 
     rows: torch.Tensor
     labels: NDArray[Any] | None
     notes: tuple[str, ...]
     table: pl.DataFrame
+    cells: Callable[[], pl.DataFrame | None]
 
 
 def read_table_rows(
@@ -181,16 +184,23 @@ def read_table_rows(
     Raises:
         ValueError: If the table does not fit the schema.
     """
-    frame, labels = _read(path, dataclasses.replace(file, drop=()), schema)
+    frame, labels, whole = _read(path, dataclasses.replace(file, drop=()), schema)
     values, notes = encode(frame, schema)
     table = labelled(Table(values, None, labels, frame.source, frame.notes), file.labels)
-    rows, labels, data = torch.from_numpy(values), table.labels, frame.data
+    rows, labels, data, chosen = torch.from_numpy(values), table.labels, whole.data, None
     if split is not None:
-        splits = split_rows(len(data), len(data.columns), None, frame.source)
-        chosen = splits[SPLITS.index(split)]
+        # As in training: without the columns that were dropped.
+        width = len([name for name in frame.data.columns if name not in file.drop])
+        chosen = split_rows(len(data), width, None, frame.source)[SPLITS.index(split)]
         rows, data = rows[torch.from_numpy(chosen)], data[chosen]
         labels = None if labels is None else labels[chosen]
-    return TableRows(rows, labels, (*table.notes, *notes), data)
+    plain = [name for name in data.columns if name not in whole.styles]
+
+    def cells() -> pl.DataFrame | None:
+        found = read_cells(path, plain, file.header)
+        return found if found is None or chosen is None else found[chosen]
+
+    return TableRows(rows, labels, (*table.notes, *notes), data, cells)
 
 
 def blank_table(schema: Schema, name: str, rows: int = 1) -> Dataset:
