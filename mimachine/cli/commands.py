@@ -352,6 +352,7 @@ def _impute(arguments: list[str]) -> None:
         trained,
         chosen.rows[:],
         chosen.table,
+        cells=None if chosen.cells is None or file.suffix != ".csv" else chosen.cells(),
         draws=command.draws,
         level=command.level,
         seed=command.seed,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mimachine._support.checks import one_of, whole
@@ -114,6 +115,8 @@ def conditions(schema: Schema, given: Sequence[str]) -> Tensor:
     names = [column.name for column in schema.modelled]
     for entry in given:
         name, is_pair, value = entry.partition("=")
+        if name in found:
+            raise OptionError(Option("given", [entry]), f" gives {name!r} a second value")
         if not (is_pair and name):
             raise OptionError(Option("given", [entry]), " must be COLUMN=VALUE, such as city=Lyon")
         if name not in names:
@@ -126,6 +129,7 @@ def conditions(schema: Schema, given: Sequence[str]) -> Tensor:
         rows, _ = encode(frame, schema)
     except ValueError as error:
         raise OptionError(Option("given", list(given)), f": {error}") from error
+    _check_steps(rows[0], found, schema)
     for place, column in enumerate(schema.modelled):
         if column.name in found and np.isnan(rows[0, place]):
             known = "" if isinstance(column, Stepped) else f": {some(map(str, column.levels))}"
@@ -134,6 +138,31 @@ def conditions(schema: Schema, given: Sequence[str]) -> Tensor:
                 f" must be a value of a column of kind {column.kind}{known}",
             )
     return torch.from_numpy(np.where(np.isnan(rows), np.float32(np.inf), rows))
+
+
+def _check_steps(row: NDArray[np.float32], found: dict[str, list[str]], schema: Schema) -> None:
+    """Check that numbers are given that the columns can have, not only ones near to them."""
+    for place, column in enumerate(schema.modelled):
+        if not isinstance(column, Stepped) or column.kind not in ("number", "whole", "count"):
+            continue
+        if column.name not in found or not np.isfinite(row[place]):
+            continue
+        text = found[column.name][0]
+        nearest_value = column.origin + column.step * float(row[place])
+        distance = abs(_number(text, nearest_value) - nearest_value)
+        # Decimals are rounded to those of the column.
+        if distance > column.step * (0.5001 if column.kind == "number" else 1e-6):
+            raise OptionError(
+                Option("given", [f"{column.name}={text}"]),
+                f" must be a value that the column can have; the nearest is {nearest_value:.10g}",
+            )
+
+
+def _number(text: str, otherwise: float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return otherwise
 
 
 def _schema(data: Dataset) -> Schema:
@@ -178,6 +207,7 @@ def fill_table(
     rows: Tensor,
     table: pl.DataFrame,
     *,
+    cells: pl.DataFrame | None = None,
     draws: int = 1000,
     level: float = 0.9,
     seed: int = 0,
@@ -190,6 +220,7 @@ def fill_table(
         trained: A run on a table.
         rows: Rows of the table to fill, shape (N, D), see `select`.
         table: The same rows as the file has them.
+        cells: Cells of the file as text, to return values that are there as they are written.
         draws: Codes drawn for each row.
         level: Probability of the intervals.
         seed: Seed of all draws.
@@ -214,32 +245,72 @@ def fill_table(
     holes = [name for name in left if table[name].null_count()]
     if holes:
         notes.append(f"not modelled, so not filled in: {some(map(repr, holes))}")
-    filled = _filled(table, data.table(found.rows), schema, rows)
-    return FilledTable(filled, _entries(found, data), held_out, tuple(notes))
+    holes = _holes(table, schema, rows)
+    filled = _filled(table, data.table(found.rows), schema, holes, cells)
+    return FilledTable(filled, _entries(found, data, holes), held_out, tuple(notes))
 
 
-def _filled(table: pl.DataFrame, complete: pl.DataFrame, schema: Schema, rows: Tensor) -> Any:
-    """The table with values of `complete` where rows have none; what is there stays as it is."""
+def _holes(table: pl.DataFrame, schema: Schema, rows: Tensor) -> NDArray[np.bool_]:
+    """Where values are filled in, shape (N, D).
+
+    Levels that the training rows did not have are unknown to the model, but are not missing.
+    """
+    holes = (~rows.isfinite()).numpy()
+    for place, column in enumerate(schema.modelled):
+        if not isinstance(column, Stepped) and column.name in table.columns:
+            holes[:, place] &= table[column.name].is_null().to_numpy()
+    return holes
+
+
+def _filled(
+    table: pl.DataFrame,
+    complete: pl.DataFrame,
+    schema: Schema,
+    holes: NDArray[np.bool_],
+    cells: pl.DataFrame | None,
+) -> pl.DataFrame:
+    """The table with values of `complete` in its holes; what is there stays as it is."""
     import polars as pl
 
-    unknown = (~rows.isfinite()).numpy()
+    if cells is not None:
+        table = table.with_columns(
+            [each for each in cells.get_columns() if _is_plain(each, table[each.name])]
+        )
     columns = []
     for place, column in enumerate(schema.modelled):
         values = complete[column.name]
         if column.name not in table.columns:
             columns.append(values)
             continue
-        own, holes = table[column.name], pl.Series(unknown[:, place])
-        if own.dtype != values.dtype:
-            # A type that has room for both, such as decimals for whole numbers.
-            own, values = (each.cast(pl.String) for each in (own, values))
-        both = pl.DataFrame({"own": own, "value": values, "hole": holes})
+        own, hole = table[column.name], pl.Series(holes[:, place])
+        if own.dtype == pl.String:
+            values = values.cast(pl.String)
+        elif values.dtype == pl.String and own.dtype.is_temporal():
+            values = _in_type(values, own.dtype, getattr(column, "format", None))
+        elif not (own.dtype.is_numeric() and values.dtype.is_numeric()):
+            values = values.cast(own.dtype)
+        both = pl.DataFrame({"own": own, "value": values, "hole": hole})
+        # Of whole numbers and decimals the type has room for both.
         taken = pl.when(pl.col("hole")).then(pl.col("value")).otherwise(pl.col("own"))
         columns.append(both.select(taken.alias(column.name))[column.name])
     return table.with_columns(columns)
 
 
-def _entries(found: Imputed, data: Dataset) -> pl.DataFrame:
+def _is_plain(cells: pl.Series, column: pl.Series) -> bool:
+    """Whether values of a column are written as this library writes others beside them."""
+    import polars as pl
+
+    if column.dtype != pl.Boolean:
+        return True
+    return bool(cells.drop_nulls().is_in(["true", "false"]).all())
+
+
+def _in_type(texts: pl.Series, dtype: Any, format: str | None) -> pl.Series:
+    """Dates and times from text."""
+    return texts.str.strptime(dtype, format)
+
+
+def _entries(found: Imputed, data: Dataset, holes: NDArray[np.bool_]) -> pl.DataFrame:
     import polars as pl
 
     names = data.columns or ()
@@ -257,7 +328,7 @@ def _entries(found: Imputed, data: Dataset) -> pl.DataFrame:
         else:
             low[k], high[k] = tables[1][index][row], tables[2][index][row]
     effective = found.effective_sample_sizes.numpy()[place]
-    return pl.DataFrame(
+    table = pl.DataFrame(
         {
             "row": place + 1,
             "column": [names[k] for k in column.tolist()],
@@ -269,6 +340,7 @@ def _entries(found: Imputed, data: Dataset) -> pl.DataFrame:
             "unreliable": found.flagged.numpy()[place],
         }
     )
+    return table.filter(holes[place, column])
 
 
 def _as_text(data: Dataset, found: Imputed, entries: Tensor | None) -> list[list[str | None]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from mimachine._support import memory
 from mimachine._support.messages import Option, OptionError, some
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.image_folder import read_images
-from mimachine.data.files.labels import is_label_file
+from mimachine.data.files.labels import is_label_file, lost_labels
 from mimachine.data.files.options import File, check_there, is_table
 from mimachine.data.files.read_table import read_table
 from mimachine.data.files.splits import SPLITS, check_unchanged, class_indices, split_rows
@@ -69,7 +69,7 @@ def load_file(
     table = _read(Path(path), file, learned)
     splits, notes = _split(table), table.notes
     if learned is not None and file.labels is not None and table.labels is None:
-        raise ValueError(_lost_labels(file.labels, table.source))
+        raise ValueError(lost_labels(file.labels, table.source))
     mark = fingerprint(table.values, table.labels, table.splits)
     if stored is not None:
         check_unchanged(mark, stored["fingerprint"], table.source)
@@ -103,22 +103,14 @@ def _by_columns(
             f'model.likelihood "columns" is for tables, .csv, .tsv and .parquet, got data {what}'
         )
     by_columns = fits and likelihood in ("auto", "columns")
+    if by_columns:
+        _check_other_options(path, file)
     if file.columns and not by_columns:
         raise OptionError(
             Option("columns", list(file.columns)),
             f" is for tables whose columns have kinds, got {path}",
         )
     return by_columns
-
-
-def _lost_labels(labels: str, source: str) -> str:
-    """The error for labels that a run was trained with."""
-    if not is_label_file(labels):
-        return f"the labels {labels!r} of {source} can no longer be found"
-    return (
-        f"no file {labels}, the labels of {source}; restore it, or put it beside {source}, where "
-        "it is found"
-    )
 
 
 def _learn(
@@ -183,6 +175,8 @@ class Encodable(NamedTuple):
             from a file.
         table: The rows as the file has them, if it is a table whose columns have kinds; a data
             frame of polars.
+        cells: Reads the cells of such a table as text, as the file has them; the result is None for
+            other files than text.
     """
 
     rows: Tensor | Rows
@@ -190,6 +184,7 @@ class Encodable(NamedTuple):
     notes: tuple[str, ...]
     values: NDArray[Any] | None = None
     table: Any = None
+    cells: Callable[[], Any] | None = None
 
 
 def read_rows(
@@ -212,7 +207,9 @@ def read_rows(
     """
     if isinstance(learned, Schema):
         found = read_table_rows(path, file, learned, split)
-        return Encodable(found.rows, found.labels, found.notes, table=found.table)
+        return Encodable(
+            found.rows, found.labels, found.notes, table=found.table, cells=found.cells
+        )
     table = _read(Path(path), file, learned)
     if table.values.shape[1:] != learned.shape:
         raise ValueError(
@@ -340,6 +337,17 @@ def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
         )
     values = table.values.reshape(len(table.values), *file.image_shape)
     return Table(values, None, table.labels, table.source, table.notes)
+
+
+def _check_other_options(path: str | os.PathLike[str], file: File) -> None:
+    """Reject options of images and arrays for a table, where they would have no effect."""
+    for name in ("resize", "split_folders"):
+        if getattr(file, name) is not None:
+            raise OptionError(
+                Option(name), f" applies to folders of images only; {path} is a table"
+            )
+    if file.array is not None:
+        raise OptionError(Option("array", file.array), f" applies to .npz files only, got {path}")
 
 
 def _check_options(path: Path, file: File) -> None:

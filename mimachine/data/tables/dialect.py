@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from mimachine._support.messages import some
+from mimachine._support.process import long_cells
 from mimachine.data.files.columns import Layout, check_unique
 from mimachine.data.files.table import MISSING, are_booleans, are_numbers
 from mimachine.data.files.text_stream import opened
@@ -72,9 +74,13 @@ def _sample(file: Path, encoding: str | None) -> tuple[str, list[list[str]]]:
             if len(lines) == _SAMPLE or (len(lines) > 2 and sum(map(len, lines)) > 1 << 20):
                 break
     first = next((line for line in lines if line != "\n"), "")
-    # Others would read a whole line as one cell, and csv limits the size of a cell.
+    if _is_json(first):
+        raise ValueError(
+            f"{file.name} must have rows of cells, got JSON; pandas.read_json makes a table of it"
+        )
     delimiters = [d for d in _DELIMITERS if d in first] or [","]
-    found = {d: [row for row in csv.reader(lines, delimiter=d) if row] for d in delimiters}
+    with long_cells():
+        found = {d: [row for row in csv.reader(lines, delimiter=d) if row] for d in delimiters}
     if len(lines) >= _SAMPLE and sum(line.count('"') for line in lines) % 2:
         # The sample ends within a cell.
         found = {d: rows[:-1] if len(rows) > 2 else rows for d, rows in found.items()}
@@ -83,6 +89,16 @@ def _sample(file: Path, encoding: str | None) -> tuple[str, list[list[str]]]:
             return delimiter, rows
     # A row is malformed, which is reported later, or there is only one column.
     return max(found.items(), key=lambda item: len(item[1][0]) if item[1] else 0)
+
+
+def _is_json(line: str) -> bool:
+    """Whether a first line is an object or a list of JSON, or begins a list of objects."""
+    if not line.startswith(("{", "[")):
+        return False
+    try:
+        return isinstance(json.loads(line), dict | list)
+    except ValueError:
+        return False
 
 
 def _is_header(

@@ -117,6 +117,7 @@ def _categories(name: str, column: Any) -> pl.Series:
     import polars as pl
 
     categories = [str(each) for each in column.cat.categories]
+    _check_text(name, categories)
     codes = pl.Series(column.cat.codes.to_numpy().astype(np.int64))
     codes = codes.set(codes < 0, None)
     texts = pl.Series(name, categories, dtype=pl.String).gather(codes)
@@ -191,11 +192,46 @@ def _objects(name: str, column: Any, missing: Any) -> pl.Series:
 def _series(name: str, values: list[Any], dtype: str) -> pl.Series:
     import polars as pl
 
+    if dtype == "Date" and any(isinstance(v, datetime.datetime) for v in values):
+        values = [None if v is None else _at_midnight(v) for v in values]
+        dtype = "Datetime"
     if dtype == "Datetime" and any(v is not None and v.tzinfo is not None for v in values):
-        values = [None if v is None else v.astimezone(datetime.UTC) for v in values]
+        values = [None if v is None else _in_utc(v) for v in values]
         return pl.Series(name, values, dtype=pl.Datetime("us", "UTC"))
     if dtype == "Int64" and any(v is not None and not -(2**63) <= v < 2**63 for v in values):
         return pl.Series(name, [None if v is None else str(v) for v in values])
     if dtype == "Decimal":
-        return pl.Series(name, values)
+        if all(v is None or v.is_finite() for v in values):
+            return pl.Series(name, values)
+        # Decimals of polars are finite.
+        values, dtype = [None if v is None else float(v) for v in values], "Float64"
+    if dtype == "String":
+        _check_text(name, values)
     return pl.Series(name, values, dtype=getattr(pl, dtype))
+
+
+def _check_text(name: str, values: list[Any]) -> None:
+    """Check that text has no halves of characters, which UTF-8 cannot have."""
+    for row, value in enumerate(values):
+        if value is not None and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f"column {name!r} of {_SOURCE} must hold text that UTF-8 can have, got "
+                    f"{value[:40]!r} in row {row + 1}"
+                ) from error
+
+
+def _at_midnight(value: datetime.date) -> datetime.datetime:
+    """A date as a date-time; a date-time as it is."""
+    if isinstance(value, datetime.datetime):
+        return value
+    return datetime.datetime.combine(value, datetime.time())
+
+
+def _in_utc(value: datetime.datetime) -> datetime.datetime:
+    """A date-time in UTC; one without a time zone is taken to be in UTC."""
+    if value.tzinfo is None:
+        return value.replace(tzinfo=datetime.UTC)
+    return value.astimezone(datetime.UTC)

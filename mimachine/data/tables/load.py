@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from mimachine._support.messages import Option, OptionError, hint
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.columns import check_label_file
-from mimachine.data.files.labels import labelled
+from mimachine.data.files.labels import labelled, lost_labels
 from mimachine.data.files.options import File, check_there
 from mimachine.data.files.splits import SPLITS, check_unchanged, class_indices, split_rows
 from mimachine.data.files.table import Table, typed
 from mimachine.data.preprocessing import fingerprint
 from mimachine.data.tables.infer import infer
-from mimachine.data.tables.read import Frame, read_frame
+from mimachine.data.tables.read import Frame, read_cells, read_frame
 from mimachine.data.tables.rows import encode
 from mimachine.data.tables.schema import Schema
 
@@ -46,7 +46,7 @@ def load_table(
         ValueError: If it cannot be used, or differs from the table that the run was trained on.
     """
     known = None if stored is None else Schema.from_json(stored["schema"])
-    frame, labels = _read(path, file, known)
+    frame, labels, _ = _read(path, file, known)
     splits = split_rows(len(frame.data), len(frame.data.columns), None, frame.source)
     if known is None:
         schema, notes = infer(frame, splits[0], kinds_of(file.columns))
@@ -57,6 +57,8 @@ def load_table(
     table = labelled(
         Table(values, None, labels, frame.source, (*frame.notes, *notes, *more)), file.labels
     )
+    if known is not None and file.labels is not None and table.labels is None:
+        raise ValueError(lost_labels(file.labels, table.source))
     mark = fingerprint(values, table.labels)
     if stored is not None:
         check_unchanged(mark, stored["fingerprint"], frame.source)
@@ -101,8 +103,8 @@ def kinds_of(entries: Sequence[str]) -> dict[str, str]:
 
 def _read(
     path: str | os.PathLike[str] | Any, file: File, known: Schema | None
-) -> tuple[Frame, NDArray[Any] | None]:
-    """A table without its labels and the columns to drop, and the labels if it has them."""
+) -> tuple[Frame, NDArray[Any] | None, Frame]:
+    """A table without its labels and the columns to drop, the labels if it has them, and all."""
     if isinstance(path, str | os.PathLike):
         check_there(str(path))
     frame = read_frame(path, header=file.header, types=types_of(known), formats=formats_of(known))
@@ -124,7 +126,7 @@ def _read(
     if not left:
         raise ValueError(f"{frame.source} has no columns left for values")
     labels = None if label is None else _labels(frame.data[label])
-    return dataclasses.replace(frame, data=frame.data.select(left), notes=notes), labels
+    return dataclasses.replace(frame, data=frame.data.select(left), notes=notes), labels, frame
 
 
 def _labels(column: pl.Series) -> NDArray[Any]:
@@ -157,13 +159,16 @@ class TableRows(NamedTuple):
         rows: Shape (N, D).
         labels: Shape (N,), or None.
         notes: Decisions made in reading.
-        table: The table without labels.
+        table: The table with all its columns.
+        cells: Reads the cells of the columns that have plain cells as text; None for other files
+            than text.
     """
 
     rows: torch.Tensor
     labels: NDArray[Any] | None
     notes: tuple[str, ...]
     table: pl.DataFrame
+    cells: Callable[[], pl.DataFrame | None]
 
 
 def read_table_rows(
@@ -180,16 +185,25 @@ def read_table_rows(
     Raises:
         ValueError: If the table does not fit the schema.
     """
-    frame, labels = _read(path, dataclasses.replace(file, drop=()), schema)
+    frame, labels, whole = _read(path, dataclasses.replace(file, drop=()), schema)
     values, notes = encode(frame, schema)
     table = labelled(Table(values, None, labels, frame.source, frame.notes), file.labels)
-    rows, labels, data = torch.from_numpy(values), table.labels, frame.data
+    rows, labels, data, chosen = torch.from_numpy(values), table.labels, whole.data, None
     if split is not None:
-        splits = split_rows(len(data), len(data.columns), None, frame.source)
-        chosen = splits[SPLITS.index(split)]
+        # As in training: without the columns that were dropped.
+        width = len([name for name in frame.data.columns if name not in file.drop])
+        chosen = split_rows(len(data), width, None, frame.source)[SPLITS.index(split)]
         rows, data = rows[torch.from_numpy(chosen)], data[chosen]
         labels = None if labels is None else labels[chosen]
-    return TableRows(rows, labels, (*table.notes, *notes), data)
+    plain = [name for name in data.columns if name not in whole.styles]
+
+    def cells() -> pl.DataFrame | None:
+        if not isinstance(path, str | os.PathLike):
+            return None
+        found = read_cells(path, plain, file.header)
+        return found if found is None or chosen is None else found[chosen]
+
+    return TableRows(rows, labels, (*table.notes, *notes), data, cells)
 
 
 def blank_table(schema: Schema, name: str, rows: int = 1) -> Dataset:

@@ -25,12 +25,12 @@ from mimachine.data.tables.frame import Frame
 from mimachine.data.tables.frames import frame_of
 from mimachine.data.tables.names import chosen_columns, without_infinite
 from mimachine.data.tables.parquet import parquet_blocks, parquet_types, read_parquet
-from mimachine.data.tables.text_file import read_text_file
+from mimachine.data.tables.text_file import read_original_cells, read_text_file
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Frame", "Outline", "outline", "read_blocks", "read_frame"]
+__all__ = ["Frame", "Outline", "outline", "read_blocks", "read_cells", "read_frame"]
 
 _TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 _SUFFIXES = (*_TEXT, ".parquet")
@@ -82,6 +82,23 @@ def read_frame(
     with readable(path):
         frame = read_text_file(path, header, columns, types or {}, formats or {})
     return _finished(frame, types or {})
+
+
+def read_cells(
+    path: str | os.PathLike[str], columns: Sequence[str], header: bool | None = None
+) -> pl.DataFrame | None:
+    """Cells of columns of a text file as they are written, as text; None for parquet files.
+
+    Args:
+        path: As the source of `read_frame`.
+        columns: Names of the columns.
+        header: As for `read_frame`.
+    """
+    file = _checked(Path(path).expanduser(), header)
+    if _is_parquet(file):
+        return None
+    with readable(file):
+        return read_original_cells(file, header, columns)
 
 
 def read_blocks(

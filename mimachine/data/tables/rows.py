@@ -46,8 +46,8 @@ def encode(frame: Frame, schema: Schema) -> tuple[NDArray[np.float32], tuple[str
             the value.
     """
     modelled = schema.modelled
-    names = {column.name for column in modelled}
-    missing = [column.name for column in modelled if column.name not in frame.data.columns]
+    names, there = {column.name for column in modelled}, set(frame.data.columns)
+    missing = [column.name for column in modelled if column.name not in there]
     if len(missing) == len(modelled):
         raise ValueError(
             f"{frame.source} must have columns of the training table such as "
@@ -56,20 +56,21 @@ def encode(frame: Frame, schema: Schema) -> tuple[NDArray[np.float32], tuple[str
     rows = np.full((len(frame.data), len(modelled)), np.nan, dtype=np.float32)
     notes = _on_columns(frame, schema, missing)
     for k, column in enumerate(modelled):
-        if column.name in frame.data.columns:
+        if column.name in there:
             notes += _fill(frame, column, rows[:, k])
     return rows, tuple(notes)
 
 
 def _on_columns(frame: Frame, schema: Schema, missing: list[str]) -> list[str]:
-    notes, known = [], [column.name for column in schema.columns]
+    notes, known = [], {column.name: None for column in schema.columns}
+    there = set(frame.data.columns)
     if missing:
         notes.append(f"{frame.source} lacks columns, whose values are unknown: {some(missing)}")
     more = [name for name in frame.data.columns if name not in known]
     if more:
         notes.append(f"columns that the training table did not have are left out: {some(more)}")
     order = [name for name in frame.data.columns if name in known]
-    if order != [name for name in known if name in order]:
+    if order != [name for name in known if name in there]:
         notes.append(
             f"columns of {frame.source} are in another order than in training, and are matched by "
             "name"

@@ -30,7 +30,7 @@ from mimachine.data.tables.time_text import is_time
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Columns", "read_columns", "read_text_file"]
+__all__ = ["Columns", "read_columns", "read_original_cells", "read_text_file"]
 
 _NUMBERS = ("Int", "UInt", "Float", "Decimal")
 _THOUSANDS = r"^[+-]?[0-9]{1,3}(\.[0-9]{3})+$"
@@ -48,6 +48,19 @@ def read_text_file(
         file, lambda encoding: _read(file, encoding, header, columns, types, formats)
     )
     return replace(frame, notes=notes + frame.notes)
+
+
+def read_original_cells(file: Path, header: bool | None, names: Sequence[str]) -> pl.DataFrame:
+    """Columns of a text file as they are written, as text; empty cells are null."""
+    import polars as pl
+
+    def read(encoding: str) -> pl.DataFrame:
+        layout = layout_of(file, header, None, encoding)
+        places, _ = chosen_columns(layout.names, layout.named, names, file.name)
+        texts = read_texts(file, layout, places)
+        return pl.DataFrame([texts[k].alias(n) for k, n in zip(places, names, strict=True)])
+
+    return decoded(file, read)[0]
 
 
 def _read(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support.messages import counted
+from mimachine._support.process import long_cells
 from mimachine.data.files.columns import Layout
 from mimachine.data.files.text_stream import opened
 
@@ -213,7 +214,11 @@ def _by_csv(
     )
     numbered = ((row, line + reader.line_num) for row in reader if row)
     at_once = max(1, (1 << 19) // len(layout.names))
-    while pairs := list(itertools.islice(numbered, at_once)):
+    while True:
+        with long_cells():
+            pairs = list(itertools.islice(numbered, at_once))
+        if not pairs:
+            return
         yield [row for row, _ in pairs], [line for _, line in pairs]
 
 

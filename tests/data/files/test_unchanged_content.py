@@ -13,9 +13,10 @@ from tablefiles import message
 
 from mimachine.data.files import parquet_file
 from mimachine.data.files.image_folder import read_images
-from mimachine.data.files.load import _split, load_file, read_rows
+from mimachine.data.files.load import load_file, read_rows
 from mimachine.data.files.options import File
 from mimachine.data.files.read_table import peek, read_table
+from mimachine.data.files.splits import split_rows
 
 LONG = ["12345678901234567890", "12345678901234567891", "-12345678901234567891"]
 
@@ -91,7 +92,7 @@ def test_padded_booleans_are_read_and_long_cells_are_not_cut(tmp_path):
 
 def test_rows_off_the_grid_of_the_training_rows_count(tmp_path):
     values = np.random.default_rng(0).integers(0, 4, (200, 6)) / 3
-    values[_split(values, None)[2][0], 0] = 0.5
+    values[split_rows(200, 6, None, "a.npy")[2][0], 0] = 0.5
     np.save(tmp_path / "a.npy", values)
     learned = load_file(tmp_path / "a.npy").preprocessing
     assert (learned.likelihood, learned.levels) == ("gaussian", None)
@@ -101,7 +102,7 @@ def test_rows_off_the_grid_of_the_training_rows_count(tmp_path):
 
 def test_decimals_that_only_other_rows_have_count(tmp_path):
     values = np.round(normal(200, 2), 1)
-    test = _split(values, None)[2]
+    test = split_rows(200, 2, None, "a.npy")[2]
     values[test[0], 0] = 0.123
     np.save(tmp_path / "a.npy", values)
     data = load_file(tmp_path / "a.npy")
