@@ -25,35 +25,41 @@ def associations(cells: Array) -> Array:
     Returns:
         Shape (D, D), symmetric; NaN where a column does not vary in the rows of a pair.
     """
-    sizes = cells.max(0, initial=-1) + 1
-    ends = np.cumsum(sizes)
+    rows, columns = cells.shape
+    size = int(cells.max(initial=0)) + 1
     # One-hot: a product of two columns' blocks counts the pairs of their cells.
-    flags = np.zeros((len(cells), int(ends[-1])), dtype=np.float32)
-    for index, (end, size) in enumerate(zip(ends, sizes, strict=True)):
-        known = np.flatnonzero(cells[:, index] >= 0)
-        flags[known, end - size + cells[known, index]] = 1
-    found = np.full((len(sizes), len(sizes)), math.nan)
-    for i in range(len(sizes)):
-        counts = flags[:, ends[i] - sizes[i] : ends[i]].T @ flags
-        for j in range(i, len(sizes)):
-            table = counts[:, ends[j] - sizes[j] : ends[j]].astype(np.float64)
-            found[i, j] = found[j, i] = cramers_v(table)
+    flags = np.zeros((rows, columns, size), dtype=np.float32)
+    known = np.nonzero(cells >= 0)
+    flags[(*known, cells[known])] = 1
+    flat = flags.reshape(rows, -1)
+    found = np.full((columns, columns), math.nan)
+    for index in range(columns):
+        counts = flags[:, index].T @ flat[:, index * size :]
+        tables = counts.reshape(size, -1, size).swapaxes(0, 1).astype(np.float64)
+        found[index, index:] = found[index:, index] = cramers_v(tables)
     return found
 
 
-def cramers_v(counts: Array) -> float:
-    """Cramér's V of a table of counts, with its bias corrected; NaN if a margin has one value."""
-    counts = counts[counts.sum(1) > 0][:, counts.sum(0) > 0]
-    total = counts.sum()
-    rows, columns = counts.shape
-    if min(rows, columns) < 2:
-        return math.nan
-    expected = np.outer(counts.sum(1), counts.sum(0)) / total
-    square = float((np.square(counts - expected) / expected).sum() / total)
-    square = max(0.0, square - (rows - 1) * (columns - 1) / (total - 1))
-    least = min(size - (size - 1) ** 2 / (total - 1) for size in (rows, columns))
-    # With as many cells as rows there is nothing left to learn from.
-    return min(1.0, math.sqrt(square / (least - 1))) if least > 1 + 1e-9 else math.nan
+def cramers_v(counts: Array) -> Array:
+    """Cramér's V, with its bias corrected, of tables of counts of pairs of cells.
+
+    Args:
+        counts: Shape (..., R, C); rows and columns without counts have no part.
+
+    Returns:
+        Shape (...); NaN where a margin has fewer than two cells, or every row one of its own.
+    """
+    total = counts.sum((-2, -1))
+    margins = counts.sum(-1), counts.sum(-2)
+    rows, columns = ((margin > 0).sum(-1) for margin in margins)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = margins[0][..., :, None] * margins[1][..., None, :] / total[..., None, None]
+        parts = np.where(expected > 0, np.square(counts - expected) / expected, 0.0)
+        square = parts.sum((-2, -1)) / total - (rows - 1) * (columns - 1) / (total - 1)
+        least = np.minimum(*(each - (each - 1) ** 2 / (total - 1) for each in (rows, columns)))
+        found = np.sqrt(square.clip(0) / (least - 1)).clip(None, 1)
+    known = (np.minimum(rows, columns) > 1) & (least > 1 + 1e-9)
+    return np.where(known, found, math.nan)
 
 
 def strongest(matrix: Array, most: int) -> Array:

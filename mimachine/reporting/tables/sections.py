@@ -24,7 +24,7 @@ __all__ = ["table_sections"]
 
 _MOST_COLUMNS, _MOST_SHARES = 12, 20
 # Columns of a matrix, and columns whose associations are measured at all.
-_MOST_IN_MATRIX, _MOST_ASSOCIATED = 30, 300
+_MOST_IN_MATRIX, _MOST_ASSOCIATED = 30, 150
 _MOST_PAIRS, _LETTERS = 8, 16
 # Smallest difference of associations that has the strongest colour.
 _LEAST_REACH = 0.2
@@ -67,8 +67,10 @@ def _columns(outcomes: Sequence[Outcome], prior: str) -> Section:
             f"{len(order) - _MOST_COLUMNS:,} more columns, which differ by at most "
             f"{percent(float(drift.max(0)[order[_MOST_COLUMNS]]))}, are not plotted."
         )
-    pictures = [column_picture(outcomes, int(index), names[index]) for index in order]
-    return Section("columns", "Columns", tuple(texts), pictures[:_MOST_COLUMNS])
+    pictures = [
+        column_picture(outcomes, int(index), names[index]) for index in order[:_MOST_COLUMNS]
+    ]
+    return Section("columns", "Columns", tuple(texts), pictures)
 
 
 def _associations(outcomes: Sequence[Outcome]) -> Section:

@@ -24,7 +24,8 @@ __all__ = ["unusual"]
 Array = np.ndarray[Any, Any]
 _MOST_ROWS, _OF_EACH, _MOST_COLUMNS = 10, 5, 30
 _LETTERS = 24
-_REFERENCES = 1000
+# Training rows to compare with: fewer if they are long.
+_FEWEST, _MOST, _VALUES = 200, 1000, 100_000
 # Share of training rows whose value of a column is more usual, from which a value is marked.
 _ODD = 0.99
 
@@ -95,7 +96,8 @@ def _worst(outcome: Outcome, most: int) -> _Worst:
     model, data = outcome.trained.generator, outcome.trained.data
     surprise = _surprise(outcome, data.test)
     order = torch.argsort(surprise, descending=True, stable=True)[:most]
-    references = data.train[chosen(len(data.train), _REFERENCES)]
+    count = max(_FEWEST, min(_MOST, _VALUES // data.test.shape[1]))
+    references = data.train[chosen(len(data.train), count)]
     known = score(model, references, num_samples=0)
     found = score(model, data.test[order], num_samples=0)
     ranks = found.percentiles(known)
