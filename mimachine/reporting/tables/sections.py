@@ -24,7 +24,7 @@ __all__ = ["table_sections"]
 
 _MOST_COLUMNS, _MOST_SHARES = 12, 20
 # Columns of a matrix, and columns whose associations are measured at all.
-_MOST_IN_MATRIX, _MOST_ASSOCIATED = 30, 150
+_MOST_IN_MATRIX, _MOST_ASSOCIATED = 30, 300
 _MOST_PAIRS, _LETTERS = 8, 16
 # Smallest difference of associations that has the strongest colour.
 _LEAST_REACH = 0.2
@@ -39,7 +39,7 @@ def table_sections(outcomes: Sequence[Outcome], data: Dataset, prior: str) -> It
         prior: What the latents of generated rows are drawn from, in words.
     """
     yield _columns(outcomes, prior)
-    if len(outcomes[0].fits.shares) > 1:
+    if len(_names(outcomes[0])) > 1:
         yield _associations(outcomes)
     yield _explained(outcomes)
     yield unusual(outcomes)
