@@ -25,6 +25,7 @@ from mimachine.experiment.presets import (
     fast,
     named,
     objective_of,
+    of_numbers,
     paper_images,
     published,
 )
@@ -200,7 +201,9 @@ def _default_settings(command: Train | Compare, objective: str | None) -> Experi
         return published(command.data, objective, architecture)
     if command.preset == "paper":
         return paper_images(command.data, objective, architecture)
-    return default(command.data, objective, command.file, architecture)
+    settings = default(command.data, objective, command.file, architecture)
+    is_array = architecture == "mlp" and command.model.likelihood not in ("auto", "columns")
+    return of_numbers(settings) if is_array else settings
 
 
 Trainer = TypeVar("Trainer", Train, Compare)

@@ -30,6 +30,7 @@ __all__ = [
     "fast",
     "named",
     "objective_of",
+    "of_numbers",
     "paper_image_training",
     "paper_images",
     "published",
@@ -115,6 +116,14 @@ def default(
         FileNotFoundError: If the path does not exist.
     """
     return _starting(data, objective, file, architecture, lambda count: _IMAGE_TRAINING)
+
+
+def of_numbers(settings: Experiment) -> Experiment:
+    """Default settings of a table that is modelled as an array of numbers."""
+    if not is_table(settings.data.name):
+        return settings
+    model = dataclasses.replace(settings.model, encoder_floor=_ENCODER_FLOOR)
+    return dataclasses.replace(settings, model=model)
 
 
 def fast(
@@ -233,7 +242,8 @@ def _for_file(
             path, labels=file.labels, drop=file.drop, array=file.array, header=file.header
         )
     features = math.prod(shape)
-    by_columns = architecture == "mlp" and is_table(path) and not file.image_shape
+    is_array = architecture != "mlp" or bool(file.image_shape) or not file.standardize
+    by_columns = is_table(path) and not is_array
     # The likelihood takes about a minute.
     num_samples = min(1000, max(50, 200_000_000 // (features * min(10_000, count // 5 + 1))))
     latent = min(40 if features >= 500 else 10, features)

@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from mimachine._support.checks import real, whole
 from mimachine.model.table_columns import Choice, TableColumn
 from mimachine.model.tables.layout import Constants, Layout
-from mimachine.model.tables.levels import Levels
+from mimachine.model.tables.levels import Levels, broadcast
 from mimachine.model.tables.logistics import Logistics
 from mimachine.model.tables.messages import Forest, Known
 from mimachine.model.tables.quantile_map import precise
@@ -129,7 +129,7 @@ class TableDistribution(Distribution):
         return each.to(self.parameters.dtype)
 
     def _expanded(self, value: Tensor) -> Tensor:
-        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        shape = broadcast(value.shape[:-1], self.batch_shape)
         return value.expand(*shape, value.shape[-1])
 
     def _each(self, x: Tensor) -> Tensor:
@@ -233,7 +233,7 @@ class TableDistribution(Distribution):
             The smallest values up to which the grids have these probabilities.
         """
         given = torch.as_tensor(probability, device=self.parameters.device)
-        shape = torch.broadcast_shapes(given.shape, self.parameters.shape[:-1] + self.event_shape)
+        shape = broadcast(given.shape, self.parameters.shape[:-1] + self.event_shape)
         found = torch.full(shape, torch.nan, dtype=self.parameters.dtype, device=given.device)
         if not self.layout.grids:
             return found

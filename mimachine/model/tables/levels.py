@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Size, Tensor
 
 from mimachine.model.distributions import indices_of
 from mimachine.model.tables.layout import Bucket, Constants, Layout
 
-__all__ = ["Levels", "at"]
+__all__ = ["Levels", "at", "broadcast"]
 
 
 class Levels:
@@ -64,5 +65,10 @@ class Levels:
 
 def at(values: Tensor, index: Tensor) -> Tensor:
     """Entries of the last axis: values (*batch, K) at indices (*sample, *batch, C)."""
-    shape = torch.broadcast_shapes(values.shape[:-1], index.shape[:-1])
+    shape = broadcast(values.shape[:-1], index.shape[:-1])
     return values.expand(*shape, values.shape[-1]).gather(-1, index.expand(*shape, index.shape[-1]))
+
+
+def broadcast(first: Size, second: Size) -> Size:
+    """The common shape; that of torch loads its symbolic shapes, which takes half a second."""
+    return Size(np.broadcast_shapes(first, second))

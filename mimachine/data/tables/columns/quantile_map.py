@@ -121,7 +121,8 @@ def _gaps(values: NDArray[Any], below: NDArray[Any], edges: NDArray[Any]) -> NDA
 
 def _scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Normal scores of the edges of intervals with some rows each."""
-    from scipy.special import ndtri
+    from torch import from_numpy
+    from torch.special import ndtri
 
     total = rows.sum()
     empty = min(_EMPTY, _EMPTY_SHARE * total / len(rows))
@@ -130,9 +131,10 @@ def _scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     # Sums from both ends, since 1 - p has few digits where p is near 1.
     low = np.cumsum(rows)[:-1] / rows.sum()
     high = np.cumsum(rows[::-1])[:-1][::-1] / rows.sum()
-    inner = np.where(low < high, ndtri(low), -ndtri(high))
-    end = -ndtri(least)
-    return np.concatenate([[-end], inner, [end]])
+    # torch's, as scipy takes long to import.
+    quantiles = [ndtri(from_numpy(p.copy())).numpy() for p in (low, high, np.array([least]))]
+    inner, end = np.where(low < high, quantiles[0], -quantiles[1]), -quantiles[2]
+    return np.concatenate([-end, inner, end])
 
 
 def apply(
