@@ -30,6 +30,12 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _brief():
+    with tableruns.brief_proposals():
+        yield
+
+
 @pytest.fixture
 def here(trained, tmp_path, monkeypatch, capsys):
     """A copy of the folder, as the current one."""
@@ -230,6 +236,11 @@ def test_labels_are_a_column_or_a_file(here, kind):
 
 
 def test_a_run_is_used_where_its_table_moved(here, capsys):
+    # The run knows this place, and not that of the copied table.
+    train("x.csv", "again")
+    shutil.rmtree("run")
+    Path("again").rename("run")
+    capsys.readouterr()
     Path("x.csv").rename("elsewhere.csv")
     assert run("sample", "run", "--num", 5) == 0
     message = error_of(capsys, "evaluate", "run")
@@ -287,8 +298,9 @@ def test_a_training_that_was_killed_goes_on_with_the_same_bits(here):
 def test_models_of_tables_are_compared(here, capsys):
     assert run("compare", "x.csv", *QUICK, "--out", "both") == 0
     reports = json.loads(Path("both/comparison.json").read_text())["reports"]
-    assert set(reports) == {"a-mim", "vae", "rae", "beta-vae", "auto-encoder"} & set(reports)
+    # Principal components need numbers, and pseudo-inputs gradients.
     assert {"a-mim", "vae", "rae", "beta-vae"} <= set(reports)
+    assert not {"pca", "vae-vampprior"} & set(reports)
     for report in reports.values():
         names = {metric["name"] for metric in report["metrics"]}
         assert {"reconstruction_accuracy", "generated_auc", "generated_contradictions"} <= names
