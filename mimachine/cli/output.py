@@ -13,20 +13,8 @@ from typing import TYPE_CHECKING, Any
 from mimachine._support.files import save_figure
 from mimachine._support.messages import quoted, visible
 from mimachine._support.streams import is_terminal, unfiltered
-from mimachine.cli.options import (
-    Compare,
-    Embed,
-    Impute,
-    Reconstruct,
-    Refit,
-    Report,
-    Reproduce,
-    Resume,
-    ResumeComparison,
-    Sample,
-    Score,
-    Train,
-)
+from mimachine.cli.apply_options import Embed, Impute, Reconstruct, Sample, Score
+from mimachine.cli.options import Compare, Refit, Report, Reproduce, Resume, ResumeComparison, Train
 from mimachine.experiment.settings import flat
 
 if TYPE_CHECKING:

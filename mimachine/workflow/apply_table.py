@@ -39,7 +39,7 @@ __all__ = [
     "sample_table",
 ]
 
-_AT_ONCE = 1024
+_AT_ONCE, _MOST_FITTED = 1024, 200_000
 
 
 class SampledTable(NamedTuple):
@@ -229,7 +229,7 @@ def fill_table(
         ValueError: If the run is not on a table, or an argument is out of range.
     """
     schema, model, data = _schema(trained.data), trained.generator, trained.data
-    proposal = fit_proposal(model, data.train[:], data.val, seed=seed, progress=False)
+    proposal = fit_proposal(model, data.train[:_MOST_FITTED], data.val, seed=seed, progress=False)
     found = impute(model, rows, proposal=proposal, draws=draws, level=level, seed=seed)
     held_out = held_out_coverage(
         model, data.test, proposal=proposal, draws=draws, level=level, seed=seed
@@ -242,9 +242,9 @@ def fill_table(
             "too narrow"
         )
     left = [c.name for c in schema.columns if isinstance(c, LeftOut) and c.name in table.columns]
-    holes = [name for name in left if table[name].null_count()]
-    if holes:
-        notes.append(f"not modelled, so not filled in: {some(map(repr, holes))}")
+    skipped = [name for name in left if table[name].null_count()]
+    if skipped:
+        notes.append(f"not modelled, so not filled in: {some(map(repr, skipped))}")
     holes = _holes(table, schema, rows)
     filled = _filled(table, data.table(found.rows), schema, holes, cells)
     return FilledTable(filled, _entries(found, data, holes), held_out, tuple(notes))

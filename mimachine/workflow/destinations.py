@@ -18,6 +18,7 @@ from mimachine.experiment.settings import Data, Experiment, from_json
 from mimachine.training.run import Run
 from mimachine.workflow.export_results import ARRAYS, result_file
 from mimachine.workflow.find_data import candidates
+from mimachine.workflow.stored_frame import FRAME
 
 __all__ = ["Destination", "destination", "is_of_table", "outputs_of"]
 
@@ -38,6 +39,7 @@ _RUN_FILES = (
     "state.ckpt",
     "report.json",
     "refit.json",
+    FRAME,
     RECORD,
 )
 

@@ -31,7 +31,9 @@ class Scored(NamedTuple):
     """Scores of rows, in nats.
 
     Attributes:
-        table: One row for each: its number from 1; `log_likelihood`, its standard error and
+        table: One row for each: its number from 1; for a table `anomaly`, how unusual it is in all
+            columns together (`Scores.anomaly`), with its percentile among training rows;
+            `log_likelihood`, its standard error and
             whether it is flagged as unreliable; `code`, -log p(z) at the mean of q(z|x), and its
             percentile among training rows; for a table `unusual`, the columns whose values are
             less likely than those of 99 % of the training rows, and the expectation of log p(x_d|z)
@@ -71,6 +73,9 @@ def score_rows(
         likelihood, code = scores.log_likelihood, scores.code
         ranks = scores.percentiles(known)
         places, names = ranks.code, data.columns or ()
+        anomaly, usual = scores.anomaly(known), known.anomaly(known)
+        found["anomaly"] = anomaly.numpy()
+        found["anomaly_percentile"] = _share_below(anomaly, usual).numpy()
         by_column: dict[str, Any] = {"unusual": _unusual(ranks, names)}
         by_column |= {f"log p({n})": scores.columns[:, k].numpy() for k, n in enumerate(names)}
     else:

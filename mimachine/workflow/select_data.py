@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -15,16 +16,18 @@ from mimachine.data.files.load import Encodable, read_rows
 from mimachine.data.files.splits import SPLITS
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.prepare_run import is_binarized, prepare
+from mimachine.workflow.stored_frame import is_frame
 
 __all__ = ["select"]
 
 
-def select(trained: Trained, data: str | None = None, split: str | None = None) -> Encodable:
+def select(trained: Trained, data: str | Any | None = None, split: str | None = None) -> Encodable:
     """Select the data to apply a trained model to.
 
     Args:
         trained: The run with the model.
-        data: Name of a data set, or path of a file or folder; None: the training data of the run.
+        data: Name of a data set, path of a file or folder, or for a run on a table a data frame;
+            None: the training data of the run.
         split: "train", "val", "test", or "all", which is all rows of a file or folder in their
             order. Default: "all" for files and folders, "test" for named data sets.
 
@@ -35,6 +38,8 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
     if split is not None:
         one_of("split", split, (*SPLITS, "all"))
     settings = trained.experiment
+    if is_frame(data):
+        return _of_frame(trained, data, split)
     name = settings.data.name if data is None else data
     own = name == settings.data.name or os.path.abspath(name) == settings.data.name
     is_split = split is not None and split != "all"
@@ -61,6 +66,19 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
         return read
     note = "grey values are encoded without binarisation; training used binarised values"
     return read._replace(notes=(*read.notes, note))
+
+
+def _of_frame(trained: Trained, data: Any, split: str | None) -> Encodable:
+    """All rows of a data frame."""
+    if trained.data.schema is None:
+        raise ValueError(
+            f"data must be a file or folder like {trained.data.name}, or a data set; data frames "
+            "are for runs on tables"
+        )
+    if split not in (None, "all"):
+        raise ValueError(f"split must be all for a data frame, got {split}")
+    file = replace(trained.experiment.data.file, labels=None)
+    return read_rows(data, file, trained.data.schema)
 
 
 def _named(trained: Trained, name: str, own: bool) -> Dataset:

@@ -19,6 +19,7 @@ from tables.methods.autoencoder import AutoEncoder
 from tables.methods.copula import Copula
 from tables.methods.detectors import IsolatedRows, PrincipalComponents
 from tables.methods.imputers import Iterative, Marginal, Neighbours
+from tables.methods.mim import Mim, NoisyAutoEncoder, Vae
 from tables.methods.mixture import MixtureOfNumbers
 from tables.methods.plain import Independent, Real
 from tables.methods.tvae import Tvae
@@ -26,6 +27,9 @@ from tables.methods.tvae import Tvae
 __all__ = ["METHODS", "TASKS", "Method", "tasks_of"]
 
 METHODS: dict[str, Callable[[int, float], Any]] = {
+    "a-mim": Mim,
+    "vae": Vae,
+    "a-mim-rae": NoisyAutoEncoder,
     # Real training rows: what perfect generated rows would reach.
     "real": Real,
     "independent": Independent,

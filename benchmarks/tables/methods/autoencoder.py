@@ -107,7 +107,8 @@ class AutoEncoder:
     The loss is :math:`-\log p(x | z + 0.2 \epsilon) + \tfrac12 |z|^2` in nats. All columns have
     categorical outputs, those of numbers over up to 64 bins of equal shares. Rows are generated
     from a mixture of full normals, fitted to noisy codes, with the number of components chosen by
-    held-out codes. The score of a row is the negative log-density of its code.
+    held-out codes. The score of a row with the code z is :math:`-\log p(x | z) - \log p(z)`: the
+    density of the code alone tells few anomalies, which this network reconstructs badly.
     """
 
     def __init__(self, seed: int, effort: float = 1.0) -> None:
@@ -126,12 +127,8 @@ class AutoEncoder:
 
         def loss(rows: Tensor) -> Tensor:
             codes = self.network.encode(index[rows], scores[rows])
-            log_probs = self.network.log_probs(self._noisy(codes))
-            seen = [
-                part.gather(1, index[rows, place, None])[:, 0]
-                for place, part in enumerate(log_probs)
-            ]
-            return (codes.square().sum(1) / 2 - torch.stack(seen).sum(0)).mean()
+            penalty = codes.square().sum(1) / 2
+            return (penalty - self._given(self._noisy(codes), index[rows])).mean()
 
         recipe = Recipe(self.steps, learning_rate=2e-3, cosine=True, every=100)
         train(self.network, loss, len(train_rows), recipe, self.seed)
@@ -147,6 +144,12 @@ class AutoEncoder:
         ]
         stacked = np.stack(scores, 1) if scores else np.zeros((len(rows), 1))
         return torch.from_numpy(index), torch.from_numpy(stacked).float()
+
+    def _given(self, codes: Tensor, index: Tensor) -> Tensor:
+        """Log-probabilities of the bins of rows given codes, in nats, shape (B,)."""
+        log_probs = self.network.log_probs(codes)
+        seen = [part.gather(1, index[:, [place]]) for place, part in enumerate(log_probs)]
+        return torch.cat(seen, 1).sum(1)
 
     def _noisy(self, codes: Tensor) -> Tensor:
         return codes + _NOISE * torch.randn(codes.shape, generator=self.generator)
@@ -175,6 +178,10 @@ class AutoEncoder:
             for each, index in zip(self.bins, columns, strict=True)
         )
 
+    @torch.no_grad()
     def score(self, rows: pl.DataFrame) -> Floats:
-        codes = self._codes(*self._inputs(rows)).double().numpy()
-        return -np.asarray(self.mixture.score_samples(codes))
+        index, scores = self._inputs(rows)
+        codes = self._codes(index, scores)
+        parts = zip(codes.split(4096), index.split(4096), strict=True)
+        given = torch.cat([self._given(*part) for part in parts]).double().numpy()
+        return -np.asarray(self.mixture.score_samples(codes.double().numpy()) + given)

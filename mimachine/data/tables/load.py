@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mimachine._support import memory
 from mimachine._support.messages import Option, OptionError, hint
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.columns import check_label_file
@@ -20,8 +21,11 @@ from mimachine.data.files.options import File, check_there
 from mimachine.data.files.splits import SPLITS, check_unchanged, class_indices, split_rows
 from mimachine.data.files.table import Table, typed
 from mimachine.data.preprocessing import fingerprint
+from mimachine.data.rows import Ready, Rows
 from mimachine.data.tables.infer import infer
-from mimachine.data.tables.read import Frame, read_cells, read_frame
+from mimachine.data.tables.load_blocks import encode_blocks, is_large
+from mimachine.data.tables.parquet import is_index
+from mimachine.data.tables.read import Frame, outline, read_cells, read_frame
 from mimachine.data.tables.rows import encode
 from mimachine.data.tables.schema import Schema
 
@@ -46,32 +50,25 @@ def load_table(
         ValueError: If it cannot be used, or differs from the table that the run was trained on.
     """
     known = None if stored is None else Schema.from_json(stored["schema"])
-    frame, labels, _ = _read(path, file, known)
-    splits = split_rows(len(frame.data), len(frame.data.columns), None, frame.source)
-    if known is None:
-        schema, notes = infer(frame, splits[0], kinds_of(file.columns))
-    else:
-        schema, notes = known, ()
-    values, more = encode(frame, schema)
-    # Notes on the training table itself were given when its schema was inferred.
-    table = labelled(
-        Table(values, None, labels, frame.source, (*frame.notes, *notes, *more)), file.labels
-    )
+    check_there(str(path))
+    encoded = (_in_blocks if is_large(path) else _at_once)(path, file, known)
+    values, schema, splits = encoded.table.values, encoded.schema, encoded.splits
+    table = labelled(encoded.table, file.labels)
     if known is not None and file.labels is not None and table.labels is None:
         raise ValueError(lost_labels(file.labels, table.source))
     mark = fingerprint(values, table.labels)
     if stored is not None:
-        check_unchanged(mark, stored["fingerprint"], frame.source)
+        check_unchanged(mark, stored["fingerprint"], table.source)
     indices, classes = class_indices(table)
-    rows, (train, val, test) = torch.from_numpy(values), map(torch.from_numpy, splits)
+    train, val, test = (Rows(values, places, Ready(values.shape[1])) for places in splits)
     train_labels, val_labels, test_labels = (
-        None if indices is None else indices[places] for places in (train, val, test)
+        None if indices is None else indices[torch.from_numpy(places)] for places in splits
     )
     return Dataset(
         Path(path).name,
-        rows[train],
-        rows[val],
-        rows[test],
+        train if memory.stays_on_disk(train.num_bytes) else train.tensor(),
+        val.tensor(),
+        test.tensor(),
         train_labels,
         val_labels,
         test_labels,
@@ -81,6 +78,37 @@ def load_table(
         fingerprint=mark,
         notes=table.notes,
     )
+
+
+class _Encoded(NamedTuple):
+    """Rows of a table, its schema and the splits of its rows."""
+
+    table: Table
+    schema: Schema
+    splits: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+def _at_once(path: str | os.PathLike[str], file: File, known: Schema | None) -> _Encoded:
+    frame, labels, _ = _read(path, file, known)
+    splits = split_rows(len(frame.data), len(frame.data.columns), None, frame.source)
+    if known is None:
+        schema, notes = infer(frame, splits[0], kinds_of(file.columns))
+    else:
+        schema, notes = known, ()
+    values, more = encode(frame, schema)
+    table = Table(values, None, labels, frame.source, (*frame.notes, *notes, *more))
+    return _Encoded(table, schema, splits)
+
+
+def _in_blocks(path: str | os.PathLike[str], file: File, known: Schema | None) -> _Encoded:
+    found, source = outline(path), Path(path).name
+    names = [name for name in found.types if not is_index(name)]
+    left, label, notes = _choice(names, file, known, source)
+    splits = split_rows(found.rows, len(left), None, source)
+    encoded = encode_blocks(path, left, label, splits[0], known, kinds_of(file.columns))
+    labels = None if encoded.labels is None else _labels(encoded.labels)
+    table = Table(encoded.rows, None, labels, source, (*notes, *encoded.notes))
+    return _Encoded(table, encoded.schema, splits)
 
 
 def kinds_of(entries: Sequence[str]) -> dict[str, str]:
@@ -102,30 +130,38 @@ def kinds_of(entries: Sequence[str]) -> dict[str, str]:
 
 
 def _read(
-    path: str | os.PathLike[str], file: File, known: Schema | None
+    path: str | os.PathLike[str] | Any, file: File, known: Schema | None
 ) -> tuple[Frame, NDArray[Any] | None, Frame]:
     """A table without its labels and the columns to drop, the labels if it has them, and all."""
-    check_there(str(path))
+    if isinstance(path, str | os.PathLike):
+        check_there(str(path))
     frame = read_frame(path, header=file.header, types=types_of(known), formats=formats_of(known))
-    names, notes = frame.data.columns, frame.notes
+    left, label, notes = _choice(frame.data.columns, file, known, frame.source)
+    labels = None if label is None else _labels(frame.data[label])
+    values = dataclasses.replace(frame, data=frame.data.select(left), notes=(*frame.notes, *notes))
+    return values, labels, frame
+
+
+def _choice(
+    names: Sequence[str], file: File, known: Schema | None, source: str
+) -> tuple[list[str], str | None, tuple[str, ...]]:
+    """Columns of values, the column of labels if there is one, and notes."""
+    notes: tuple[str, ...] = ()
     label = file.labels if file.labels in names else None
     if file.labels is not None and label is None:
-        notes += check_label_file(
-            file.labels, "column", names, frame.source, optional=known is not None
-        )
+        notes = check_label_file(file.labels, "column", names, source, optional=known is not None)
     if known is None:
         for name in file.drop:
             if name not in names:
                 raise OptionError(
-                    Option("drop", [name]), f" is not a column of {frame.source}{hint(name, names)}"
+                    Option("drop", [name]), f" is not a column of {source}{hint(name, names)}"
                 )
         if label in file.drop:
-            raise OptionError(Option("drop", [label]), f" is needed as labels of {frame.source}")
+            raise OptionError(Option("drop", [label]), f" is needed as labels of {source}")
     left = [name for name in names if name != label and name not in file.drop]
     if not left:
-        raise ValueError(f"{frame.source} has no columns left for values")
-    labels = None if label is None else _labels(frame.data[label])
-    return dataclasses.replace(frame, data=frame.data.select(left), notes=notes), labels, frame
+        raise ValueError(f"{source} has no columns left for values")
+    return left, label, notes
 
 
 def _labels(column: pl.Series) -> NDArray[Any]:
@@ -171,12 +207,12 @@ class TableRows(NamedTuple):
 
 
 def read_table_rows(
-    path: str | os.PathLike[str], file: File, schema: Schema, split: str | None = None
+    path: str | os.PathLike[str] | Any, file: File, schema: Schema, split: str | None = None
 ) -> TableRows:
     """Rows of a table for a trained model.
 
     Args:
-        path: As for `load_table`.
+        path: As for `load_table`, or a data frame.
         file: As for `load_table`.
         schema: Schema of the training table.
         split: "train", "val" or "test" as `load_table` splits the table; None for all rows.
@@ -197,6 +233,8 @@ def read_table_rows(
     plain = [name for name in data.columns if name not in whole.styles]
 
     def cells() -> pl.DataFrame | None:
+        if not isinstance(path, str | os.PathLike):
+            return None
         found = read_cells(path, plain, file.header)
         return found if found is None or chosen is None else found[chosen]
 

@@ -63,6 +63,29 @@ class Scores:
     column_errors: Tensor
     log_likelihood: LogLikelihood | None
 
+    def anomaly(self, reference: Scores) -> Tensor:
+        r"""How unusual rows are among reference rows, in all columns together, shape (N,).
+
+        It is :math:`-\sum_d \log s_d` over the known columns, with the share :math:`s_d` of the
+        reference rows whose value of column d is at least as unlikely given their code: Fisher's
+        method to combine tail probabilities. Each column has the same weight, whatever its number
+        of values, and one that is unusual is enough. Large values are unusual.
+
+        Args:
+            reference: Scores of the reference rows by the same model, such as training rows.
+
+        Raises:
+            ValueError: If the reference has another number of columns.
+
+        References:
+            Statistical Methods for Research Workers (Fisher, 1932), section 21.1
+        """
+        share = 1 - self.percentiles(reference).columns
+        count = (~reference.columns.isnan()).sum(0)
+        # A value beyond all of n reference values has a share of about 1 / (2n), not 0.
+        share = (count * share + 0.5) / (count + 0.5)
+        return -share.log().nan_to_num(0.0).sum(1)
+
     def percentiles(self, reference: Scores) -> Percentiles:
         """Rank the rows among reference rows, such as those of training.
 

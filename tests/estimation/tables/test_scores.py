@@ -104,6 +104,32 @@ def test_percentiles_are_ranks_with_ties_half():
     )
 
 
+def test_the_anomaly_adds_the_logarithms_of_tail_shares():
+    def scores(columns):
+        columns = torch.tensor(columns, dtype=torch.float64)
+        return Scores(columns[:, 0], columns, columns * 0, None)
+
+    reference = scores([[-1.0, -5.0], [-2.0, -5.0], [-3.0, math.nan]])
+    found = scores([[-2.0, -4.0], [math.nan, -6.0], [-9.0, math.nan]]).anomaly(reference)
+    # Of three values one is as unlikely and counts half, one is less likely: (1.5 + 0.5) / 3.5.
+    expected = [-math.log(2 / 3.5), -math.log(0.5 / 2.5), -math.log(0.5 / 3.5)]
+    assert found.tolist() == pytest.approx(expected)
+
+
+def test_rows_like_the_reference_have_an_anomaly_of_one_per_column():
+    generator = torch.Generator().manual_seed(0)
+    reference, rows = torch.randn(2, 4000, 5, generator=generator, dtype=torch.float64)
+    zeros = torch.zeros(4000, 5)
+    usual, found = (Scores(x[:, 0], x, zeros, None) for x in (reference, rows))
+    # -log of a uniform share has mean and variance 1, so the sum is a Gamma variable.
+    anomaly = found.anomaly(usual)
+    assert abs(anomaly.mean() - 5) < 5 * math.sqrt(5 / 4000)
+    assert float(anomaly.var()) == pytest.approx(5, rel=0.2)
+    # One value that no reference row reaches is enough.
+    strange = Scores(rows[:1, 0], rows[:1] - 100 * torch.eye(5)[:1], zeros[:1], None)
+    assert strange.anomaly(usual) > anomaly[0] + 5
+
+
 def test_seeds_reproduce():
     case = LinearGaussian.random(4, 2, seed=1)
     model, _ = normal_table(case)
