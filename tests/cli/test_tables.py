@@ -152,8 +152,13 @@ def test_a_later_file_may_differ(here, capsys):
     later.select(reversed(later.columns)).write_csv("later.csv")
     assert run("embed", "run", "later.csv", "--out", "z.npz") == 0
     said = capsys.readouterr().err
-    for words in ("lacks columns, whose values are unknown: income", "left out: extra",
-                  "in another order", "40 values of city", "first 'Paris' in row 1 (line 2)"):  # fmt: skip
+    for words in (
+        "lacks columns, whose values are unknown: income",
+        "left out: extra",
+        "in another order",
+        "40 values of city",
+        "first 'Paris' in row 1 (line 2)",
+    ):
         assert words in said
     assert np.isfinite(np.load("z.npz")["mean"]).all()
     assert np.load("z.npz")["mean"].shape == (40, 3)
@@ -247,7 +252,7 @@ def test_a_run_is_used_where_its_table_moved(here, capsys):
     assert "x.csv" in message
     assert "--data" in message
     assert run("evaluate", "run", "--num-samples", 2, "--data", "elsewhere.csv") == 0
-    assert run("score", "run", "--num-samples", 0, "--training-data", "elsewhere.csv") == 0
+    assert run("score", "run", "--num-samples", 0, "--data", "elsewhere.csv") == 0
     with pytest.warns(UserWarning, match="are missing values; model and kinds of columns"):
         trained = mm.load("run")
     assert trained.data.schema.kinds()["city"] == "category"
