@@ -76,7 +76,6 @@ def test_applying_a_model_loads_torch_alone(runs, command):
         ["embed", "table", "table.csv", "--out", "more.npz"],
         ["sample", "table"],
         ["reconstruct", "table"],
-        ["score", "table", "--num-samples", 0],
     ],
     ids=lambda command: command[0],
 )
