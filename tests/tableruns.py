@@ -1,9 +1,15 @@
 """A small table of customers as companies keep them, and commands on a run trained on it."""
 
+import contextlib
+import functools
+
 import numpy as np
 import polars as pl
+import pytest
 
 from mimachine.cli.entry import main
+from mimachine.estimation.tables.proposal import fit_proposal
+from mimachine.training.recipe import Training
 
 QUICK = [
     *("--training.epochs", "2", "--training.warmup.epochs", "0", "--num-samples", "5"),
@@ -58,3 +64,12 @@ def read(path):
     if str(path).endswith(".parquet"):
         return pl.read_parquet(path)
     return pl.read_csv(path, try_parse_dates=True, infer_schema_length=None)
+
+
+@contextlib.contextmanager
+def brief_proposals():
+    """Let the proposal of imputation be trained for one epoch, as it takes most of the time."""
+    brief = functools.partial(fit_proposal, training=Training(1, batch_size=64, warmup=0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mimachine.workflow.apply_table.fit_proposal", brief)
+        yield

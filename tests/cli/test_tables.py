@@ -30,6 +30,12 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def _brief():
+    with tableruns.brief_proposals():
+        yield
+
+
 @pytest.fixture
 def here(trained, tmp_path, monkeypatch, capsys):
     """A copy of the folder, as the current one."""
@@ -146,8 +152,13 @@ def test_a_later_file_may_differ(here, capsys):
     later.select(reversed(later.columns)).write_csv("later.csv")
     assert run("embed", "run", "later.csv", "--out", "z.npz") == 0
     said = capsys.readouterr().err
-    for words in ("lacks columns, whose values are unknown: income", "left out: extra",
-                  "in another order", "40 values of city", "first 'Paris' in row 1 (line 2)"):  # fmt: skip
+    for words in (
+        "lacks columns, whose values are unknown: income",
+        "left out: extra",
+        "in another order",
+        "40 values of city",
+        "first 'Paris' in row 1 (line 2)",
+    ):
         assert words in said
     assert np.isfinite(np.load("z.npz")["mean"]).all()
     assert np.load("z.npz")["mean"].shape == (40, 3)
@@ -230,13 +241,18 @@ def test_labels_are_a_column_or_a_file(here, kind):
 
 
 def test_a_run_is_used_where_its_table_moved(here, capsys):
+    # The run knows this place, and not that of the copied table.
+    train("x.csv", "again")
+    shutil.rmtree("run")
+    Path("again").rename("run")
+    capsys.readouterr()
     Path("x.csv").rename("elsewhere.csv")
     assert run("sample", "run", "--num", 5) == 0
     message = error_of(capsys, "evaluate", "run")
     assert "x.csv" in message
     assert "--data" in message
     assert run("evaluate", "run", "--num-samples", 2, "--data", "elsewhere.csv") == 0
-    assert run("score", "run", "--num-samples", 0, "--training-data", "elsewhere.csv") == 0
+    assert run("score", "run", "--num-samples", 0, "--data", "elsewhere.csv") == 0
     with pytest.warns(UserWarning, match="are missing values; model and kinds of columns"):
         trained = mm.load("run")
     assert trained.data.schema.kinds()["city"] == "category"
@@ -287,8 +303,9 @@ def test_a_training_that_was_killed_goes_on_with_the_same_bits(here):
 def test_models_of_tables_are_compared(here, capsys):
     assert run("compare", "x.csv", *QUICK, "--out", "both") == 0
     reports = json.loads(Path("both/comparison.json").read_text())["reports"]
-    assert set(reports) == {"a-mim", "vae", "rae", "beta-vae", "auto-encoder"} & set(reports)
+    # Principal components need numbers, and pseudo-inputs gradients.
     assert {"a-mim", "vae", "rae", "beta-vae"} <= set(reports)
+    assert not {"pca", "vae-vampprior"} & set(reports)
     for report in reports.values():
         names = {metric["name"] for metric in report["metrics"]}
         assert {"reconstruction_accuracy", "generated_auc", "generated_contradictions"} <= names

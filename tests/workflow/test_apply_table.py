@@ -1,6 +1,5 @@
 """Models of tables are applied: rows are drawn, reconstructed and filled in."""
 
-import functools
 import shutil
 
 import numpy as np
@@ -14,8 +13,6 @@ from mimachine import workflow
 from mimachine._support.messages import OptionError
 from mimachine.data.tables.read import read_frame
 from mimachine.data.tables.rows import encode
-from mimachine.estimation.tables.proposal import fit_proposal
-from mimachine.training.recipe import Training
 from mimachine.workflow.apply_table import (
     conditions,
     fill_table,
@@ -158,9 +155,7 @@ def test_reconstructed_rows_are_complete_and_have_the_columns_of_the_table(train
 
 def filled(trained, chosen, **options):
     """The rows filled in, with a proposal that is trained for one epoch."""
-    brief = functools.partial(fit_proposal, training=Training(1, batch_size=64, warmup=0))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimachine.workflow.apply_table.fit_proposal", brief)
+    with tableruns.brief_proposals():
         return fill_table(trained, chosen.rows, chosen.table, draws=20, **options)
 
 
