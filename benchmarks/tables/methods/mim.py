@@ -15,6 +15,7 @@ from mimachine.data.tables.infer import infer
 from mimachine.data.tables.read import read_frame
 from mimachine.data.tables.rows import decode, encode
 from mimachine.data.tables.schema import Stepped
+from mimachine.estimation.tables.proposal import recipe
 from mimachine.estimation.tables.scores import score
 from mimachine.experiment.build import build
 from mimachine.experiment.presets import named
@@ -59,7 +60,8 @@ class Mim:
         self.model = mm.refit_prior(model.eval(), *batches, progress=False).eval()
 
     def sample(self, count: int) -> pl.DataFrame:
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng():
+            torch.manual_seed(self.seed)
             z = self.model.prior().sample((count,))
             rows = torch.cat([self.model.decoder(part).sample() for part in z.split(1000)])
         return decode(rows.numpy(), self.schema)
@@ -75,7 +77,13 @@ class Mim:
         x = self._encoded(rows)
         places = [rows.columns.index(column.name) for column in self.schema.modelled]
         x[torch.from_numpy(hidden[:, places])] = torch.inf
-        found = mm.impute(self.model, x, proposal=self._proposal(), draws=_DRAWS, seed=self.seed)
+        found = mm.impute(
+            self.model,
+            x,
+            proposal=self._proposal(),
+            draws=max(50, round(self.effort * _DRAWS)),
+            seed=self.seed,
+        )
         tables = []
         for entries in (None, found.lower, found.upper):
             filled = found.rows.clone()
@@ -92,7 +100,11 @@ class Mim:
     def bits(self, rows: pl.DataFrame, steps: dict[str, float]) -> Floats:
         x = self._encoded(rows)
         found = mm.log_likelihood(
-            self.model, x, _SAMPLES, proposal=self._proposal(), seed=self.seed
+            self.model,
+            x,
+            max(50, round(self.effort * _SAMPLES)),
+            proposal=self._proposal(),
+            seed=self.seed,
         )
         bits = -found.values.double().numpy() / math.log(2)
         # Bins of another width than those that are compared.
@@ -113,8 +125,13 @@ class Mim:
 
     def _proposal(self) -> torch.nn.Module:
         if self.proposal is None:
+            usual = recipe(len(self.data.train), self.seed)
             self.proposal = mm.fit_proposal(
-                self.model, self.data.train, self.data.val, seed=self.seed, progress=False
+                self.model,
+                self.data.train,
+                self.data.val,
+                training=replace(usual, epochs=max(1, round(self.effort * usual.epochs))),
+                progress=False,
             )
         return self.proposal
 
