@@ -29,7 +29,7 @@ READ = """
 import resource, sys, time
 from mimachine.data.files.load import load_file
 start = time.process_time()
-load_file(sys.argv[1])
+load_file(sys.argv[1], likelihood="numbers")
 print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

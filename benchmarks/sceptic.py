@@ -91,7 +91,9 @@ def settings_of(data: str, model: str, seed: int) -> mm.Experiment:
     if data in TABLES:
         labels = None if data == "diabetes" else "kind"
         start = experiment.default(str(table(data)), objective, File(labels=labels))
-        start = replace(start, model=replace(start.model, latent=TABLES[data]))
+        # Numbers as an array, not by the kinds of their columns.
+        array = {"likelihood": "gaussian", "encoder_floor": 0.1}
+        start = replace(start, model=replace(start.model, latent=TABLES[data], **array))
     else:
         start = experiment.default(data, objective)
     start = replace(start, training=replace(start.training, seed=seed), num_samples=2)

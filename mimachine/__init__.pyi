@@ -33,6 +33,9 @@ from .estimation.likelihood.proposals import refit_proposal as refit_proposal
 from .estimation.likelihood.quadrature import quadrature_log_likelihood as quadrature_log_likelihood
 from .estimation.refit_prior import compare_priors as compare_priors
 from .estimation.refit_prior import refit_prior as refit_prior
+from .estimation.tables.conditional import sample_given as sample_given
+from .estimation.tables.impute import impute as impute
+from .estimation.tables.proposal import fit_proposal as fit_proposal
 from .estimation.two_samples.classifier import two_sample_auc as two_sample_auc
 from .estimation.two_samples.energy import energy_distance as energy_distance
 from .evaluation.diagnose_arrays import Diagnosis as Diagnosis
@@ -116,6 +119,11 @@ from .model.priors import Prior as Prior
 from .model.priors import StandardNormal as StandardNormal
 from .model.priors import UniformOneHot as UniformOneHot
 from .model.priors import VampPrior as VampPrior
+from .model.table_columns import Choice as Choice
+from .model.table_columns import Grid as Grid
+from .model.table_distribution import TableDistribution as TableDistribution
+from .model.table_networks import TableDecoder as TableDecoder
+from .model.table_networks import TableFeatures as TableFeatures
 from .reporting.tabular import latex_table as latex_table
 from .reporting.tabular import markdown_table as markdown_table
 from .training.ensemble import Ensemble as Ensemble

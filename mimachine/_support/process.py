@@ -1,6 +1,7 @@
 """State of the whole process: one lock for the blocks that change it and restore it afterwards.
 
-Random generators, warning filters and torch's validation of distributions belong to the process.
+Random generators, warning filters, torch's validation of distributions and the size of cells that
+`csv` reads belong to the process.
 scikit-learn changes the filters whenever it checks its input, so calls of it are such blocks, too.
 Two threads that change and restore them at the same time restore each other's changes. So every
 such block of this library holds one lock. The lock is re-entrant, so blocks may be nested. A block
@@ -12,13 +13,14 @@ This module does not import torch.
 
 from __future__ import annotations
 
+import csv
 import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["exclusive", "ignoring_warnings"]
+__all__ = ["exclusive", "ignoring_warnings", "long_cells"]
 
 # Other threads normally wait for one epoch of a training at most.
 _LONG_SECONDS = 300.0
@@ -62,3 +64,14 @@ def ignoring_warnings(category: type[Warning] = Warning) -> Iterator[None]:
     with exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore", category)
         yield
+
+
+@contextmanager
+def long_cells() -> Iterator[None]:
+    """Let Python's `csv` read cells of any length within a block, instead of 131,072 letters."""
+    with exclusive():
+        limit = csv.field_size_limit(2**31 - 1)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(limit)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mimachine._support.files import save_figure
 from mimachine._support.messages import quoted, some, unknown
 from mimachine._support.outputs import Outputs
+from mimachine.cli import apply_commands
 from mimachine.cli.interruption import (
     comparison_hint,
     interruptible,
@@ -21,16 +22,13 @@ from mimachine.cli.options import (
     Compare,
     Data,
     Diagnose,
-    Embed,
     Evaluate,
     Inspect,
-    Reconstruct,
     Refit,
     Report,
     Reproduce,
     Resume,
     ResumeComparison,
-    Sample,
     Table,
     Train,
 )
@@ -43,7 +41,6 @@ from mimachine.cli.output import (
     print_reports,
     print_run,
     say,
-    write_arrays,
 )
 from mimachine.cli.parsing import (
     compared,
@@ -57,10 +54,6 @@ from mimachine.cli.parsing import (
 from mimachine.experiment.presets import BASELINES
 
 if TYPE_CHECKING:
-    from mimachine.data.dataset import Dataset
-    from mimachine.data.files.load import Encodable
-    from mimachine.workflow.apply_run import Drawn
-    from mimachine.workflow.destinations import Destination
     from mimachine.workflow.load_run import Trained
     from mimachine.workflow.refit_run import Refitted
 
@@ -232,65 +225,6 @@ def _complete_refit(command: Refit, done: Refitted) -> None:
     _write_report(command, done.after)
 
 
-def _embed(arguments: list[str]) -> None:
-    command = parse(Embed, arguments)
-    destination = _destination(command, "codes.npz")
-    from mimachine.estimation.codes.moments import codes
-    from mimachine.workflow.export_results import Columns
-
-    trained, chosen = _open_and_select(command)
-    encoded = codes(trained.model, chosen.rows)
-    mean, std = encoded.mean.numpy(), encoded.std.numpy()
-    arrays = {"mean": mean, "std": std}
-    latents = range(1, mean.shape[1] + 1)
-    table = Columns((*(f"z{i}" for i in latents), *(f"std{i}" for i in latents)), (mean, std))
-    if chosen.labels is not None:
-        arrays["labels"] = chosen.labels
-        table = Columns((*table.names, "label"), (*table.parts, chosen.labels[:, None]))
-    write_arrays(command, destination, arrays, table)
-
-
-def _reconstruct(arguments: list[str]) -> None:
-    command = parse(Reconstruct, arguments)
-    destination = _destination(command, "reconstructions.npz", pictured=True)
-    from mimachine import workflow
-    from mimachine.workflow.export_results import restored
-
-    trained, chosen = _open_and_select(command)
-    data = trained.data
-    drawn = workflow.reconstruct(trained.model, chosen.rows, command.seed)
-    arrays = {"x": _originals(data, chosen), **_original_units(data, drawn)}
-    picture = None
-    if data.image_shape is not None:
-        from mimachine.reporting import figures
-
-        name = trained.experiment.objective
-        shown = chosen.rows[:12]
-        picture = figures.image_reconstructions({name: trained.model}, data, images=shown)
-    table = restored(data, arrays["sample" if drawn.mean is None else "mean"])
-    write_arrays(command, destination, arrays, table, picture)
-
-
-def _sample(arguments: list[str]) -> None:
-    command = parse(Sample, arguments)
-    destination = _destination(command, "samples.npz", pictured=True)
-    from mimachine import workflow
-    from mimachine.workflow.export_results import restored
-
-    trained = workflow.open_model(command.run)
-    data = trained.data
-    model = trained.generator if command.prior == "fitted" else trained.model
-    drawn = workflow.sample(model, command.num, command.seed)
-    picture = None
-    if data.image_shape is not None:
-        from mimachine.reporting import figures
-
-        shown = {trained.experiment.objective: drawn.shown[:64]}
-        picture = figures.image_samples(shown, data)
-    arrays = _original_units(data, drawn)
-    write_arrays(command, destination, arrays, restored(data, arrays["sample"]), picture)
-
-
 def _report(arguments: list[str]) -> None:
     command = parse(Report, arguments)
     from mimachine.reporting.page import write_comparison, write_report
@@ -393,63 +327,17 @@ def _page(
     return directory / "report.html" if command.report else None
 
 
-def _open_and_select(command: Embed | Reconstruct) -> tuple[Trained, Encodable]:
-    """Open a run and select the data to apply it to."""
-    from mimachine import workflow
-
-    # With other data the training data are not needed; their file may no longer exist.
-    if command.data is None or command.split or command.training_data:
-        trained = workflow.open_run(command.run, command.training_data)
-    else:
-        trained = workflow.open_model(command.run)
-    chosen = workflow.select(trained, command.data, command.split)
-    for note in chosen.notes:
-        print_line(note, errors=True)
-    return trained, chosen
-
-
-def _destination(
-    command: Embed | Reconstruct | Sample, name: str, pictured: bool = False
-) -> Destination:
-    """Where a command writes its results, checked before the run is loaded."""
-    from mimachine.workflow.destinations import destination
-
-    return destination(
-        command.run,
-        name,
-        command.out,
-        data=None if isinstance(command, Sample) else command.data,
-        moved=None if isinstance(command, Sample) else command.training_data,
-        pictured=pictured,
-        force=command.force,
-    )
-
-
-def _originals(data: Dataset, chosen: Encodable) -> Any:
-    """What is reconstructed, as its file has it; it may have other decimals than the training data.
-
-    Rows that are in no file are those of a data set.
-    """
-    if chosen.values is None or data.preprocessing is None:
-        return data.restore(chosen.rows[:], drawn=True)
-    return data.preprocessing.in_file_type(chosen.values)
-
-
-def _original_units(data: Dataset, drawn: Drawn) -> dict[str, Any]:
-    """Arrays of what was drawn, in the units of the data; no mean if it has no closed form."""
-    arrays: dict[str, Any] = {} if drawn.mean is None else {"mean": data.restore(drawn.mean)}
-    return {**arrays, "sample": data.restore(drawn.x, drawn=True), "z": drawn.z.numpy()}
-
-
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "compare": _compare,
     "inspect": _inspect,
     "evaluate": _evaluate,
     "refit": _refit,
-    "embed": _embed,
-    "reconstruct": _reconstruct,
-    "sample": _sample,
+    "embed": apply_commands.embed,
+    "reconstruct": apply_commands.reconstruct,
+    "sample": apply_commands.sample,
+    "score": apply_commands.score,
+    "impute": apply_commands.impute,
     "report": _report,
     "table": _table,
     "reproduce": _reproduce,

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from mimachine._support.checks import whole
+from mimachine.cli.option_types import (
+    DataName,
+    FileOptions,
+    Log,
+    MovedData,
+    NewDirectory,
+    Preset,
+    RunPath,
+    optional,
+)
 from mimachine.data.files.options import File
 from mimachine.experiment.settings import Model
 from mimachine.training.recipe import Training
@@ -17,50 +27,16 @@ __all__ = [
     "Compare",
     "Data",
     "Diagnose",
-    "Embed",
     "Evaluate",
     "Inspect",
-    "Reconstruct",
     "Refit",
     "Report",
     "Reproduce",
     "Resume",
     "ResumeComparison",
-    "Sample",
     "Table",
     "Train",
 ]
-
-
-def _optional(metavar: str, default: str) -> Any:
-    """How the help shows an option that is None by default: its value's kind, and what None does.
-
-    A default that is known for the data at hand is shown as it is.
-    """
-
-    def shown(value: str) -> str:
-        return f"(default: {default if value in ('', 'None') else value})"
-
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint=shown)
-
-
-DataName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-OptionalDataName = Annotated[
-    str | None, tyro.conf.Positional, _optional("[DATA]", "the data that the run was trained on")
-]
-RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-NewDirectory = Annotated[Path | None, _optional("DIR", "a new directory under runs/")]
-MovedData = Annotated[
-    str | None, _optional("PATH", "where it was, or where it was relative to the run")
-]
-MovedTrainingData = Annotated[MovedData, tyro.conf.arg(name="data")]
-FileOptions = Annotated[File, tyro.conf.arg(name="")]
-SplitName = Annotated[
-    Literal["train", "val", "test", "all"] | None,
-    _optional("{train,val,test,all}", "all for a file or folder, test for a named data set"),
-]
-Preset = Literal["default", "fast", "published", "paper"]
-Log = Annotated[Literal["tensorboard"] | None, _optional("tensorboard", "none")]
 
 
 @dataclass(frozen=True)
@@ -75,7 +51,7 @@ class Train:
 
     Attributes:
         data: Name of a data set (listed by mimachine data), a .csv, .tsv, .npy, .npz or .parquet
-            file, or a folder of images.
+            file, a folder of parquet files, or a folder of images.
         file: How to read a file or folder.
         objective: Training objective: mim, a-mim, a-mim-one-sample, mim-of-means, vae, vae+h,
             mim-h, ce, or a baseline: rae, auto-encoder, beta-vae, vae-vampprior or pca; for data
@@ -101,7 +77,7 @@ class Train:
     file: FileOptions = File()
     objective: Annotated[
         str | None,
-        _optional("NAME", "mim for mixture-* and pca-fashion-mnist*, otherwise a-mim"),
+        optional("NAME", "mim for mixture-* and pca-fashion-mnist*, otherwise a-mim"),
     ] = None
     preset: Preset = "default"
     model: Model = field(default_factory=Model)
@@ -132,7 +108,7 @@ class Resume:
     """
 
     resume: Annotated[Path, tyro.conf.arg(metavar="RUN")]
-    branch: Annotated[Path | None, _optional("DIR", "resume the run itself")] = None
+    branch: Annotated[Path | None, optional("DIR", "resume the run itself")] = None
     data: MovedData = None
     checkpoint_seconds: float = 10.0
     log: Log = None
@@ -171,14 +147,14 @@ class Compare:
 
     Attributes:
         data: Name of a data set (listed by mimachine data), a .csv, .tsv, .npy, .npz or .parquet
-            file, or a folder of images.
+            file, a folder of parquet files, or a folder of images.
         file: How to read a file or folder.
         objectives: Objectives to compare, separated by spaces: mim, a-mim, a-mim-one-sample,
             mim-of-means, vae, vae+h, mim-h, ce, or a baseline; for data with known P(x) also
             mim-h-true or symmetric-kl.
         baselines: Add the baselines: rae, a noisy auto-encoder with an L2 penalty on its codes;
             auto-encoder; beta-vae with β = 0.01; vae-vampprior, a VAE with a VampPrior; and pca,
-            probabilistic principal components.
+            probabilistic principal components. Tables of columns have no vae-vampprior and no pca.
         preset: Settings to start from; other options override them. "default": the library's.
             "fast": a faster recipe for dense-vae and hvae. "published": those of the paper's
             figures and, with an image architecture, of its table 1, from the authors' released
@@ -195,7 +171,7 @@ class Compare:
     data: DataName
     file: FileOptions = File()
     objectives: Annotated[
-        tuple[str, ...], _optional("NAME [NAME ...]", "the default objective of train, and vae")
+        tuple[str, ...], optional("NAME [NAME ...]", "the default objective of train, and vae")
     ] = ()
     baselines: bool = True
     preset: Preset = "default"
@@ -249,10 +225,10 @@ class Reproduce:
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     preset: Literal["published", "default"] = "published"
     seeds: Annotated[
-        int | None, _optional("INT", "10; 3 for data of 20 dimensions; 1 for table1")
+        int | None, optional("INT", "10; 3 for data of 20 dimensions; 1 for table1")
     ] = None
     quick: bool = False
-    jobs: Annotated[int | None, _optional("INT", "the number of cores; 1 with a GPU")] = None
+    jobs: Annotated[int | None, optional("INT", "the number of cores; 1 with a GPU")] = None
     out: Path = Path("reproduction")
     json: bool = False
 
@@ -327,7 +303,7 @@ class Table:
         tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint="(required)"),
     ]
     format: Literal["markdown", "latex"] = "markdown"
-    metrics: Annotated[tuple[str, ...], _optional("NAME [NAME ...]", "all metrics")] = ()
+    metrics: Annotated[tuple[str, ...], optional("NAME [NAME ...]", "all metrics")] = ()
 
 
 @dataclass(frozen=True)
@@ -351,11 +327,11 @@ class Diagnose:
     """
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-    x: Annotated[str | None, _optional("NAME", "x")] = None
-    z_mean: Annotated[str | None, _optional("NAME", "z_mean")] = None
-    z_std: Annotated[str | None, _optional("NAME", "z_std, if present")] = None
-    x_reconstructed: Annotated[str | None, _optional("NAME", "x_reconstructed, if present")] = None
-    labels: Annotated[str | None, _optional("NAME", "labels, if present")] = None
+    x: Annotated[str | None, optional("NAME", "x")] = None
+    z_mean: Annotated[str | None, optional("NAME", "z_mean")] = None
+    z_std: Annotated[str | None, optional("NAME", "z_std, if present")] = None
+    x_reconstructed: Annotated[str | None, optional("NAME", "x_reconstructed, if present")] = None
+    labels: Annotated[str | None, optional("NAME", "labels, if present")] = None
     seed: int = 0
     json: bool = False
 
@@ -387,7 +363,7 @@ class Refit:
     kind: Literal["gmm", "vamp", "flow"] = "gmm"
     components: Annotated[
         int | None,
-        _optional("INT", "gmm: chosen on held-out codes; vamp: 100, at most one per training row"),
+        optional("INT", "gmm: chosen on held-out codes; vamp: 100, at most one per training row"),
     ] = None
     seed: int = 0
     num_samples: int = 1000
@@ -397,90 +373,3 @@ class Refit:
 
     def __post_init__(self) -> None:
         whole("num_samples", self.num_samples, 1)
-
-
-@dataclass(frozen=True)
-class Embed:
-    """Encode data: write means and standard deviations of q(z|x), and labels if available.
-
-    Attributes:
-        run: Run directory.
-        data: Name of a data set, a file or a folder.
-        split: Rows to encode. A file or folder keeps its order with "all".
-        training_data: File or folder that the run was trained on, if it moved.
-        out: Output file, .npz or .csv.
-        force: Overwrite files that mimachine did not write. The data, the labels and the files of
-            the run are never overwritten.
-        json: Print the path and shapes as JSON.
-    """
-
-    run: RunPath
-    data: OptionalDataName = None
-    split: SplitName = None
-    training_data: MovedTrainingData = None
-    out: Annotated[str | None, _optional("FILE", "RUN/codes.npz")] = None
-    force: bool = False
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Reconstruct:
-    """Encode data and decode the codes, in the units of the data.
-
-    An .npz file contains x as in the data, the mean of p(x|z), a sample of p(x|z), and z; a .csv
-    file contains the mean. Samples, and the mean in a .csv file, are rounded to the decimals,
-    integers and booleans of the training data. The decoder of pixel-hvae has no closed-form
-    mean: an .npz file then has none, and a .csv file and the figure show the sample.
-
-    Attributes:
-        run: Run directory.
-        data: Name of a data set, a file or a folder.
-        split: Rows to reconstruct. A file or folder keeps its order with "all".
-        training_data: File or folder that the run was trained on, if it moved.
-        seed: Seed of the samples of p(x|z).
-        out: Output file, .npz or .csv.
-        force: Overwrite files that mimachine did not write. The data, the labels and the files of
-            the run are never overwritten.
-        json: Print the paths and shapes as JSON.
-    """
-
-    run: RunPath
-    data: OptionalDataName = None
-    split: SplitName = None
-    training_data: MovedTrainingData = None
-    seed: int = 0
-    out: Annotated[str | None, _optional("FILE", "RUN/reconstructions.npz")] = None
-    force: bool = False
-    json: bool = False
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Sample new data from the model, in the units of the data.
-
-    An .npz file contains samples of p(x|z), the means of p(x|z), and z; a .csv file contains the
-    samples. The figure shows the means. The decoder of pixel-hvae has no closed-form mean: an .npz
-    file then has none, and the figure shows the samples.
-
-    Attributes:
-        run: Run directory.
-        num: Number of samples.
-        prior: "fitted": latents from the mixture of normals that was fitted to the codes after
-            training, if the run has one. "model": latents from the model's own prior.
-        seed: Seed of the samples.
-        out: Output file, .npz or .csv.
-        force: Overwrite files that mimachine did not write. The data, the labels and the files of
-            the run are never overwritten.
-        json: Print the paths and shapes as JSON.
-    """
-
-    run: RunPath
-    num: int = 64
-    prior: Literal["fitted", "model"] = "fitted"
-    seed: int = 0
-    out: Annotated[str | None, _optional("FILE", "RUN/samples.npz")] = None
-    force: bool = False
-    json: bool = False
-
-    def __post_init__(self) -> None:
-        whole("num", self.num, 1)

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mimachine._support.files import save_figure
 from mimachine._support.messages import quoted, visible
 from mimachine._support.streams import is_terminal, unfiltered
-from mimachine.cli.options import (
-    Compare,
-    Embed,
-    Reconstruct,
-    Refit,
-    Report,
-    Reproduce,
-    Resume,
-    ResumeComparison,
-    Sample,
-    Train,
-)
+from mimachine.cli.apply_options import Embed, Impute, Reconstruct, Sample, Score
+from mimachine.cli.options import Compare, Refit, Report, Reproduce, Resume, ResumeComparison, Train
 from mimachine.experiment.settings import flat
 
 if TYPE_CHECKING:
+    import polars as pl
     from rich.console import Console
     from rich.table import Table
 
+    from mimachine.estimation.tables.held_out import HeldOut
     from mimachine.evaluation.metric import Report as EvaluationReport
     from mimachine.reporting.comparison import Comparison
     from mimachine.training.fit import History
@@ -223,3 +216,42 @@ def write_arrays(
     print_line(f"wrote {file}: {shapes_text}")
     if picture is not None:
         print_line(f"picture: {written['picture']}")
+
+
+def write_rows(
+    command: Reconstruct | Sample | Score | Impute,
+    destination: Destination,
+    table: pl.DataFrame,
+    notes: Sequence[str] = (),
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Write a table, and print its path and size, with --json as JSON; notes on standard error."""
+    from mimachine.workflow.export_results import write_table
+
+    write_table(destination.file, table, destination.outputs)
+    for note in notes:
+        print_line(note, errors=True)
+    size = {"rows": table.height, "columns": table.width}
+    if command.json:
+        print_json({"file": str(destination.file), **more, **size})
+    else:
+        print_line(f"wrote {destination.file}: {table.height} rows, {table.width} columns")
+
+
+def print_imputation(found: HeldOut, names: Sequence[str], filled: int, entries: Path) -> None:
+    """Print how many values were filled in, and how well known ones are, by column."""
+    from rich.table import Table
+
+    print_line(f"filled in {filled:,} values, each in {entries}")
+    table = Table(box=None, pad_edge=False, title_justify="left")
+    headings = ("column", "hidden", "RMSE / std", f"in {found.level:.0%} intervals", "right")
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if index else "left")
+    for each in found.columns:
+        cells = (each.rmse, each.coverage, each.accuracy)
+        texts = ["" if cell is None else str(cell) for cell in cells]
+        table.add_row(visible(names[each.column]), str(each.entries), *texts)
+    print_line(f"known values of {found.rows:,} test rows, a tenth hidden at random and filled in:")
+    _console().print(table)
+    if found.flagged > 0:
+        print_line(f"{found.flagged:.0%} of these rows are flagged: few effective draws")

@@ -18,13 +18,14 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 from mimachine._support.messages import visible
 from mimachine._support.streams import unfiltered
 from mimachine.cli.options import Compare, Resume, ResumeComparison, Train
-from mimachine.data.files.options import File
+from mimachine.data.files.options import File, is_table
 from mimachine.experiment.presets import (
     BASELINES,
     default,
     fast,
     named,
     objective_of,
+    of_numbers,
     paper_images,
     published,
 )
@@ -200,7 +201,9 @@ def _default_settings(command: Train | Compare, objective: str | None) -> Experi
         return published(command.data, objective, architecture)
     if command.preset == "paper":
         return paper_images(command.data, objective, architecture)
-    return default(command.data, objective, command.file, architecture)
+    settings = default(command.data, objective, command.file, architecture)
+    is_array = architecture == "mlp" and command.model.likelihood not in ("auto", "columns")
+    return of_numbers(settings) if is_array else settings
 
 
 Trainer = TypeVar("Trainer", Train, Compare)
@@ -267,7 +270,17 @@ def compared(command: Compare) -> tuple[str, ...]:
     elif command.model.architecture in IMAGE_ARCHITECTURES:
         # It has no encoder of constant width.
         baselines = [name for name in baselines if name != "rae"]
+    elif _by_columns(command):
+        # One needs numbers, the other pseudo-inputs that gradients can move.
+        baselines = [name for name in baselines if name not in ("pca", "vae-vampprior")]
     return (*command.objectives, *baselines)
+
+
+def _by_columns(command: Compare) -> bool:
+    """Whether the data are a table that is modelled by the kinds of its columns."""
+    numbers = command.file.image_shape is not None or not command.file.standardize
+    by_columns = command.model.likelihood in ("auto", "columns") and not numbers
+    return by_columns and command.model.architecture == "mlp" and is_table(command.data)
 
 
 def is_resumed(arguments: list[str]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 from torch import Tensor
@@ -11,7 +11,11 @@ from torch import Tensor
 from mimachine.data.preprocessing import Preprocessing
 from mimachine.data.rows import Rows
 from mimachine.data.subspace import Subspace
+from mimachine.data.tables.schema import Schema
 from mimachine.model.distributions import Mixture
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["Dataset"]
 
@@ -38,7 +42,8 @@ class Dataset:
         ink: Whether a grey value of 1 is ink, shown as black.
         classes: Names of the classes, if labels are indices of them.
         preprocessing: Map between the values of a file and rows; None if rows are the data
-            themselves.
+            themselves, or those of a table with a `schema`.
+        schema: Columns of a table, if rows are one number per column, see `TableDistribution`.
         fingerprint: Hash of the values of a file, to detect changes.
         notes: Decisions made in reading the data, one sentence each.
         grey: Grey values that binary training data were drawn from, of the same shape; as bytes
@@ -63,14 +68,34 @@ class Dataset:
     fingerprint: str | None = None
     notes: tuple[str, ...] = ()
     grey: Tensor | None = None
+    schema: Schema | None = None
 
     @property
     def columns(self) -> tuple[str, ...] | None:
         """Names of the columns of the file that the data come from, or None."""
+        if self.schema is not None:
+            return tuple(column.name for column in self.schema.modelled)
         return None if self.preprocessing is None else self.preprocessing.columns
+
+    def table(self, rows: Tensor) -> pl.DataFrame:
+        """Map rows (n, D) of a table with a `schema` back to its columns and types.
+
+        Returns:
+            A data frame of polars.
+
+        Raises:
+            ValueError: If the data have no schema.
+        """
+        from mimachine.data.tables.rows import decode
+
+        if self.schema is None:
+            raise ValueError(f"data must be a table with a schema, and {self.name} is not one")
+        return decode(rows.cpu().numpy(), self.schema)
 
     def restore(self, rows: Tensor, drawn: bool = False) -> NDArray[Any]:
         """Map rows (n, D) back to the units and the shape of the file.
+
+        For a table with a `schema` use `table`.
 
         Args:
             rows: Data, or output of a model.
@@ -95,6 +120,8 @@ class Dataset:
     @property
     def unit(self) -> str:
         """Unit of the rows' values."""
+        if self.schema is not None:
+            return "std of x"
         if self.preprocessing is None:
             return "units of x"
         if self.preprocessing.standardized:

@@ -31,6 +31,7 @@ __all__ = [
     "examples",
     "like",
     "numbers",
+    "reader_of_missing",
 ]
 
 Examples = Tensor | NDArray[Any] | Rows | Any
@@ -64,8 +65,32 @@ def device_of(model: object) -> torch.device:
     return torch.device("cpu") if place is None else place.device
 
 
+def reader_of_missing(model: object) -> nn.Module | None:
+    """The part of a model's encoder that takes rows with missing and hidden values, if there is.
+
+    Such a module, as `TableFeatures`, has an attribute `takes_missing` that is True.
+
+    Args:
+        model: A model, its encoder, or a loss or an ensemble of losses that has one.
+    """
+    # The model of an ensemble is not one of its modules.
+    for each in (model, *getattr(model, "parts", ())):
+        encoder = getattr(each, "encoder", each)
+        for part in encoder.modules() if isinstance(encoder, nn.Module) else ():
+            if getattr(part, "takes_missing", False) is True:
+                return part
+    return None
+
+
 def examples(
-    name: str, data: Any, model: object = None, *, least: int = 1, keep_bytes: bool = False
+    name: str,
+    data: Any,
+    model: object = None,
+    *,
+    least: int = 1,
+    keep_bytes: bool = False,
+    reader: nn.Module | None = None,
+    missing: bool = False,
 ) -> Tensor | Rows:
     """Rows for a model, with the dtype and on the device of its parameters.
 
@@ -79,11 +104,16 @@ def examples(
             dtype if it is floating-point.
         least: Smallest number of rows.
         keep_bytes: Leave bytes as they are, for a `TensorSource`, which converts batches.
+        reader: The model's `reader_of_missing`, if `model` is a tensor. If a model has one, values
+            may be missing (NaN) or hidden (inf), bytes are numbers like others, and the reader's
+            `check_rows`, if it has such a method, checks the rows.
+        missing: Whether values may be missing or hidden although no model is known.
 
     Raises:
         ValueError: If the data cannot be used; the message names the argument.
     """
     place = model if isinstance(model, Tensor) else like(model)
+    reader = reader_of_missing(model) if reader is None else reader
     if isinstance(data, Rows):
         _check_count(name, len(data), least)
         return data if place is None else data.to(place.device, place.dtype)
@@ -96,12 +126,30 @@ def examples(
     _check_count(name, len(tensor), least)
     if place is not None:
         tensor = tensor.to(place.device)
+    if reader is not None or missing:
+        return _with_missing(name, tensor, None if place is None else place.dtype, reader)
     if tensor.dtype == torch.uint8 and keep_bytes:
         return tensor
     if tensor.dtype in (torch.int32, torch.int64) and _looks_up(model):
         return tensor
     converted = _as_floats(tensor, None if place is None else place.dtype)
     check_finite(name, converted, tensor)
+    return converted
+
+
+def _with_missing(
+    name: str, tensor: Tensor, dtype: torch.dtype | None, reader: nn.Module | None
+) -> Tensor:
+    """Rows in floating point that may have NaN and inf, checked by the part that reads them."""
+    if tensor.dtype == torch.uint8:
+        tensor = tensor.to(torch.int16)
+    converted = _as_floats(tensor, dtype)
+    # A number beyond the range of the type becomes inf, which would count as hidden.
+    known = tensor.isfinite()
+    check_finite(name, torch.where(known, converted, 0), torch.where(known, tensor, 0))
+    check = getattr(reader, "check_rows", None)
+    if check is not None:
+        check(name, converted)
     return converted
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from mimachine._support.seeds import derived_seed, forked
@@ -34,10 +34,19 @@ class LoaderSource:
         like: A tensor with the dtype of the model.
         seed: Seed of the order.
         shuffle: Whether to shuffle a map-style dataset.
+        reader: The part of the model that takes missing values, see `reader_of_missing`.
     """
 
-    def __init__(self, name: str, data: Any, like: Tensor, seed: int, shuffle: bool) -> None:
-        self.name, self.data, self.like = name, data, like
+    def __init__(
+        self,
+        name: str,
+        data: Any,
+        like: Tensor,
+        seed: int,
+        shuffle: bool,
+        reader: nn.Module | None = None,
+    ) -> None:
+        self.name, self.data, self.like, self.reader = name, data, like, reader
         self.seed, self.shuffle = seed, shuffle
 
     def __len__(self) -> int:
@@ -86,6 +95,7 @@ class LoaderSource:
         return DataLoader(self.data, batch_size, sampler=order)
 
     def _tensor(self, batch: Any) -> Tensor:
-        rows = examples(self.name, first_of(self.name, batch), self.like, keep_bytes=True)
+        first = first_of(self.name, batch)
+        rows = examples(self.name, first, self.like, keep_bytes=True, reader=self.reader)
         assert isinstance(rows, Tensor)
         return rows

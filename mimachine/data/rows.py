@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,14 +12,41 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mimachine._support import memory
-from mimachine.data.preprocessing import Preprocessing
 
-__all__ = ["Rows"]
+__all__ = ["Ready", "Rows"]
 
 # Mapped pages are released after this many bytes were read. A random row costs more than its size:
 # systems map its surroundings too, 64 KiB or more.
 _HELD_BYTES = 64 << 20
 _LEAST_BYTES_A_ROW = 64 << 10
+
+
+class Preparing(Protocol):
+    """What maps values of a file to rows: `Preprocessing`, or `Ready`."""
+
+    @property
+    def num_features(self) -> int:
+        """Number D of values in a row."""
+        ...
+
+    def apply(self, values: NDArray[Any], /) -> NDArray[np.float32]:
+        """Map values (n, *S) to rows (n, D)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Values that are rows already.
+
+    Attributes:
+        num_features: Number D of values in a row.
+    """
+
+    num_features: int
+
+    def apply(self, values: NDArray[Any], /) -> NDArray[np.float32]:
+        """The values (n, D) themselves."""
+        return np.asarray(values, dtype=np.float32)
 
 
 class Rows:
@@ -39,7 +67,7 @@ class Rows:
         self,
         values: NDArray[Any],
         places: NDArray[np.int64],
-        preprocessing: Preprocessing,
+        preprocessing: Preparing,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:

@@ -85,6 +85,7 @@ class TensorSource:
         seed: Seed of the order.
         shuffle: Whether to shuffle.
         dtype: Type that bytes are converted to; by default torch's default.
+        missing: Whether values may be missing (NaN) or hidden (inf), for a model of tables.
 
     Raises:
         ValueError: If the data cannot be used.
@@ -102,8 +103,9 @@ class TensorSource:
         shuffle: bool = True,
         *,
         dtype: torch.dtype | None = None,
+        missing: bool = False,
     ) -> None:
-        data = examples("data", data, keep_bytes=True)
+        data = examples("data", data, keep_bytes=True, missing=flag("missing", missing))
         if dtype is not None:
             instance("dtype", dtype, torch.dtype, "a torch.dtype")
         self.data, self.dtype = data, dtype

@@ -132,10 +132,10 @@ def refit_prior(
     check_fabric(fabric)
     place = like(model)
     place = torch.empty(()) if place is None else place
-    data = as_source("train", train, place, 0 if training is None else training.seed)
+    data = as_source("train", train, place, 0 if training is None else training.seed, model)
     training = recipe(kind, len(data)) if training is None else training
     of_val = derived_seed(training.seed, "val")
-    held_out = None if val is None else as_source("val", val, place, of_val)
+    held_out = None if val is None else as_source("val", val, place, of_val, model)
     _check_latents(model, data, place, kind)
     with forked(derived_seed(training.seed, "refitted prior"), place.device):
         prior = _first(model, data, held_out, kind, components, training, place)

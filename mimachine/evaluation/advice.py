@@ -35,7 +35,7 @@ _FOR_MODELS = {
 # For nearly point-like codes under a normal prior. Other priors were fitted or learned.
 LEARN_PRIOR = (
     "Samples and likelihood are better with a prior fitted to the codes (refit_prior; training a "
-    "run does so at its end), or a learned one (model.prior learned-normal or vampprior)."
+    "run does so at its end), or a learned one (such as model.prior learned-normal)."
 )
 
 # Differences below this number of standard errors may be chance.

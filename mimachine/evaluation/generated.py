@@ -22,6 +22,7 @@ from mimachine.evaluation.budgets import (
 from mimachine.evaluation.glossary import measured
 from mimachine.evaluation.metric import Metric
 from mimachine.evaluation.reconstruction import has_closed_mean
+from mimachine.evaluation.tables import columns_of, generated_of_table
 from mimachine.model.joint import Joint
 
 __all__ = ["generated_of_model"]
@@ -37,6 +38,8 @@ def generated_of_model(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
         x: Data, shape (N, *X).
         encoded: Codes of the data.
     """
+    if columns_of(model) is not None:
+        return generated_of_table(model, x)
     most = fewer_if_wide(GENERATED_ROWS, VALUES, x[0].numel())
     if not has_closed_mean(model, encoded):
         # Such decoders may draw one value after the other.

@@ -8,91 +8,27 @@ here and measure it in the file of its question: `likelihood`, `information`, `r
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
 
 from mimachine.estimation.estimate import Estimate
+from mimachine.evaluation.declaration import (
+    CODES,
+    KEPT,
+    LIKELIHOOD,
+    PRIOR,
+    Declaration,
+    Latent,
+    linear_probe,
+    nearest_neighbours,
+    of_the_data,
+)
 from mimachine.evaluation.metric import Metric, Reason
 
 __all__ = ["GLOSSARY", "Declaration", "declaration", "listed", "measured"]
 
-Better = Literal["lower", "higher", ""]
-Latent = Literal["mean", "sample"]
-
-
-class Declaration(NamedTuple):
-    """What is known about a metric before it is measured.
-
-    Attributes:
-        name: Name in reports and tables.
-        question: The question that it answers; metrics of one question are shown together.
-        title: Name for people.
-        unit: Unit; "" for a plain number. A measurement may give another one, such as "std of x".
-        better: Which way is better; "" if neither is.
-        latent: Whether it uses the mean of q(z|x) or a sample.
-        definition: How it is computed; `{fields}` are filled in by the measurement.
-        meaning: What it says, for readers of a report.
-    """
-
-    name: str
-    question: str
-    title: str
-    unit: str
-    better: Better
-    latent: Latent
-    definition: str
-    meaning: str
-
-
-_LIKELIHOOD = "How well the model explains the data"
-_KEPT = "What the codes keep"
-_CODES = "Shape of the codes"
-_PRIOR = "Whether new data can be drawn from the prior"
-_CLASSES = "Whether the codes keep the classes apart"
-
-
-def _nearest_neighbours(k: int, noisy: bool = False) -> Declaration:
-    return Declaration(
-        f"knn_{k}_accuracy" + ("_sampled" if noisy else ""),
-        _CLASSES,
-        f"{k}-nearest-neighbour accuracy" + (", noisy codes" if noisy else ""),
-        "",
-        "higher",
-        "sample" if noisy else "mean",
-        f"{{protocol}} {k}-nearest-neighbour accuracy of {{points}}",
-        "Share of rows whose class the nearest codes predict"
-        + (", with the encoder's noise." if noisy else "."),
-    )
-
-
-def _linear_probe(noisy: bool = False) -> Declaration:
-    return Declaration(
-        "linear_probe_accuracy" + ("_sampled" if noisy else ""),
-        _CLASSES,
-        "Linear probe accuracy" + (", noisy codes" if noisy else ""),
-        "",
-        "higher",
-        "sample" if noisy else "mean",
-        "accuracy of a logistic regression on {points}; {protocol}, its penalty chosen on a fifth "
-        "of the training rows",
-        "Share of new rows whose class a linear classifier predicts"
-        + (", with the encoder's noise." if noisy else "."),
-    )
-
-
-def _of_the_data(accuracy: Declaration) -> Declaration:
-    """An accuracy of codes, measured on the data themselves."""
-    return accuracy._replace(
-        name=f"{accuracy.name}_of_x",
-        title=f"{accuracy.title} of the data",
-        better="",
-        meaning="The same accuracy from the data themselves, for comparison.",
-    )
-
-
 _DECLARED = [
     Declaration(
         "negative_log_likelihood",
-        _LIKELIHOOD,
+        LIKELIHOOD,
         "Negative log-likelihood",
         "nats",
         "lower",
@@ -104,7 +40,7 @@ _DECLARED = [
     ),
     Declaration(
         "negative_elbo",
-        _LIKELIHOOD,
+        LIKELIHOOD,
         "Negative ELBO",
         "nats",
         "lower",
@@ -116,7 +52,7 @@ _DECLARED = [
     ),
     Declaration(
         "negative_log_likelihood_quadrature",
-        _LIKELIHOOD,
+        LIKELIHOOD,
         "Negative log-likelihood by quadrature",
         "nats",
         "lower",
@@ -128,7 +64,7 @@ _DECLARED = [
     ),
     Declaration(
         "rate",
-        _LIKELIHOOD,
+        LIKELIHOOD,
         "Rate",
         "nats",
         "",
@@ -141,7 +77,7 @@ _DECLARED = [
     ),
     Declaration(
         "mutual_information_ksg",
-        _KEPT,
+        KEPT,
         "Mutual information (KSG)",
         "nats",
         "higher",
@@ -152,7 +88,7 @@ _DECLARED = [
     ),
     Declaration(
         "mutual_information_lower",
-        _KEPT,
+        KEPT,
         "Mutual information, lower bound",
         "nats",
         "higher",
@@ -164,7 +100,7 @@ _DECLARED = [
     ),
     Declaration(
         "mutual_information_upper",
-        _KEPT,
+        KEPT,
         "Mutual information, upper bound",
         "nats",
         "",
@@ -175,7 +111,7 @@ _DECLARED = [
     ),
     Declaration(
         "reconstruction_rmse",
-        _KEPT,
+        KEPT,
         "Reconstruction error",
         "units of x",
         "lower",
@@ -185,8 +121,19 @@ _DECLARED = [
         "Typical error in each value after encoding and decoding without noise.",
     ),
     Declaration(
+        "reconstruction_accuracy",
+        KEPT,
+        "Reconstructed levels",
+        "",
+        "higher",
+        "mean",
+        "share of known values of columns with levels that are the most probable level of p(x|z) "
+        "at the mean code",
+        "Share of categories that come back after encoding and decoding without noise.",
+    ),
+    Declaration(
         "reconstruction_mae",
-        _KEPT,
+        KEPT,
         "Mean absolute reconstruction error",
         "units of x",
         "lower",
@@ -198,7 +145,7 @@ _DECLARED = [
     ),
     Declaration(
         "sampled_reconstruction_distance",
-        _KEPT,
+        KEPT,
         "Reconstruction distance",
         "units of x",
         "lower",
@@ -209,7 +156,7 @@ _DECLARED = [
     ),
     Declaration(
         "reconstruction_r2",
-        _KEPT,
+        KEPT,
         "Explained variance (R²)",
         "",
         "higher",
@@ -221,7 +168,7 @@ _DECLARED = [
     ),
     Declaration(
         "reconstruction_r2_of_a_datum",
-        _KEPT,
+        KEPT,
         "Explained variance of a typical row",
         "",
         "higher",
@@ -233,7 +180,7 @@ _DECLARED = [
     ),
     Declaration(
         "pca_r2",
-        _KEPT,
+        KEPT,
         "Explained variance of PCA",
         "",
         "",
@@ -245,7 +192,7 @@ _DECLARED = [
     ),
     Declaration(
         "active_units",
-        _CODES,
+        CODES,
         "Active latents",
         "",
         "",
@@ -256,7 +203,7 @@ _DECLARED = [
     ),
     Declaration(
         "varying_units",
-        _CODES,
+        CODES,
         "Varying latents",
         "",
         "",
@@ -268,7 +215,7 @@ _DECLARED = [
     ),
     Declaration(
         "relative_posterior_std",
-        _CODES,
+        CODES,
         "Relative width of a code",
         "",
         "",
@@ -279,7 +226,7 @@ _DECLARED = [
     ),
     Declaration(
         "effective_dimensions",
-        _CODES,
+        CODES,
         "Effective dimensions",
         "",
         "",
@@ -291,7 +238,7 @@ _DECLARED = [
     ),
     Declaration(
         "repeated_units",
-        _CODES,
+        CODES,
         "Repeated latents",
         "",
         "lower",
@@ -302,7 +249,7 @@ _DECLARED = [
     ),
     Declaration(
         "encoder_share_at_floor",
-        _CODES,
+        CODES,
         "Encoder scales at their floor",
         "",
         "",
@@ -313,7 +260,7 @@ _DECLARED = [
     ),
     Declaration(
         "encoder_first_share_at_floor",
-        _CODES,
+        CODES,
         "Scales of the first latent at their floor",
         "",
         "",
@@ -325,7 +272,7 @@ _DECLARED = [
     ),
     Declaration(
         "encoder_second_share_at_floor",
-        _CODES,
+        CODES,
         "Scales of the second latent at their floor",
         "",
         "",
@@ -336,7 +283,7 @@ _DECLARED = [
     ),
     Declaration(
         "prior_second_share_at_floor",
-        _CODES,
+        CODES,
         "Scales of the second latent's prior at their floor",
         "",
         "",
@@ -347,7 +294,7 @@ _DECLARED = [
     ),
     Declaration(
         "decoder_share_at_floor",
-        _CODES,
+        CODES,
         "Decoder scales at their floor",
         "",
         "",
@@ -358,7 +305,7 @@ _DECLARED = [
     ),
     Declaration(
         "reencoding_offset",
-        _CODES,
+        CODES,
         "Codes of reconstructions",
         "",
         "lower",
@@ -371,7 +318,7 @@ _DECLARED = [
     ),
     Declaration(
         "aggregate_energy_distance",
-        _PRIOR,
+        PRIOR,
         "Distance of the codes from the prior",
         "",
         "lower",
@@ -383,7 +330,7 @@ _DECLARED = [
     ),
     Declaration(
         "aggregate_offset",
-        _PRIOR,
+        PRIOR,
         "Offset of the codes",
         "",
         "lower",
@@ -393,7 +340,7 @@ _DECLARED = [
     ),
     Declaration(
         "aggregate_std",
-        _PRIOR,
+        PRIOR,
         "Spread of the codes",
         "",
         "",
@@ -403,7 +350,7 @@ _DECLARED = [
     ),
     Declaration(
         "generated_auc",
-        _PRIOR,
+        PRIOR,
         "Generated rows told from data (AUC)",
         "",
         "lower",
@@ -414,8 +361,19 @@ _DECLARED = [
         "better one might; at 1 it always can, if only by the noise of p(x|z).",
     ),
     Declaration(
+        "generated_contradictions",
+        PRIOR,
+        "Contradictions in generated rows",
+        "",
+        "lower",
+        "sample",
+        "share of {count} rows z ~ p(z), x ~ p(x|z) with a level of a column that another one "
+        "settles, and a level of that, which no training row has together",
+        "Share of generated rows that cannot be: such as a city in another region than its own.",
+    ),
+    Declaration(
         "generated_energy_distance",
-        _PRIOR,
+        PRIOR,
         "Distance of generated rows from data",
         "",
         "lower",
@@ -426,16 +384,21 @@ _DECLARED = [
         "0 if new rows of the model are distributed as the data, in units of the typical distance "
         "between two rows. Fine detail counts little.",
     ),
-    *(_nearest_neighbours(k) for k in (1, 3, 5, 10)),
-    *(_nearest_neighbours(k, noisy=True) for k in (1, 3, 5, 10)),
-    _of_the_data(_nearest_neighbours(5)),
-    _linear_probe(),
-    _linear_probe(noisy=True),
-    _of_the_data(_linear_probe()),
+    *(nearest_neighbours(k) for k in (1, 3, 5, 10)),
+    *(nearest_neighbours(k, noisy=True) for k in (1, 3, 5, 10)),
+    of_the_data(nearest_neighbours(5)),
+    linear_probe(),
+    linear_probe(noisy=True),
+    of_the_data(linear_probe()),
 ]
 
 # In comparisons, where every model gets the same kind of prior.
-_OF_THE_PRIOR = ("negative_log_likelihood", "generated_auc", "generated_energy_distance")
+_OF_THE_PRIOR = (
+    "negative_log_likelihood",
+    "generated_auc",
+    "generated_energy_distance",
+    "generated_contradictions",
+)
 _DECLARED += [
     each._replace(name=f"fitted_prior_{each.name}", title=f"{each.title}, fitted prior")
     for each in _DECLARED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +15,15 @@ from mimachine._support.messages import Option, OptionError
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.data.image_sets import LEVELS
+from mimachine.data.tables.model_columns import model_columns
 from mimachine.experiment.settings import HIERARCHIES, Experiment, Model
 from mimachine.model import architectures, conditionals, flows, priors
 from mimachine.model.flattening import flattened
 from mimachine.model.joint import Joint
 from mimachine.model.networks import MLP
 from mimachine.model.pixel_likelihoods import BinaryPixels, GreyPixels, Pixels, RealPixels
+from mimachine.model.table_columns import TableColumn
+from mimachine.model.table_networks import TableDecoder, TableFeatures
 
 __all__ = ["build", "encoder_floor", "likelihood_of", "refitted"]
 
@@ -57,6 +61,8 @@ def refitted(settings: Experiment, data: Dataset) -> Joint:
 
 def likelihood_of(model: Model, data: Dataset) -> str:
     """The likelihood p(x|z), with "auto" resolved for the data."""
+    if data.schema is not None:
+        return "columns"
     if data.preprocessing is not None:
         return data.preprocessing.likelihood
     if model.likelihood != "auto":
@@ -68,13 +74,42 @@ def likelihood_of(model: Model, data: Dataset) -> str:
 
 
 def _mlp(model: Model, data: Dataset) -> Joint:
+    if data.schema is not None:
+        return _of_table(model, data, model_columns(data.schema))
     features = data.train.shape[1]
-    learned = model.encoder_std is None
-    network = MLP(features, (2 if learned else 1) * model.latent, model.hidden)
-    encoder = conditionals.Gaussian(network, encoder_floor(model), scale=model.encoder_std)
+    encoder = _encoder(model, nn.Identity(), features)
     decoder = _decoder(model, data, features)
     prior = _prior(model, data, encoder)
     return Joint(encoder, decoder, prior, _data_prior(model, data, features))
+
+
+def _encoder(model: Model, features: nn.Module, size: int) -> conditionals.Gaussian:
+    """An encoder of rows from this number of features."""
+    learned = model.encoder_std is None
+    network: nn.Module = MLP(size, (2 if learned else 1) * model.latent, model.hidden)
+    if not isinstance(features, nn.Identity):
+        network = nn.Sequential(features, network)
+    return conditionals.Gaussian(network, encoder_floor(model), scale=model.encoder_std)
+
+
+def _of_table(model: Model, data: Dataset, columns: Sequence[TableColumn]) -> Joint:
+    """The model of a table's rows, whose decoder has a distribution for each kind of column."""
+    if model.decoder_floor is not None or model.data_prior != "marginal":
+        name = "decoder_floor" if model.decoder_floor is not None else "data_prior"
+        raise ValueError(
+            f"model.{name} has no meaning for the columns of a table, got {getattr(model, name)}; "
+            "model.likelihood gaussian models a table of numbers as an array"
+        )
+    if model.prior == "vampprior":
+        raise ValueError(
+            "model.prior must not be vampprior for the columns of a table, whose pseudo-inputs "
+            "would be rows of categories; training fits a mixture to the codes at its end"
+        )
+    features, outputs = TableFeatures(columns), TableDecoder.num_outputs(columns)
+    encoder = _encoder(model, features, TableFeatures.num_features(columns))
+    network = MLP(model.latent, outputs, tuple(reversed(model.hidden)))
+    decoder = TableDecoder(columns, network)
+    return Joint(encoder, decoder, _prior(model, data, encoder), priors.Marginal(model.marginal))
 
 
 def _decoder(model: Model, data: Dataset, features: int) -> nn.Module:

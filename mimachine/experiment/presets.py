@@ -13,7 +13,7 @@ from typing import Any
 
 from mimachine._support.messages import Option, OptionError, unknown
 from mimachine.data.catalogue import BINARISED, CATALOGUE, IMAGES, LOW_DIMENSIONAL, NAMES
-from mimachine.data.files.options import File, check_there
+from mimachine.data.files.options import File, check_there, is_table
 from mimachine.experiment.settings import (
     IMAGE_ARCHITECTURES,
     Architecture,
@@ -30,6 +30,7 @@ __all__ = [
     "fast",
     "named",
     "objective_of",
+    "of_numbers",
     "paper_image_training",
     "paper_images",
     "published",
@@ -46,6 +47,8 @@ _PSEUDO_INPUTS = 500
 # Smallest standard deviation of the encoder. Smaller ones cost MIM likelihood and good samples, and
 # larger ones cost reconstruction (`benchmarks/defaults.py`).
 _ENCODER_FLOOR = 0.1
+# The same for tables by columns, where codes of rows known in part are wide.
+_TABLE_FLOOR = 0.2
 # Models to compare with: each a name, its objective and its changes to the model.
 _BASELINES: dict[str, tuple[str, dict[str, Any]]] = {
     # MIM's encoders are about as narrow as they may be; this one's width is that constant.
@@ -113,6 +116,14 @@ def default(
         FileNotFoundError: If the path does not exist.
     """
     return _starting(data, objective, file, architecture, lambda count: _IMAGE_TRAINING)
+
+
+def of_numbers(settings: Experiment) -> Experiment:
+    """Default settings of a table that is modelled as an array of numbers."""
+    if not is_table(settings.data.name):
+        return settings
+    model = dataclasses.replace(settings.model, encoder_floor=_ENCODER_FLOOR)
+    return dataclasses.replace(settings, model=model)
 
 
 def fast(
@@ -214,7 +225,13 @@ def _for_file(
 ) -> Experiment:
     """Default settings from the number of rows and the number of values per row."""
     check_there(path)
-    if os.path.isdir(path):
+    shape: tuple[int, ...]
+    if is_table(path) and os.path.isdir(path):
+        from mimachine.data.tables.read import outline
+
+        found = outline(path)
+        count, shape = found.rows, (len(set(found.types) - {file.labels, *file.drop}),)
+    elif os.path.isdir(path):
         from mimachine.data.files import image_folder
 
         count, shape = image_folder.peek(path, resize=file.resize)
@@ -225,12 +242,15 @@ def _for_file(
             path, labels=file.labels, drop=file.drop, array=file.array, header=file.header
         )
     features = math.prod(shape)
+    is_array = architecture != "mlp" or bool(file.image_shape) or not file.standardize
+    by_columns = is_table(path) and not is_array
     # The likelihood takes about a minute.
     num_samples = min(1000, max(50, 200_000_000 // (features * min(10_000, count // 5 + 1))))
     latent = min(40 if features >= 500 else 10, features)
     # At most the number of training rows, a few less after rounding.
     most = max(1, count - count // 10 - count // 5)
-    model = Model(latent, components=min(Model.components, most), encoder_floor=_ENCODER_FLOOR)
+    floor = _TABLE_FLOOR if by_columns else _ENCODER_FLOOR
+    model = Model(latent, components=min(Model.components, most), encoder_floor=floor)
     training = Training.for_rows(most)
     if architecture in IMAGE_ARCHITECTURES:
         model = _for_images(architecture, latent, path, min(_PSEUDO_INPUTS, most))

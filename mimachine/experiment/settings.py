@@ -35,6 +35,7 @@ FORMAT_VERSION = 1
 # Settings added to this format later: runs that lack them use their defaults.
 _ADDED_LATER = (
     "data.binarisation",
+    "data.file.columns",
     "data.file.header",
     "data.file.split_folders",
     "model.architecture",
@@ -99,8 +100,9 @@ class Model:
         hidden: Sizes of hidden layers. mlp: those of the encoder; the decoder has them in reverse
             order. Image architectures: one size, that of their dense layers.
         likelihood: p(x|z). "auto" chooses by the data: discretized-logistic for grey levels,
-            bernoulli for files of zeros and ones, otherwise gaussian. "bernoulli" binarises grey
-            values; training images are binarised anew in every epoch.
+            bernoulli for arrays of zeros and ones, columns for tables, otherwise gaussian.
+            "columns": a distribution by the kind of each column, with missing values.
+            "bernoulli" binarises grey values; training images are binarised anew in every epoch.
         prior: p(z). gaussian-mixture has diagonal covariances, full-gaussian-mixture full ones.
             flow needs zuko: pip install mimachine[flow]. Architectures with two levels
             z = (z2, z1) take standard-normal or vampprior for p(z2), and learn p(z1|z2).
@@ -135,7 +137,7 @@ class Model:
 
     latent: int = 32
     hidden: tuple[int, ...] = (300,)
-    likelihood: Literal["auto", "gaussian", "bernoulli", "discretized-logistic"] = "auto"
+    likelihood: Literal["auto", "columns", "gaussian", "bernoulli", "discretized-logistic"] = "auto"
     prior: Literal[
         "standard-normal",
         "learned-normal",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from mimachine import experiment
 from mimachine._support.messages import command_line, quoted
 from mimachine.data.files.options import File
+from mimachine.data.tables.schema import Levels, Schema
 from mimachine.experiment.settings import Experiment, flat
 from mimachine.reporting.measured_run import Outcome
 
@@ -128,14 +129,50 @@ def of_runs(*outcomes: Outcome) -> list[tuple[str, str]]:
 
     # A JSON string is also a Python string.
     first = json.dumps(str(outcomes[0].trained.run.path))
+    schema = outcomes[0].trained.data.schema
+    # By default all rows of a file are meant.
+    split = " --split test" if outcomes[0].trained.experiment.data.is_path else ""
     return [
         (_repeat_heading(outcomes[0]), "\n".join(training(outcome) for outcome in outcomes)),
         ("Evaluate with more importance samples", each("evaluate", " --num-samples 5000")),
-        ("Sample new data", each("sample", " --num 64")),
-        ("Save the codes of the test set", each("embed")),
-        ("Reconstruct the test set", each("reconstruct")),
+        *([("Sample new data", each("sample", " --num 64"))] if schema is None else []),
+        *([] if schema is None else _of_table(schema, each)),
+        ("Save the codes of the test set", each("embed", split)),
+        ("Reconstruct the test set", each("reconstruct", split)),
         ("Load in Python", f"import mimachine as mm\ntrained = mm.load({first})"),
     ]
+
+
+def _of_table(schema: Schema, each: Callable[[str, str], str]) -> list[tuple[str, str]]:
+    """Pairs of purpose and commands for a model of a table."""
+    commands = [("Generate rows of the table", each("sample", " --num 1000"))]
+    given = _condition(schema)
+    if given is not None:
+        commands.append(
+            ("Generate rows with some given values", each("sample", f" --num 1000 {given}"))
+        )
+    return [
+        *commands,
+        (
+            "Find unusual rows of the test set; name another table after the run to score its rows",
+            each("score", " --split test"),
+        ),
+        ("Fill in missing values of the table", each("impute", "")),
+    ]
+
+
+def _condition(schema: Schema) -> str | None:
+    """Option that gives a column its most frequent level; None if no column has plain levels."""
+    for column in schema.modelled:
+        if not isinstance(column, Levels):
+            continue
+        own = column.counts[:-1] if column.other else column.counts
+        level = column.levels[max(range(len(own)), key=own.__getitem__)] if own else ""
+        value = str(level).lower() if isinstance(level, bool) else str(level)
+        # A condition ends its column's name at the first equals sign.
+        if value and value.isprintable() and column.name.isprintable() and "=" not in column.name:
+            return command_line(["--given", f"{column.name}={value}"])
+    return None
 
 
 def _repeat_heading(outcome: Outcome) -> str:

@@ -211,7 +211,7 @@ def _pictures(trained: Mapping[str, Trained], reports: Mapping[str, Report]) -> 
         pictures["reconstructions"] = figures.image_reconstructions(models, data)
         pictures["samples"] = figures.image_samples(drawn, data)
     latent = {each.experiment.model.num_latents for each in trained.values()}
-    if data.train.shape[1] == 2 and latent == {2}:
+    if data.schema is None and data.train.shape[1] == 2 and latent == {2}:
         pictures["plane"] = figures.plane({n: (models[n], reports[n].values) for n in models}, data)
     return pictures
 
@@ -220,6 +220,7 @@ def _pictures(trained: Mapping[str, Trained], reports: Mapping[str, Report]) -> 
 _QUESTIONS = (
     ("highest mutual information of x and z (lower bound)", "mutual_information_lower", max),
     ("lowest reconstruction error (from means)", "reconstruction_rmse", min),
+    ("highest share of levels reconstructed", "reconstruction_accuracy", max),
     ("lowest reconstruction distance (from samples)", "sampled_reconstruction_distance", min),
     ("highest 5-NN accuracy of the codes", "knn_5_accuracy", max),
     ("lowest negative log-likelihood", "negative_log_likelihood", min),

@@ -11,7 +11,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Circle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -21,6 +20,7 @@ from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.estimation.codes.moments import codes
 from mimachine.model.joint import Joint
+from mimachine.reporting.style import BARS, COLOURS, LINES, drawable, plain, short
 
 __all__ = [
     "code_scatter",
@@ -35,14 +35,8 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 _NUM_POINTS = 200
 _RED, _GREEN, _BLUE, _GREY = "#c8342b", "#2d8a4e", "#2b5fa8", "#555555"
-_COLOURS = (
-    *("#4477aa", "#cc3311", "#228833", "#aa3377", "#8a6500"),
-    *("#117788", "#555555", "#b85500", "#6644cc", "#000000"),
-)
 # Longest class name in a legend, and most rows of a legend.
 _MOST_LETTERS, _MOST_ROWS = 20, 6
-_LINES = ("-", (0, (4, 1.5)), (0, (1, 1)), "-.")
-_BARS = "#b4bcc4"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 
 
@@ -60,7 +54,7 @@ def loss_curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             axis.plot(epochs[best], val_losses[best], "o", color=_RED, label="best")
             # Early losses can be orders of magnitude larger than later ones.
             axis.set_ylim(*_span([*val_losses[1:], *(r["train_loss"] for r in records[1:])]))
-        axis.set(title=_plain(name), xlabel="epoch", ylabel="loss (nats)")
+        axis.set(title=plain(name), xlabel="epoch", ylabel="loss (nats)")
         axis.legend(frameon=False, fontsize=8)
     return figure
 
@@ -93,7 +87,7 @@ def plane(
             reconstructions = model.decoder(encoded.sample).sample()
         top, bottom = axes[:, column]
         _data_panel(top, reconstructions, data)
-        top.set_title(_plain(name))
+        top.set_title(plain(name))
         top.text(
             0.97,
             0.03,
@@ -127,7 +121,7 @@ def image_reconstructions(
     figure, axes = _panels(len(rows), 1, width=0.6 * count, height=0.9)
     for axis, (name, shown) in zip(axes[:, 0], rows.items(), strict=True):
         _show(axis, image_grid(shown, data, count))
-        axis.set_title(_plain(name), loc="left", fontsize=9)
+        axis.set_title(plain(name), loc="left", fontsize=9)
     return figure
 
 
@@ -136,7 +130,7 @@ def image_samples(samples: Mapping[str, Tensor], data: Dataset, columns: int = 8
     figure, axes = _panels(1, len(samples), width=3.2, height=3.4)
     for axis, (name, images) in zip(axes[0], samples.items(), strict=True):
         _show(axis, image_grid(images, data, columns))
-        axis.set_title(_plain(name))
+        axis.set_title(plain(name))
     return figure
 
 
@@ -168,15 +162,15 @@ def histogram(
     """
     figure = Figure(figsize=(2.5, 2.0), layout="constrained")
     axis = figure.subplots()
-    axis.stairs(_shares(column, edges), edges, fill=True, color=_BARS, label="test data")
+    axis.stairs(_shares(column, edges), edges, fill=True, color=BARS, label="test data")
     for index, (name, drawn) in enumerate(samples.items()):
         axis.stairs(
             _shares(drawn, edges),
             edges,
-            color=_COLOURS[(index + 1) % len(_COLOURS)],
-            linestyle=_LINES[index % len(_LINES)],
+            color=COLOURS[(index + 1) % len(COLOURS)],
+            linestyle=LINES[index % len(LINES)],
             linewidth=1.3,
-            label=_plain(name),
+            label=plain(name),
         )
     axis.set(yticks=[], xlim=(edges[0], edges[-1]))
     axis.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=whole))
@@ -211,10 +205,10 @@ def code_scatter(
     """
     figure = Figure(figsize=(3.6, 4.0), layout="constrained")
     axis = figure.subplots()
-    axis.set(title=_plain(title), xlabel=axes[0], ylabel=axes[1])
+    axis.set(title=plain(title), xlabel=axes[0], ylabel=axes[1])
     axis.set_aspect("equal", adjustable="datalim")
     if labels is None:
-        axis.scatter(points[:, 0], points[:, 1], s=9, color=_COLOURS[0], alpha=0.7, linewidths=0)
+        axis.scatter(points[:, 0], points[:, 1], s=9, color=COLOURS[0], alpha=0.7, linewidths=0)
         return figure
     classes = {label: names[label] if names else str(label) for label in np.unique(labels)}
     for index, (label, name) in enumerate(classes.items()):
@@ -232,27 +226,25 @@ def code_scatter(
 
 def fits(names: Sequence[str]) -> bool:
     """Whether class names can be drawn: the font has their letters and the legend has room."""
-    font = get_font(findfont(FontProperties()))
-    letters = {ord(letter) for name in names for letter in _short(name, _MOST_LETTERS)}
     rows = -(-len(names) // _legend_columns(names))
-    return rows <= _MOST_ROWS and all(font.get_char_index(letter) for letter in letters)
+    return rows <= _MOST_ROWS and all(drawable(short(name, _MOST_LETTERS)) for name in names)
 
 
 def _legend_columns(names: Sequence[str]) -> int:
-    longest = max(len(_short(name, _MOST_LETTERS)) for name in names)
+    longest = max(len(short(name, _MOST_LETTERS)) for name in names)
     return max(1, 24 // (4 + longest))
 
 
 def _mark(axis: Axes, members: Array, index: int, name: str) -> None:
     """Draw the members of a class, with its name at their median."""
     # Markers shift by one after each cycle of colours, so that pairs repeat late.
-    marker = _MARKERS[(index + index // len(_COLOURS)) % len(_MARKERS)]
-    colour = _COLOURS[index % len(_COLOURS)]
-    label = _plain(_short(name, _MOST_LETTERS))
+    marker = _MARKERS[(index + index // len(COLOURS)) % len(_MARKERS)]
+    colour = COLOURS[index % len(COLOURS)]
+    label = plain(short(name, _MOST_LETTERS))
     x, y = members.T
     axis.scatter(x, y, s=12, color=colour, marker=marker, alpha=0.7, linewidths=0, label=label)
     axis.annotate(
-        _plain(_short(name, _MOST_LETTERS // 2)),
+        plain(short(name, _MOST_LETTERS // 2)),
         (np.median(x), np.median(y)),
         color=colour,
         weight="bold",
@@ -261,17 +253,6 @@ def _mark(axis: Axes, members: Array, index: int, name: str) -> None:
         va="center",
         bbox={"facecolor": "white", "edgecolor": colour, "boxstyle": "round,pad=0.2"},
     )
-
-
-def _plain(name: str) -> str:
-    """Escape dollar signs, which matplotlib reads as mathematics."""
-    return name.replace("$", r"\$")
-
-
-def _short(name: str, most: int) -> str:
-    """Shorten a name to one line of at most `most` letters."""
-    name = " ".join(name.split())
-    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def _panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, Any]:

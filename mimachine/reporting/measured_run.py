@@ -13,7 +13,10 @@ from torch import Tensor
 
 from mimachine import workflow
 from mimachine.evaluation.metric import Report
+from mimachine.reporting.columns import Array, chosen
 from mimachine.reporting.explained import Explained, explained
+from mimachine.reporting.tables.cells import Cells, excess
+from mimachine.reporting.tables.explained import Fits, fits
 from mimachine.training.convergence import Convergence, convergence
 from mimachine.training.records import Epoch
 from mimachine.training.run import Run
@@ -58,6 +61,25 @@ class Outcome:
     def explained(self) -> Explained:
         """Variance of each column of the test set explained by reconstructions."""
         return explained(self.trained.model, self.trained.data)
+
+    @cached_property
+    def fits(self) -> Fits:
+        """How well each column of a table is reconstructed."""
+        return fits(self.trained.model, self.trained.data)
+
+    @cached_property
+    def real(self) -> Array:
+        """Test rows of a table to compare with samples, shape (n, D): up to 2,000."""
+        test = self.trained.data.test
+        rows: Array = test[chosen(len(test), _MOST_SAMPLES)].double().cpu().numpy()
+        return rows
+
+    @cached_property
+    def drift(self) -> Array:
+        """How far the distribution of each column of a table is off in samples, see `excess`."""
+        assert self.trained.data.schema is not None
+        cells = Cells(self.real, self.trained.data.schema)
+        return excess(cells.of(self.real), cells.of(self.samples.double().cpu().numpy()))
 
     @cached_property
     def samples(self) -> Tensor:

@@ -15,6 +15,7 @@ from mimachine.reporting import columns, command_lines
 from mimachine.reporting.explained import linear as linear_explained
 from mimachine.reporting.explained import percent
 from mimachine.reporting.measured_run import Outcome
+from mimachine.reporting.tables import advice
 
 __all__ = ["tips"]
 
@@ -36,7 +37,8 @@ def tips(outcome: Outcome, compared: bool = False) -> list[str]:
         outcome: The run and its metrics.
         compared: Whether it is part of a comparison; no other objective is suggested then.
     """
-    checks = [each for each in _CHECKS if not (compared and each is _other_objective)]
+    checks = _CHECKS if outcome.trained.data.schema is None else _TABLE_CHECKS
+    checks = tuple(each for each in checks if not (compared and each in _SUGGEST_OTHERS))
     found = [tip for each in checks if (tip := each(outcome)) is not None]
     if found or compared or outcome.report.verdict != "healthy":
         return found
@@ -226,3 +228,15 @@ _CHECKS: tuple[Callable[[Outcome], str | None], ...] = (
     _loose_bound,
     _few_rows,
 )
+_TABLE_CHECKS: tuple[Callable[[Outcome], str | None], ...] = (
+    _interrupted,
+    _not_converged,
+    _collapsed,
+    advice.generated_off,
+    advice.with_contradictions,
+    advice.told_apart,
+    advice.lost_columns,
+    _loose_bound,
+    _few_rows,
+)
+_SUGGEST_OTHERS = (_other_objective, advice.told_apart)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,10 +17,12 @@ from mimachine.reporting.explained import percent
 from mimachine.reporting.html_image import Picture, drawing, pixels
 from mimachine.reporting.measured_run import Outcome
 from mimachine.reporting.projections import Embedding, project
+from mimachine.reporting.section import Section, Shares
+from mimachine.reporting.tables.sections import table_sections
 from mimachine.workflow.apply_run import Drawn
 from mimachine.workflow.reports import kept_epoch
 
-__all__ = ["Section", "Shares", "sections"]
+__all__ = ["sections"]
 
 Array = np.ndarray[Any, Any]
 _MOST_POINTS = 2000
@@ -31,41 +32,6 @@ _MOST_HISTOGRAMS = 12
 _MOST_SHARES = 20
 # More classes are indistinguishable, and their legend would be larger than the figure.
 _MOST_CLASSES = 20
-
-
-class Shares(NamedTuple):
-    """Table of R² by column, lowest first.
-
-    Attributes:
-        models: Names of the models, the header of the table.
-        rows: Name of a column, and for each model its R² in words and as the length of a bar.
-        left_out: Number of columns not in the table.
-    """
-
-    models: list[str]
-    rows: list[tuple[str, list[tuple[str, str]]]]
-    left_out: int
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of a report.
-
-    Attributes:
-        name: Its anchor.
-        title: Its heading.
-        texts: Paragraphs that explain the figures.
-        pictures: Its figures.
-        stacked: Whether to put the figures below each other, for comparison.
-        shares: Table next to the figures.
-    """
-
-    name: str
-    title: str
-    texts: tuple[str, ...]
-    pictures: list[Picture]
-    stacked: bool = False
-    shares: Shares | None = None
 
 
 def sections(outcomes: Sequence[Outcome], embedding: Embedding) -> Iterator[Section]:
@@ -82,6 +48,8 @@ def sections(outcomes: Sequence[Outcome], embedding: Embedding) -> Iterator[Sect
     )
     if data.image_shape is not None:
         yield from _image_sections(outcomes, data)
+    elif data.schema is not None:
+        yield from table_sections(outcomes, data, _prior_of(outcomes))
     else:
         yield _columns_section(outcomes, data)
     plane = [outcome for outcome in outcomes if _is_plane(outcome)]
@@ -258,7 +226,8 @@ def _moments(column: Array) -> str:
 def _is_plane(outcome: Outcome) -> bool:
     needed = ("mutual_information_ksg", "sampled_reconstruction_distance")
     return (
-        outcome.trained.data.train.shape[1:] == (2,)
+        outcome.trained.data.schema is None
+        and outcome.trained.data.train.shape[1:] == (2,)
         and outcome.trained.experiment.model.num_latents == 2
         and all(outcome.report.has(name) for name in needed)
     )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mimachine.data.examples import examples
+from mimachine.data.examples import examples, reader_of_missing
 from mimachine.data.loaders import LoaderSource
 from mimachine.data.rows import Rows
 from mimachine.data.sources import Source, TensorSource
@@ -47,7 +47,9 @@ def check_fabric(fabric: object) -> None:
         raise TypeError(f"fabric must be a lightning_fabric.Fabric, got a {type(fabric).__name__}")
 
 
-def as_source(name: str, data: Data, like: Tensor, order_seed: int | None) -> Source:
+def as_source(
+    name: str, data: Data, like: Tensor, order_seed: int | None, model: object = None
+) -> Source:
     """Convert data to a source with the device and dtype of a parameter; a source stays.
 
     Args:
@@ -55,18 +57,18 @@ def as_source(name: str, data: Data, like: Tensor, order_seed: int | None) -> So
         data: The data.
         like: The parameter.
         order_seed: Seed of the order; None for the order of the rows.
+        model: The model or its loss, which may take missing values, see `reader_of_missing`.
 
     Raises:
         ValueError: If the data cannot be used; the message names the argument.
     """
     if callable(getattr(data, "batches", None)):
         return cast(Source, data)
+    reader, seed, shuffle = reader_of_missing(model), order_seed or 0, order_seed is not None
     if is_torch_data(data):
-        return LoaderSource(name, data, like, order_seed or 0, shuffle=order_seed is not None)
-    rows = examples(name, data, like, keep_bytes=True)
-    return TensorSource(
-        rows, seed=order_seed or 0, shuffle=order_seed is not None, dtype=like.dtype
-    )
+        return LoaderSource(name, data, like, seed, shuffle, reader)
+    rows = examples(name, data, like, keep_bytes=True, reader=reader)
+    return TensorSource(rows, seed, shuffle, dtype=like.dtype, missing=reader is not None)
 
 
 def placed(x: Tensor, like: Tensor) -> Tensor:

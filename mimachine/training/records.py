@@ -51,11 +51,17 @@ class Epoch:
         return len(self.train_loss) if isinstance(self.train_loss, list) else None
 
 
+def _schema(value: Any) -> Any:
+    from mimachine.data.tables.schema import Schema
+
+    return None if value is None else Schema.from_json(value)
+
+
 def _preprocessing(value: Any) -> Any:
     # Imported late: it loads numpy, which a run on a named data set does not need to be inspected.
     from mimachine.data.preprocessing import Preprocessing
 
-    return Preprocessing.from_json(value)
+    return None if value is None else Preprocessing.from_json(value)
 
 
 @dataclass(frozen=True)
@@ -64,13 +70,19 @@ class DataRecord:
 
     Attributes:
         fingerprint: Hash of all values, labels and splits.
-        preprocessing: Map between the values and the rows of the model.
+        preprocessing: Map between the values and the rows of the model; None for a table.
+        schema: Columns of a table; None for other data.
         relative: Paths of the data, and of a file of labels, relative to the run.
     """
 
     fingerprint: str
     preprocessing: Annotated[Any, Checked(_preprocessing)]
+    schema: Annotated[Any, Checked(_schema)] = None
     relative: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.preprocessing is None) == (self.schema is None):
+            raise ValueError("it must have a preprocessing or a schema, and not both")
 
 
 @dataclass(frozen=True)

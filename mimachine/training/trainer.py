@@ -91,8 +91,8 @@ class Trainer:
             _check_can_be_captured(loss, self.fabric, self.optimizer)
             self._capture()
         self._like = _floating_parameter(loss)
-        self.train = as_source("train", train, self._like, training.seed)
-        self.val = None if val is None else as_source("val", val, self._like, None)
+        self.train = as_source("train", train, self._like, training.seed, loss)
+        self.val = None if val is None else as_source("val", val, self._like, None, loss)
         check_sizes(loss, self.train, training)
         self._joins_single = normalises_batches(loss)
         self._row: torch.Size | None = None

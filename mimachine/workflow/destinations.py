@@ -16,10 +16,11 @@ from mimachine.data.catalogue import IMAGES, NAMES
 from mimachine.data.files.image_folder import would_change
 from mimachine.experiment.settings import Data, Experiment, from_json
 from mimachine.training.run import Run
-from mimachine.workflow.export_results import result_file
+from mimachine.workflow.export_results import ARRAYS, result_file
 from mimachine.workflow.find_data import candidates
+from mimachine.workflow.stored_frame import FRAME
 
-__all__ = ["Destination", "destination", "outputs_of"]
+__all__ = ["Destination", "destination", "is_of_table", "outputs_of"]
 
 # Results that commands write into a run by default. Version 0.1 kept no record of them.
 _RESULTS = (
@@ -38,6 +39,7 @@ _RUN_FILES = (
     "state.ckpt",
     "report.json",
     "refit.json",
+    FRAME,
     RECORD,
 )
 
@@ -66,6 +68,7 @@ def destination(
     moved: str | None = None,
     pictured: bool = False,
     force: bool = False,
+    suffixes: tuple[str, str] = ARRAYS,
 ) -> Destination:
     """Decide where a command writes results of a run, and check that it may.
 
@@ -77,6 +80,7 @@ def destination(
         moved: Where the data of the run are now, if the user says so.
         pictured: Whether results on images get a picture.
         force: Whether a file that mimachine did not write may be overwritten.
+        suffixes: Suffixes of the formats of the file.
 
     Raises:
         FileNotFoundError: If the run does not exist.
@@ -84,7 +88,7 @@ def destination(
         OSError: If a file cannot be written.
     """
     settings = _settings(run)
-    file = run / name if out is None else result_file("out", out)
+    file = run / name if out is None else result_file("out", out, suffixes)
     found = Destination(
         file,
         file.with_suffix(".png"),
@@ -165,8 +169,15 @@ def _settings(run: Path) -> Experiment:
     return from_json(Run(run).read_json("experiment.json"), run / "experiment.json")
 
 
+def is_of_table(run: Path) -> bool:
+    """Whether a run is of a table whose columns have kinds."""
+    record = Run(run).data_record()
+    return record is not None and record.get("schema") is not None
+
+
 def _are_images(run: Path, settings: Experiment) -> bool:
     record = Run(run).data_record()
     if record is None:
         return settings.data.name in IMAGES
-    return record["preprocessing"].get("image_shape") is not None
+    learned = record["preprocessing"]
+    return learned is not None and learned.get("image_shape") is not None

@@ -15,9 +15,20 @@ from mimachine._support.checks import path
 from mimachine._support.outputs import Outputs
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from mimachine.data.dataset import Dataset
 
-__all__ = ["Columns", "named", "restored", "result_file", "write_results"]
+__all__ = [
+    "ARRAYS",
+    "TABLES",
+    "Columns",
+    "named",
+    "restored",
+    "result_file",
+    "write_results",
+    "write_table",
+]
 
 
 class Columns(NamedTuple):
@@ -47,21 +58,45 @@ def restored(data: Dataset, values: NDArray[Any]) -> Columns:
     return table._replace(parts=tuple(data.restore_columns(table.parts[0])))
 
 
-def result_file(name: str, file: str | os.PathLike[str]) -> Path:
+ARRAYS, TABLES = (".npz", ".csv"), (".csv", ".parquet")
+
+
+def result_file(
+    name: str, file: str | os.PathLike[str], suffixes: tuple[str, str] = ARRAYS
+) -> Path:
     """The path of a file of results, after a check that its suffix is that of a format.
 
     Args:
         name: Name of the argument.
         file: The path.
+        suffixes: Suffixes of the formats, `ARRAYS` or `TABLES`.
 
     Raises:
-        ValueError: If it ends in neither .npz nor .csv, as the path of a directory does.
+        ValueError: If it ends in another suffix or in none, as the path of a directory does.
     """
     # `Path` would leave out a slash at the end.
     text = path(name, file)
-    if not text.endswith((".npz", ".csv")) or not Path(text).suffix:
-        raise ValueError(f"{name} must end in .npz or .csv, got {text}")
+    if not text.endswith(suffixes) or not Path(text).suffix:
+        raise ValueError(f"{name} must end in {' or '.join(suffixes)}, got {text}")
     return Path(text)
+
+
+def write_table(file: Path, table: pl.DataFrame, outputs: Outputs) -> None:
+    """Write a table as .csv or .parquet.
+
+    Args:
+        file: The file; parents that do not exist are created.
+        table: The table.
+        outputs: Rules for writing, such as those of `outputs_of`.
+
+    Raises:
+        ValueError: If the file exists and may not be overwritten.
+    """
+    with outputs.replacing(file) as temporary, temporary.open("wb") as stream:
+        if file.suffix == ".parquet":
+            table.write_parquet(stream)
+        else:
+            table.write_csv(stream)
 
 
 def write_results(

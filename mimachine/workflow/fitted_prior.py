@@ -15,6 +15,7 @@ from mimachine.estimation.refit_prior import refit_prior
 from mimachine.evaluation.generated import generated_of_model
 from mimachine.evaluation.likelihood import likelihood_of_model
 from mimachine.evaluation.metric import Metric
+from mimachine.evaluation.tables import columns_of, with_hidden_holes
 from mimachine.model.networks import evaluating
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.prepare_run import sources
@@ -23,7 +24,12 @@ __all__ = ["fit_prior", "fitted_prior_metrics"]
 
 # Metrics that depend on the prior. Their declarations have this prefix.
 _PREFIX = "fitted_prior_"
-_KEPT = ("negative_log_likelihood", "generated_auc", "generated_energy_distance")
+_KEPT = (
+    "negative_log_likelihood",
+    "generated_auc",
+    "generated_energy_distance",
+    "generated_contradictions",
+)
 _SECONDS = 120.0
 
 
@@ -74,6 +80,8 @@ def _metrics(trained: Trained, num_samples: int) -> list[Metric]:
         seed = derived_seed(trained.experiment.training.seed, "with fitted prior")
         with exclusive(), evaluating(model), forked(seed, device):
             metrics = generated_of_model(model, test, codes(model, test))
+            if columns_of(model) is not None:
+                test = with_hidden_holes(test)
             end = time.monotonic() + _SECONDS
             return [*metrics, *likelihood_of_model(model, test, num_samples, end, data.log_volume)]
     finally:

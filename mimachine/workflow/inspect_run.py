@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from mimachine._support.messages import command_line
+from mimachine.data.tables.schema import Schema
 from mimachine.training import claims
 from mimachine.training.run import Run
 from mimachine.training.weights import weight_shapes
@@ -75,6 +76,8 @@ def _data(run: Run) -> dict[str, Any] | None:
     record = run.data_record()
     if record is None:
         return None
+    if record.get("schema") is not None:
+        return {"likelihood": "columns", "columns": Schema.from_json(record["schema"]).kinds()}
     preprocessing = record["preprocessing"]
     names = ("likelihood", "shape", "columns", "levels", "image_shape")
     return {name: preprocessing.get(name) for name in names}

@@ -84,7 +84,8 @@ def load(path: str | os.PathLike[str], data: str | os.PathLike[str] | None = Non
     """Load a trained run: `.model`, `.data` with its preprocessing, `.report`, `.experiment`.
 
     A run on a file of your own loads without the file too, with a warning. Its `data` then has
-    zeros in place of the rows; preprocessing, names of columns and classes are those of the run.
+    zeros in place of the rows, for a table missing values; preprocessing, names of columns and
+    classes are those of the run.
 
     Args:
         path: Run directory that `mimachine train` or `refit`, or `mm.train`, wrote.
@@ -99,8 +100,11 @@ def load(path: str | os.PathLike[str], data: str | os.PathLike[str] | None = Non
         return open_run(path, data)
     except MissingDataError as error:
         trained = open_model(path)
+        is_table = trained.data.schema is not None
+        blank = "missing values" if is_table else "zeros"
+        learned = "kinds of columns" if is_table else "preprocessing"
         warnings.warn(
-            f"{error.place} does not exist: the data of {path} are zeros; model and preprocessing "
+            f"{error.place} does not exist: the data of {path} are {blank}; model and {learned} "
             "are complete. If the data moved, say where",
             stacklevel=2,
         )
@@ -140,7 +144,8 @@ def with_weights(run: Run, settings: Experiment, data: Dataset) -> Trained:
 def open_model(path: str | os.PathLike[str]) -> Trained:
     """Load a run without reading its file or folder of data, which may no longer exist.
 
-    For such runs, `Trained.data` contains zeros. Other runs are loaded as by `open_run`.
+    For such runs, `Trained.data` contains zeros, for tables missing values. Other runs are loaded
+    as by `open_run`.
 
     Raises:
         FileNotFoundError: If the run or its weights do not exist.

@@ -12,6 +12,7 @@ from mimachine._support.seeds import derived_seed, forked
 from mimachine.data import catalogue, image_sets
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import load_file
+from mimachine.data.masked import Masked
 from mimachine.data.rows import Rows
 from mimachine.data.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
 from mimachine.experiment.build import build, likelihood_of
@@ -81,7 +82,11 @@ def _load(settings: Experiment, stored: dict[str, Any] | None = None) -> Dataset
     data = settings.data
     if not data.is_path:
         return catalogue.load(data.name)
-    return load_file(data.name, data.file, settings.model.likelihood, stored)
+    likelihood: str = settings.model.likelihood
+    if likelihood == "auto" and settings.model.architecture != "mlp":
+        # Principal components and models of images need numbers.
+        likelihood = "numbers"
+    return load_file(data.name, data.file, likelihood, stored)
 
 
 def is_binarized(settings: Experiment, data: Dataset) -> bool:
@@ -108,12 +113,15 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
             FreshDraws(data.distribution, count, derived_seed(seed, "train data")),
             FreshDraws(data.distribution, count, derived_seed(seed, "validation data")),
         )
-    train: Source = TensorSource(data.train, seed)
+    missing = data.schema is not None
+    train: Source = TensorSource(data.train, seed, missing=missing)
     if data.versions is not None:
         train = Versions(data.versions, seed)
     elif data.grey is not None:
         train = Binarized(TensorSource(data.grey, seed), seed)
-    return train, TensorSource(data.val, shuffle=False)
+    elif data.schema is not None:
+        train = Masked(train, seed)
+    return train, TensorSource(data.val, shuffle=False, missing=missing)
 
 
 def check(settings: Experiment) -> None:

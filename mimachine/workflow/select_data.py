@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -11,19 +12,22 @@ from mimachine._support.checks import one_of
 from mimachine.data.catalogue import NAMES
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.labels import is_label_file
-from mimachine.data.files.load import SPLITS, Encodable, read_rows
+from mimachine.data.files.load import Encodable, read_rows
+from mimachine.data.files.splits import SPLITS
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.prepare_run import is_binarized, prepare
+from mimachine.workflow.stored_frame import is_frame
 
 __all__ = ["select"]
 
 
-def select(trained: Trained, data: str | None = None, split: str | None = None) -> Encodable:
+def select(trained: Trained, data: str | Any | None = None, split: str | None = None) -> Encodable:
     """Select the data to apply a trained model to.
 
     Args:
         trained: The run with the model.
-        data: Name of a data set, or path of a file or folder; None: the training data of the run.
+        data: Name of a data set, path of a file or folder, or for a run on a table a data frame;
+            None: the training data of the run.
         split: "train", "val", "test", or "all", which is all rows of a file or folder in their
             order. Default: "all" for files and folders, "test" for named data sets.
 
@@ -34,6 +38,8 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
     if split is not None:
         one_of("split", split, (*SPLITS, "all"))
     settings = trained.experiment
+    if is_frame(data):
+        return _of_frame(trained, data, split)
     name = settings.data.name if data is None else data
     own = name == settings.data.name or os.path.abspath(name) == settings.data.name
     is_split = split is not None and split != "all"
@@ -45,7 +51,7 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
         return _rows_of_split(trained, trained.data, split or "test")
     if is_split and not own:
         raise ValueError(f"split must be all for {name}, which the run did not split; got {split}")
-    learned = trained.data.preprocessing
+    learned = trained.data.schema or trained.data.preprocessing
     if learned is None:
         raise ValueError(
             f"data must be a named data set, because the run was trained on {trained.data.name}; "
@@ -62,11 +68,24 @@ def select(trained: Trained, data: str | None = None, split: str | None = None) 
     return read._replace(notes=(*read.notes, note))
 
 
+def _of_frame(trained: Trained, data: Any, split: str | None) -> Encodable:
+    """All rows of a data frame."""
+    if trained.data.schema is None:
+        raise ValueError(
+            f"data must be a file or folder like {trained.data.name}, or a data set; data frames "
+            "are for runs on tables"
+        )
+    if split not in (None, "all"):
+        raise ValueError(f"split must be all for a data frame, got {split}")
+    file = replace(trained.experiment.data.file, labels=None)
+    return read_rows(data, file, trained.data.schema)
+
+
 def _named(trained: Trained, name: str, own: bool) -> Dataset:
     """A named data set."""
     if own:
         return trained.data
-    if trained.data.preprocessing is not None:
+    if trained.data.schema is not None or trained.data.preprocessing is not None:
         raise ValueError(
             f"data must be a file or a folder like {trained.data.name}, which the run was trained "
             f"on, got {name}"

@@ -61,6 +61,9 @@ def _num_features(run: Run) -> int:
     record = run.data_record()
     if record is None:
         return 1
+    if record.get("schema") is not None:
+        # One feature and one flag at least.
+        return 2 * sum("reason" not in column for column in record["schema"]["columns"])
     preprocessing = record["preprocessing"]
     kept = preprocessing["kept"]
     return math.prod(preprocessing["shape"]) if kept is None else len(kept)

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import torch
 
 from mimachine._support import checks
+from mimachine._support.files import replacing
 from mimachine._support.messages import quoted
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import data_record
-from mimachine.data.files.options import check_there
+from mimachine.data.files.options import File, check_there
 from mimachine.data.sources import Source
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.presets import default
@@ -39,6 +40,7 @@ from mimachine.workflow.logs import Log, check_log, loggers_of
 from mimachine.workflow.measure_run import measure
 from mimachine.workflow.prepare_run import cautions, prepare_training
 from mimachine.workflow.reports import kept_epoch
+from mimachine.workflow.stored_frame import FRAME, is_frame, stored
 
 __all__ = ["resume", "train"]
 
@@ -57,9 +59,10 @@ class _How(NamedTuple):
 
 
 def train(
-    settings: Experiment | str,
+    settings: Experiment | str | Any,
     out: str | os.PathLike[str],
     *,
+    file: File = File(),
     progress: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
     checkpoint_seconds: float = 10.0,
@@ -72,8 +75,10 @@ def train(
     the same as without the interruption.
 
     Args:
-        settings: Settings of the experiment, or the name of a data set or a path, for the default
-            settings of that data.
+        settings: Settings of the experiment; or the name of a data set, a path, or a data frame of
+            pandas, polars or arrow, for the default settings of that data. A data frame is stored
+            in the run, as table.parquet.
+        file: How to read a path or a data frame, such as File(labels="kind").
         out: The run directory; it must not exist, be empty, or hold an unfinished run of the same
             settings.
         progress: Whether to show a progress bar; by default only in a terminal.
@@ -91,16 +96,25 @@ def train(
     """
     how = _How(progress, say, checkpoint_seconds, log)
     check_log(log)
-    if isinstance(settings, str):
-        settings = default(settings)
-    if not isinstance(settings, Experiment) or not isinstance(settings.data, Data):
-        raise TypeError(
-            "settings must be an Experiment, whose data is a Data, or the name of a data set or a "
-            f"path; got {settings!r}"
-        )
     checks.path("out", out)
     checks.function("say", say)
     checks.function("then", then)
+    if is_frame(settings):
+        with stored(settings) as (place, mark):
+            start = default(str(place), file=file)
+            inside = os.path.join(os.path.abspath(out), FRAME)
+            start = replace(start, data=replace(start.data, name=inside))
+            request = {"command": "train", **to_json(start), "frame": mark}
+            return _requested(start, out, request, how, then, place)
+    if isinstance(settings, str):
+        settings = default(settings, file=file)
+    elif file != File():
+        raise ValueError("file must be left out with settings, which have their own data.file")
+    if not isinstance(settings, Experiment) or not isinstance(settings.data, Data):
+        raise TypeError(
+            "settings must be an Experiment, whose data is a Data, the name of a data set, a path "
+            f"or a data frame; got {settings!r}"
+        )
     if settings.data.is_path:
         check_there(settings.data.name)
     settings = replace(settings, data=with_absolute_paths(settings.data))
@@ -142,10 +156,11 @@ def resume(
     request = claims.request_in(run.path, "train")
     if request is not None and not (run.path / "experiment.json").exists():
         # Interrupted before there was a run.
-        stored, known = {"command": "train", **request}, request.pop("known_by", {})
+        wanted, known = {"command": "train", **request}, request.pop("known_by", {})
+        request.pop("frame", None)
         settings = from_json(request, run.path / claims.UNFINISHED)
         settings = replace(settings, data=found_again(settings.data, run.path, known, given))
-        return _requested(settings, path, stored, how, then)
+        return _requested(settings, path, wanted, how, then)
     # Locked before the check: another process may be about to finish the run.
     with run.locked():
         unfinished = claims.request_in(run.path) is not None
@@ -165,9 +180,16 @@ def _requested(
     request: Mapping[str, Any],
     how: _How,
     then: Callable[[Trained], object],
+    frame: Path | None = None,
 ) -> Done:
-    """Do what a request asks for, or go on with it, in its directory."""
+    """Do what a request asks for, or go on with it, in its directory.
+
+    `frame` is the file of a data frame to store there.
+    """
     with Run.claimed(out, request) as create:
+        if frame is not None and not (Path(out) / FRAME).exists():
+            with replacing(Path(out) / FRAME) as temporary:
+                temporary.write_bytes(frame.read_bytes())
         if (Path(out) / "experiment.json").exists():
             done = _gone_on(Run(out), None, how)
         else:
@@ -189,7 +211,7 @@ def _begun(
     for note in (*data.notes, *cautions(settings, data)):
         say(note)
     record = None
-    if data.preprocessing is not None:
+    if data.schema is not None or data.preprocessing is not None:
         record = {**data_record(data), "relative": relative_paths(settings.data, out)}
     run = create(to_json(settings), record)
     say(f"training {settings.objective} on {data.name}, run directory {run.path}")

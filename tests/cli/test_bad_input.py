@@ -23,6 +23,9 @@ NAMES = ("age", "height", "weight", "dose")
 QUICK = ("--training.epochs", "1", "--training.warmup.epochs", "0", "--num-samples", "2")
 
 
+NUMBERS = ("--model.likelihood", "gaussian")
+
+
 def csv_text(rows=ROWS, names=NAMES, delimiter=","):
     lines = [delimiter.join(names)] + [delimiter.join(map(str, row)) for row in rows]
     return "\n".join(lines) + "\n"
@@ -99,8 +102,8 @@ FILES = {
         "'height'.*'2020-01-02'.*--drop",
     ),
     "a unit after a number": (lambda: write("x.csv", with_cell(7, 3, "5mg")), "'dose'.*'5mg'"),
-    "decimal commas": (
-        lambda: write("x.csv", csv_text(delimiter=";").replace(".", ",")),
+    "two decimal signs": (
+        lambda: write("x.csv", with_cell(3, 1, "1,5").replace(",", ";").replace("1;5", "1,5")),
         "comma",
     ),
     "a formula": (lambda: write("x.csv", with_cell(1, 1, "=A1*2")), "'height'.*'=A1"),
@@ -145,11 +148,14 @@ FILES = {
     "a truncated npz": (lambda: truncated_npz(), r"x\.npz"),
     "a pickle called npy": (lambda: write("x.npy", b"\x80\x04\x95\x00."), r"x\.npy"),
     "bytes called csv": (lambda: write("x.csv", bytes(range(256)) * 9), r"x\.csv"),
-    "latin-1": (
-        lambda: write("x.csv", csv_text(names=("Größe", "b", "c", "d")).encode("latin-1")),
+    "damaged utf-8": (
+        lambda: write("x.csv", csv_text(names=("Größe", "b", "c", "d")).encode() + b"1,2,3,\xf6"),
         "UTF-8",
     ),
-    "utf-16": (lambda: write("x.csv", csv_text().encode("utf-16")), r"x\.csv"),
+    "utf-16 without a mark": (
+        lambda: write("x.csv", csv_text().encode("utf-16-le")),
+        r"x\.csv",
+    ),
     "an unknown suffix": (lambda: write("x.xlsx", "hello"), r"\.csv.*\.npy"),
     "no suffix": (lambda: write("table", csv_text()), r"\.csv.*\.npy"),
     "a missing file": (lambda: "nowhere.csv", "no file or folder nowhere.csv"),
@@ -312,7 +318,7 @@ OPTIONS = {
     "layers of nothing": (csv_file, ["--model.hidden", 0], "model.hidden"),
     "more pseudo-inputs than data": (
         csv_file,
-        ["--model.prior", "vampprior", "--model.components", 1000],
+        ["--model.prior", "vampprior", "--model.components", 1000, *NUMBERS],
         "model.components.*at most 28",
     ),
     "no epochs": (csv_file, ["--training.epochs", 0], "training.epochs.*1 or more"),
@@ -350,7 +356,7 @@ OPTIONS = {
     "a header of an array": (npy_file, ["--header"], "--header applies to .csv and .tsv files"),
     "no header of an array": (npz_file, ["--no-header"], "--no-header applies to .csv and .tsv"),
     "a header of a folder": (folder, ["--header"], "--header applies to files"),
-    "names as a row": (csv_file, ["--no-header"], "column 1 has 'age' in row 1"),
+    "names as a row": (csv_file, ["--no-header", *NUMBERS], "column 1 has 'age' in row 1"),
     "splits of a table": (csv_file, ["--split-folders"], "--split-folders applies to folders"),
     "splits that are not there": (
         folder,
@@ -386,17 +392,34 @@ def assert_no_run():
     assert not list(Path().rglob("metrics.jsonl"))
 
 
+# Arrays of numbers cannot have these, but tables can.
+FINE_IN_TABLES = {
+    *("two bad columns", "nan in csv", "NA in csv", "empty cell in csv", "inf in csv"),
+    *("words in a column", "a date in a column", "a unit after a number", "two decimal signs"),
+    *("a formula", "long identifiers in csv", "digits that are lost", "true, false and maybe"),
+    "a flag that is missing",
+}
+
+
 @pytest.mark.parametrize("case", FILES)
 def test_a_bad_file_is_named(case, capsys):
     make, expected = FILES[case]
     data = make()
-    message = message_of(capsys, "train", data, *QUICK, "--out", "run")
+    options = NUMBERS if case in FINE_IN_TABLES else ()
+    message = message_of(capsys, "train", data, *QUICK, *options, "--out", "run")
     assert re.search(expected, message), message
     assert not re.search(r"\b(labels|drop|array|image_shape|resize)=", message)
     assert_no_run()
     with pytest.raises((ValueError, OSError)) as caught:
-        load_file(data)
+        load_file(data, likelihood="gaussian" if options else "auto")
     assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", sorted(FINE_IN_TABLES))
+def test_a_table_may_have_what_an_array_cannot(case):
+    data = load_file(FILES[case][0]())
+    assert data.schema is not None
+    assert data.train[:, 0].isfinite().any()
 
 
 @pytest.mark.parametrize("case", OPTIONS)
@@ -413,13 +436,15 @@ def test_unsuitable_options_are_named(case, capsys):
 
 @pytest.fixture(scope="module")
 def folder_of_run(tmp_path_factory):
-    """A folder with a run and its data, and a copy of the folder."""
+    """A folder with runs on an array and a table, and their data, and a copy of the folder."""
     path = tmp_path_factory.mktemp("trained") / "here"
     path.mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         write("x.csv", csv_text())
-        assert main(["train", "x.csv", *QUICK, "--out", "run", "--no-report"]) == 0
+        quick = [*QUICK, "--model.hidden", "8", "--no-report"]
+        assert main(["train", "x.csv", *quick, *NUMBERS, "--out", "run"]) == 0
+        assert main(["train", "x.csv", *quick, "--out", "table"]) == 0
     return path, shutil.copytree(path, path.with_name("kept"))
 
 
@@ -446,6 +471,35 @@ LATER = {
     "nothing there": (lambda: "z.csv", r"z\.csv"),
     "a named data set of other columns": (lambda: "digits", "a file or a folder like x.csv"),
 }
+UNLIKE_A_TABLE = {
+    "other columns": (
+        lambda: write("y.csv", csv_text(names="abcd")),
+        "columns of the training table such as 'age', 'dose'.*got 'a', 'b'",
+    ),
+    "an array": (lambda: write("y.npy", ROWS), r"y\.npy.*\.csv.*\.parquet"),
+    "words in a column": (
+        lambda: write("y.csv", csv_text([["tall", *row[1:]] for row in ROWS[:, :4]])),
+        r"numbers in column 'age'.*'tall' in row 1 \(line 2\)",
+    ),
+    "dates in a column": (
+        lambda: write("y.csv", csv_text([["2020-01-02", *row[1:]] for row in ROWS[:, :4]])),
+        r"numbers in column 'age'.*'2020-01-02' in row 1 \(line 2\)",
+    ),
+    "a folder of images": (folder, r"pictures.*\.parquet"),
+    "nothing there": (lambda: "z.csv", r"z\.csv"),
+    "a named data set": (lambda: "digits", "a file or a folder like x.csv"),
+    "no rows": (lambda: write("y.csv", "age,height,weight,dose\n"), "no rows"),
+}
+
+
+@pytest.mark.parametrize("command", ["embed", "reconstruct", "score", "impute"])
+@pytest.mark.parametrize("case", UNLIKE_A_TABLE)
+def test_data_unlike_the_training_table_are_rejected(case, command, trained, capsys):
+    make, expected = UNLIKE_A_TABLE[case]
+    before = set(Path("table").iterdir())
+    message = message_of(capsys, command, "table", make())
+    assert re.search(expected, message), message
+    assert set(Path("table").iterdir()) == before
 
 
 @pytest.mark.parametrize("case", LATER)

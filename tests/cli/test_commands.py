@@ -125,6 +125,7 @@ def test_baselines_are_compared_too(here, capsys):
     rows = np.random.default_rng(0).normal(size=(90, 5)).round(2)
     np.savetxt("few.csv", rows, delimiter=",", header="a,b,c,d,e", comments="", fmt="%.2f")
     small = [*QUICK, "--model.latent", 2, "--model.hidden", 5, "--no-report"]
+    small += ["--model.likelihood", "gaussian"]
     assert run("compare", "few.csv", *small, "--out", "both") == 0
     reports = json.loads(Path("both/comparison.json").read_text())["reports"]
     assert list(reports) == ["a-mim", "vae", *BASELINES]
@@ -456,7 +457,8 @@ def test_a_folder_that_contains_runs_is_trained_on_again(here, capsys, monkeypat
     ("arguments", "message"),
     [
         ([], "Missing from mimachine train: DATA Name of a data set (listed by mimachine data), "
-         "a .csv, .tsv, .npy, .npz or .parquet file, or a folder of images. (required)"),
+         "a .csv, .tsv, .npy, .npz or .parquet file, a folder of parquet files, or a folder of "
+         "images. (required)"),
         (["digits", "--model.latent", "0"],
          "Error parsing model: model.latent must be 1 or more, got 0"),
         (["digits", "--model.hidden", "1.5"],

@@ -62,13 +62,14 @@ def contents():
 
 
 COMMANDS = ("embed", "reconstruct", "sample")
+OF_TABLES = ("score", "impute")
 INPUTS = [
     ("table", "x.csv", "the data"),
     ("table", "p/../x.csv", "the data"),
     ("table", "labels.csv", "the labels"),
     ("table", "link-of-x.csv", "the data"),
     ("table", "hard-x.csv", "the data"),
-    ("table", "hard-weights.npz", "model.safetensors of the run"),
+    ("table", "hard-weights.csv", "model.safetensors of the run"),
     ("table", "link-of-settings.csv", "experiment.json of the run"),
     ("images", "p/a/0.npz", "an image of"),
     ("images", "p/new.csv", "an image of"),
@@ -84,18 +85,26 @@ def test_inputs_are_never_overwritten(here, capsys, name, out, what):
     Path("link-of-settings.csv").symlink_to("table/experiment.json")
     Path("link-of-p").symlink_to("p")
     os.link("x.csv", "hard-x.csv")
-    os.link("table/model.safetensors", "hard-weights.npz")
+    os.link("table/model.safetensors", "hard-weights.csv")
     os.link("p/a/0.png", "hard-0.png")
     # The check does not need the model.
     Path(name, "model.safetensors").write_bytes(b"")
     before = contents()
     # Only sample and reconstruct write a picture.
-    for command in COMMANDS[name == "images" :]:
+    for command in COMMANDS[1:] if name == "images" else (*COMMANDS, *OF_TABLES):
         for force in ([], ["--force"]):
             assert run(command, name, "--out", out, *force) == 2
             message = capsys.readouterr().err
             assert f"out must be another file than {what}" in message
             assert message.count("\n") == 1
+    assert contents() == before
+
+
+def test_entries_beside_imputed_rows_do_not_overwrite_inputs(here, capsys):
+    os.link("x.csv", "more-entries.csv")
+    before = contents()
+    assert run("impute", "table", "--out", "more.csv", "--force") == 2
+    assert "out must be another file than the data" in capsys.readouterr().err
     assert contents() == before
 
 
@@ -229,15 +238,16 @@ def test_a_folder_of_images_may_hold_its_run_and_other_results(here):
     assert run("reconstruct", "p/runs", "--out", "p/runs/new.npz") == 0
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *OF_TABLES])
 def test_a_bad_place_is_found_before_the_model_is_loaded(here, capsys, command):
     Path("table/model.safetensors").write_bytes(b"")
     before = contents()
+    suffixes = ".npz or .csv" if command == "embed" else ".csv or .parquet"
     for out, message in {
-        "p": "must end in .npz or .csv",
-        "codes": "must end in .npz or .csv",
-        "codes.txt": "must end in .npz or .csv",
-        "codes.csv/": "must end in .npz or .csv, got codes.csv/",
+        "p": f"must end in {suffixes}",
+        "codes": f"must end in {suffixes}",
+        "codes.txt": f"must end in {suffixes}",
+        "codes.csv/": f"must end in {suffixes}, got codes.csv/",
         "": "out must be a path, got an empty one",
         "x.csv/a.csv": "is not a directory",
         "folder.csv": "must be a file, got the directory",

@@ -59,16 +59,18 @@ def small(data, labels=None, epochs=1, **training):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs on a table and on images, a comparison, a refit and an interrupted run."""
+    """Runs on a table, on an array and on images, a comparison, a refit and an interrupted run."""
     folder = tmp_path_factory.mktemp("runs")
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(30, 3)).round(2)
     rows[:, 1] = 7
     lines = [f"{a},{b},{c},{'pq'[i % 2]}" for i, (a, b, c) in enumerate(rows.tolist())]
     (folder / "x.csv").write_text("\n".join(["age,height,weight,kind", *lines]) + "\n")
+    np.save(folder / "rows.npy", rows)
     np.save(folder / "images.npy", rng.integers(0, 256, (20, 2, 3)).astype(np.uint8))
     table = small(folder / "x.csv", "kind")
     workflow.train(table, folder / "table", progress=False)
+    workflow.train(small(folder / "rows.npy"), folder / "array", progress=False)
     workflow.train(small(folder / "images.npy"), folder / "images", progress=False)
     compare({name: replace(table, objective=name) for name in ("mim", "vae")}, folder / "both")
     workflow.refit(folder / "table", folder / "refit", components=2, num_samples=2, progress=False)
@@ -355,11 +357,22 @@ def test_settings_of_a_model_that_the_weights_cannot_be_of_take_no_memory(table,
 
 
 @pytest.mark.parametrize("shape", [[10**5, 10**5], [10**7], [10**8]])
-def test_a_shape_of_data_that_the_weights_cannot_be_of_takes_no_memory(table, shape):
+def test_a_shape_of_data_that_the_weights_cannot_be_of_takes_no_memory(runs, tmp_path, shape):
+    array = Path(shutil.copytree(runs / "array", tmp_path / "array"))
     wide = {"shape": shape, "columns": None, "kept": None, "constants": None}
     wide |= {"shift": 0.0, "scale": 1.0, "floor": 0.1, "decimals": -1, "booleans": False}
-    change(table / "data.json", lambda value: value["preprocessing"].update(wide))
+    change(array / "data.json", lambda value: value["preprocessing"].update(wide))
     with pytest.raises(ValueError, match=r"does not hold the weights of this|as memory allows"):
+        sampled(array)
+
+
+def test_a_schema_that_the_weights_cannot_be_of_is_refused(table):
+    def longer(value):
+        column = dict(value["schema"]["columns"][0])
+        value["schema"]["columns"] += [{**column, "name": f"more {k}"} for k in range(50)]
+
+    change(table / "data.json", longer)
+    with pytest.raises(ValueError, match=r"does not hold the weights of this"):
         sampled(table)
 
 

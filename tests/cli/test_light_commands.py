@@ -33,11 +33,13 @@ sys.exit(code)
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run on digits, one on a table, and the modules that training on each has loaded."""
+    """Runs on digits, a table and an array, and the modules of the first two trainings."""
     folder = tmp_path_factory.mktemp("light")
     np.savetxt(folder / "table.csv", np.random.default_rng(0).normal(size=(60, 3)), delimiter=",")
     digits = loaded(folder, "train", "digits", *QUICK, "--out", "digits")
     table = loaded(folder, "train", "table.csv", *QUICK, "--out", "table", "--no-report")
+    numbers = ["--model.likelihood", "gaussian", "--no-report"]
+    loaded(folder, "train", "table.csv", *QUICK, *numbers, "--out", "array")
     return folder, digits, table
 
 
@@ -54,16 +56,33 @@ def test_training_loads_neither_a_compiler_nor_a_fabric(runs):
     "command",
     [
         ["embed", "digits", "--out", "codes.csv"],
-        ["embed", "table", "table.csv", "--out", "codes.npz"],
-        ["sample", "table"],
-        ["reconstruct", "table"],
+        ["embed", "array", "table.csv", "--out", "codes.npz"],
+        ["sample", "array"],
+        ["reconstruct", "array"],
     ],
     ids=" ".join,
 )
 def test_applying_a_model_loads_torch_alone(runs, command):
     modules = loaded(runs[0], *command)
-    assert not modules & (COMPILER | SCIENCE | PICTURES | FABRIC)
+    # Text files are read with polars.
+    unread = set() if "array" in command else {"polars"}
+    assert not modules & (COMPILER | SCIENCE - {"polars"} | unread | PICTURES | FABRIC)
     assert "torch" in modules
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["embed", "table", "table.csv", "--out", "more.npz"],
+        ["sample", "table"],
+        ["reconstruct", "table"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_applying_a_model_of_a_table_loads_torch_and_polars_alone(runs, command):
+    modules = loaded(runs[0], *command)
+    assert not modules & (COMPILER | SCIENCE - {"polars"} | PICTURES | FABRIC)
+    assert "polars" in modules
 
 
 def test_evaluating_a_model_draws_nothing(runs):

@@ -9,6 +9,7 @@ import mimachine as mm
 from mimachine.cli.entry import main
 
 QUICK = ["--training.epochs", "2", "--training.warmup.epochs", "1", "--num-samples", "2"]
+QUICK += ["--model.likelihood", "gaussian"]
 
 
 @pytest.fixture

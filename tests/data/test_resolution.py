@@ -44,7 +44,7 @@ def test_a_table_is_learned_alike_in_any_type(kind, tmp_path):
     np.save(tmp_path / "x.npy", TABLE.astype(kind))
     columns = {name: TABLE[:, k].astype(kind) for k, name in enumerate("abc")}
     for path in (tmp_path / "x.npy", save(tmp_path / "x.parquet", **columns)):
-        data = load_file(path, File())
+        data = load_file(path, File(), "numbers")
         learned = data.preprocessing
         assert learned.decimals.tolist() == [1, 0, 2]
         np.testing.assert_allclose(learned.floor * learned.scale * 12**0.5, [0.1, 1, 0.01], 1e-3)
@@ -62,7 +62,7 @@ def test_columns_of_several_types_keep_the_decimals_of_each(kinds, tmp_path):
     path = save(tmp_path / "x.parquet", a=pair[0], b=pair[1].astype(kinds[1]))
     assert read_table(path).values.dtype == np.result_type(*kinds)
     expected = 0 if np.issubdtype(kinds[1], np.integer) else 2
-    assert load_file(path, File()).preprocessing.decimals.tolist() == [1, expected]
+    assert load_file(path, File(), "numbers").preprocessing.decimals.tolist() == [1, expected]
 
 
 def test_large_values_in_half_precision_do_not_overflow(tmp_path):

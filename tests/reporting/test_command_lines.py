@@ -3,9 +3,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from mimachine.cli import parsing
 from mimachine.cli.options import Train
+from mimachine.data.dataset import Dataset
 from mimachine.data.files.options import File
 from mimachine.evaluation.metric import Report
 from mimachine.experiment.presets import default, fast, paper_images, published
@@ -17,10 +19,12 @@ from mimachine.training.run import Run
 from mimachine.training.schedules import Noam
 from mimachine.workflow.load_run import Trained
 
+DATA = Dataset("any", *[torch.zeros(2, 2)] * 3)
+
 
 def outcome(settings, path):
     path.mkdir(exist_ok=True)
-    return Outcome("", Trained(Run(path), settings, None, None), Report((), "", ""), [], {})
+    return Outcome("", Trained(Run(path), settings, DATA, None), Report((), "", ""), [], {})
 
 
 def read(command):

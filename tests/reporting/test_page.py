@@ -16,6 +16,7 @@ from sklearn.metrics import r2_score
 
 from mimachine import workflow
 from mimachine._support import memory
+from mimachine.cli.entry import main
 from mimachine.data import bundled, dataset, learn_preprocessing
 from mimachine.data.files.options import File
 from mimachine.data.rows import Rows
@@ -121,7 +122,7 @@ def compared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """A run on a user's file with classes: 14 columns that vary and one that is constant."""
+    """A run on a file of numbers, as an array, with classes: one of 15 columns is constant."""
     folder = tmp_path_factory.mktemp("secret")
     rng = np.random.default_rng(0)
     values = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 15)) + 100
@@ -137,7 +138,7 @@ def table(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         data = Data(HOSTILE_FILE, file=File(labels="kind"))
-        settings = replace(quick("mixture-2d", latent=3), data=data)
+        settings = replace(quick("mixture-2d", latent=3, likelihood="gaussian"), data=data)
         workflow.train(settings, "a <b> & 'c'")
         yield Path("a <b> & 'c'")
 
@@ -557,3 +558,73 @@ def test_constant_columns_are_not_among_the_worst(digits):
     assert sections._worst_columns(outcome, "abc") == expected
     outcome.__dict__["explained"] = Explained(np.zeros(3), np.zeros(3))
     assert sections._worst_columns(outcome, "abc") == []
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Two runs on a table with text, dates, holes and hostile names, compared."""
+    folder = tmp_path_factory.mktemp("people")
+    rng = np.random.default_rng(0)
+    with (folder / "people.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["age", HOSTILE, "two\nlines", "\u202eday", "city", "region"])
+        for _ in range(120):
+            age, town = int(rng.integers(18, 90)), int(rng.integers(4))
+            level = [HOSTILE, "猫", "$a_b", "\u202egnp"][rng.integers(4)]
+            day = f"2024-{rng.integers(1, 13):02}-{rng.integers(1, 29):02}"
+            holes = ["" if rng.random() < 0.2 else text for text in (str(age), level)]
+            writer.writerow([*holes, f"{rng.normal():.2f}", day, f"town {town}", f"r{town // 2}"])
+    file = str(folder / "people.csv")
+    settings = {n: replace(quick("mixture-2d", n), data=Data(file)) for n in ("a-mim", "vae")}
+    path = folder / "both"
+    comparison.compare(settings, path)
+    return path
+
+
+def test_the_page_of_a_table_has_its_columns_rows_and_commands(people):
+    path = people / "a-mim"
+    read = page(write_report(path))
+    check_self_contained(read)
+    check_accessible(read)
+    tables = ["columns", "associations", "explained", "unusual", "kinds"]
+    assert sections_of(read) == [
+        *("numbers", "loss", *tables, "codes"),
+        *("settings", "commands", "versions"),
+    ]
+    hidden = {"\u202e", "\x00"}
+    for image in read.attributes("img"):
+        assert not hidden & set(image["alt"])
+    html = (path / "report.html").read_text(encoding="utf-8")
+    assert "\u202e" not in html
+    assert read.text.count(HOSTILE) >= 3
+    for name in ("age", "city", "region"):
+        assert f"{name}:" in read.text
+    assert ["region", "category"] in [row[:2] for row in read.rows]
+    for command in ("sample", "score", "impute", "reconstruct", "embed"):
+        assert f"mimachine {command} {path}" in read.text
+    (command,) = [word for word in read.words if "--given" in word]
+    # The first column of levels, and its most frequent one but not a missing value.
+    assert shlex.split(command)[-1].startswith(f"{HOSTILE}=")
+    (path / "report.html").unlink()
+
+
+def test_commands_of_the_page_of_a_table_run_as_they_are_written(people):
+    read = page(write_report(people / "a-mim"))
+    lines = [line for words in read.words for line in words.splitlines()]
+    tried = [line for line in lines if re.match("mimachine (sample|score|impute) ", line)]
+    assert len(tried) == 4
+    for line in tried:
+        assert main(shlex.split(line)[1:]) == 0
+    for name in ("samples", "scores", "imputed"):
+        assert (people / "a-mim" / f"{name}.csv").is_file()
+    (people / "a-mim" / "report.html").unlink()
+
+
+def test_the_page_of_a_comparison_on_a_table_has_every_model(people):
+    read = page(write_comparison(people))
+    check_self_contained(read)
+    check_accessible(read)
+    assert {"columns", "associations", "unusual", "kinds"} <= set(sections_of(read))
+    captions = [words for words in read.words if words.startswith("The test rows that fit worst")]
+    assert [caption.split()[-1] for caption in captions] == ["a-mim", "vae"]
+    assert write_comparison(people).read_bytes() == (people / "report.html").read_bytes()

@@ -76,8 +76,8 @@ def test_data_elsewhere_are_found_where_the_user_says(moved, tmp_path):
     run = moved / "runs" / "one"
     with pytest.raises(FileNotFoundError, match=r"if it moved, say where with data="):
         workflow.open_run(run)
-    with pytest.warns(UserWarning, match="the data of .* are zeros"):
-        assert not mm.load(run).data.train.any()
+    with pytest.warns(UserWarning, match="the data of .* are missing values"):
+        assert mm.load(run).data.train.isnan().all()
     trained = mm.load(run, data / "table.csv")
     assert trained.data.train.std() > 0.5
     assert trained.experiment.data.file.labels == str(data / "labels.csv")

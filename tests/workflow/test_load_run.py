@@ -7,14 +7,14 @@ import torch
 import mimachine as mm
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+@pytest.fixture(scope="module", params=["auto", "gaussian"])
+def trained(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("load")
     rows = np.random.default_rng(0).normal(3, 2, (120, 3)).round(2)
     np.savetxt(folder / "table.csv", rows, delimiter=",", header="a,b,c", comments="", fmt="%.2f")
     settings = mm.Experiment(
         mm.experiment.Data(str(folder / "table.csv")),
-        mm.experiment.Model(latent=2, hidden=(8,)),
+        mm.experiment.Model(latent=2, hidden=(8,), likelihood=request.param),
         "a-mim",
         mm.Training(epochs=3, warmup=0),
         num_samples=5,
@@ -37,12 +37,15 @@ def test_a_run_whose_file_is_gone_has_its_model_and_preprocessing(trained):
     folder, (run, _, report) = trained
     (folder / "table.csv").rename(folder / "elsewhere.csv")
     try:
-        with pytest.warns(UserWarning, match="table.csv does not exist: the data of .* are zeros"):
+        with pytest.warns(UserWarning, match="table.csv does not exist: the data of .* are "):
             loaded = mm.load(folder / "run")
     finally:
         (folder / "elsewhere.csv").rename(folder / "table.csv")
     assert loaded.report == report
-    assert not loaded.data.train.any()
+    is_table = run.data.schema is not None
+    assert bool(loaded.data.train.isnan().all()) == is_table
+    assert not loaded.data.train.nan_to_num().any()
+    assert loaded.data.schema == run.data.schema
     rows = run.data.test
     np.testing.assert_array_equal(loaded.data.restore(rows), run.data.restore(rows))
     assert torch.equal(mm.codes(loaded.model, rows).mean, mm.codes(run.model, rows).mean)

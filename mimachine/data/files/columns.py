@@ -32,6 +32,7 @@ class Layout(NamedTuple):
         delimiter: Delimiter between cells of text.
         notes: Decisions made so far.
         booleans: Indices of columns whose cells are true or false.
+        encoding: Encoding of text.
     """
 
     names: tuple[str, ...]
@@ -40,6 +41,7 @@ class Layout(NamedTuple):
     delimiter: str = ","
     notes: tuple[str, ...] = ()
     booleans: tuple[int, ...] = ()
+    encoding: str | None = None
 
     def called(self, place: int) -> str:
         """A column's name, or its number from 1 if it has none."""

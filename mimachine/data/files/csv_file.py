@@ -1,14 +1,15 @@
-"""Read text tables delimited by commas, semicolons, tabs or bars."""
+"""Read text tables of numbers, true and false, and labels."""
 
 from __future__ import annotations
 
 import csv
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,25 +17,32 @@ from numpy.typing import NDArray
 from mimachine._support.messages import counted
 from mimachine.data.files.checks import Distinct, too_many_digits, with_many_digits
 from mimachine.data.files.columns import Choice, Layout, choose, missing_values, not_numeric
-from mimachine.data.files.csv_layout import layout_of
 from mimachine.data.files.table import MISSING, Table, are_booleans, are_numbers, typed
-from mimachine.data.files.text_stream import opened
+from mimachine.data.files.text_stream import decoded, opened
+from mimachine.data.tables.dialect import layout_of
+from mimachine.data.tables.text_cells import read_number_blocks, read_texts
+from mimachine.data.tables.text_columns import Readings
+from mimachine.data.tables.text_columns import typed as typed_column
+from mimachine.data.tables.text_file import read_columns
+from mimachine.data.tables.text_rows import blocks_of_rows
 
 __all__ = ["peek_text", "read_text"]
 
 _COMMA = re.compile(r"[+-]?[\d.,]*\d,\d+([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+")
-# Types of cells of true or false: most have few spaces. Cells that fill their type are errors.
-_BOOLEAN, _PADDED_BOOLEAN = "U8", "U64"
 
 
 def peek_text(
     file: Path, labels: str | None, drop: Sequence[str], header: bool | None = None
 ) -> tuple[int, int]:
     """Shape of the values of a text file, without parsing them."""
-    layout = layout_of(file, header)
-    rows = _count_rows(file, layout)
-    return rows, len(choose(layout, file.name, labels, drop, None).values)
+
+    def shape(encoding: str) -> tuple[int, int]:
+        layout = layout_of(file, header, encoding=encoding)
+        rows = sum(block.count for block in blocks_of_rows(file, layout))
+        return rows, len(choose(layout, file.name, labels, drop, None).values)
+
+    return decoded(file, shape)[0]
 
 
 def read_text(
@@ -45,120 +53,118 @@ def read_text(
     header: bool | None = None,
 ) -> Table:
     """Read columns of a text file; an error names the column and the row of a bad cell."""
-    layout = layout_of(file, header, columns)
-    choice = choose(layout, file.name, labels, drop, columns)
-    try:
-        values, found = _parsed(file, layout, choice)
-    except ValueError as error:
-        raise _explained(file, layout, choice, str(error)) from error
-    if np.isnan(values).any():
-        raise _explained(file, layout, choice, "NaN")
-    _check_digits(file, layout, choice, values)
-    booleans = np.isin(choice.values, layout.booleans)
-    return Table(values, choice.columns, found, file.name, choice.notes, booleans)
+
+    def read(encoding: str) -> Table:
+        layout = layout_of(file, header, columns, encoding)
+        return _read(file, layout, choose(layout, file.name, labels, drop, columns))
+
+    table, notes = decoded(file, read)
+    return replace(table, notes=notes + table.notes)
+
+
+class _Parsed(NamedTuple):
+    """Values (N, D), the text of the labels (N,), and whether columns are of true and false."""
+
+    values: NDArray[Any]
+    labels: NDArray[Any] | None
+    booleans: NDArray[np.bool_]
+    notes: tuple[str, ...] = ()
+
+
+def _read(file: Path, layout: Layout, choice: Choice) -> Table:
+    parsed = _plain(file, layout, choice)
+    if parsed is None:
+        parsed = _other(file, layout, choice)
+    else:
+        _check_digits(file, layout, choice, parsed.values)
+    labels = None if parsed.labels is None else typed(parsed.labels)
+    notes = choice.notes + parsed.notes
+    return Table(parsed.values, choice.columns, labels, file.name, notes, parsed.booleans)
+
+
+def _plain(file: Path, layout: Layout, choice: Choice) -> _Parsed | None:
+    """A file of plain numbers; None if it has other cells."""
+    width = len(choice.values)
+    label = [] if choice.label is None else [choice.label]
+    values = np.empty((0, width))
+    texts: list[str] = []
+    count = 0
+    for found in read_number_blocks(file, layout, choice.values, label):
+        if found is None or np.isnan(found[0]).any():
+            return None
+        block, labels = found
+        if count + len(block) > len(values):
+            # Memory that is not written to is not taken.
+            values.resize((2 * count + len(block), width), refcheck=False)
+        values[count : count + len(block)] = block
+        count += len(block)
+        for column in labels:
+            texts += column.fill_null("").to_list()
+    values.resize((count, width), refcheck=False)
+    booleans = np.zeros(width, dtype=np.bool_)
+    return _Parsed(values, np.array(texts, dtype=np.str_) if label else None, booleans)
+
+
+def _other(file: Path, layout: Layout, choice: Choice) -> _Parsed:
+    """A file with other cells: true and false, or numbers in another style."""
+    found = read_columns(file, layout, choice.values, leading_zeros=True)
+    columns, notes, lost = {}, [], {}
+    for k, column in found.columns.items():
+        if isinstance(column, Readings):
+            result = typed_column(column, found.custom, leading_zeros=True)
+            column = result.data
+            notes += [f"{layout.called(k)} {note}" for note in result.notes]
+            if result.lost is not None:
+                lost[k] = result.lost
+        columns[k] = column
+    fine = {
+        k
+        for k, column in columns.items()
+        if (column.dtype.is_numeric() or str(column.dtype) == "Boolean")
+        and not column.null_count()
+        and not (column.dtype.is_float() and column.is_nan().any())
+    }
+    if set(choice.values) - fine - set(lost):
+        raise _explained(file, layout, choice, fine | set(lost))
+    for k, example in lost.items():
+        raise too_many_digits(file.name, k, layout.names[k] if layout.named else None, example)
+    values = np.empty((len(columns[choice.values[0]]), len(choice.values)))
+    for place, k in enumerate(choice.values):
+        values[:, place] = columns[k].to_numpy()
+    labels = None
+    if choice.label is not None:
+        text = read_texts(file, layout, [choice.label])[choice.label]
+        labels = np.array(text.fill_null("").to_list(), dtype=np.str_)
+    booleans = np.array([str(columns[k].dtype) == "Boolean" for k in choice.values])
+    return _Parsed(values, labels, booleans, tuple(notes))
 
 
 def _rows(file: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Line number (of the last line) and cells of each row."""
-    with opened(file) as lines:
+    with opened(file, layout.encoding) as lines:
         reader = csv.reader(lines, delimiter=layout.delimiter)
         rows = ((reader.line_num, row) for row in reader if row)
         yield from itertools.islice(rows, int(layout.named), None)
 
 
-def _count_rows(file: Path, layout: Layout) -> int:
-    """Number of rows that are not blank."""
-    count = 0
-    with opened(file) as lines:
-        for line in lines:
-            if line.count('"') % 2:
-                # A cell spans several lines.
-                return sum(1 for _ in _rows(file, layout))
-            count += line != "\n"
-    return count - layout.named
-
-
-def _parsed(file: Path, layout: Layout, choice: Choice) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    """Values (N, D) and labels (N,) of a text file."""
-    try:
-        return _parse(file, layout, choice, _BOOLEAN)
-    except _NotBooleanError:
-        return _parse(file, layout, choice, _PADDED_BOOLEAN)
-
-
-class _NotBooleanError(ValueError):
-    """A cell is neither true nor false, or does not fit."""
-
-
-def _parse(
-    file: Path, layout: Layout, choice: Choice, boolean: str
-) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    # Adjacent columns of the same type share a field, so that most tables need no copy. All
-    # columns are parsed, otherwise rows that are too long would pass.
-    kinds = _kinds(layout, choice, boolean)
-    runs = [(kind, len(list(run))) for kind, run in itertools.groupby(kinds)]
-    with opened(file) as lines:
-        if layout.named:
-            next(row for row in csv.reader(lines, delimiter=layout.delimiter) if row)
-        rows = np.loadtxt(
-            lines,
-            dtype=[(str(k), kind, (size,)) for k, (kind, size) in enumerate(runs)],
-            delimiter=layout.delimiter,
-            comments=None,
-            quotechar='"',
-            ndmin=1,
-        )
-    parts = [
-        rows[str(k)] if kind == "f8" else _from_booleans(rows[str(k)])
-        for k, (kind, _) in enumerate(runs)
-        if kind in ("f8", boolean)
-    ]
-    texts = [rows[str(k)][:, 0] for k, (kind, _) in enumerate(runs) if kind == "O"]
-    values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
-    if choice.values != sorted(choice.values):
-        values = values[:, np.searchsorted(sorted(choice.values), choice.values)]
-    labels = typed(np.array([text.strip() for text in texts[0]])) if texts else None
-    return np.ascontiguousarray(values), labels
-
-
-def _kinds(layout: Layout, choice: Choice, boolean: str) -> list[str]:
-    """Type of each column of the file: number, boolean, label or not used."""
-    kinds = ["U1"] * len(layout.names)
-    for k in choice.values:
-        kinds[k] = boolean if k in layout.booleans else "f8"
-    if choice.label is not None:
-        kinds[choice.label] = "O"
-    return kinds
-
-
-def _from_booleans(cells: NDArray[Any]) -> NDArray[np.float64]:
-    """Zeros and ones for false and true."""
-    texts = np.char.lower(np.char.strip(cells))
-    is_cut = (np.char.str_len(cells) == cells.dtype.itemsize // 4).any()
-    if is_cut or not np.isin(texts, ("true", "false")).all():
-        raise _NotBooleanError("a cell is neither true nor false")
-    return np.asarray(texts == "true", dtype=np.float64)
-
-
 def _check_digits(file: Path, layout: Layout, choice: Choice, values: NDArray[Any]) -> None:
     """Check that parsing has not made different numbers equal, such as long identifiers."""
-    columns = {
-        k: Distinct()
-        for k, suspect in zip(choice.values, with_many_digits(values), strict=True)
-        if suspect and k not in layout.booleans
-    }
-    for _, cells in _rows(file, layout) if columns else ():
-        for k, column in columns.items():
-            cell = cells[k].strip()
-            if not column.takes(Decimal(cell), _WHOLE.fullmatch(cell) is not None):
+    if not len(values):
+        return
+    suspects = with_many_digits(values)
+    chosen = [k for k, suspect in zip(choice.values, suspects, strict=True) if suspect]
+    for k, column in read_texts(file, layout, chosen).items() if chosen else ():
+        exact = Distinct()
+        for cell in column.unique(maintain_order=True):
+            if not exact.takes(Decimal(cell), _WHOLE.fullmatch(cell) is not None):
                 name = layout.names[k] if layout.named else None
                 raise too_many_digits(file.name, k, name, cell)
 
 
-def _explained(file: Path, layout: Layout, choice: Choice, reason: str) -> ValueError:
-    """The error for a text file that cannot be parsed, found by reading it again."""
-    places = [k for k in choice.values if k not in layout.booleans]
-    booleans = [k for k in choice.values if k in layout.booleans]
+def _explained(file: Path, layout: Layout, choice: Choice, fine: Collection[int]) -> ValueError:
+    """The error for columns that are not `fine`, found by reading the file again."""
+    places = [k for k in choice.values if k not in layout.booleans and k not in fine]
+    booleans = [k for k in choice.values if k in layout.booleans and k not in fine]
     text: dict[int, tuple[str, str]] = {}
     missing: dict[tuple[int, str], tuple[int, str]] = {}
     for row, (line, cells) in enumerate(_rows(file, layout), 1):
@@ -193,7 +199,7 @@ def _explained(file: Path, layout: Layout, choice: Choice, reason: str) -> Value
             for (k, cell), (count, at) in missing.items()
         ]
         return missing_values(found, layout, file.name)
-    return ValueError(f"{file.name} cannot be read as rows of numbers: {reason}")
+    return ValueError(f"{file.name} cannot be read as rows of numbers")
 
 
 def _text_cells(text: dict[int, tuple[str, str]], layout: Layout, source: str) -> ValueError:

@@ -25,7 +25,7 @@ from mimachine.data.files.table import (
 )
 from mimachine.data.files.text_stream import opened
 
-__all__ = ["is_label_file", "labelled"]
+__all__ = ["is_label_file", "labelled", "lost_labels"]
 
 _SUFFIXES = (".npy", ".csv", ".txt")
 
@@ -36,6 +36,16 @@ def is_label_file(labels: str | None) -> TypeGuard[str]:
     The file may no longer exist. Other labels are columns or arrays.
     """
     return labels is not None and os.path.isabs(labels) and suffix(Path(labels)) in _SUFFIXES
+
+
+def lost_labels(labels: str, source: str) -> str:
+    """The error for labels that a run was trained with."""
+    if not is_label_file(labels):
+        return f"the labels {labels!r} of {source} can no longer be found"
+    return (
+        f"no file {labels}, the labels of {source}; restore it, or put it beside {source}, where "
+        "it is found"
+    )
 
 
 def labelled(table: Table, labels: str | None) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +17,18 @@ from mimachine._support import memory
 from mimachine._support.messages import Option, OptionError, some
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.image_folder import read_images
-from mimachine.data.files.labels import is_label_file
-from mimachine.data.files.options import DataChangedError, File, check_there
+from mimachine.data.files.labels import is_label_file, lost_labels
+from mimachine.data.files.options import File, check_there, is_table
 from mimachine.data.files.read_table import read_table
+from mimachine.data.files.splits import SPLITS, check_unchanged, class_indices, split_rows
 from mimachine.data.files.table import Table
 from mimachine.data.learn_preprocessing import learn
 from mimachine.data.preprocessing import Preprocessing, fingerprint, rounding
 from mimachine.data.rows import Rows
+from mimachine.data.tables.load import blank_table, load_table, read_table_rows
+from mimachine.data.tables.schema import Schema
 
 __all__ = [
-    "SPLITS",
     "Encodable",
     "blank_dataset",
     "data_record",
@@ -34,12 +36,8 @@ __all__ = [
     "read_rows",
 ]
 
-SPLITS = ("train", "val", "test")
-_FEWEST = 10
 # Standard deviations from the mean beyond which a value is probably an error.
 _FAR = 1000
-_MOST_HELD_OUT = 10_000
-_MOST_HELD_OUT_VALUES = 1 << 26
 
 
 def load_file(
@@ -50,36 +48,31 @@ def load_file(
 ) -> Dataset:
     """Load a file or a folder of images and split it for training, validation and test.
 
+    Tables are loaded as `load_table` does, unless the likelihood or an option asks for numbers.
+
     A tenth of the rows are for validation and a fifth for the test, at most 10,000 rows each and
     fewer if rows are long. The split is random but always the same.
 
     Args:
         path: A .npy, .npz, .csv, .tsv or .parquet file, or a folder of images.
         file: How to read it.
-        likelihood: As in `experiment.Model`.
+        likelihood: As in `experiment.Model`, or "numbers": "auto" for an array of numbers.
         stored: Result of `data_record` from training, to apply the same preprocessing.
 
     Raises:
         FileNotFoundError: If `path` does not exist.
         ValueError: If the data cannot be used, or differ from those of `stored`.
     """
+    if _by_columns(path, file, likelihood, stored):
+        return load_table(path, file, stored)
     learned = None if stored is None else Preprocessing.from_json(stored["preprocessing"])
     table = _read(Path(path), file, learned)
-    count = len(table.values)
-    if count < _FEWEST:
-        raise ValueError(
-            f"{table.source} must have {_FEWEST} rows or more for training, validation and test "
-            f"splits, got {count}"
-        )
+    splits, notes = _split(table), table.notes
     if learned is not None and file.labels is not None and table.labels is None:
-        raise ValueError(_lost_labels(file.labels, table.source))
+        raise ValueError(lost_labels(file.labels, table.source))
     mark = fingerprint(table.values, table.labels, table.splits)
-    if stored is not None and mark != stored["fingerprint"]:
-        raise DataChangedError(
-            f"{table.source} has changed since the run began, so its splits would differ. "
-            "Restore the old file, or train a new run"
-        )
-    splits, notes = _split(table.values, table.splits), table.notes
+    if stored is not None:
+        check_unchanged(mark, stored["fingerprint"], table.source)
     if learned is None:
         learned, more = _learn(table, splits[0], file, likelihood)
         notes += more
@@ -89,14 +82,35 @@ def load_file(
     return dataclasses.replace(data, fingerprint=mark, notes=notes)
 
 
-def _lost_labels(labels: str, source: str) -> str:
-    """The error for labels that a run was trained with."""
-    if not is_label_file(labels):
-        return f"the labels {labels!r} of {source} can no longer be found"
-    return (
-        f"no file {labels}, the labels of {source}; restore it, or put it beside {source}, where "
-        "it is found"
-    )
+def _by_columns(
+    path: str | os.PathLike[str], file: File, likelihood: str, stored: Mapping[str, Any] | None
+) -> bool:
+    """Whether data are a table whose columns have kinds, in place of an array of numbers."""
+    if stored is not None:
+        return stored.get("schema") is not None
+    given = [
+        name
+        for name, used in (
+            ("image_shape", file.image_shape is not None),
+            ("standardize", not file.standardize),
+        )
+        if used
+    ]
+    fits = not given and is_table(path)
+    if likelihood == "columns" and not fits:
+        what = f"with {' and '.join(given)}" if given else f"of {path}"
+        raise ValueError(
+            f'model.likelihood "columns" is for tables, .csv, .tsv and .parquet, got data {what}'
+        )
+    by_columns = fits and likelihood in ("auto", "columns")
+    if by_columns:
+        _check_other_options(path, file)
+    if file.columns and not by_columns:
+        raise OptionError(
+            Option("columns", list(file.columns)),
+            f" is for tables whose columns have kinds, got {path}",
+        )
+    return by_columns
 
 
 def _learn(
@@ -120,7 +134,7 @@ def _dataset(
     name: str, table: Table, splits: tuple[NDArray[Any], ...], learned: Preprocessing
 ) -> Dataset:
     train, val, test = splits
-    labels, classes = _classes(table)
+    labels, classes = class_indices(table)
     train_labels, val_labels, test_labels = (
         None if labels is None else labels[places] for places in splits
     )
@@ -142,6 +156,9 @@ def _dataset(
 
 def data_record(data: Dataset) -> dict[str, Any]:
     """What a run stores about data from a file, as JSON values."""
+    if data.schema is not None:
+        record = {"fingerprint": data.fingerprint, "preprocessing": None}
+        return {**record, "schema": data.schema.to_json()}
     if data.preprocessing is None:
         raise ValueError(f"data must come from a file or folder, got {data.name}")
     return {"fingerprint": data.fingerprint, "preprocessing": data.preprocessing.to_json()}
@@ -156,29 +173,43 @@ class Encodable(NamedTuple):
         notes: Decisions made in reading the file.
         values: Values of the rows as the file has them, shape (N, *S); None if they are not read
             from a file.
+        table: The rows as the file has them, if it is a table whose columns have kinds; a data
+            frame of polars.
+        cells: Reads the cells of such a table as text, as the file has them; the result is None for
+            other files than text.
     """
 
     rows: Tensor | Rows
     labels: NDArray[Any] | None
     notes: tuple[str, ...]
     values: NDArray[Any] | None = None
+    table: Any = None
+    cells: Callable[[], Any] | None = None
 
 
 def read_rows(
-    path: str | os.PathLike[str], file: File, learned: Preprocessing, split: str | None = None
+    path: str | os.PathLike[str],
+    file: File,
+    learned: Preprocessing | Schema,
+    split: str | None = None,
 ) -> Encodable:
     """Read rows of a file for a trained model to encode.
 
     Args:
         path: As for `load_file`.
         file: As for `load_file`.
-        learned: Preprocessing of the training data.
+        learned: Preprocessing of the training data, or the schema of a table.
         split: "train", "val" or "test" as `load_file` splits the file; None: all rows.
 
     Raises:
         FileNotFoundError: If `path` does not exist.
         ValueError: If the data cannot be used, or differ in shape or range from the training data.
     """
+    if isinstance(learned, Schema):
+        found = read_table_rows(path, file, learned, split)
+        return Encodable(
+            found.rows, found.labels, found.notes, table=found.table, cells=found.cells
+        )
     table = _read(Path(path), file, learned)
     if table.values.shape[1:] != learned.shape:
         raise ValueError(
@@ -189,7 +220,7 @@ def read_rows(
     notes = table.notes + _constant_notes(table, learned)
     places, values, labels = np.arange(len(table.values)), table.values, table.labels
     if split is not None:
-        places = dict(zip(SPLITS, _split(table.values, table.splits), strict=True))[split]
+        places = dict(zip(SPLITS, _split(table), strict=True))[split]
         values, labels = values[places], None if labels is None else labels[places]
     rows = _in_memory_if_small(Rows(table.values, places, learned))
     notes += _far_notes(rows, learned, table.source)
@@ -308,6 +339,17 @@ def _read(path: Path, file: File, learned: Preprocessing | None) -> Table:
     return Table(values, None, table.labels, table.source, table.notes)
 
 
+def _check_other_options(path: str | os.PathLike[str], file: File) -> None:
+    """Reject options of images and arrays for a table, where they would have no effect."""
+    for name in ("resize", "split_folders"):
+        if getattr(file, name) is not None:
+            raise OptionError(
+                Option(name), f" applies to folders of images only; {path} is a table"
+            )
+    if file.array is not None:
+        raise OptionError(Option("array", file.array), f" applies to .npz files only, got {path}")
+
+
 def _check_options(path: Path, file: File) -> None:
     """Reject options that would have no effect, and impossible sizes."""
     defaults = File()
@@ -338,6 +380,8 @@ def blank_dataset(stored: Mapping[str, Any], name: str, rows: int = 1) -> Datase
         name: Name of the data set.
         rows: Number of training rows.
     """
+    if stored.get("schema") is not None:
+        return blank_table(Schema.from_json(stored["schema"]), name, rows)
     learned = Preprocessing.from_json(stored["preprocessing"])
     zeros = torch.zeros(rows, learned.num_features)
     return Dataset(
@@ -352,47 +396,12 @@ def blank_dataset(stored: Mapping[str, Any], name: str, rows: int = 1) -> Datase
     )
 
 
-def _split(
-    values: NDArray[Any], named: NDArray[Any] | None
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Indices of the rows for training, validation and test.
-
-    Args:
-        values: Shape (N, *S).
-        named: Split of each row, shape (N,), if the data name it; splits that they lack are taken
-            from the training rows.
-    """
-    features = max(1, int(np.prod(values.shape[1:])))
-    most = max(1, min(_MOST_HELD_OUT, _MOST_HELD_OUT_VALUES // features))
-    # The draws of this generator never change between versions of numpy.
-    order = np.random.RandomState(0).permutation(len(values))
-    rest = order if named is None else order[named[order] == "train"]
-    count = len(rest)
-    held_out: list[NDArray[Any]] = []
-    for name, share in (("val", 10), ("test", 5)):
-        own = order[:0] if named is None else order[named[order] == name]
-        if len(own):
-            held_out.append(own[:most])
-        else:
-            size = min(count // share, most)
-            held_out.append(rest[:size])
-            rest = rest[size:]
-    return rest, held_out[0], held_out[1]
+def _split(table: Table) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Indices of the rows of a table for training, validation and test."""
+    features = int(np.prod(table.values.shape[1:]))
+    return split_rows(len(table.values), features, table.splits, table.source)
 
 
 def _in_memory_if_small(rows: Rows) -> Tensor | Rows:
     """Rows as a tensor if they are small, otherwise unchanged."""
     return rows if memory.stays_on_disk(rows.num_bytes) else rows.tensor()
-
-
-def _classes(table: Table) -> tuple[Tensor | None, tuple[str, ...] | None]:
-    """Labels (N,) as indices of classes, and the names of the classes."""
-    if table.labels is None:
-        return None, None
-    names, places = np.unique(table.labels, return_inverse=True)
-    if len(names) > max(20, len(places) // 2):
-        raise ValueError(
-            f"labels of {table.source} must be classes, got {len(names)} different labels in "
-            f"{len(places)} rows"
-        )
-    return torch.from_numpy(places.reshape(-1)), tuple(str(name) for name in names)

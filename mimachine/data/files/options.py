@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from mimachine._support.checks import check_fields
 from mimachine._support.messages import hint
 from mimachine._support.reading import require_regular
 from mimachine.data.catalogue import NAMES
 
-__all__ = ["DataChangedError", "File", "check_there"]
+__all__ = ["DataChangedError", "File", "check_there", "is_table"]
+
+_TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 
 
 class DataChangedError(ValueError):
@@ -29,6 +32,9 @@ class File:
             file with one label per line. The model does not see them. Images are labelled by
             their folders.
         drop: Columns to leave out.
+        columns: Kinds of columns of a table, such as city=category age=count, where they should not
+            be inferred: number, whole, count, category, ordered, boolean, date, datetime, time,
+            duration, identifier or drop.
         array: Array of an .npz file to read; by default x, or the only one.
         image_shape: Height and width, or height, width and channels, if each row is an image.
         resize: Height and width to which the images of a folder are scaled.
@@ -43,6 +49,7 @@ class File:
 
     labels: str | None = None
     drop: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     array: str | None = None
     image_shape: tuple[int, ...] | None = None
     resize: tuple[int, int] | None = None
@@ -52,6 +59,14 @@ class File:
 
     def __post_init__(self) -> None:
         check_fields(self, "file.")
+
+
+def is_table(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a table: a text or parquet file by its name, or a folder of parquet."""
+    place = Path(path).expanduser()
+    if place.is_dir():
+        return any(place.glob("*.parquet"))
+    return place.name.lower().endswith(_TABLES)
 
 
 def check_there(path: str) -> None:

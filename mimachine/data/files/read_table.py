@@ -4,11 +4,11 @@
 .npy                   one array, memory-mapped if large
 .npz                   one array of values, and optionally one of labels
 .csv, .tsv             delimited by commas, semicolons, tabs or bars; also compressed, .gz
-.parquet               columns of numbers; requires pyarrow
+.parquet               columns of numbers, or of true and false
 =====================  ====================================================================
 
-Rows are counted from 1, without a header, and so are columns without names. Text is parsed in C;
-only if that fails is the file read again, to find the cell to report.
+Rows are counted from 1, without a header, and so are columns without names. polars parses
+text and parquet files; only if a cell is no number is the file read again, to find that cell.
 """
 
 from __future__ import annotations

@@ -50,8 +50,7 @@ def scales(distribution: Distribution, value: Tensor) -> list[Scales]:
         return scales(distribution.pixels_given(value), value)
     if isinstance(distribution, Mixture):
         return scales(distribution.components, value)
-    floor = getattr(distribution, "floor", None)
-    if floor is None:
+    loc, scale, floor = (getattr(distribution, name, None) for name in ("loc", "scale", "floor"))
+    if loc is None or scale is None or floor is None:
         return []
-    loc, scale = distribution.loc, distribution.scale  # type: ignore[attr-defined]
     return [Scales(scale.expand(loc.shape), floor)]

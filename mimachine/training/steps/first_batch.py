@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from mimachine.data.examples import reader_of_missing
 from mimachine.model.annealing import Annealing
 from mimachine.model.joint import Joint
 from mimachine.model.loss import Loss
@@ -33,6 +34,7 @@ def check_first_batch(loss: nn.Module, called: nn.Module, x: Tensor, annealing: 
     """
     is_ensemble, model = hasattr(loss, "num_models"), _model(loss)
     rows = x[0] if is_ensemble and x.dim() > 1 else x
+    _check_rows(loss, rows)
     with naming_misfits(model, rows, "train"):
         value = called(x, annealing)
     expected = tuple(x.shape[: 1 + is_ensemble])
@@ -51,6 +53,13 @@ def check_first_batch(loss: nn.Module, called: nn.Module, x: Tensor, annealing: 
         raise ValueError(f"loss must give floating-point numbers, got the type {value.dtype}")
     if isinstance(model, Joint):
         _check_levels(model, rows)
+
+
+def _check_rows(loss: nn.Module, x: Tensor) -> None:
+    """Check rows that may have missing values, which a source has not checked for this model."""
+    check = getattr(reader_of_missing(loss), "check_rows", None)
+    if check is not None:
+        check("train", x)
 
 
 def _model(loss: nn.Module) -> object:

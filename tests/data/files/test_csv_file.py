@@ -153,7 +153,8 @@ def test_columns_without_names_go_by_number(tmp_path):
         ("a,b\n1,2\n3\n", "must have 2 cells in each row, as in its first line, got 1 in row 2"),
         ("a,b\n1,2\n\n3,4,5\n", "got 3 in row 2 (line 4)"),
         ("1,2\n3,4,5\n", "must have 2 cells in each row, as in its first line, got 3 in row 2"),
-        ("a;b\n1;2\n1,5;2\n", "got '1,5' in column 'a', row 2 (line 3)"),
+        ("a;b\n1.5;2\n1,5;2\n", "got '1,5' in column 'a', row 2 (line 3)"),
+        ('a,b\n1,2\n3,"4\n', "has a quote that is not closed"),
         (
             "a,b\n1,x_1\n",
             "column 'b' has 'x_1' in row 1 (line 2). Leave them out with drop=[\"b\"]",
@@ -214,14 +215,36 @@ def test_a_marker_that_can_be_a_class_is_one(tmp_path):
         assert set(table.labels) == classes
 
 
-def test_other_encodings_are_refused(tmp_path):
-    for encoding, byte in (("latin-1", "0xf6"), ("utf-16", "0xff")):
-        path = write(tmp_path / "data.csv", "größe,b\n1,2\n", encoding=encoding)
-        assert f"must be text in UTF-8, got the byte {byte}" in message(path)
-        with pytest.raises(ValueError, match="UTF-8"):
-            peek(path)
-    path = write(tmp_path / "data.csv", "a,b\n" + "1,2\n" * 9999 + "1,ö\n", encoding="latin-1")
-    assert "must be text in UTF-8" in message(path)
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-be", "utf-32", "utf-8-sig"])
+def test_other_encodings_are_read(tmp_path, encoding):
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    rows = "1,2\n" * 9999
+    path = write(tmp_path / "data.csv", f"{mark}größe,b\n{rows}3,ö\n", encoding=encoding)
+    table = read_table(path, labels="b")
+    assert table.columns == ("größe",)
+    assert table.labels[-1] == "ö"
+    same(table.values, np.array([[1.0]] * 9999 + [[3.0]]))
+    assert peek(path, labels="b") == (10_000, (1,))
+    assert [note for note in table.notes if "not in UTF-8" in note] == (
+        ["data.csv is not in UTF-8; it is read as Windows-1252. If letters with accents look "
+         "wrong, save it as UTF-8"] if encoding == "latin-1" else []
+    )  # fmt: skip
+
+
+def test_damaged_text_is_refused(tmp_path):
+    path = tmp_path / "data.csv"
+    for content in ("größe,böse\n".encode() + b"1,\xf6\n", b"a,b\n1,\xff\x00\n"):
+        path.write_bytes(content)
+        assert "must be text in UTF-8, got the byte 0x" in message(path)
+
+
+def test_numbers_in_other_styles_are_read(tmp_path):
+    path = write(tmp_path / "data.csv", "a;b;c\n1.234,5;007;0,25\n-2;010;1e3\n", encoding="utf-8")
+    same(read_table(path).values, np.array([[1234.5, 7, 0.25], [-2, 10, 1000]]))
+    path = write(tmp_path / "data.csv", 'a,b\n"1,234,567",true\n"2,000.5",FALSE\n')
+    table = read_table(path)
+    same(table.values, np.array([[1234567, 1], [2000.5, 0]]))
+    assert table.booleans.tolist() == [False, True]
 
 
 cells = st.sampled_from(

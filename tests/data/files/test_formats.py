@@ -45,6 +45,11 @@ def save(folder, columns, kind):
     return path
 
 
+def loaded(folder, columns):
+    """A table of numbers, loaded as an array."""
+    return load_file(save(folder, columns, "csv"), likelihood="numbers")
+
+
 # Kinds of refusals and their words.
 REFUSALS = {
     "digits": "too large or too long",
@@ -57,7 +62,7 @@ REFUSALS = {
 def verdict(path, columns):
     """What is decided about a file, apart from the names of columns and the wording of places."""
     try:
-        data = load_file(path)
+        data = load_file(path, likelihood="numbers")
     except ValueError as error:
         return [kind for kind, part in REFUSALS.items() if re.search(part, str(error))]
     learned = data.preprocessing
@@ -121,7 +126,7 @@ def test_a_table_of_several_types_comes_back_in_them(tmp_path):
         "height": numbers(),
     }
     for kind in ("csv", "tsv", "csv.gz", "parquet"):
-        data = load_file(save(tmp_path, columns, kind))
+        data = load_file(save(tmp_path, columns, kind), likelihood="numbers")
         rows = data.restore(data.train, drawn=True)
         blocks = data.restore_columns(rows)
         assert [block.dtype.kind for block in blocks] == ["i", "b", "f"]
@@ -152,15 +157,17 @@ def test_arrays_come_back_in_their_type(tmp_path, values, kind):
 
 def test_the_extreme_value_and_a_remedy_are_named(tmp_path):
     path = save(tmp_path, {"flow": with_values(-999999.0, TRAINING[::6]), "b": numbers()}, "csv")
-    (note,) = [note for note in load_file(path).notes if note.startswith("warning")]
+    (note,) = [
+        note for note in load_file(path, likelihood="numbers").notes if note.startswith("warning")
+    ]
     for part in ("'flow'", "-999999", "missing values", "83%"):
         assert part in note
     skewed = {"income": [float(k % 6) ** 3 for k in range(ROWS)], "b": numbers()}
-    assert not [n for n in load_file(save(tmp_path, skewed, "csv")).notes if "income" in n]
+    assert not [n for n in loaded(tmp_path, skewed).notes if "income" in n]
 
 
 def test_a_value_that_was_constant_in_training_is_not_passed_over_later(tmp_path):
-    learned = load_file(save(tmp_path, CONTENTS["one constant"], "csv")).preprocessing
+    learned = loaded(tmp_path, CONTENTS["one constant"]).preprocessing
     same = read_rows(tmp_path / "table.csv", File(), learned)
     assert not [note for note in same.notes if note.startswith("warning")]
     other = save(tmp_path, {"a": [2.5] * 59 + [3.0], "b": numbers()}, "tsv")
@@ -170,7 +177,7 @@ def test_a_value_that_was_constant_in_training_is_not_passed_over_later(tmp_path
 
 
 def test_values_far_from_the_training_data_are_named_when_applied(tmp_path):
-    learned = load_file(save(tmp_path, CONTENTS["numbers"], "csv")).preprocessing
+    learned = loaded(tmp_path, CONTENTS["numbers"]).preprocessing
     later = save(tmp_path, {"a": numbers(), "b": with_values(-9999.0, (7,))}, "parquet")
     (note,) = [n for n in read_rows(later, File(), learned).notes if n.startswith("warning")]
     assert "'b'" in note
@@ -253,6 +260,8 @@ def test_text_in_a_first_line_that_is_said_to_be_a_row_is_an_error(tmp_path):
 def test_a_header_is_for_text_files(tmp_path):
     path = save(tmp_path, CONTENTS["numbers"], "parquet")
     with pytest.raises(ValueError, match=r"header=True applies to .csv and .tsv"):
+        load_file(path, File(header=True), "numbers")
+    with pytest.raises(ValueError, match=r"header=True applies to text files only"):
         load_file(path, File(header=True))
 
 

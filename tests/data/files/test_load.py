@@ -23,6 +23,9 @@ QUICK = [
     *("--num-samples", "4", "--no-report"),
 ]
 
+# The columns as an array of numbers, as of a .npy file.
+LABELLED = ["--labels", "tree", "--model.likelihood", "gaussian"]
+
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
@@ -65,7 +68,7 @@ def test_the_same_table_in_every_format_is_the_same_data():
         "x.npz": File(),
         "x.npy": File(labels="labels.npy"),
     }
-    sets = [load_file(name, file) for name, file in files.items()]
+    sets = [load_file(name, file, "numbers") for name, file in files.items()]
     for data in sets[1:]:
         for split in ("train", "val", "test", "train_labels", "val_labels", "test_labels"):
             assert torch.equal(getattr(data, split), getattr(sets[0], split))
@@ -128,7 +131,7 @@ def test_likelihoods_are_in_nats_of_the_original_units():
     write_csv("mm.csv", values * 1024, labels)
     write_csv("m.csv", values, labels)
     for name in ("mm", "m"):
-        assert run("train", f"{name}.csv", "--labels", "tree", *QUICK, "--out", name) == 0
+        assert run("train", f"{name}.csv", *LABELLED, *QUICK, "--out", name) == 0
     weights = [Path(name, "model.safetensors").read_bytes() for name in ("mm", "m")]
     assert weights[0] == weights[1]
     in_mm, in_m = report_of("mm"), report_of("m")
@@ -142,7 +145,7 @@ def test_columns_in_another_order_give_the_same_codes(capsys):
     values, labels = measurements(50)
     write_csv("x.csv", values, labels)
     write_csv("y.csv", values, labels, order=(2, 0, 1))
-    assert run("train", "x.csv", "--labels", "tree", *QUICK, "--out", "run") == 0
+    assert run("train", "x.csv", *LABELLED, *QUICK, "--out", "run") == 0
     assert run("embed", "run", "--out", "x.npz") == 0
     capsys.readouterr()
     assert run("embed", "run", "y.csv", "--out", "y.npz") == 0
@@ -175,7 +178,7 @@ def test_samples_and_reconstructions_are_in_the_columns_and_units_of_the_file():
     names = ("height", "girth", "age", "answer")
     write_csv("x.csv", values, labels, names, order=(0, 1, 2, 3))
     options = ["--training.epochs", 60, "--training.warmup.epochs", 5, "--num-samples", 4]
-    assert run("train", "x.csv", "--labels", "tree", *options, "--out", "run") == 0
+    assert run("train", "x.csv", *LABELLED, *options, "--out", "run") == 0
     assert run("sample", "run", "--num", 400, "--out", "s.csv") == 0
     rows = read_csv("s.csv")
     assert tuple(rows[0]) == names
@@ -281,7 +284,7 @@ def test_a_model_is_used_without_the_data_it_was_trained_on(capsys):
     values, labels = measurements(40)
     write_csv("x.csv", values, labels)
     options = ["--model.prior", "vampprior", "--model.components", 5]
-    assert run("train", "x.csv", "--labels", "tree", *options, *QUICK, "--out", "run") == 0
+    assert run("train", "x.csv", *LABELLED, *options, *QUICK, "--out", "run") == 0
     assert run("sample", "run", "--out", "before.npz") == 0
     Path("x.csv").rename("y.csv")
     assert run("sample", "run", "--out", "after.npz") == 0
@@ -352,7 +355,7 @@ def test_the_record_in_a_run_restores_the_preprocessing():
 def test_inspect_shows_the_preprocessing(capsys):
     values, labels = measurements(40)
     write_csv("x.csv", values, labels)
-    assert run("train", "x.csv", "--labels", "tree", *QUICK, "--out", "run") == 0
+    assert run("train", "x.csv", *LABELLED, *QUICK, "--out", "run") == 0
     capsys.readouterr()
     assert run("inspect", "run", "--json") == 0
     data = json.loads(capsys.readouterr().out)["data"]

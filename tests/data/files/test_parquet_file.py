@@ -1,8 +1,9 @@
-"""Parquet files are compared with what pyarrow wrote, if it is installed."""
+"""Parquet files are compared with what pyarrow and polars wrote."""
 
 import sys
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,7 +65,14 @@ def test_parquet_without_numbers_or_with_nulls_is_refused(tmp_path):
     assert "data.parquet is damaged or not a parquet file" in message(path)
 
 
-def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
-    (tmp_path / "data.parquet").touch()
+def test_parquet_is_read_without_pyarrow(tmp_path, monkeypatch):
+    pl.DataFrame({"a": [1.5, 2.5]}).write_parquet(tmp_path / "data.parquet")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert "`pip install pyarrow`" in message(tmp_path / "data.parquet")
+    same(read_table(tmp_path / "data.parquet").values, np.array([[1.5], [2.5]]))
+
+
+def test_parquet_columns_of_the_same_name_are_refused(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table([pyarrow.array([1]), pyarrow.array([2])], names=["a", "a"])
+    pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "data.parquet")
+    assert "several columns of the same name" in message(tmp_path / "data.parquet")

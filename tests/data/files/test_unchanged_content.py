@@ -6,14 +6,17 @@ import zipfile
 from decimal import Decimal
 
 import numpy as np
+import polars as pl
 import pytest
 from PIL import Image
 from tablefiles import message
 
+from mimachine.data.files import parquet_file
 from mimachine.data.files.image_folder import read_images
-from mimachine.data.files.load import _split, load_file, read_rows
+from mimachine.data.files.load import load_file, read_rows
 from mimachine.data.files.options import File
 from mimachine.data.files.read_table import peek, read_table
+from mimachine.data.files.splits import split_rows
 
 LONG = ["12345678901234567890", "12345678901234567891", "-12345678901234567891"]
 
@@ -89,7 +92,7 @@ def test_padded_booleans_are_read_and_long_cells_are_not_cut(tmp_path):
 
 def test_rows_off_the_grid_of_the_training_rows_count(tmp_path):
     values = np.random.default_rng(0).integers(0, 4, (200, 6)) / 3
-    values[_split(values, None)[2][0], 0] = 0.5
+    values[split_rows(200, 6, None, "a.npy")[2][0], 0] = 0.5
     np.save(tmp_path / "a.npy", values)
     learned = load_file(tmp_path / "a.npy").preprocessing
     assert (learned.likelihood, learned.levels) == ("gaussian", None)
@@ -99,7 +102,7 @@ def test_rows_off_the_grid_of_the_training_rows_count(tmp_path):
 
 def test_decimals_that_only_other_rows_have_count(tmp_path):
     values = np.round(normal(200, 2), 1)
-    test = _split(values, None)[2]
+    test = split_rows(200, 2, None, "a.npy")[2]
     values[test[0], 0] = 0.123
     np.save(tmp_path / "a.npy", values)
     data = load_file(tmp_path / "a.npy")
@@ -192,18 +195,15 @@ def test_damaged_compression_is_reported_by_name(tmp_path, method, place):
 
 
 def test_many_columns_of_parquet_are_read_at_once(tmp_path, monkeypatch):
-    pyarrow = pytest.importorskip("pyarrow")
-    parquet = pytest.importorskip("pyarrow.parquet")
     values = normal(3, 1000)
-    table = pyarrow.table({f"c{k}": values[:, k] for k in range(1000)})
-    parquet.write_table(table, tmp_path / "a.parquet")
-    read, widths = parquet.ParquetFile.read, []
+    pl.DataFrame({f"c{k}": values[:, k] for k in range(1000)}).write_parquet(tmp_path / "a.parquet")
+    read, widths = parquet_file.read_parquet_columns, []
 
-    def counted(file, columns):
-        widths.append(len(columns))
-        return read(file, columns=columns)
+    def counted(file, names):
+        widths.append(len(names))
+        return read(file, names)
 
-    monkeypatch.setattr(parquet.ParquetFile, "read", counted)
+    monkeypatch.setattr(parquet_file, "read_parquet_columns", counted)
     np.testing.assert_array_equal(read_table(tmp_path / "a.parquet").values, values)
     # Each read goes through the names of all columns.
     assert widths == [1000]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from mimachine._support.messages import some
+from mimachine._support.process import long_cells
 from mimachine.data.files.columns import Layout, check_unique
 from mimachine.data.files.table import MISSING, are_booleans, are_numbers
 from mimachine.data.files.text_stream import opened
+from mimachine.data.tables.number_text import is_number
+from mimachine.data.tables.time_text import is_time
 
 __all__ = ["layout_of"]
 
@@ -26,7 +30,10 @@ _ROUNDED = 0.05
 
 
 def layout_of(
-    file: Path, header: bool | None = None, columns: Sequence[str] | None = None
+    file: Path,
+    header: bool | None = None,
+    columns: Sequence[str] | None = None,
+    encoding: str | None = None,
 ) -> Layout:
     """Columns of a text file, from its first rows.
 
@@ -34,45 +41,64 @@ def layout_of(
         file: The file.
         header: Whether the first line holds column names; by default decided by its cells.
         columns: Columns that a trained model expects. A first line with all of them is a header.
+        encoding: Encoding of the text; by default UTF-8, or that of its byte order mark.
 
     Raises:
         ValueError: If the file is empty, or has names without rows or the same name twice.
     """
-    delimiter, rows = _sample(file)
+    delimiter, rows = _sample(file, encoding)
     if not rows:
-        raise ValueError(f"{file.name} is empty; expected rows of numbers")
+        raise ValueError(f"{file.name} is empty; expected rows of cells")
     first = [cell.strip() for cell in rows[0]]
     found, notes = (header, ()) if header is not None else _is_header(first, rows[1:], columns)
     if not found:
         names = tuple(str(k + 1) for k in range(len(first)))
-        return Layout(names, False, (), delimiter, notes, _booleans(rows, len(first)))
+        booleans = _booleans(rows, len(first))
+        return Layout(names, False, (), delimiter, notes, booleans, encoding)
     if len(rows) == 1:
         raise ValueError(f"{file.name} has column names but no rows")
     names = tuple(name or f"Unnamed: {k}" for k, name in enumerate(first))
     check_unique(names, file.name)
     counters, more = _counters(names, rows[1:])
     booleans = _booleans(rows[1:], len(first))
-    return Layout(names, True, counters, delimiter, notes + more, booleans)
+    return Layout(names, True, counters, delimiter, notes + more, booleans, encoding)
 
 
-def _sample(file: Path) -> tuple[str, list[list[str]]]:
+def _sample(file: Path, encoding: str | None) -> tuple[str, list[list[str]]]:
     """Delimiter and first rows of a text file."""
     lines: list[str] = []
-    with opened(file) as stream:
+    with opened(file, encoding) as stream:
         for line in stream:
             lines.append(line)
             # The limit on the size is for very long lines.
             if len(lines) == _SAMPLE or (len(lines) > 2 and sum(map(len, lines)) > 1 << 20):
                 break
     first = next((line for line in lines if line != "\n"), "")
-    # Others would read a whole line as one cell, and csv limits the size of a cell.
+    if _is_json(first):
+        raise ValueError(
+            f"{file.name} must have rows of cells, got JSON; pandas.read_json makes a table of it"
+        )
     delimiters = [d for d in _DELIMITERS if d in first] or [","]
-    found = {d: [row for row in csv.reader(lines, delimiter=d) if row] for d in delimiters}
+    with long_cells():
+        found = {d: [row for row in csv.reader(lines, delimiter=d) if row] for d in delimiters}
+    if len(lines) >= _SAMPLE and sum(line.count('"') for line in lines) % 2:
+        # The sample ends within a cell.
+        found = {d: rows[:-1] if len(rows) > 2 else rows for d, rows in found.items()}
     for delimiter, rows in found.items():
         if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
             return delimiter, rows
     # A row is malformed, which is reported later, or there is only one column.
     return max(found.items(), key=lambda item: len(item[1][0]) if item[1] else 0)
+
+
+def _is_json(line: str) -> bool:
+    """Whether a first line is an object or a list of JSON, or begins a list of objects."""
+    if not line.startswith(("{", "[")):
+        return False
+    try:
+        return isinstance(json.loads(line), dict | list)
+    except ValueError:
+        return False
 
 
 def _is_header(
@@ -81,7 +107,7 @@ def _is_header(
     """Whether a first row holds column names, and a note if that is not obvious."""
     if columns is not None and set(columns) <= set(first):
         return True, ()
-    values = [are_numbers([cell]) or cell.lower() in MISSING for cell in first]
+    values = [_is_value(k, cell, others) for k, cell in enumerate(first)]
     if not all(value or are_booleans([cell]) for value, cell in zip(values, first, strict=True)):
         numbers = [cell for cell in first if are_numbers([cell])]
         named = f"the first line is read as column names, including {some(numbers, 3)}"
@@ -98,6 +124,17 @@ def _is_header(
         "the first line has only numbers and is read as a row; if it holds column names, "
         "set header=True (--header)",
     )
+
+
+def _is_value(place: int, cell: str, others: list[list[str]]) -> bool:
+    """Whether a cell is a number or missing, or a date above other dates."""
+    if are_numbers([cell]) or cell.lower() in MISSING or is_number(cell):
+        return True
+    if not is_time(cell):
+        return False
+    below = [row[place].strip() for row in others if place < len(row)]
+    dates = sum(map(is_time, below))
+    return dates > 0 and dates >= 0.5 * len(below)
 
 
 def _counts(cells: list[str], fewest: int = _FEWEST_NUMBERS) -> bool:

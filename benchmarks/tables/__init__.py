@@ -1,0 +1,1 @@
+"""Benchmark of mixed tables: generated rows, anomalies, imputation and likelihood."""

@@ -1,0 +1,1 @@
+"""Tables as they are: columns of numbers, dates, flags, categories and text, with holes."""

@@ -1,0 +1,1 @@
+"""Tables with missing entries: imputation, conditional sampling, scores of rows."""

@@ -1,0 +1,1 @@
+"""Sections of a report about tables: columns, associations, and rows, in the units of the file."""
