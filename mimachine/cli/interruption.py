@@ -16,6 +16,8 @@ from mimachine._support.messages import OptionError, quoted
 # Environment variable that --data-dir sets for a command, and its value without the option.
 _VARIABLE = "MIMACHINE_DATA"
 _DATA_BEFORE = os.environ.get(_VARIABLE)
+# Seconds until a lost signal comes again.
+_AGAIN = 0.05
 EXIT_MISTAKE, EXIT_DIVERGED, EXIT_INTERRUPTED = 2, 3, 130
 
 
@@ -37,6 +39,19 @@ def signals_interrupt() -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         raise _Stopped(number)
 
+    def lost(found: sys.UnraisableHookArgs) -> None:
+        """Send a signal again whose exception was lost in compiled code that cannot raise."""
+        if not isinstance(found.exc_value, _Stopped):
+            hook(found)
+            return
+        for each in before:
+            signal.signal(each, stop)
+        again = threading.Timer(_AGAIN, os.kill, (os.getpid(), found.exc_value.args[0]))
+        again.daemon = True
+        again.start()
+
+    hook = sys.unraisablehook
+
     # Only the main thread can handle signals.
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
@@ -46,8 +61,11 @@ def signals_interrupt() -> Iterator[None]:
     try:
         for number in before:
             signal.signal(number, stop)
+        if before:
+            sys.unraisablehook = lost
         yield
     finally:
+        sys.unraisablehook = hook
         for number, found in before.items():
             signal.signal(number, found)
 

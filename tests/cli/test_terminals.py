@@ -225,3 +225,30 @@ def test_names_of_files_need_not_be_unicode(here, capsys):
     assert found["experiment"]["data"]["name"] == os.path.abspath(data)
     assert main(["train", "--resume", run]) == 2
     assert r"mimachine evaluate $'r\xe9'" in capsys.readouterr().err
+
+
+# A callback of C cannot raise, as functions of some compiled libraries cannot.
+LOST = """
+import ctypes, os, signal, time
+from mimachine.cli.interruption import exit_code, signals_interrupt
+
+@ctypes.CFUNCTYPE(None)
+def callback():
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):
+        pass
+
+try:
+    with signals_interrupt():
+        callback()
+        time.sleep(30)
+except KeyboardInterrupt as error:
+    print(exit_code(error))
+"""
+
+
+def test_a_signal_that_compiled_code_loses_comes_again():
+    done = subprocess.run(
+        [sys.executable, "-c", LOST], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("143\n", "")

@@ -39,7 +39,8 @@ def _objects(*values: Any) -> Callable[[], Any]:
         found = np.empty(N, dtype=object)
         for k in range(N):
             found[k] = values[k % len(values)]
-        return pd.Series(found)
+        # Otherwise text gets a type of its own, which not all text has.
+        return pd.Series(found, dtype=object)
 
     return column
 

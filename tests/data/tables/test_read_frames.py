@@ -50,12 +50,16 @@ PANDAS = {
         ["lo", "hi", None],
     ),
     "numbered": (pd.Series([1, 2, 1], dtype="category"), pl.Categorical, ["1", "2", "1"]),
-    "datetime": (pd.Series([TIME, None, TIME]), pl.Datetime("ns"), [TIME, None, TIME]),
+    "datetime": (
+        pd.Series([TIME, None, TIME], dtype="datetime64[ns]"),
+        pl.Datetime("ns"),
+        [TIME, None, TIME],
+    ),
     "seconds": (
         pd.Series([TIME, None]).astype("datetime64[s]"), pl.Datetime("us"), [TIME, None],
     ),
     "duration": (
-        pd.Series([datetime.timedelta(1), None, datetime.timedelta(2)]),
+        pd.Series([datetime.timedelta(1), None, datetime.timedelta(2)], dtype="timedelta64[ns]"),
         pl.Duration("ns"),
         [datetime.timedelta(1), None, datetime.timedelta(2)],
     ),
@@ -73,7 +77,7 @@ def test_columns_of_pandas_keep_type_and_values(case):
 
 
 def test_time_zones_of_pandas_are_kept():
-    times = pd.Series([TIME, None]).dt.tz_localize("Europe/Vienna")
+    times = pd.Series([TIME, None], dtype="datetime64[ns]").dt.tz_localize("Europe/Vienna")
     found = read_frame(pd.DataFrame({"a": times})).data["a"]
     assert found.dtype == pl.Datetime("ns", "Europe/Vienna")
     assert found[0] == times[0].to_pydatetime()
