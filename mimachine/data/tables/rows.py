@@ -248,7 +248,7 @@ def _decode_constant(column: LeftOut, number: int) -> pl.Series:
     import polars as pl
 
     if column.value is None:
-        dtype = pl.String if column.type == "Enum" else data_type(column.type)
+        dtype = pl.Enum([]) if column.type == "Enum" else data_type(column.type)
         return pl.Series(column.name, [None] * number, dtype=dtype)
     kinds = {"Date": "date", "Datetime": "datetime", "Time": "time", "Duration": "duration"}
     kind = kinds.get(column.type.partition("(")[0])

@@ -32,8 +32,13 @@ KINDS = (
 )
 
 
+_BEYOND = 1 << 64
+
+
 def _value(value: Any) -> Any:
-    if not isinstance(value, str | bool) and not is_number(value):
+    # Date-times are microseconds, and whole numbers may have 64 bits.
+    is_whole = isinstance(value, int) and -_BEYOND <= value < _BEYOND
+    if not isinstance(value, str | bool) and not is_whole and not is_number(value):
         raise ValueError(f"must be text, a finite number, true or false, got {shown(value)}")
     return value
 

@@ -142,7 +142,7 @@ def physical(column):
     return column.to_list()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(frames())
 def test_any_table_comes_back_within_half_a_step(data):
     try:
