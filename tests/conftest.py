@@ -3,6 +3,7 @@
 import functools
 import zlib
 
+import numpy as np
 import pytest
 import smallsets
 import torch
@@ -45,3 +46,18 @@ def few_trees():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sklearn.ensemble.HistGradientBoostingClassifier", small)
         yield
+
+
+_FIRST_STATES = {}
+
+
+@pytest.fixture(autouse=True)
+def _same_draws(request):
+    """Generators of a test's module begin anew, so that no test depends on those before it."""
+    module = getattr(request.node, "module", None)
+    for name in ("DICE", "RNG"):
+        generator = getattr(module, name, None)
+        if isinstance(generator, np.random.Generator):
+            place = module.__name__, name
+            first = _FIRST_STATES.setdefault(place, generator.bit_generator.state)
+            generator.bit_generator.state = first

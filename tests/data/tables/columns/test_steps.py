@@ -77,7 +77,8 @@ def test_one_huge_value_does_not_change_the_steps_of_the_others(outlier):
     for values in (DICE.normal(size=500), np.round(100 * DICE.normal(size=500), 2)):
         without = grid_of(values, "number")
         grid = grid_of(np.append(values, outlier), "number")
-        assert grid.step == pytest.approx(without.step, rel=0.6)
+        # One more value may change the deviation, and so the round step, to a neighbouring one.
+        assert 0.39 < grid.step / without.step < 2.6
         assert grid.clipped == 1
         found = returned(np.append(values, outlier), grid)
         assert np.abs(found[:-1] - values).max() <= 0.5000001 * grid.step
