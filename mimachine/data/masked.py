@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from mimachine._support.checks import whole
-from mimachine._support.seeds import derived_seed
-from mimachine.data.sources import Source
+from mimachine.data.sources import Source, check_source, with_generator
 
 __all__ = ["Masked"]
 
@@ -30,10 +29,7 @@ class Masked:
     """
 
     def __init__(self, source: Source, seed: int = 0) -> None:
-        if not callable(getattr(source, "batches", None)):
-            raise TypeError(
-                f"source must be a source of batches such as TensorSource(data), got {source!r}"
-            )
+        check_source(source)
         self.source, self.seed = source, whole("seed", seed)
 
     def __len__(self) -> int:
@@ -41,11 +37,8 @@ class Masked:
 
     def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
         """Batches with hidden values."""
-        generator: torch.Generator | None = None
-        for batch in self.source.batches(batch_size, epoch):
-            if generator is None:
-                generator = torch.Generator(batch.device)
-                generator.manual_seed(derived_seed(self.seed, "masked", epoch))
+        batches = self.source.batches(batch_size, epoch)
+        for batch, generator in with_generator(batches, self.seed, "masked", epoch):
             # One draw per row after the other, so rows do not depend on the size of the batches.
             shape = (len(batch), 1 + batch[0].numel())
             uniform = torch.rand(shape, generator=generator, device=batch.device)

@@ -27,6 +27,8 @@ __all__ = [
     "TensorSource",
     "Versions",
     "as_bytes",
+    "check_source",
+    "with_generator",
 ]
 
 
@@ -235,6 +237,30 @@ class FreshDraws:
         yield from data.split(batch_size)
 
 
+def check_source(source: object) -> None:
+    """Check that an argument called source is a source of batches.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    if not callable(getattr(source, "batches", None)):
+        raise TypeError(
+            f"source must be a source of batches such as TensorSource(data), got {source!r}"
+        )
+
+
+def with_generator(
+    batches: Iterator[Tensor], seed: int, purpose: str, epoch: int
+) -> Iterator[tuple[Tensor, torch.Generator]]:
+    """Batches of an epoch, each with the generator of the draws of that epoch, on their device."""
+    generator: torch.Generator | None = None
+    for batch in batches:
+        if generator is None:
+            generator = torch.Generator(batch.device)
+            generator.manual_seed(derived_seed(seed, purpose, epoch))
+        yield batch, generator
+
+
 class Binarized:
     """Dynamic binarisation: Bernoulli draws of values in [0, 1], anew in each epoch.
 
@@ -247,10 +273,7 @@ class Binarized:
     """
 
     def __init__(self, source: Source, seed: int = 0) -> None:
-        if not callable(getattr(source, "batches", None)):
-            raise TypeError(
-                f"source must be a source of batches such as TensorSource(data), got {source!r}"
-            )
+        check_source(source)
         self.source, self.seed = source, whole("seed", seed)
 
     def __len__(self) -> int:
@@ -258,9 +281,6 @@ class Binarized:
 
     def batches(self, batch_size: int, epoch: int) -> Iterator[Tensor]:
         """Batches of zeros and ones."""
-        generator: torch.Generator | None = None
-        for batch in self.source.batches(batch_size, epoch):
-            if generator is None:
-                generator = torch.Generator(batch.device)
-                generator.manual_seed(derived_seed(self.seed, "binarized", epoch))
+        batches = self.source.batches(batch_size, epoch)
+        for batch, generator in with_generator(batches, self.seed, "binarized", epoch):
             yield torch.bernoulli(batch, generator=generator)

@@ -30,6 +30,7 @@ from mimachine.evaluation.budgets import (
 from mimachine.evaluation.glossary import measured
 from mimachine.evaluation.metric import Metric
 from mimachine.evaluation.reconstruction import has_closed_mean
+from mimachine.evaluation.tables import columns_of
 from mimachine.model.discrete import is_discrete
 from mimachine.model.distributions import DiagNormal, StandardNormal
 from mimachine.model.hierarchy import Chain
@@ -104,7 +105,8 @@ def _parts_of_latents(
 
 def reencoding_of_model(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
     """Distance between codes and the codes of their reconstructions."""
-    if is_discrete(model.prior()):
+    # Codes of levels have no distance to those of a mean of levels.
+    if is_discrete(model.prior()) or columns_of(model) is not None:
         return []
     known = has_closed_mean(model, encoded)
     some = x[random_rows(len(x), REENCODED_ROWS if known else FEWEST_RECONSTRUCTED)]

@@ -29,7 +29,7 @@ from mimachine.evaluation.information import information_of_model
 from mimachine.evaluation.likelihood import likelihood_of_model, rate_of_model
 from mimachine.evaluation.metric import Metric, Report
 from mimachine.evaluation.reconstruction import reconstruction_of_model
-from mimachine.evaluation.tables import columns_of, reconstruction_of_table, with_hidden_holes
+from mimachine.evaluation.tables import without_holes
 from mimachine.model.joint import Joint, check_joint
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
@@ -75,10 +75,8 @@ def evaluate(
     _check(data)
     seed, num_samples = whole("seed", seed), whole("num_samples", num_samples, 1)
     end = time.monotonic() + real("seconds", seconds, 0, above=True)
-    test = all_examples("data.test", data.test, model)
-    # Of a table: with holes, which generated rows have too, and without their probability.
-    table, whole_rows = columns_of(model) is not None, test
-    test = with_hidden_holes(test) if table else test
+    as_stored = all_examples("data.test", data.test, model)
+    test = without_holes(model, as_stored)
     device = test.device
     comparable = len(test) >= _FEWEST_COMPARED
 
@@ -90,14 +88,10 @@ def evaluate(
         with noise("codes"):
             encoded = codes(model, test)
         with noise("reconstruction"):
-            kept = (
-                reconstruction_of_table(model, test, encoded)
-                if table
-                else reconstruction_of_model(model, test, encoded, data.unit)
-            )
+            kept = reconstruction_of_model(model, test, encoded, data.unit)
         if comparable:
             with noise("information"):
-                kept = [*information_of_model(model, test, encoded, ksg=not table), *kept]
+                kept = [*information_of_model(model, test, encoded), *kept]
         kept += _classes(model, data, encoded, noise)
         upper = next((m.value for m in kept if m.name == "mutual_information_upper"), None)
         floors = floors_of_model(model, test, encoded)
@@ -106,14 +100,13 @@ def evaluate(
             encoded.mean, encoded.std, share_at_floor=sum(shares), information=upper
         )
         shape = [*width_metrics(health), *floors]
-        if not table:
-            with noise("re-encoding"):
-                shape += reencoding_of_model(model, test, encoded)
+        with noise("re-encoding"):
+            shape += reencoding_of_model(model, test, encoded)
         if comparable:
             with noise("aggregate"):
                 shape += aggregate_of_model(model.prior(), encoded)
         with noise("generated"):
-            shape += generated_of_model(model, whole_rows, encoded)
+            shape += generated_of_model(model, as_stored, encoded)
         with noise("rate"):
             rate = rate_of_model(model, test)
         with noise("likelihood"):

@@ -27,6 +27,7 @@ from mimachine.evaluation.budgets import (
 )
 from mimachine.evaluation.glossary import measured
 from mimachine.evaluation.metric import Metric, Reason
+from mimachine.evaluation.tables import columns_of
 from mimachine.model.distributions import DiagNormal, StandardNormal
 from mimachine.model.joint import Joint
 
@@ -37,23 +38,21 @@ _TRUSTED_DIMENSIONS = 20
 _SMALL_BIAS = 0.1
 
 
-def information_of_model(
-    model: Joint, x: Tensor, encoded: Codes, *, ksg: bool = True
-) -> list[Metric]:
+def information_of_model(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:
     """Mutual information by KSG, and between two bounds from the known density q(z|x).
 
     Args:
         model: The model, in evaluation mode.
         x: Data, shape (N, *X).
         encoded: Codes of the data.
-        ksg: Whether to estimate by KSG too, which is for numbers only.
     """
     rows = x[random_rows(len(x), BOUND_ROWS)]
     product = isinstance(model.encoder(rows[:2]), DiagNormal)
     queries = len(rows) if product else max(BOUND_QUERIES, BOUND_PAIRS // len(rows))
     bounds = information_bounds(model, rows, num_queries=min(queries, len(rows)))
     found = _bounds(bounds, subset_note(len(rows), len(x)))
-    if not ksg:
+    if columns_of(model) is not None:
+        # KSG is for numbers, and rows of a table have levels and holes.
         return found
     data, sample = x.flatten(1), encoded.sample.flatten(1)
     some = random_rows(len(data), ksg_rows(data.shape[1] + sample.shape[1]))

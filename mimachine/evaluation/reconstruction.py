@@ -27,6 +27,7 @@ from mimachine.evaluation.budgets import (
 )
 from mimachine.evaluation.glossary import measured
 from mimachine.evaluation.metric import Metric
+from mimachine.evaluation.tables import columns_of, reconstruction_of_table
 from mimachine.model.joint import Joint
 
 __all__ = ["has_closed_mean", "reconstruction_of_arrays", "reconstruction_of_model"]
@@ -109,6 +110,8 @@ def reconstruction_of_model(model: Joint, x: Tensor, encoded: Codes, unit: str) 
         encoded: Codes of the data.
         unit: Unit of the data.
     """
+    if columns_of(model) is not None:
+        return reconstruction_of_table(model, x, encoded)
     known, count = has_closed_mean(model, encoded), len(x)
     if not known:
         affordable = DRAWN_VALUES // (DRAWS * x[0].numel())

@@ -28,7 +28,7 @@ __all__ = [
     "columns_of",
     "generated_of_table",
     "reconstruction_of_table",
-    "with_hidden_holes",
+    "without_holes",
 ]
 
 
@@ -37,9 +37,12 @@ def columns_of(model: Joint) -> tuple[TableColumn, ...] | None:
     return model.decoder.columns if isinstance(model.decoder, TableDecoder) else None
 
 
-def with_hidden_holes(rows: Tensor) -> Tensor:
-    """Rows whose missing values are hidden, so that metrics leave out the holes' probability."""
-    return rows.masked_fill(rows.isnan(), torch.inf)
+def without_holes(model: Joint, rows: Tensor) -> Tensor:
+    """Rows (N, *X) for metrics that leave out the probability of holes.
+
+    Missing values of a table, NaN, become hidden ones, inf. Rows of other models stay as they are.
+    """
+    return rows if columns_of(model) is None else rows.masked_fill(rows.isnan(), torch.inf)
 
 
 def reconstruction_of_table(model: Joint, x: Tensor, encoded: Codes) -> list[Metric]:

@@ -1,18 +1,20 @@
 """Run directory: the files that training writes and later commands read.
 
-=====================  ====================================================================
-experiment.json        settings, written before training starts
-data.json              preprocessing and fingerprint of the user's data
-metrics.jsonl          one line per epoch
-model.safetensors      weights of the best epoch so far
-fitted_prior.safetensors  a prior fitted to the codes after training, see `load_run.Trained`
-state.ckpt             state to resume from after an interruption; written before the first epoch
-                       and removed once the run is finished
-report.json            measured numbers, see `mimachine.evaluation`
-refit.json             for a run whose prior was fitted after training: the original run, and how
-unfinished.json        what the command was asked for, until it is through, see `claims`
-written.jsonl          results that commands wrote, see `mimachine._support.outputs`
-=====================  ====================================================================
+=========================  ======================================================================
+experiment.json            settings, written before training starts
+data.json                  schema or preprocessing, and fingerprint, of the user's data
+table.parquet              the data frame that a run was trained on
+metrics.jsonl              one line per epoch
+model.safetensors          weights of the best epoch so far
+fitted_prior.safetensors   a prior fitted to the codes after training, see `Trained`
+state.ckpt                 state to resume from after an interruption; written before the first
+                           epoch and removed once the run is finished
+report.json                measured numbers, see `mimachine.evaluation`
+refit.json                 for a run whose prior was fitted after training: the original run,
+                           and how
+unfinished.json            what the command was asked for, until it is through, see `claims`
+written.jsonl              results that commands wrote, see `mimachine._support.outputs`
+=========================  ======================================================================
 
 All files except metrics.jsonl are written atomically, and an incomplete last line of metrics.jsonl
 is ignored, so a run can be killed at any moment and then read or resumed.

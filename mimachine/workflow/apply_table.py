@@ -1,4 +1,4 @@
-"""Apply a model of tables: draw rows, fill in missing values, and score rows."""
+"""Apply a model of tables: draw rows, reconstruct them, and fill in missing values."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from mimachine.estimation.refit_prior import refit_prior
 from mimachine.evaluation.generated import generated_of_model
 from mimachine.evaluation.likelihood import likelihood_of_model
 from mimachine.evaluation.metric import Metric
-from mimachine.evaluation.tables import columns_of, with_hidden_holes
+from mimachine.evaluation.tables import without_holes
 from mimachine.model.networks import evaluating
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.prepare_run import sources
@@ -80,8 +80,7 @@ def _metrics(trained: Trained, num_samples: int) -> list[Metric]:
         seed = derived_seed(trained.experiment.training.seed, "with fitted prior")
         with exclusive(), evaluating(model), forked(seed, device):
             metrics = generated_of_model(model, test, codes(model, test))
-            if columns_of(model) is not None:
-                test = with_hidden_holes(test)
+            test = without_holes(model, test)
             end = time.monotonic() + _SECONDS
             return [*metrics, *likelihood_of_model(model, test, num_samples, end, data.log_volume)]
     finally:

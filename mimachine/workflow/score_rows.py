@@ -13,7 +13,7 @@ from mimachine.data.examples import all_examples
 from mimachine.data.rows import Rows
 from mimachine.estimation.codes.moments import codes
 from mimachine.estimation.likelihood.importance import log_likelihood
-from mimachine.estimation.tables.scores import Percentiles, score
+from mimachine.estimation.tables.scores import Percentiles, score, share_below
 from mimachine.evaluation.tables import columns_of
 from mimachine.workflow.load_run import Trained
 
@@ -33,11 +33,10 @@ class Scored(NamedTuple):
     Attributes:
         table: One row for each: its number from 1; for a table `anomaly`, how unusual it is in all
             columns together (`Scores.anomaly`), with its percentile among training rows;
-            `log_likelihood`, its standard error and
-            whether it is flagged as unreliable; `code`, -log p(z) at the mean of q(z|x), and its
-            percentile among training rows; for a table `unusual`, the columns whose values are
-            less likely than those of 99 % of the training rows, and the expectation of log p(x_d|z)
-            for each column d.
+            `log_likelihood`, its standard error and whether it is flagged as unreliable; `code`,
+            -log p(z) at the mean of q(z|x), and its percentile among training rows; for a table
+            `unusual`, the columns whose values are less likely than those of 99 % of the training
+            rows, and the expectation of log p(x_d|z) for each column d.
         notes: What to know about them.
     """
 
@@ -75,14 +74,14 @@ def score_rows(
         places, names = ranks.code, data.columns or ()
         anomaly, usual = scores.anomaly(known), known.anomaly(known)
         found["anomaly"] = anomaly.numpy()
-        found["anomaly_percentile"] = _share_below(anomaly, usual).numpy()
+        found["anomaly_percentile"] = share_below(anomaly, usual).numpy()
         by_column: dict[str, Any] = {"unusual": _unusual(ranks, names)}
         by_column |= {f"log p({n})": scores.columns[:, k].numpy() for k, n in enumerate(names)}
     else:
         likelihood = log_likelihood(model, x, num_samples, seed=seed) if num_samples else None
         code = _surprise(trained, x)
         others = _surprise(trained, all_examples("data.train", references, model))
-        places, by_column = _share_below(code, others), {}
+        places, by_column = share_below(code, others), {}
     notes = []
     if likelihood is not None:
         # Densities are those of the original units.
@@ -106,13 +105,6 @@ def _surprise(trained: Trained, x: Tensor) -> Tensor:
     model = trained.generator
     log_prob: Tensor = model.prior().log_prob(codes(model, x).mean)
     return -log_prob.double()
-
-
-def _share_below(values: Tensor, reference: Tensor) -> Tensor:
-    """Share of reference values below each value, ties half."""
-    ordered = reference.sort().values
-    below = torch.searchsorted(ordered, values) + torch.searchsorted(ordered, values, right=True)
-    return below.double() / (2 * len(ordered))
 
 
 def _unusual(ranks: Percentiles, names: tuple[str, ...]) -> list[str]:

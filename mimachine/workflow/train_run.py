@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -187,16 +188,32 @@ def _requested(
     `frame` is the file of a data frame to store there.
     """
     with Run.claimed(out, request) as create:
-        if frame is not None and not (Path(out) / FRAME).exists():
-            with replacing(Path(out) / FRAME) as temporary:
-                temporary.write_bytes(frame.read_bytes())
         if (Path(out) / "experiment.json").exists():
             done = _gone_on(Run(out), None, how)
         else:
-            run, prepared = _begun(settings, out, create, how.say)
+            with _with_frame(frame, Path(out)):
+                run, prepared = _begun(settings, out, create, how.say)
             done = _fit_and_measure(run, settings, prepared, how)
         then(done[0])
         return done
+
+
+@contextmanager
+def _with_frame(frame: Path | None, out: Path) -> Iterator[None]:
+    """Store the file of a data frame in a directory, if there is one, and remove it on errors.
+
+    A frame that cannot be used then leaves nothing, as a file does.
+    """
+    place = out / FRAME
+    if frame is not None and not place.exists():
+        with replacing(place) as temporary:
+            temporary.write_bytes(frame.read_bytes())
+    try:
+        yield
+    except BaseException:
+        if frame is not None:
+            place.unlink(missing_ok=True)
+        raise
 
 
 def _begun(

@@ -259,3 +259,10 @@ def test_rows_are_drawn_without_the_file(trained, tmp_path):
     assert_frame_equal(
         sample_table(workflow.open_model(run), 9).table, sample_table(trained, 9).table
     )
+
+
+def test_a_data_frame_that_cannot_be_used_leaves_nothing(tmp_path):
+    constant = pl.DataFrame({"a": [1] * 30, "b": ["x"] * 30})
+    with pytest.raises(ValueError, match="has no column that can be modelled"):
+        workflow.train(constant, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()

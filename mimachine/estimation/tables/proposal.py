@@ -139,8 +139,8 @@ def fit_proposal(
 
     A part of the pairs, `generated`, is drawn from the model, z ~ p(z) and x ~ p(x|z), so that the
     proposal also covers the model's posterior where the encoder is narrower. It needs a prior that
-    fits the codes, see `refit_prior`. The share of hidden
-    entries varies from row to row, between none and all, with a mean of a third.
+    fits the codes, see `refit_prior`. The share of hidden entries varies from row to row, between
+    none and all, with a mean of a third.
 
     Args:
         model: The model, which stays as it is.

@@ -19,7 +19,7 @@ from mimachine.model.joint import Joint, checked
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import evaluating
 
-__all__ = ["Percentiles", "Scores", "score"]
+__all__ = ["Percentiles", "Scores", "score", "share_below"]
 
 # Rows that share their noise.
 _ROWS = 64
@@ -104,10 +104,10 @@ class Scores:
         mine, theirs = self.log_likelihood, reference.log_likelihood
         likelihood = None
         if mine is not None and theirs is not None:
-            likelihood = _share_below(-mine.values, -theirs.values)
+            likelihood = share_below(-mine.values, -theirs.values)
         pairs = zip(-self.columns.T, -reference.columns.T, strict=True)
-        columns = torch.stack([_share_below(own, other) for own, other in pairs], 1)
-        return Percentiles(_share_below(self.code, reference.code), likelihood, columns)
+        columns = torch.stack([share_below(own, other) for own, other in pairs], 1)
+        return Percentiles(share_below(self.code, reference.code), likelihood, columns)
 
 
 @torch.no_grad()
@@ -172,7 +172,7 @@ def _of_rows(model: Joint, rows: Tensor, samples: int, seed: int) -> tuple[Tenso
     return code, mean, error
 
 
-def _share_below(values: Tensor, reference: Tensor) -> Tensor:
+def share_below(values: Tensor, reference: Tensor) -> Tensor:
     """Share of the known reference values below each value, ties half; NaN where one is unknown."""
     known = reference[~reference.isnan()].sort().values
     below = torch.searchsorted(known, values.contiguous())
