@@ -36,6 +36,13 @@ def test_training_ends_with_a_decayed_rate_and_never_before(tmp_path, rows):
     assert 900 <= steps <= 22_000
 
 
+def test_objectives_that_draw_data_train_the_mixtures_at_a_lower_rate():
+    drawn, encoded = (default("mixture-2d", name).training for name in ("mim", "a-mim"))
+    assert encoded.learning_rate == mm.Training.for_rows(10_000).learning_rate
+    assert drawn == replace(encoded, learning_rate=drawn.learning_rate)
+    assert drawn.learning_rate < encoded.learning_rate
+
+
 def test_more_rows_take_more_steps_but_fewer_epochs(tmp_path):
     few, many = recipe(tmp_path, 2000), recipe(tmp_path, 50_000)
     assert few[1] < many[1]
