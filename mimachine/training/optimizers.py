@@ -35,7 +35,8 @@ def make(loss: nn.Module, training: Training, factory: Factory | None) -> torch.
         return _by(factory, parameters, training)
     if training.optimizer == "muon":
         stacked = hasattr(loss, "num_models")
-        return Muon(_groups(loss, decay), lr=rate, stacked=stacked)
+        dtype = torch.bfloat16 if training.precision == "bf16-mixed" else None
+        return Muon(_groups(loss, decay), lr=rate, stacked=stacked, dtype=dtype)
     if decay == 0:
         return Adam(parameters, lr=rate, fused=True)
     return AdamW(_groups(loss, decay), lr=rate, fused=True)
@@ -127,6 +128,8 @@ class Muon(_Eager):
         betas: Decays of Adam's moments.
         eps: Added to the root of Adam's second moment.
         stacked: Whether the first axis of every tensor has one entry per independent model.
+        dtype: Type in which matrices are made orthogonal, by default their own. In bfloat16 this
+            takes half of the time on processors and GPUs that multiply it fast.
     """
 
     def __init__(
@@ -138,10 +141,11 @@ class Muon(_Eager):
         eps: float = 1e-8,
         *,
         stacked: bool = False,
+        dtype: torch.dtype | None = None,
     ) -> None:
         defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps}
         super().__init__(groups, {**defaults, "weight_decay": 0.0, "matrices": False})
-        self.stacked = stacked
+        self.stacked, self.dtype = stacked, dtype
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -163,7 +167,8 @@ class Muon(_Eager):
             state["momentum_buffer"] = torch.zeros_like(parameter)
         momentum = state["momentum_buffer"]
         momentum.lerp_(gradient, 1 - group["momentum"])
-        update = _orthogonal(gradient.lerp(momentum, group["momentum"]).flatten(1 + self.stacked))
+        nesterov = gradient.lerp(momentum, group["momentum"]).flatten(1 + self.stacked)
+        update = _orthogonal(nesterov, self.dtype or nesterov.dtype).to(parameter.dtype)
         size = 0.2 * math.sqrt(max(update.shape[-2:]))
         parameter.add_(update.view_as(parameter), alpha=-group["lr"] * size)
 
@@ -182,12 +187,12 @@ class Muon(_Eager):
         parameter.addcdiv_(state["exp_avg"], scale, value=-group["lr"] / (1 - first**count))
 
 
-def _orthogonal(matrices: Tensor) -> Tensor:
+def _orthogonal(matrices: Tensor, dtype: torch.dtype) -> Tensor:
     """The nearest orthogonal matrix, roughly: singular values between 0.7 and 1.2."""
     x: Tensor
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
-    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(1e-7)
+    x = (x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(1e-7)).to(dtype)
     a, b, c = _QUINTIC
     for _ in range(_ITERATIONS):
         gram = x @ x.mT

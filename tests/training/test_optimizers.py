@@ -157,11 +157,12 @@ def test_a_matrix_moves_as_by_the_muon_of_torch():
     assert (moved[0] - moved[1]).norm() < 0.02 * moved[1].norm()
 
 
-def test_steps_of_a_matrix_are_orthogonal_and_as_large_as_those_of_adam():
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_steps_of_a_matrix_are_orthogonal_and_as_large_as_those_of_adam(dtype):
     for shape in ((30, 5), (5, 30), (8, 3, 2, 2)):
         parameter = nn.Parameter(torch.zeros(shape))
         parameter.grad = torch.randn(shape)
-        mm.Muon([{"params": [parameter], "matrices": True}], lr=1.0).step()
+        mm.Muon([{"params": [parameter], "matrices": True}], lr=1.0, dtype=dtype).step()
         step = parameter.detach().flatten(1)
         values = torch.linalg.svdvals(step) / (0.2 * math.sqrt(max(step.shape)))
         assert values.min() > 0.6
