@@ -1,4 +1,4 @@
-"""Tables of training.md."""
+"""Tables of training.md, and of the recipes of image-models.md."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from beside.table import markdown
 
 from traced.blocks import block
-from traced.cells import one, table, with_two_digits
+from traced.cells import one, table, with_error, with_two_digits
 from traced.rows import Row, chosen
 from traced.sources import Sources
 
@@ -57,6 +57,24 @@ def _line(row: Row, title: str) -> list[str]:
 
 def _seconds(row: Row) -> float:
     return row["seconds"].mean
+
+
+@block("fast-recipe")
+def fast_recipe(sources: Sources) -> str:
+    """Likelihoods with their errors over the test images, and seconds of the whole training."""
+    lines = []
+    for prior, title in {"standard-normal": "N(0, I)", "vampprior": "VampPrior"}.items():
+        for objective, name in {"vae": "VAE", "a-mim": "A-MIM"}.items():
+            cells, seconds = [title if objective == "vae" else "", name], []
+            for recipe in ("published", "fast"):
+                at = f"objective={objective}", f"prior={prior}", f"recipe={recipe}"
+                row = one(sources.rows("fast-recipe"), *at, "seed=0")
+                epoch = one(sources.rows("fast-recipe-seconds"), *at)["seconds"].mean
+                seconds.append(row["epochs"].mean * epoch)
+                cells += [with_error(row["nll"], 1), f"{seconds[-1]:.0f}"]
+            lines.append([*cells, f"{seconds[0] / seconds[1]:.1f}"])
+    header = ["prior", "objective", "published: NLL", "s", "fast: NLL", "s", "fewer seconds"]
+    return table(header, lines, left=2)
 
 
 @block("peers")
