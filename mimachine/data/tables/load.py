@@ -135,9 +135,11 @@ def _read(
     """A table without its labels and the columns to drop, the labels if it has them, and all."""
     if isinstance(path, str | os.PathLike):
         check_there(str(path))
-    frame = read_frame(path, header=file.header, types=types_of(known), formats=formats_of(known))
+    types, formats = ({}, {}) if known is None else (known.types(), known.formats())
+    frame = read_frame(path, header=file.header, types=types, formats=formats)
     left, label, notes = _choice(frame.data.columns, file, known, frame.source)
-    labels = None if label is None else _labels(frame.data[label])
+    # As they are written, so that they are the names of classes.
+    labels = None if label is None else _labels(frame.texts.get(label, frame.data[label]))
     values = dataclasses.replace(frame, data=frame.data.select(left), notes=(*frame.notes, *notes))
     return values, labels, frame
 
@@ -173,18 +175,6 @@ def _labels(column: pl.Series) -> NDArray[Any]:
         return column.to_numpy()
     text = column.cast(pl.String).fill_null("")
     return typed(np.array(text.to_list(), dtype=np.str_))
-
-
-def types_of(schema: Schema | None) -> dict[str, str]:
-    """Polars types of the columns that are modelled, to read another file alike."""
-    return {} if schema is None else {column.name: column.type for column in schema.modelled}
-
-
-def formats_of(schema: Schema | None) -> dict[str, str]:
-    """Formats of dates and times that are text, to read another file alike."""
-    columns = () if schema is None else schema.modelled
-    formats = {column.name: getattr(column, "format", None) for column in columns}
-    return {name: format for name, format in formats.items() if format is not None}
 
 
 class TableRows(NamedTuple):
@@ -223,7 +213,10 @@ def read_table_rows(
     frame, labels, whole = _read(path, dataclasses.replace(file, drop=()), schema)
     values, notes = encode(frame, schema)
     table = labelled(Table(values, None, labels, frame.source, frame.notes), file.labels)
-    rows, labels, data, chosen = torch.from_numpy(values), table.labels, whole.data, None
+    # Of all rows or none a column of numbers is in another style than plain.
+    texts = [name for name in whole.texts if name not in whole.styles]
+    rows, labels, chosen = torch.from_numpy(values), table.labels, None
+    data = whole.as_text(texts).data
     if split is not None:
         # As in training: without the columns that were dropped.
         width = len([name for name in frame.data.columns if name not in file.drop])
