@@ -11,10 +11,10 @@ from polars.testing import assert_frame_equal
 
 from mimachine import workflow
 from mimachine._support.messages import OptionError
+from mimachine.data.tables.columns.conditions import conditions
 from mimachine.data.tables.read import read_frame
 from mimachine.data.tables.rows import encode
 from mimachine.workflow.apply_table import (
-    conditions,
     fill_table,
     prior_of,
     reconstructed_table,
@@ -128,15 +128,40 @@ def test_conditions_that_no_row_can_have_are_named(trained, given, message):
 
 
 def test_values_of_conditions_may_have_equal_signs_and_are_alone_known(trained):
-    row = conditions(trained.data.schema, ["channel=web", "income=2999.999"])[0]
-    known = row.isfinite()
+    row = conditions(trained.data.schema, ["channel=web", "income=2999.999"]).row[0]
+    known = np.isfinite(row)
     names = [c.name for c in trained.data.schema.modelled]
     assert [name for name, is_known in zip(names, known, strict=True) if is_known] == [
         "income", "channel",
     ]  # fmt: skip
-    assert row[~known].isinf().all()
+    assert np.isinf(row[~known]).all()
     with pytest.raises(OptionError, match="a=b"):
         conditions(trained.data.schema, ["channel=a=b"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["city=Lyon", "region=north"], "no training row has city=Lyon and region=north together"),
+        (["region=north", "visits=2", "city=Rome"], "city=Rome and region=north together"),
+        (["visits=400"], "visits=400 is outside the values of the training rows, 0 to "),
+        (["joined=1990-01-01"], "is outside the values of the training rows, 2020-01-"),
+        (["income=2.5"], "so the rows are an extrapolation"),
+    ],
+)
+def test_values_that_no_training_row_had_are_warned_of(trained, given, message):
+    found = sample_table(trained, 3, given=given)
+    assert any(note.startswith("warning: ") and message in note for note in found.notes)
+    for entry in given:
+        name, _, value = entry.partition("=")
+        assert set(found.table[name].cast(pl.String)) == {value}
+
+
+@pytest.mark.parametrize(
+    "given", [["city=Lyon", "region=west"], ["region=south"], ["visits=1", "size=small"], []]
+)
+def test_usual_values_are_not_warned_of(trained, given):
+    assert sample_table(trained, 3, given=given).notes == ()
 
 
 def test_the_prior_of_training_and_the_fitted_one_differ(trained):
