@@ -20,9 +20,9 @@ from mimachine.estimation.codes.moments import codes
 from mimachine.estimation.tables.conditional import sample_given
 from mimachine.estimation.tables.held_out import HeldOut, held_out_coverage
 from mimachine.estimation.tables.impute import Imputed, impute
-from mimachine.estimation.tables.proposal import fit_proposal
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
+from mimachine.workflow.fitted_prior import table_proposal
 from mimachine.workflow.load_run import Trained
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ __all__ = [
     "sample_table",
 ]
 
-_AT_ONCE, _MOST_FITTED = 1024, 200_000
+_AT_ONCE = 1024
 # From here on, given values are said to contradict each other.
 _MUCH_RARER = 1000.0
 
@@ -180,10 +180,12 @@ def fill_table(
     draws: int = 1000,
     level: float = 0.9,
     seed: int = 0,
+    refit: bool = False,
 ) -> FilledTable:
     """Fill in the missing values of a table, and measure on the test rows how well.
 
-    A proposal for the codes of rows known in part is fitted first, which takes some seconds.
+    A proposal for the codes of rows known in part is fitted first, which takes some seconds. It is
+    kept in the run, as table_proposal.safetensors.
 
     Args:
         trained: A run on a table.
@@ -193,12 +195,13 @@ def fill_table(
         draws: Codes drawn for each row.
         level: Probability of the intervals.
         seed: Seed of all draws.
+        refit: Whether a new proposal is fitted although the run has one.
 
     Raises:
         ValueError: If the run is not on a table, or an argument is out of range.
     """
     schema, model, data = _schema(trained.data), trained.generator, trained.data
-    proposal = fit_proposal(model, data.train[:_MOST_FITTED], data.val, seed=seed, progress=False)
+    proposal = table_proposal(trained, refit)
     found = impute(model, rows, proposal=proposal, draws=draws, level=level, seed=seed)
     held_out = held_out_coverage(
         model, data.test, proposal=proposal, draws=draws, level=level, seed=seed

@@ -1,5 +1,6 @@
 """Models of tables are applied: rows are drawn, reconstructed and filled in."""
 
+import copy
 import shutil
 
 import numpy as np
@@ -20,6 +21,7 @@ from mimachine.workflow.apply_table import (
     reconstructed_table,
     sample_table,
 )
+from mimachine.workflow.fitted_prior import PROPOSAL
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -230,6 +232,35 @@ def test_cells_of_the_file_are_returned_as_they_are_written(trained, everything,
         assert (again.table[name].filter(known) == cells[name].filter(known)).all()
     # The same seed fills in the same values.
     assert_frame_equal(again.entries, found.entries)
+
+
+def test_the_proposal_is_kept_in_the_run_until_the_weights_change(trained, tmp_path):
+    shutil.copytree(trained.run.path, tmp_path / "run")
+    shutil.copy(trained.experiment.data.name, tmp_path)
+    again = workflow.open_run(tmp_path / "run", tmp_path / "x.csv")
+    chosen = workflow.select(again, split="test")
+    file = tmp_path / "run" / PROPOSAL
+    file.unlink(missing_ok=True)
+    first = filled(again, chosen).entries
+    content = file.read_bytes()
+    # Of what is kept the values are the same; without it, training would be longer than above.
+    kept = fill_table(again, chosen.rows, chosen.table, draws=20)
+    assert_frame_equal(kept.entries, first)
+    assert file.read_bytes() == content
+    for damaged in (b"", content[:-9], content[:99] + b"x" + content[100:]):
+        file.write_bytes(damaged)
+        assert_frame_equal(filled(again, chosen).entries, first)
+        assert file.read_bytes() == content
+    other = copy.deepcopy(again)
+    with torch.no_grad():
+        next(other.model.encoder.parameters()).add_(0.1)
+    filled(other, chosen)
+    assert file.read_bytes() != content
+    file.write_bytes(content)
+    stamp = file.stat().st_mtime_ns
+    filled(again, chosen, refit=True)
+    assert file.stat().st_mtime_ns > stamp
+    assert file.read_bytes() == content
 
 
 def test_new_levels_stay_and_are_no_holes(trained, tmp_path):
