@@ -14,6 +14,7 @@ from mimachine._support.checks import one_of, whole
 from mimachine._support.messages import counted, some
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
+from mimachine.data.tables.columns.cells import text_of
 from mimachine.data.tables.columns.conditions import Conditions, conditions
 from mimachine.data.tables.schema import LeftOut, Schema, Stepped
 from mimachine.estimation.codes.moments import codes
@@ -317,11 +318,9 @@ def _entries(found: Imputed, data: Dataset, holes: NDArray[np.bool_]) -> pl.Data
 
 def _as_text(data: Dataset, found: Imputed, entries: Tensor | None) -> list[list[str | None]]:
     """All columns as text, with these values for the entries that were filled in."""
-    import polars as pl
-
     rows = found.rows
     if entries is not None:
         rows = rows.clone()
         rows[found.row, found.column] = entries.to(rows.dtype)
     table = data.table(rows)
-    return [table[name].cast(pl.String).to_list() for name in data.columns or ()]
+    return [text_of(table[name]).to_list() for name in data.columns or ()]

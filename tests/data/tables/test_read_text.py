@@ -410,3 +410,45 @@ def test_many_columns(tmp_path):
     rows = "\n".join(",".join(map(repr, row)) for row in values.tolist())
     found = frame(tmp_path, ",".join(f"c{k}" for k in range(3000)) + f"\n{rows}\n").data
     np.testing.assert_array_equal(found.to_numpy(), values)
+
+
+ROWS_BELOW = "city,age\nOslo,3\nRome,40\nBari,5\n"
+
+
+@pytest.mark.parametrize(
+    ("above", "line"),
+    [
+        ("sep=,\n", 3),
+        ('"sep=,"\n', 3),
+        ("Customers\n\n", 4),
+        ("Customers of 2024\n", 3),
+        ("# exported, 2024-01-01, by the shop\n# in thousands\n", 4),
+        ("\n# exported\n\n", 5),
+    ],
+)
+def test_lines_above_a_table_are_left_out_and_named(tmp_path, above, line):
+    expected = frame(tmp_path, ROWS_BELOW)
+    found = frame(tmp_path, above + ROWS_BELOW)
+    assert found.data.equals(expected.data)
+    assert found.place(0) == f"row 1 (line {line})"
+    words = above.strip().splitlines()[0]
+    assert ("sep=" in above) == (found.notes == ())
+    assert "sep=" in above or repr(words) in found.notes[0]
+
+
+def test_a_padded_title_and_the_delimiter_that_excel_writes(tmp_path):
+    expected = frame(tmp_path, "a,b,c\n1.5,2,x\n2.5,3,y\n")
+    padded = frame(tmp_path, "Report 7,,\n,,\na,b,c\n1.5,2,x\n2.5,3,y\n")
+    assert padded.data.equals(expected.data)
+    named = frame(tmp_path, "sep=;\na;b;c\n1,5;2;x\n2,5;3;y\n")
+    assert named.data.equals(expected.data)
+
+
+@pytest.mark.parametrize(
+    "text", ["age\n1,2\n3,4\n5,6\n", "a,b,c\n1,2\n3,4\n5,6\n", "#a,b\n1,2\n3,4\n", "a,b\n1,2\n3\n"]
+)
+def test_a_short_row_is_no_title(tmp_path, text):
+    if text.startswith("#"):
+        assert frame(tmp_path, text).data.columns == ["#a", "b"]
+    else:
+        assert "in each row, as in its first line" in error(tmp_path, text)
