@@ -452,3 +452,23 @@ def test_a_short_row_is_no_title(tmp_path, text):
         assert frame(tmp_path, text).data.columns == ["#a", "b"]
     else:
         assert "in each row, as in its first line" in error(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [
+        (["1.50", "(2.25)", "3"], [1.5, -2.25, 3.0]),
+        (["1.50", "2.25-", "3"], [1.5, -2.25, 3.0]),
+        (["$1,000.50", "($2.25)", "$3"], [1000.5, -2.25, 3.0]),
+        (["1.000,50 kr", "2,25 kr", "3 kr"], [1000.5, 2.25, 3.0]),
+        (["USD 10", "USD 2.5", "USD -3"], [10.0, 2.5, -3.0]),
+        (["US$10", "US$2.5", "-US$3"], [10.0, 2.5, -3.0]),
+    ],
+)
+def test_money_as_accountants_write_it(tmp_path, cells, numbers):
+    assert column(tmp_path, cells).data["a"].to_list() == numbers
+
+
+@pytest.mark.parametrize("cells", [["(1)", "(2)", "(3)"], ["1-", "a", "2"], ["5 kr", "6 EUR"]])
+def test_marks_and_other_units_are_text(tmp_path, cells):
+    assert column(tmp_path, cells).data["a"].to_list() == cells
