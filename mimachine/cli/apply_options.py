@@ -142,14 +142,15 @@ class Score:
     data: OptionalDataName = None
     split: SplitName = None
     training_data: MovedTrainingData = None
-    num_samples: int = 1000
+    num_samples: Annotated[int | None, optional("INT", "1000, fewer for over 10,000 rows")] = None
     seed: int = 0
     out: Annotated[str | None, optional("FILE", "RUN/scores.csv")] = None
     force: bool = False
     json: bool = False
 
     def __post_init__(self) -> None:
-        whole("num_samples", self.num_samples, 0)
+        if self.num_samples is not None:
+            whole("num_samples", self.num_samples, 0)
 
 
 @dataclass(frozen=True)
