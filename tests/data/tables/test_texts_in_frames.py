@@ -153,3 +153,12 @@ def test_blocks_are_read_by_the_types_of_the_whole(folder, monkeypatch):
     blocked = load_table(folder, File(labels="label"))
     assert blocked.schema == whole.schema
     assert blocked.fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("written", [["true", "false"], ["True", "False"], ["TRUE", "FALSE"]])
+def test_flags_of_text_are_known_in_any_spelling(written):
+    schema, _ = infer(read_frame(pl.DataFrame({"flag": written * 30})), np.arange(60))
+    for later in (["true", "false"], ["True", "False"], [True, False]):
+        rows, notes = encode(read_frame(pl.DataFrame({"flag": later})), schema)
+        assert decode(rows, schema)["flag"].to_list() == written
+        assert notes == ()
