@@ -144,6 +144,7 @@ def impute(arguments: list[str]) -> None:
         draws=command.draws,
         level=command.level,
         seed=command.seed,
+        refit=command.refit,
     )
     write_table(entries, found.entries, destination.outputs)
     write_rows(command, destination, found.table, found.notes, {"entries": str(entries)})

@@ -142,14 +142,15 @@ class Score:
     data: OptionalDataName = None
     split: SplitName = None
     training_data: MovedTrainingData = None
-    num_samples: int = 1000
+    num_samples: Annotated[int | None, optional("INT", "1000, fewer for over 10,000 rows")] = None
     seed: int = 0
     out: Annotated[str | None, optional("FILE", "RUN/scores.csv")] = None
     force: bool = False
     json: bool = False
 
     def __post_init__(self) -> None:
-        whole("num_samples", self.num_samples, 0)
+        if self.num_samples is not None:
+            whole("num_samples", self.num_samples, 0)
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,8 @@ class Impute:
     Writes the table with all its columns; values that are there do not change. Beside it
     FILE-entries has a row for each value that was filled in: the ends of its interval for numbers,
     the probability of the level for categories, the effective number of draws, and whether it is
-    unreliable. How well it works is measured on known values of the test rows, and printed.
+    unreliable. How well it works is measured on known values of the test rows, and printed. What is
+    fitted for this the first time is kept in the run.
 
     Attributes:
         run: Run directory of a model of a table.
@@ -169,6 +171,7 @@ class Impute:
         draws: Number of codes drawn for each row.
         level: Probability of the intervals.
         seed: Seed of the draws.
+        refit: Fit anew what is kept in the run.
         out: Output file, .csv or .parquet.
         force: Overwrite files that mimachine did not write. The data, the labels and the files of
             the run are never overwritten.
@@ -182,6 +185,7 @@ class Impute:
     draws: int = 1000
     level: float = 0.9
     seed: int = 0
+    refit: bool = False
     out: Annotated[str | None, optional("FILE", "RUN/imputed.csv")] = None
     force: bool = False
     json: bool = False

@@ -16,9 +16,9 @@ from mimachine._support import memory
 __all__ = ["Ready", "Rows"]
 
 # Mapped pages are released after this many bytes were read. A random row costs more than its size:
-# systems map its surroundings too, 64 KiB or more.
+# systems map its surroundings too, 64 KiB, or new versions of Linux up to some MiB.
 _HELD_BYTES = 64 << 20
-_LEAST_BYTES_A_ROW = 64 << 10
+_LEAST_BYTES_A_ROW = 1 << 20
 
 
 class Preparing(Protocol):

@@ -121,8 +121,10 @@ class TensorSource:
         if not self.shuffle:
             yield from map(self._values, self.data.split(batch_size))
             return
-        for rows in self.order(epoch).to(self.data.device).split(batch_size):
-            yield self._values(self.data[rows])
+        order = self.order(epoch).to(self.data.device)
+        # Not by `split`, whose list of small batches takes more memory than the order.
+        for start in range(0, len(order), batch_size):
+            yield self._values(self.data[order[start : start + batch_size]])
 
     def _values(self, batch: Tensor) -> Tensor:
         if batch.dtype != torch.uint8:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from mimachine._support.memory import rows_at_once
 from mimachine._support.seeds import derived_seed, forked
+from mimachine.data.examples import reader_of_missing
 from mimachine.estimation.codes.aggregate import kl_terms
 from mimachine.estimation.estimate import CorrectedMean, Estimate
 from mimachine.estimation.likelihood.importance import (
@@ -31,6 +33,9 @@ __all__ = ["likelihood_of_model", "rate_of_arrays", "rate_of_model"]
 # Shares of the time for many samples of some rows, and for few samples of all.
 _MANY_SHARE, _FEW_SHARE = 0.6, 0.3
 _MOST_FEW, _FEWEST_ROWS = 50, 20
+# Rows of a table with many samples. More would take most of the time of a short training, for an
+# error that is small beside that of the choice of the test rows.
+_ENOUGH = 1000
 # Samples of the rows beside those of a pilot.
 _FEW_BESIDE_PILOT = 10
 # Rows whose few latents are integrated over, where importance sampling fails.
@@ -62,7 +67,8 @@ def _likelihood(model: Joint, x: Tensor, num_samples: int, end: float) -> list[M
     affordable = (end - time.monotonic()) / pilot.seconds
     if pilot.estimates is not None:
         return _likelihood_of_pilot(model, x, pilot.rows, pilot.estimates, affordable)
-    if len(x) > affordable and len(x) > _FEWEST_ROWS and num_samples > 1:
+    most = math.inf if reader_of_missing(model) is None else 2 * _ENOUGH
+    if len(x) > min(affordable, most) and len(x) > _FEWEST_ROWS and num_samples > 1:
         return _likelihood_of_some(model, x, num_samples, affordable)
     result = log_likelihood(model, x, num_samples)
     flagged = float(result.flagged.double().mean())
@@ -115,12 +121,15 @@ def _few(count: int, num_samples: int, affordable: float, most: int) -> int:
 def _likelihood_of_some(
     model: Joint, x: Tensor, num_samples: int, affordable: float
 ) -> list[Metric]:
-    """Many samples of as many rows as time allows, and few samples of the others."""
+    """Many samples of as many rows as time allows or are enough, and few samples of the others."""
     subset = max(_FEWEST_ROWS, int(_MANY_SHARE * affordable))
+    if reader_of_missing(model) is not None:
+        subset = min(subset, _ENOUGH)
     few = _few(len(x), num_samples, affordable, _MOST_FEW)
+    why = "for the time limit" if len(x) > affordable else "to save time"
     mean = mean_log_likelihood(model, x, num_samples, subset=subset, few_samples=few)
     note = (
-        f"for the time limit, {num_samples} samples for {mean.subset:,} of {len(x):,} rows and "
+        f"{why}, {num_samples} samples for {mean.subset:,} of {len(x):,} rows and "
         f"{few} for the others, which contributes an error of {mean.subset_error:.2g}"
     )
     single = log_likelihood(model, x, 1)

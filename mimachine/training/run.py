@@ -7,6 +7,7 @@ table.parquet              the data frame that a run was trained on
 metrics.jsonl              one line per epoch
 model.safetensors          weights of the best epoch so far
 fitted_prior.safetensors   a prior fitted to the codes after training, see `Trained`
+table_proposal.safetensors for imputation, written when it is first needed
 state.ckpt                 state to resume from after an interruption; written before the first
                            epoch and removed once the run is finished
 report.json                measured numbers, see `mimachine.evaluation`

@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mimachine._support.checks import one_of, whole
-from mimachine._support.messages import Option, OptionError, counted, nearest, some
+from mimachine._support.messages import counted, some
 from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
-from mimachine.data.tables.read import Frame
-from mimachine.data.tables.rows import encode
+from mimachine.data.tables.columns.cells import text_of
+from mimachine.data.tables.columns.conditions import Conditions, conditions
 from mimachine.data.tables.schema import LeftOut, Schema, Stepped
 from mimachine.estimation.codes.moments import codes
 from mimachine.estimation.tables.conditional import sample_given
 from mimachine.estimation.tables.held_out import HeldOut, held_out_coverage
 from mimachine.estimation.tables.impute import Imputed, impute
-from mimachine.estimation.tables.proposal import fit_proposal
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
+from mimachine.workflow.fitted_prior import table_proposal
 from mimachine.workflow.load_run import Trained
 
 if TYPE_CHECKING:
@@ -32,14 +32,15 @@ if TYPE_CHECKING:
 __all__ = [
     "FilledTable",
     "SampledTable",
-    "conditions",
     "fill_table",
     "prior_of",
     "reconstructed_table",
     "sample_table",
 ]
 
-_AT_ONCE, _MOST_FITTED = 1024, 200_000
+_AT_ONCE = 1024
+# From here on, given values are said to contradict each other.
+_MUCH_RARER = 1000.0
 
 
 class SampledTable(NamedTuple):
@@ -88,81 +89,50 @@ def sample_table(
     count, schema = whole("count", count, 1), _schema(trained.data)
     model = prior_of(trained, prior)
     if given:
-        drawn = sample_given(model, conditions(schema, given), count, seed=seed)
-        notes = []
-        if bool(drawn.flagged[0]):
-            notes.append(
-                f"warning: the given values are so rare that the rows come from about "
-                f"{float(drawn.effective_sample_sizes[0]):.0f} different codes"
-            )
-        return SampledTable(trained.data.table(drawn.rows[0]), tuple(notes))
+        return _sampled_given(trained, model, conditions(schema, given), count, seed)
     with forked(derived_seed(whole("seed", seed), "sample")), evaluating(model):
         z = model.prior().sample((count,))
         rows = [model.decoder(part).sample(complete=complete) for part in z.split(_AT_ONCE)]
     return SampledTable(trained.data.table(torch.cat(rows)), ())
 
 
-def conditions(schema: Schema, given: Sequence[str]) -> Tensor:
-    """A row (1, D) with the given values, such as city=Lyon; the others are hidden.
+def _sampled_given(
+    trained: Trained, model: Joint, given: Conditions, count: int, seed: int
+) -> SampledTable:
+    row = torch.from_numpy(given.row)
+    drawn = sample_given(model, row, count, seed=seed)
+    notes = list(given.notes)
+    rarer = 1.0 if given.contradictory else _rarer(model, row, seed)
+    if rarer > _MUCH_RARER:
+        times = "far" if rarer > 1e9 else f"{float(f'{rarer:.1g}'):,.0f} times"
+        notes.append(
+            f"warning: the given values hardly occur together: {times} less often than if they "
+            "were independent of each other, so the rows are unlike the training rows"
+        )
+    if bool(drawn.flagged[0]):
+        codes = max(1, round(float(drawn.effective_sample_sizes[0])))
+        notes.append(
+            f"warning: the given values are so rare that the {counted(count, 'row')} come from "
+            f"about {counted(codes, 'different code')} of {drawn.num_draws:,}"
+        )
+    return SampledTable(trained.data.table(drawn.rows[0]), tuple(notes))
 
-    Raises:
-        OptionError: If a condition has no name or value, names no column that is modelled, or its
-            value cannot be one of the column.
+
+def _rarer(model: Joint, row: Tensor, seed: int) -> float:
+    """How many times rarer given values are together than if each were independent of the others.
+
+    Args:
+        model: The model.
+        row: The values, shape (1, D); inf for others.
+        seed: Seed of the draws.
     """
-    import polars as pl
-
-    found: dict[str, list[str]] = {}
-    names = [column.name for column in schema.modelled]
-    for entry in given:
-        name, is_pair, value = entry.partition("=")
-        if name in found:
-            raise OptionError(Option("given", [entry]), f" gives {name!r} a second value")
-        if not (is_pair and name):
-            raise OptionError(Option("given", [entry]), " must be COLUMN=VALUE, such as city=Lyon")
-        if name not in names:
-            left = {column.name for column in schema.columns if isinstance(column, LeftOut)}
-            why = "is not modelled" if name in left else "is not a column of the training table"
-            raise OptionError(Option("given", [entry]), f": {name!r} {why}{nearest(name, names)}")
-        found[name] = [value]
-    frame = Frame(pl.DataFrame(found, schema=dict.fromkeys(found, pl.String)), "--given")
-    try:
-        rows, _ = encode(frame, schema)
-    except ValueError as error:
-        raise OptionError(Option("given", list(given)), f": {error}") from error
-    _check_steps(rows[0], found, schema)
-    for place, column in enumerate(schema.modelled):
-        if column.name in found and np.isnan(rows[0, place]):
-            known = "" if isinstance(column, Stepped) else f": {some(map(str, column.levels))}"
-            raise OptionError(
-                Option("given", [f"{column.name}={found[column.name][0]}"]),
-                f" must be a value of a column of kind {column.kind}{known}",
-            )
-    return torch.from_numpy(np.where(np.isnan(rows), np.float32(np.inf), rows))
-
-
-def _check_steps(row: NDArray[np.float32], found: dict[str, list[str]], schema: Schema) -> None:
-    """Check that numbers are given that the columns can have, not only ones near to them."""
-    for place, column in enumerate(schema.modelled):
-        if not isinstance(column, Stepped) or column.kind not in ("number", "whole", "count"):
-            continue
-        if column.name not in found or not np.isfinite(row[place]):
-            continue
-        text = found[column.name][0]
-        nearest_value = column.origin + column.step * float(row[place])
-        distance = abs(_number(text, nearest_value) - nearest_value)
-        # Decimals are rounded to those of the column.
-        if distance > column.step * (0.5001 if column.kind == "number" else 1e-6):
-            raise OptionError(
-                Option("given", [f"{column.name}={text}"]),
-                f" must be a value that the column can have; the nearest is {nearest_value:.10g}",
-            )
-
-
-def _number(text: str, otherwise: float) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return otherwise
+    places = row[0].isfinite().nonzero().flatten()
+    if len(places) < 2:
+        return 1.0
+    alone = torch.full((len(places), row.shape[1]), torch.inf)
+    alone[torch.arange(len(places)), places] = row[0, places]
+    found = sample_given(model, torch.cat([row, alone]), 1, seed=seed).log_probabilities
+    return float((found[1:].sum() - found[0]).exp())
 
 
 def _schema(data: Dataset) -> Schema:
@@ -211,10 +181,12 @@ def fill_table(
     draws: int = 1000,
     level: float = 0.9,
     seed: int = 0,
+    refit: bool = False,
 ) -> FilledTable:
     """Fill in the missing values of a table, and measure on the test rows how well.
 
-    A proposal for the codes of rows known in part is fitted first, which takes some seconds.
+    A proposal for the codes of rows known in part is fitted first, which takes some seconds. It is
+    kept in the run, as table_proposal.safetensors.
 
     Args:
         trained: A run on a table.
@@ -224,12 +196,13 @@ def fill_table(
         draws: Codes drawn for each row.
         level: Probability of the intervals.
         seed: Seed of all draws.
+        refit: Whether a new proposal is fitted although the run has one.
 
     Raises:
         ValueError: If the run is not on a table, or an argument is out of range.
     """
     schema, model, data = _schema(trained.data), trained.generator, trained.data
-    proposal = fit_proposal(model, data.train[:_MOST_FITTED], data.val, seed=seed, progress=False)
+    proposal = table_proposal(trained, refit)
     found = impute(model, rows, proposal=proposal, draws=draws, level=level, seed=seed)
     held_out = held_out_coverage(
         model, data.test, proposal=proposal, draws=draws, level=level, seed=seed
@@ -345,11 +318,9 @@ def _entries(found: Imputed, data: Dataset, holes: NDArray[np.bool_]) -> pl.Data
 
 def _as_text(data: Dataset, found: Imputed, entries: Tensor | None) -> list[list[str | None]]:
     """All columns as text, with these values for the entries that were filled in."""
-    import polars as pl
-
     rows = found.rows
     if entries is not None:
         rows = rows.clone()
         rows[found.row, found.column] = entries.to(rows.dtype)
     table = data.table(rows)
-    return [table[name].cast(pl.String).to_list() for name in data.columns or ()]
+    return [text_of(table[name]).to_list() for name in data.columns or ()]

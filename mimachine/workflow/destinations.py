@@ -36,6 +36,7 @@ _RUN_FILES = (
     "metrics.jsonl",
     "model.safetensors",
     "fitted_prior.safetensors",
+    "table_proposal.safetensors",
     "state.ckpt",
     "report.json",
     "refit.json",

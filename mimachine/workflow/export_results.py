@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mimachine._support.checks import path
 from mimachine._support.outputs import Outputs
+from mimachine.data.tables.columns.cells import text_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -96,7 +97,8 @@ def write_table(file: Path, table: pl.DataFrame, outputs: Outputs) -> None:
         if file.suffix == ".parquet":
             table.write_parquet(stream)
         else:
-            table.write_csv(stream)
+            durations = [each for each in table if str(each.dtype).startswith("Duration")]
+            table.with_columns(map(text_of, durations)).write_csv(stream)
 
 
 def write_results(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mimachine._support.messages import Option, OptionError
-from mimachine.data.files.options import DataChangedError, check_there
+from mimachine.data.files.options import DataChangedError, check_there, is_columns
 from mimachine.experiment.settings import Data, Experiment
 from mimachine.training.run import Run
 from mimachine.workflow.stored_settings import stored_settings
@@ -48,7 +48,16 @@ def with_absolute_paths(data: Data) -> Data:
     file, labels = data.file, data.file.labels
     if labels is not None and os.path.isfile(os.path.expanduser(labels)):
         file = replace(file, labels=os.path.abspath(os.path.expanduser(labels)))
+    columns = tuple(map(_absolute, file.columns))
+    if columns != file.columns:
+        file = replace(file, columns=columns)
     return replace(data, name=os.path.abspath(os.path.expanduser(data.name)), file=file)
+
+
+def _absolute(entry: str) -> str:
+    """An entry of `File.columns` with an absolute path, if it is the path of a file."""
+    path = os.path.expanduser(entry)
+    return os.path.abspath(path) if is_columns(entry) and os.path.isfile(path) else entry
 
 
 def relative_paths(data: Data, run: str | os.PathLike[str]) -> dict[str, str]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Scored", "score_rows"]
 
 _MOST_REFERENCES = 2000
+# Importance samples by default: of a row, and of all rows together.
+_MOST_SAMPLES, _FEWEST_SAMPLES, _SAMPLES_IN_ALL = 1000, 50, 10_000_000
 # Percentile from which a column is called unusual, and most of them that are named.
 _UNUSUAL, _MOST_NAMED = 0.99, 3
 
@@ -46,14 +48,15 @@ class Scored(NamedTuple):
 
 @torch.no_grad()
 def score_rows(
-    trained: Trained, rows: Tensor | Rows, *, num_samples: int = 1000, seed: int = 0
+    trained: Trained, rows: Tensor | Rows, *, num_samples: int | None = None, seed: int = 0
 ) -> Scored:
     """Score rows by the model of a run, with the prior fitted to its codes.
 
     Args:
         trained: The run.
         rows: Rows of its data or of a file like it, see `select`.
-        num_samples: Importance samples per row for the log-likelihood; 0 leaves it out.
+        num_samples: Importance samples per row for the log-likelihood; 0 leaves it out. By default
+            1000, and fewer for more than 10,000 rows, down to 50, as they take most of the time.
         seed: Seed of the samples.
 
     Raises:
@@ -61,10 +64,19 @@ def score_rows(
     """
     import polars as pl
 
-    num_samples, seed = whole("num_samples", num_samples, 0), whole("seed", seed)
+    num_samples = None if num_samples is None else whole("num_samples", num_samples, 0)
+    seed = whole("seed", seed)
     model, data = trained.generator, trained.data
     references = data.train[: min(_MOST_REFERENCES, len(data.train))]
     x = all_examples("rows", rows, model)
+    notes = []
+    if num_samples is None:
+        num_samples = _samples_of(len(x))
+        if num_samples < _MOST_SAMPLES:
+            notes.append(
+                f"log-likelihoods from {num_samples:,} importance samples a row, as there are "
+                f"{len(x):,} rows"
+            )
     found: dict[str, Any] = {"row": torch.arange(1, len(x) + 1).numpy()}
     if columns_of(model) is not None:
         scores = score(model, x, num_samples=num_samples, seed=seed)
@@ -82,7 +94,6 @@ def score_rows(
         code = _surprise(trained, x)
         others = _surprise(trained, all_examples("data.train", references, model))
         places, by_column = share_below(code, others), {}
-    notes = []
     if likelihood is not None:
         # Densities are those of the original units.
         found["log_likelihood"] = (likelihood.values - data.log_volume).numpy()
@@ -98,6 +109,11 @@ def score_rows(
     found |= by_column
     table = pl.DataFrame(found).with_columns(pl.col(pl.Float32, pl.Float64).fill_nan(None))
     return Scored(table, tuple(notes))
+
+
+def _samples_of(rows: int) -> int:
+    """Importance samples for each of so many rows."""
+    return max(_FEWEST_SAMPLES, min(_MOST_SAMPLES, _SAMPLES_IN_ALL // max(1, rows)))
 
 
 def _surprise(trained: Trained, x: Tensor) -> Tensor:

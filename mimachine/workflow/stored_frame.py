@@ -27,9 +27,9 @@ def stored(frame: Any) -> Iterator[tuple[Path, str]]:
     Raises:
         ValueError: If it is no table, see `read_frame`.
     """
-    from mimachine.data.tables.read import read_frame
+    from mimachine.data.tables.read import read_as_stored
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / FRAME
-        read_frame(frame).data.write_parquet(file)
+        read_as_stored(frame).write_parquet(file)
         yield file, hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()

@@ -329,3 +329,32 @@ def test_results_of_a_table_can_be_read_as_a_table(here):
     first = mm.load("run").data.schema.kinds()
     assert kinds == {name: kind for name, kind in first.items() if name != "id"}
     assert mm.load("second").data.columns == tableruns.MODELLED
+
+
+def test_durations_and_levels_without_rows_go_through(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dice = np.random.default_rng(0)
+    table = pl.DataFrame(
+        {
+            "took": pl.Series(dice.integers(0, 99, 60)).cast(pl.Duration("ms")) * 60_000,
+            "size": pl.Series(dice.choice(["S", "M"], 60), dtype=pl.Enum(["S", "M", "L"])),
+            "age": dice.integers(18, 90, 60),
+        }
+    ).with_columns(took=pl.when(pl.col("age") > 80).then(None).otherwise(pl.col("took")))
+    table.write_parquet("x.parquet")
+    train("x.parquet", "run")
+    assert run("sample", "run", "--num", 5, "--complete", "--out", "s.csv") == 0
+    assert read("s.csv")["took"].str.starts_with("PT").all()
+    assert run("sample", "run", "--num", 5, "--out", "s.parquet") == 0
+    assert read("s.parquet").schema == table.schema
+    for command in ("score", "impute", "reconstruct"):
+        assert run(command, "run", "x.parquet", "--out", f"{command}.csv") == 0
+    assert read("impute-entries.csv")["value"].str.starts_with("PT").all()
+
+
+def test_ten_rows_are_enough_for_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("x.csv").write_text("a,b\n" + "".join(f"{k},{k * k % 7}.5\n" for k in range(10)))
+    train("x.csv", "run")
+    for command in ("score", "impute", "reconstruct", "embed"):
+        assert run(command, "run", "x.csv", "--out", f"{command}.csv") == 0

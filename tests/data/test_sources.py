@@ -1,5 +1,8 @@
 """Data sources: each epoch is a function of the seed and its number alone."""
 
+import gc
+import types
+
 import pytest
 import torch
 from oracles import within_standard_errors
@@ -226,3 +229,18 @@ def test_forked_noise_is_seeded_and_leaves_no_trace():
     assert torch.equal(draws[0], draws[1])
     assert torch.equal(draws[0], draws[2])
     assert torch.equal(draws[0], torch.randn(3, generator=torch.Generator().manual_seed(7)))
+
+
+def test_an_epoch_does_not_hold_all_of_its_batches_at_once():
+    batches = mm.TensorSource(torch.zeros(3000, 2)).batches(1, 1)
+    next(batches)
+    assert sum(isinstance(each, torch.Tensor) for each in _reachable(batches)) < 20
+
+
+def _reachable(start, depth=6):
+    found, level = {}, [start]
+    for _ in range(depth):
+        level = [each for each in gc.get_referents(*level) if id(each) not in found]
+        level = [each for each in level if not isinstance(each, type | types.ModuleType)]
+        found.update({id(each): each for each in level})
+    return found.values()

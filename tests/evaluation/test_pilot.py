@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from oracles import LinearGaussian
+from tablemodels import MIXED
 from torch import nn
 
 import mimachine as mm
@@ -182,3 +183,20 @@ def test_without_time_for_it_there_is_no_pilot(case):
     x, model = data_of(case), model_of(case, 1 / NARROW)
     metric = measured(model, x, seconds=1e-9)["negative_log_likelihood"]
     assert metric.notes[0].startswith("for the time limit, 500 samples for 20 of 1,500 rows")
+
+
+def test_of_a_large_table_a_thousand_rows_have_many_samples():
+    features = nn.Sequential(
+        mm.TableFeatures(MIXED), nn.Linear(mm.TableFeatures.num_features(MIXED), 6)
+    )
+    network = nn.Linear(3, mm.TableDecoder.num_outputs(MIXED))
+    model = mm.Joint(
+        mm.Gaussian(features), mm.TableDecoder(MIXED, network), mm.StandardNormal(3)
+    ).eval()
+    with torch.no_grad(), forked(0):
+        x = model.decoder(model.prior().sample((2300,))).sample()
+    metric = measured(model, x, 40)["negative_log_likelihood"]
+    assert metric.notes[0].startswith("to save time, 40 samples for 1,000 of 2,300 rows and 39")
+    expected = -float(log_likelihood(model, x, 40).values.mean())
+    assert abs(metric.value - expected) < 0.5 * metric.standard_error
+    assert len(measured(model, x[:1900], 40)["negative_log_likelihood"].notes) == 2

@@ -1,5 +1,6 @@
 """Models of tables are applied: rows are drawn, reconstructed and filled in."""
 
+import copy
 import shutil
 
 import numpy as np
@@ -11,15 +12,16 @@ from polars.testing import assert_frame_equal
 
 from mimachine import workflow
 from mimachine._support.messages import OptionError
+from mimachine.data.tables.columns.conditions import conditions
 from mimachine.data.tables.read import read_frame
 from mimachine.data.tables.rows import encode
 from mimachine.workflow.apply_table import (
-    conditions,
     fill_table,
     prior_of,
     reconstructed_table,
     sample_table,
 )
+from mimachine.workflow.fitted_prior import PROPOSAL
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -128,15 +130,40 @@ def test_conditions_that_no_row_can_have_are_named(trained, given, message):
 
 
 def test_values_of_conditions_may_have_equal_signs_and_are_alone_known(trained):
-    row = conditions(trained.data.schema, ["channel=web", "income=2999.999"])[0]
-    known = row.isfinite()
+    row = conditions(trained.data.schema, ["channel=web", "income=2999.999"]).row[0]
+    known = np.isfinite(row)
     names = [c.name for c in trained.data.schema.modelled]
     assert [name for name, is_known in zip(names, known, strict=True) if is_known] == [
         "income", "channel",
     ]  # fmt: skip
-    assert row[~known].isinf().all()
+    assert np.isinf(row[~known]).all()
     with pytest.raises(OptionError, match="a=b"):
         conditions(trained.data.schema, ["channel=a=b"])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["city=Lyon", "region=north"], "no training row has city=Lyon and region=north together"),
+        (["region=north", "visits=2", "city=Rome"], "city=Rome and region=north together"),
+        (["visits=400"], "visits=400 is outside the values of the training rows, 0 to "),
+        (["joined=1990-01-01"], "is outside the values of the training rows, 2020-01-"),
+        (["income=2.5"], "so the rows are an extrapolation"),
+    ],
+)
+def test_values_that_no_training_row_had_are_warned_of(trained, given, message):
+    found = sample_table(trained, 3, given=given)
+    assert any(note.startswith("warning: ") and message in note for note in found.notes)
+    for entry in given:
+        name, _, value = entry.partition("=")
+        assert set(found.table[name].cast(pl.String)) == {value}
+
+
+@pytest.mark.parametrize(
+    "given", [["city=Lyon", "region=west"], ["region=south"], ["visits=1", "size=small"], []]
+)
+def test_usual_values_are_not_warned_of(trained, given):
+    assert sample_table(trained, 3, given=given).notes == ()
 
 
 def test_the_prior_of_training_and_the_fitted_one_differ(trained):
@@ -205,6 +232,35 @@ def test_cells_of_the_file_are_returned_as_they_are_written(trained, everything,
         assert (again.table[name].filter(known) == cells[name].filter(known)).all()
     # The same seed fills in the same values.
     assert_frame_equal(again.entries, found.entries)
+
+
+def test_the_proposal_is_kept_in_the_run_until_the_weights_change(trained, tmp_path):
+    shutil.copytree(trained.run.path, tmp_path / "run")
+    shutil.copy(trained.experiment.data.name, tmp_path)
+    again = workflow.open_run(tmp_path / "run", tmp_path / "x.csv")
+    chosen = workflow.select(again, split="test")
+    file = tmp_path / "run" / PROPOSAL
+    file.unlink(missing_ok=True)
+    first = filled(again, chosen).entries
+    content = file.read_bytes()
+    # Of what is kept the values are the same; without it, training would be longer than above.
+    kept = fill_table(again, chosen.rows, chosen.table, draws=20)
+    assert_frame_equal(kept.entries, first)
+    assert file.read_bytes() == content
+    for damaged in (b"", content[:-9], content[:99] + b"x" + content[100:]):
+        file.write_bytes(damaged)
+        assert_frame_equal(filled(again, chosen).entries, first)
+        assert file.read_bytes() == content
+    other = copy.deepcopy(again)
+    with torch.no_grad():
+        next(other.model.encoder.parameters()).add_(0.1)
+    filled(other, chosen)
+    assert file.read_bytes() != content
+    file.write_bytes(content)
+    stamp = file.stat().st_mtime_ns
+    filled(again, chosen, refit=True)
+    assert file.stat().st_mtime_ns > stamp
+    assert file.read_bytes() == content
 
 
 def test_new_levels_stay_and_are_no_holes(trained, tmp_path):

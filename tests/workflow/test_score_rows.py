@@ -1,5 +1,7 @@
 """Rows are scored: how likely each is, how unusual its code, and which columns are unusual."""
 
+import sys
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from mimachine import workflow
 from mimachine.estimation.codes.moments import codes
-from mimachine.workflow.score_rows import score_rows
+from mimachine.workflow.score_rows import _samples_of, score_rows
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
@@ -113,3 +115,21 @@ def test_arguments_out_of_range_are_named(trained):
         score_rows(trained, trained.data.test, num_samples=-1)
     with pytest.raises(ValueError, match=r"must (have|be)"):
         score_rows(trained, trained.data.test[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("rows", "samples"), [(1, 1000), (10_000, 1000), (20_000, 500), (10**6, 50)]
+)
+def test_many_rows_have_fewer_samples_each_by_default(rows, samples):
+    assert _samples_of(rows) == samples
+
+
+def test_the_default_number_of_samples_is_said_where_it_is_lower(trained, monkeypatch):
+    monkeypatch.setattr(sys.modules[score_rows.__module__], "_SAMPLES_IN_ALL", 600)
+    found = score_rows(trained, trained.data.test[:10])
+    assert (
+        found.notes[0] == "log-likelihoods from 60 importance samples a row, as there are 10 rows"
+    )
+    same = score_rows(trained, trained.data.test[:10], num_samples=60)
+    assert found.table.equals(same.table)
+    assert found.notes[1:] == same.notes

@@ -33,6 +33,7 @@ class Layout(NamedTuple):
         notes: Decisions made so far.
         booleans: Indices of columns whose cells are true or false.
         encoding: Encoding of text.
+        skipped: Number of lines above the first row of the table.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class Layout(NamedTuple):
     notes: tuple[str, ...] = ()
     booleans: tuple[int, ...] = ()
     encoding: str | None = None
+    skipped: int = 0
 
     def called(self, place: int) -> str:
         """A column's name, or its number from 1 if it has none."""

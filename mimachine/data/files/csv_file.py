@@ -142,8 +142,9 @@ def _other(file: Path, layout: Layout, choice: Choice) -> _Parsed:
 def _rows(file: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
     """Line number (of the last line) and cells of each row."""
     with opened(file, layout.encoding) as lines:
-        reader = csv.reader(lines, delimiter=layout.delimiter)
-        rows = ((reader.line_num, row) for row in reader if row)
+        below = itertools.islice(lines, layout.skipped, None)
+        reader = csv.reader(below, delimiter=layout.delimiter)
+        rows = ((layout.skipped + reader.line_num, row) for row in reader if row)
         yield from itertools.islice(rows, int(layout.named), None)
 
 

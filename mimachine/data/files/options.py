@@ -5,16 +5,19 @@ This module does not import torch.
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mimachine._support.checks import check_fields
 from mimachine._support.messages import hint
 from mimachine._support.reading import require_regular
 from mimachine.data.catalogue import NAMES
 
-__all__ = ["DataChangedError", "File", "check_there", "is_table"]
+__all__ = ["DataChangedError", "File", "check_there", "is_columns", "is_table"]
 
 _TABLES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz", ".parquet")
 
@@ -34,7 +37,9 @@ class File:
         drop: Columns to leave out.
         columns: Kinds of columns of a table, such as city=category age=count, where they should not
             be inferred: number, whole, count, category, ordered, boolean, date, datetime, time,
-            duration, identifier or drop.
+            duration, identifier or drop. Or a .json file of them, {"city": "category"}, or with the
+            schema of another table, data.json of its run, which is then read alike: the same
+            levels, order and steps.
         array: Array of an .npz file to read; by default x, or the only one.
         image_shape: Height and width, or height, width and channels, if each row is an image.
         resize: Height and width to which the images of a folder are scaled.
@@ -58,7 +63,28 @@ class File:
     split_folders: bool | None = None
 
     def __post_init__(self) -> None:
+        # In Python also an object of kinds, or one path.
+        columns: Any = self.columns
+        if isinstance(columns, Mapping):
+            columns = (_as_json(columns),)
+        elif isinstance(columns, str | os.PathLike):
+            columns = (os.fspath(columns),)
+        object.__setattr__(self, "columns", columns)
         check_fields(self, "file.")
+
+
+def _as_json(columns: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(columns)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"file.columns must be of names and kinds, or a schema as JSON has it: {error}"
+        ) from error
+
+
+def is_columns(entry: str) -> bool:
+    """Whether an entry of `File.columns` is a .json file or its content, in place of NAME=KIND."""
+    return entry.startswith("{") or entry.lower().endswith(".json")
 
 
 def is_table(path: str | os.PathLike[str]) -> bool:

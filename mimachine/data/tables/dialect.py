@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from mimachine._support.messages import some
+from mimachine._support.messages import counted, some
 from mimachine._support.process import long_cells
 from mimachine.data.files.columns import Layout, check_unique
 from mimachine.data.files.table import MISSING, are_booleans, are_numbers
@@ -20,6 +22,11 @@ __all__ = ["layout_of"]
 
 _DELIMITERS = "\t;|,"
 _SAMPLE = 50
+# Most lines above a table, such as a title.
+_MOST_ABOVE = 20
+_COMMENTS = ("#", "//", "%", ";")
+# The first line that tells spreadsheets the delimiter.
+_SEPARATOR = re.compile(r'"?sep=([,;|\t])"?', re.IGNORECASE)
 _INDEX = "Unnamed: 0"
 # Fewest numbers of a first line that are taken for names because of their values.
 _FEWEST_NUMBERS = 4
@@ -46,25 +53,36 @@ def layout_of(
     Raises:
         ValueError: If the file is empty, or has names without rows or the same name twice.
     """
-    delimiter, rows = _sample(file, encoding)
+    sample = _sample(file, encoding)
+    delimiter, rows, skipped = sample.delimiter, sample.rows, sample.skipped
     if not rows:
         raise ValueError(f"{file.name} is empty; expected rows of cells")
     first = [cell.strip() for cell in rows[0]]
     found, notes = (header, ()) if header is not None else _is_header(first, rows[1:], columns)
+    notes = sample.notes + notes
     if not found:
         names = tuple(str(k + 1) for k in range(len(first)))
         booleans = _booleans(rows, len(first))
-        return Layout(names, False, (), delimiter, notes, booleans, encoding)
+        return Layout(names, False, (), delimiter, notes, booleans, encoding, skipped)
     if len(rows) == 1:
         raise ValueError(f"{file.name} has column names but no rows")
     names = tuple(name or f"Unnamed: {k}" for k, name in enumerate(first))
     check_unique(names, file.name)
     counters, more = _counters(names, rows[1:])
     booleans = _booleans(rows[1:], len(first))
-    return Layout(names, True, counters, delimiter, notes + more, booleans, encoding)
+    return Layout(names, True, counters, delimiter, notes + more, booleans, encoding, skipped)
 
 
-def _sample(file: Path, encoding: str | None) -> tuple[str, list[list[str]]]:
+class _Sample(NamedTuple):
+    """First rows of a text file, its delimiter, and how many lines are above the first row."""
+
+    delimiter: str
+    rows: list[list[str]]
+    skipped: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def _sample(file: Path, encoding: str | None) -> _Sample:
     """Delimiter and first rows of a text file."""
     lines: list[str] = []
     with opened(file, encoding) as stream:
@@ -78,17 +96,72 @@ def _sample(file: Path, encoding: str | None) -> tuple[str, list[list[str]]]:
         raise ValueError(
             f"{file.name} must have rows of cells, got JSON; pandas.read_json makes a table of it"
         )
+    if named := _SEPARATOR.fullmatch(first.strip()):
+        skipped = lines.index(first) + 1
+        return _Sample(named[1], _rows(lines[skipped:], named[1]), skipped)
     delimiters = [d for d in _DELIMITERS if d in first] or [","]
-    with long_cells():
-        found = {d: [row for row in csv.reader(lines, delimiter=d) if row] for d in delimiters}
-    if len(lines) >= _SAMPLE and sum(line.count('"') for line in lines) % 2:
-        # The sample ends within a cell.
-        found = {d: rows[:-1] if len(rows) > 2 else rows for d, rows in found.items()}
+    found = {d: _rows(lines, d) for d in delimiters}
     for delimiter, rows in found.items():
-        if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1:
-            return delimiter, rows
+        if len({len(row) for row in rows}) == 1 and len(rows[0]) > 1 and not _is_title(rows[0]):
+            return _Sample(delimiter, rows)
+    if (below := _below_title(lines)) is not None:
+        return below
     # A row is malformed, which is reported later, or there is only one column.
-    return max(found.items(), key=lambda item: len(item[1][0]) if item[1] else 0)
+    return _Sample(*max(found.items(), key=lambda item: len(item[1][0]) if item[1] else 0))
+
+
+def _rows(lines: list[str], delimiter: str) -> list[list[str]]:
+    """Rows of the first lines of a file."""
+    with long_cells():
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+    # The sample may end within a cell.
+    is_cut = len(lines) >= _SAMPLE - _MOST_ABOVE and sum(line.count('"') for line in lines) % 2
+    return rows[:-1] if is_cut and len(rows) > 2 else rows
+
+
+def _is_title(row: list[str]) -> bool:
+    """Whether only the first cell of several has content, as in a title that was padded."""
+    return len(row) > 2 and not any(cell.strip() for cell in row[1:])
+
+
+def _below_title(lines: list[str]) -> _Sample | None:
+    """The table below a title or comments; None if there is none.
+
+    Lines above a table have fewer cells than all its rows, and are comments, of several words or
+    set apart by a blank line, so that a short row is not taken for one.
+    """
+    for place in range(1, min(len(lines) - 1, _MOST_ABOVE)):
+        for delimiter in (d for d in _DELIMITERS if d in lines[place]):
+            rows = _rows(lines[place:], delimiter)
+            width = len(rows[0]) if rows else 0
+            if width < 2 or len(rows) < 3 or {len(row) for row in rows} != {width}:
+                continue
+            if _is_title(rows[0]):
+                continue
+            if all(_is_above(line, delimiter, width) for line in lines[:place]) and (
+                lines[place - 1] == "\n" or _is_text(lines[place - 1], delimiter)
+            ):
+                above = [line.strip() for line in lines[:place] if line.strip(f"{delimiter} \n")]
+                note = (
+                    f"the first {counted(place, 'line')} are not of the table, and are left out: "
+                    f"{some(repr(line[:60]) for line in above)}"
+                )
+                return _Sample(delimiter, rows, place, (note,) if above else ())
+    return None
+
+
+def _is_above(line: str, delimiter: str, width: int) -> bool:
+    """Whether a line has fewer cells than the rows of a table, or is a comment."""
+    if line.startswith("# "):
+        return True
+    cells = next(csv.reader([line], delimiter=delimiter), [])
+    return len(cells) < width or not any(cell.strip() for cell in cells[1:])
+
+
+def _is_text(line: str, delimiter: str) -> bool:
+    """Whether a line is a comment or of several words."""
+    text = line.strip(f"{delimiter} \n")
+    return line.startswith(_COMMENTS) or " " in text or not text
 
 
 def _is_json(line: str) -> bool:

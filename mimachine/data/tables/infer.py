@@ -33,6 +33,8 @@ _SHORT: dict[str, np.dtype[Any]] = {
     "Float16": np.dtype(np.float16),
 }
 _FEWEST_TIMES = 10
+# Kinds of text; other text of numbers is numbers.
+_OF_TEXT = ("category", "ordered", "identifier")
 
 
 def infer(
@@ -60,6 +62,7 @@ def infer(
     rows = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
     if not len(rows):
         raise ValueError(f"{frame.source} must have training rows, got none")
+    frame = frame.as_text(name for name, kind in overrides.items() if kind in _OF_TEXT)
     chosen = _Rows(frame, rows, frame.place, Remarks())
     columns = [_column(chosen, name, overrides.get(name)) for name in frame.data.columns]
     schema = Schema(tuple(columns))
@@ -84,8 +87,9 @@ class _Rows:
     def all_of(self, name: str) -> pl.Series:
         return self.frame.data[name]
 
-    def training(self, name: str) -> pl.Series:
+    def training(self, name: str, as_text: bool = False) -> pl.Series:
         column = self.frame.data[name]
+        column = self.frame.texts.get(name, column) if as_text else column
         is_all = len(self.rows) == len(column) and bool((np.diff(self.rows) == 1).all())
         return column if is_all else column.gather(self.rows)
 
@@ -99,6 +103,8 @@ def _column(table: _Rows, name: str, override: str | None) -> Column:
     else:
         found, own = forced(table.all_of(name), override, table.place, is_mixed)
         found, format = _in_training(column, found), format or own
+    if found.kind == "category":
+        column = table.training(name, as_text=True)
     stored = type_name(column.dtype)
     if found.kind in _STEPPED:
         return _stepped(table, name, found, format)

@@ -22,6 +22,7 @@ from mimachine.data.files.splits import SPLITS, check_unchanged, class_indices, 
 from mimachine.data.files.table import Table, typed
 from mimachine.data.preprocessing import fingerprint
 from mimachine.data.rows import Ready, Rows
+from mimachine.data.tables.columns.given import Given, given_columns
 from mimachine.data.tables.infer import infer
 from mimachine.data.tables.load_blocks import encode_blocks, is_large
 from mimachine.data.tables.parquet import is_index
@@ -32,7 +33,7 @@ from mimachine.data.tables.schema import Schema
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["blank_table", "kinds_of", "load_table", "read_table_rows"]
+__all__ = ["blank_table", "load_table", "read_table_rows"]
 
 
 def load_table(
@@ -51,7 +52,8 @@ def load_table(
     """
     known = None if stored is None else Schema.from_json(stored["schema"])
     check_there(str(path))
-    encoded = (_in_blocks if is_large(path) else _at_once)(path, file, known)
+    given = given_columns(file.columns) if known is None else Given({}, known)
+    encoded = (_in_blocks if is_large(path) else _at_once)(path, file, given, stored is not None)
     values, schema, splits = encoded.table.values, encoded.schema, encoded.splits
     table = labelled(encoded.table, file.labels)
     if known is not None and file.labels is not None and table.labels is None:
@@ -88,69 +90,54 @@ class _Encoded(NamedTuple):
     splits: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
-def _at_once(path: str | os.PathLike[str], file: File, known: Schema | None) -> _Encoded:
-    frame, labels, _ = _read(path, file, known)
+def _at_once(path: str | os.PathLike[str], file: File, given: Given, is_stored: bool) -> _Encoded:
+    frame, labels, _ = _read(path, file, given.schema, is_stored)
+    given.check(frame.data.columns, frame.source)
     splits = split_rows(len(frame.data), len(frame.data.columns), None, frame.source)
-    if known is None:
-        schema, notes = infer(frame, splits[0], kinds_of(file.columns))
-    else:
-        schema, notes = known, ()
+    notes: tuple[str, ...] = ()
+    if (schema := given.schema) is None:
+        schema, notes = infer(frame, splits[0], given.kinds)
     values, more = encode(frame, schema)
     table = Table(values, None, labels, frame.source, (*frame.notes, *notes, *more))
     return _Encoded(table, schema, splits)
 
 
-def _in_blocks(path: str | os.PathLike[str], file: File, known: Schema | None) -> _Encoded:
+def _in_blocks(path: str | os.PathLike[str], file: File, given: Given, is_stored: bool) -> _Encoded:
     found, source = outline(path), Path(path).name
     names = [name for name in found.types if not is_index(name)]
-    left, label, notes = _choice(names, file, known, source)
+    left, label, notes = _choice(names, file, source, is_stored)
+    given.check(left, source)
     splits = split_rows(found.rows, len(left), None, source)
-    encoded = encode_blocks(path, left, label, splits[0], known, kinds_of(file.columns))
+    encoded = encode_blocks(path, left, label, splits[0], given.schema, given.kinds)
     labels = None if encoded.labels is None else _labels(encoded.labels)
     table = Table(encoded.rows, None, labels, source, (*notes, *encoded.notes))
     return _Encoded(table, encoded.schema, splits)
 
 
-def kinds_of(entries: Sequence[str]) -> dict[str, str]:
-    """Kinds of columns from entries such as city=category.
-
-    Raises:
-        OptionError: If an entry has no name or kind, or a name occurs twice.
-    """
-    found: dict[str, str] = {}
-    for entry in entries:
-        name, is_pair, kind = entry.rpartition("=")
-        if not (is_pair and name and kind):
-            raise OptionError(
-                Option("columns", [entry]), " must be NAME=KIND, such as city=category"
-            )
-        if found.setdefault(name, kind) != kind:
-            raise OptionError(Option("columns", [entry]), f" gives {name!r} a second kind")
-    return found
-
-
 def _read(
-    path: str | os.PathLike[str] | Any, file: File, known: Schema | None
+    path: str | os.PathLike[str] | Any, file: File, known: Schema | None, is_stored: bool = True
 ) -> tuple[Frame, NDArray[Any] | None, Frame]:
     """A table without its labels and the columns to drop, the labels if it has them, and all."""
     if isinstance(path, str | os.PathLike):
         check_there(str(path))
-    frame = read_frame(path, header=file.header, types=types_of(known), formats=formats_of(known))
-    left, label, notes = _choice(frame.data.columns, file, known, frame.source)
-    labels = None if label is None else _labels(frame.data[label])
+    types, formats = ({}, {}) if known is None else (known.types(), known.formats())
+    frame = read_frame(path, header=file.header, types=types, formats=formats)
+    left, label, notes = _choice(frame.data.columns, file, frame.source, is_stored)
+    # As they are written, so that they are the names of classes.
+    labels = None if label is None else _labels(frame.texts.get(label, frame.data[label]))
     values = dataclasses.replace(frame, data=frame.data.select(left), notes=(*frame.notes, *notes))
     return values, labels, frame
 
 
 def _choice(
-    names: Sequence[str], file: File, known: Schema | None, source: str
+    names: Sequence[str], file: File, source: str, is_stored: bool
 ) -> tuple[list[str], str | None, tuple[str, ...]]:
     """Columns of values, the column of labels if there is one, and notes."""
     notes: tuple[str, ...] = ()
     label = file.labels if file.labels in names else None
     if file.labels is not None and label is None:
-        notes = check_label_file(file.labels, "column", names, source, optional=known is not None)
-    if known is None:
+        notes = check_label_file(file.labels, "column", names, source, optional=is_stored)
+    if not is_stored:
         for name in file.drop:
             if name not in names:
                 raise OptionError(
@@ -173,18 +160,6 @@ def _labels(column: pl.Series) -> NDArray[Any]:
         return column.to_numpy()
     text = column.cast(pl.String).fill_null("")
     return typed(np.array(text.to_list(), dtype=np.str_))
-
-
-def types_of(schema: Schema | None) -> dict[str, str]:
-    """Polars types of the columns that are modelled, to read another file alike."""
-    return {} if schema is None else {column.name: column.type for column in schema.modelled}
-
-
-def formats_of(schema: Schema | None) -> dict[str, str]:
-    """Formats of dates and times that are text, to read another file alike."""
-    columns = () if schema is None else schema.modelled
-    formats = {column.name: getattr(column, "format", None) for column in columns}
-    return {name: format for name, format in formats.items() if format is not None}
 
 
 class TableRows(NamedTuple):
@@ -223,7 +198,10 @@ def read_table_rows(
     frame, labels, whole = _read(path, dataclasses.replace(file, drop=()), schema)
     values, notes = encode(frame, schema)
     table = labelled(Table(values, None, labels, frame.source, frame.notes), file.labels)
-    rows, labels, data, chosen = torch.from_numpy(values), table.labels, whole.data, None
+    # Of all rows or none a column of numbers is in another style than plain.
+    texts = [name for name in whole.texts if name not in whole.styles]
+    rows, labels, chosen = torch.from_numpy(values), table.labels, None
+    data = whole.as_text(texts).data
     if split is not None:
         # As in training: without the columns that were dropped.
         width = len([name for name in frame.data.columns if name not in file.drop])

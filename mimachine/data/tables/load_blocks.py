@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mimachine._support import memory
+from mimachine.data.tables.columns.texts import understood
 from mimachine.data.tables.infer import infer
 from mimachine.data.tables.read import Frame, outline, read_blocks
 from mimachine.data.tables.rows import encode
@@ -94,12 +95,13 @@ def encode_blocks(
     with tempfile.TemporaryFile() as stream:
         rows = np.memmap(stream, np.float32, "w+", shape=shape)
     labels, start = [], 0
-    for frame in read_blocks(path, block, columns=wanted):
+    types, formats = known.types(), known.formats()
+    for frame in read_blocks(path, block, columns=wanted, types=types, formats=formats):
         values, more = encode(_without(frame, label), known)
         rows[start : start + len(values)] = values
         memory.release(rows)
         if label is not None:
-            labels.append(frame.data[label])
+            labels.append(frame.texts.get(label, frame.data[label]))
         start += len(values)
         # Of each block its own numbers: the first that has any is enough.
         notes = tuple(dict.fromkeys((*notes, *frame.notes, *([] if start > block else more))))
@@ -127,7 +129,7 @@ def _inferred(
         parts.append(frame.data[inside])
         start += frame.data.height
     assert first is not None
-    some = dataclasses.replace(first, data=pl.concat(parts))
+    some = understood(dataclasses.replace(first, data=pl.concat(parts)), {}, {})
     schema, notes = infer(some, np.arange(some.data.height), overrides)
     if len(chosen) < len(train):
         notes = (f"kinds of columns are those of {judged:,} random training rows", *notes)

@@ -12,11 +12,17 @@ if TYPE_CHECKING:
 
 __all__ = ["NumberStyle", "is_number", "number_styles"]
 
-_SIGNS = "%€$£¥"
+_SIGNS = (
+    *("%", "€", "$", "£", "¥", "₹", "zł", "kr", "USD", "EUR", "GBP", "CHF", "SEK", "NOK", "DKK"),
+    *("US$", "JPY", "CNY", "INR", "PLN", "CAD", "AUD"),
+)
 _EXPONENT = r"(?:[eE][+-]?\d+)?"
 # Spaces that separate thousands, besides the common one, and other forms of "-" and "'".
 _SPACES = "[\u00a0\u2009\u202f]"
 _OTHERS = (("−", "-"), ("’", "'"))
+# Negative numbers as accountants write them, (1.50), and some programs, 1.50-.
+_ACCOUNTED, _TRAILED = r"^\(([^()+-]+)\)$", r"^([^+-]+)-$"
+_NEGATIVE = "^-"
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class NumberStyle:
     @classmethod
     def parse(cls, text: str) -> NumberStyle | None:
         """The style whose text is this; None if it is of no style."""
-        found = re.fullmatch(r"1(\D?)234([.,])5(\D?)", text)
+        found = re.fullmatch(r"1(\D?)234([.,])5(\D{0,3})", text)
         return cls(found[2], found[1], found[3]) if found else None
 
     @property
@@ -86,8 +92,11 @@ def number_styles(cells: pl.Series) -> list[NumberStyle]:
     sign = ""
     usual = _usual(cells)
     first = usual[0]
-    if signs := {each for each in _SIGNS if each in first}:
-        sign = signs.pop()
+    if usual.str.contains(_NEGATIVE).any() and cells.str.contains(r"^\(").all():
+        # Numbers of notes, rather than negative ones.
+        return []
+    if signs := [each for each in _SIGNS if each in first]:
+        sign = max(signs, key=len)
         inner = usual.str.strip_chars_end(" ") if sign == "%" else usual
         stripped = inner.str.replace(rf"^([+-]?){re.escape(sign)} ?|( ?){re.escape(sign)}$", "$1")
         if not (stripped.str.len_chars() < inner.str.len_chars()).all():
@@ -113,7 +122,7 @@ def _usual(cells: pl.Series) -> pl.Series:
     cells = cells.str.replace_all(_SPACES, " ")
     for other, usual in _OTHERS:
         cells = cells.str.replace_all(other, usual, literal=True)
-    return cells
+    return cells.str.replace(_ACCOUNTED, "-$1").str.replace(_TRAILED, "-$1")
 
 
 def _all_match(cells: pl.Series, pattern: str) -> bool:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from mimachine._support.messages import Option, OptionError, nearest, some
 from mimachine._support.reading import require_regular
 from mimachine.data.files.table import readable
+from mimachine.data.tables.columns.texts import understood
 from mimachine.data.tables.frame import Frame
 from mimachine.data.tables.frames import frame_of
 from mimachine.data.tables.names import chosen_columns, without_infinite
@@ -30,7 +31,15 @@ from mimachine.data.tables.text_file import read_original_cells, read_text_file
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Frame", "Outline", "outline", "read_blocks", "read_cells", "read_frame"]
+__all__ = [
+    "Frame",
+    "Outline",
+    "outline",
+    "read_as_stored",
+    "read_blocks",
+    "read_cells",
+    "read_frame",
+]
 
 _TEXT = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 _SUFFIXES = (*_TEXT, ".parquet")
@@ -75,13 +84,24 @@ def read_frame(
             or cells are not of the given types. The message names the column and the row.
     """
     if not isinstance(source, str | os.PathLike):
-        return _finished(_only(frame_of(source), columns), types or {})
+        frame = _finished(_only(frame_of(source), columns), types or {})
+        return understood(frame, types or {}, formats or {})
     path = _checked(Path(source).expanduser(), header)
     if _is_parquet(path):
-        return _finished(read_parquet(path, columns), types or {})
+        frame = _finished(read_parquet(path, columns), types or {})
+        return understood(frame, types or {}, formats or {})
     with readable(path):
         frame = read_text_file(path, header, columns, types or {}, formats or {})
     return _finished(frame, types or {})
+
+
+def read_as_stored(source: Any) -> pl.DataFrame:
+    """A data frame of any library as one of polars, whose columns of text stay text.
+
+    Raises:
+        ValueError: If it is no table, see `read_frame`.
+    """
+    return _finished(frame_of(source), {}).data
 
 
 def read_cells(
@@ -112,6 +132,9 @@ def read_blocks(
 ) -> Iterator[Frame]:
     """Read a table in blocks of rows, in order; parquet files may be larger than the memory.
 
+    Without `types`, columns of text in parquet files stay text, since a block does not show what
+    all of their cells are; see `understood`.
+
     Args:
         source: As for `read_frame`.
         rows: Number of rows of each block; the last may have fewer.
@@ -129,12 +152,14 @@ def read_blocks(
         path = _checked(Path(source).expanduser(), header)
         if _is_parquet(path):
             for block in parquet_blocks(path, rows, columns):
-                yield _finished(block, types or {})
+                found = _finished(block, types or {})
+                yield found if types is None else understood(found, types, formats or {})
             return
     whole = read_frame(source, header=header, columns=columns, types=types, formats=formats)
     for start in range(0, whole.data.height, rows):
         data = whole.data.slice(start, rows)
-        yield replace(whole, data=data, place=partial(_later, whole.place, start))
+        texts = {name: text.slice(start, rows) for name, text in whole.texts.items()}
+        yield replace(whole, data=data, texts=texts, place=partial(_later, whole.place, start))
 
 
 def _later(place: Callable[[int], str], start: int, row: int) -> str:

@@ -53,6 +53,8 @@ def encode(frame: Frame, schema: Schema) -> tuple[NDArray[np.float32], tuple[str
             f"{frame.source} must have columns of the training table such as "
             f"{some(map(repr, sorted(names)), 3)}, got {some(map(repr, frame.data.columns), 3)}"
         )
+    of_text = (c.name for c in modelled if isinstance(c, Levels) and is_text(c.type))
+    frame = frame.as_text(of_text)
     rows = np.full((len(frame.data), len(modelled)), np.nan, dtype=np.float32)
     notes = _on_columns(frame, schema, missing)
     for k, column in enumerate(modelled):

@@ -165,6 +165,15 @@ class Schema:
         """The kind of each column, in words that `infer` takes as overrides."""
         return {column.name: _kind(column) for column in self.columns}
 
+    def types(self) -> dict[str, str]:
+        """Polars types of the columns that are modelled, to read another file alike."""
+        return {column.name: column.type for column in self.modelled}
+
+    def formats(self) -> dict[str, str]:
+        """Formats of dates and times that are text, to read another file alike."""
+        formats = {column.name: getattr(column, "format", None) for column in self.modelled}
+        return {name: format for name, format in formats.items() if format is not None}
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         return {"columns": [dataclasses.asdict(column) for column in self.columns]}

@@ -81,9 +81,12 @@ def blocks_of_rows(file: Path, layout: Layout, columns: int = 1) -> Iterator[Tex
     Raises:
         ValueError: If a row has more or fewer cells than the first line; names row and line.
     """
-    size, line, row = max(_BLOCK, columns * _OF_A_COLUMN), 0, 0
+    size, row = max(_BLOCK, columns * _OF_A_COLUMN), 0
     skipped = not layout.named
     with opened(file, layout.encoding) as stream:
+        for _ in range(layout.skipped):
+            stream.readline()
+        line = layout.skipped
         rest = b""
         while True:
             piece = stream.read(size)

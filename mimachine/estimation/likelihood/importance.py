@@ -179,18 +179,24 @@ def _log_likelihood(
         prior = model.prior()
         if chunk_size is None:
             chunk_size = _pairs_at_once(model, prior, x)
-        parts = []
+        # Written into tensors of all rows: small ones kept from each block would split the free
+        # memory, so that the process grows with every block.
+        found: list[Tensor] = []
+        start = 0
         with faster_products(products_pay(model.decoder, chunk_size)):
             for rows in x.split(max(1, chunk_size // num_samples)):
                 conditional = checked(name, proposal(rows), len(rows))
                 check_event(name, conditional, prior)
-                parts.append(
-                    _summary(_log_weights(model, rows, conditional, prior, num_samples, chunk_size))
+                parts = _summary(
+                    _log_weights(model, rows, conditional, prior, num_samples, chunk_size)
                 )
-    *statistics, tails = zip(*parts, strict=True)
-    values, errors, effective, bounds = (torch.cat(part) for part in statistics)
+                found = found or [part.new_empty((*part.shape[:-1], len(x))) for part in parts]
+                for whole_part, part in zip(found, parts, strict=True):
+                    whole_part[..., start : start + len(rows)] = part
+                start += len(rows)
+    values, errors, effective, bounds, tails = found
     # All tails at once: separate fits would take longer than the samples of a small model.
-    shapes = pareto_k(torch.cat(tails, 1))
+    shapes = pareto_k(tails)
     return LogLikelihood(values, errors, effective, bounds, num_samples, shapes)
 
 

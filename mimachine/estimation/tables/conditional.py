@@ -29,12 +29,15 @@ class GivenRows:
         effective_sample_sizes: Effective number of draws of codes, (Σw)² / Σw², shape (M,). If it
             is below `count`, rows share codes, so they vary less than independent ones.
         pareto_k: Shape of the tail of the weights, shape (M,), see `pareto_k`.
+        log_probabilities: Log-probability of the given entries, estimated from the same draws, in
+            nats, shape (M,), float64.
         num_draws: Draws of codes for each condition.
     """
 
     rows: Tensor
     effective_sample_sizes: Tensor
     pareto_k: Tensor
+    log_probabilities: Tensor
     num_draws: int
 
     @property
@@ -100,6 +103,6 @@ def sample_given(
             model, rows, proposal, draws, seed=seed, purpose="given", chunk_size=chunk_size
         ):
             drawn.append(block.completed(count).transpose(0, 1))
-            diagnostics.append(torch.stack(block.diagnostics()))
-    effective, shapes = torch.cat(diagnostics, 1)
-    return GivenRows(torch.cat(drawn), effective, shapes, draws)
+            diagnostics.append(torch.stack([*block.diagnostics(), block.log_probabilities()]))
+    effective, shapes, log_probabilities = torch.cat(diagnostics, 1)
+    return GivenRows(torch.cat(drawn), effective, shapes, log_probabilities, draws)

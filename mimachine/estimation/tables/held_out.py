@@ -115,7 +115,13 @@ def held_out_coverage(
     order = torch.randperm(len(table), generator=generator)
     chosen = table[order[:most_rows].sort().values.to(table.device)]
     hide = torch.rand(chosen.shape, generator=generator).to(table.device) < share
-    hide &= chosen.isfinite()
+    seen = chosen.isfinite()
+    hide &= seen
+    if not hide.any() and seen.any():
+        # Of few entries perhaps none was drawn.
+        places = seen.nonzero()
+        place = places[int(torch.randint(len(places), (), generator=generator))]
+        hide[place[0], place[1]] = True
     if not hide.any():
         raise ValueError("rows must have seen entries to hide, got none; give more rows")
     # The rows without a hidden entry tell nothing, so they are not filled in.

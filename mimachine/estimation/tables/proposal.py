@@ -26,7 +26,7 @@ from mimachine.training.schedules import Cosine
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["TableProposal", "fit_proposal", "recipe"]
+__all__ = ["TableProposal", "blank_proposal", "fit_proposal", "recipe"]
 
 # Smallest standard deviation of a component, in those of all codes.
 _FLOOR = 0.02
@@ -36,6 +36,7 @@ _WIDE_SHARE, _WIDE = 0.3, 1.5
 _STEPS, _FEWEST_EPOCHS, _LARGEST_BATCH = 1500, 4, 512
 _MOST_CODES = 10_000
 _HELD_OUT = 0.1
+_COMPONENTS, _HIDDEN = 16, (128, 128)
 
 
 class TableProposal(nn.Module):
@@ -60,8 +61,8 @@ class TableProposal(nn.Module):
         num_features: int,
         mean: Tensor,
         std: Tensor,
-        components: int = 16,
-        hidden: tuple[int, ...] = (128, 128),
+        components: int = _COMPONENTS,
+        hidden: tuple[int, ...] = _HIDDEN,
     ) -> None:
         super().__init__()
         self.fitted = _Fitted(features, num_features, mean, std, components, hidden)
@@ -117,8 +118,8 @@ def fit_proposal(
     val: Any = None,
     *,
     features: nn.Module | None = None,
-    components: int = 16,
-    hidden: tuple[int, ...] = (128, 128),
+    components: int = _COMPONENTS,
+    hidden: tuple[int, ...] = _HIDDEN,
     generated: float = 0.5,
     training: Training | None = None,
     seed: int = 0,
@@ -176,21 +177,54 @@ def fit_proposal(
     if training is not None:
         instance("training", training, Training, "a Training")
     training = recipe(len(rows), seed) if training is None else training
-    features = reader_of_missing(model) if features is None else features
+    features = _features(model) if features is None else features
     instance("features", features, nn.Module, "a module that maps rows to numbers")
-    assert features is not None
     with forked(derived_seed(training.seed, "proposal"), rows.device):
         with naming_misfits(model, rows, "train"):
             mean, std = _location(model, rows)
-        with torch.no_grad():
-            num_features = features(rows[:2]).shape[-1]
-        proposal = TableProposal(
-            copy.deepcopy(features), num_features, mean, std, components, hidden
-        ).to(rows.device, rows.dtype)
+        proposal = _before_training(features, rows, mean, std, components, hidden)
     loss = _CrossEntropy(model, proposal.fitted, generated)
     fit(loss, rows, unseen, training, fabric=fabric, progress=progress)
     proposal.zero_grad(set_to_none=True)
     return proposal.to(rows.device).eval()
+
+
+def blank_proposal(model: Joint, num_columns: int) -> TableProposal:
+    """A proposal of the default form without training, to load weights into.
+
+    Args:
+        model: The model.
+        num_columns: Number of columns D of its rows.
+    """
+    size = model.prior().event_shape.numel()
+    features = _features(model)
+    rows = torch.full((2, num_columns), math.nan)
+    place = like(model)
+    rows = rows if place is None else rows.to(place)
+    with forked(0, rows.device):
+        mean, std = rows.new_zeros(size), rows.new_ones(size)
+        return _before_training(features, rows, mean, std, _COMPONENTS, _HIDDEN).eval()
+
+
+def _features(model: Joint) -> nn.Module:
+    features = reader_of_missing(model)
+    instance("features", features, nn.Module, "a module that maps rows to numbers")
+    assert features is not None
+    return features
+
+
+def _before_training(
+    features: nn.Module,
+    rows: Tensor,
+    mean: Tensor,
+    std: Tensor,
+    components: int,
+    hidden: tuple[int, ...],
+) -> TableProposal:
+    with torch.no_grad():
+        num_features = features(rows[:2]).shape[-1]
+    proposal = TableProposal(copy.deepcopy(features), num_features, mean, std, components, hidden)
+    return proposal.to(rows.device, rows.dtype)
 
 
 def recipe(num_rows: int, seed: int = 0) -> Training:

@@ -61,6 +61,10 @@ class Weighted:
         tail = self.log_weights.topk(min(count, tail_size(count) + 1), 0).values
         return effective, pareto_k(tail)
 
+    def log_probabilities(self) -> Tensor:
+        """Log-probabilities of the seen entries, estimated by the mean weights, in nats, (n,)."""
+        return log_mean(self.log_weights)[0]
+
     def completed(self, count: int) -> Tensor:
         """Draws of the whole rows from p(x_mis|x_seen), shape (count, n, D).
 

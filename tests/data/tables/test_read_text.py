@@ -410,3 +410,65 @@ def test_many_columns(tmp_path):
     rows = "\n".join(",".join(map(repr, row)) for row in values.tolist())
     found = frame(tmp_path, ",".join(f"c{k}" for k in range(3000)) + f"\n{rows}\n").data
     np.testing.assert_array_equal(found.to_numpy(), values)
+
+
+ROWS_BELOW = "city,age\nOslo,3\nRome,40\nBari,5\n"
+
+
+@pytest.mark.parametrize(
+    ("above", "line"),
+    [
+        ("sep=,\n", 3),
+        ('"sep=,"\n', 3),
+        ("Customers\n\n", 4),
+        ("Customers of 2024\n", 3),
+        ("# exported, 2024-01-01, by the shop\n# in thousands\n", 4),
+        ("\n# exported\n\n", 5),
+    ],
+)
+def test_lines_above_a_table_are_left_out_and_named(tmp_path, above, line):
+    expected = frame(tmp_path, ROWS_BELOW)
+    found = frame(tmp_path, above + ROWS_BELOW)
+    assert found.data.equals(expected.data)
+    assert found.place(0) == f"row 1 (line {line})"
+    words = above.strip().splitlines()[0]
+    assert ("sep=" in above) == (found.notes == ())
+    assert "sep=" in above or repr(words) in found.notes[0]
+
+
+def test_a_padded_title_and_the_delimiter_that_excel_writes(tmp_path):
+    expected = frame(tmp_path, "a,b,c\n1.5,2,x\n2.5,3,y\n")
+    padded = frame(tmp_path, "Report 7,,\n,,\na,b,c\n1.5,2,x\n2.5,3,y\n")
+    assert padded.data.equals(expected.data)
+    named = frame(tmp_path, "sep=;\na;b;c\n1,5;2;x\n2,5;3;y\n")
+    assert named.data.equals(expected.data)
+
+
+@pytest.mark.parametrize(
+    "text", ["age\n1,2\n3,4\n5,6\n", "a,b,c\n1,2\n3,4\n5,6\n", "#a,b\n1,2\n3,4\n", "a,b\n1,2\n3\n"]
+)
+def test_a_short_row_is_no_title(tmp_path, text):
+    if text.startswith("#"):
+        assert frame(tmp_path, text).data.columns == ["#a", "b"]
+    else:
+        assert "in each row, as in its first line" in error(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [
+        (["1.50", "(2.25)", "3"], [1.5, -2.25, 3.0]),
+        (["1.50", "2.25-", "3"], [1.5, -2.25, 3.0]),
+        (["$1,000.50", "($2.25)", "$3"], [1000.5, -2.25, 3.0]),
+        (["1.000,50 kr", "2,25 kr", "3 kr"], [1000.5, 2.25, 3.0]),
+        (["USD 10", "USD 2.5", "USD -3"], [10.0, 2.5, -3.0]),
+        (["US$10", "US$2.5", "-US$3"], [10.0, 2.5, -3.0]),
+    ],
+)
+def test_money_as_accountants_write_it(tmp_path, cells, numbers):
+    assert column(tmp_path, cells).data["a"].to_list() == numbers
+
+
+@pytest.mark.parametrize("cells", [["(1)", "(2)", "(3)"], ["1-", "a", "2"], ["5 kr", "6 EUR"]])
+def test_marks_and_other_units_are_text(tmp_path, cells):
+    assert column(tmp_path, cells).data["a"].to_list() == cells

@@ -37,6 +37,7 @@ def test_the_effective_share_of_draws_is_the_probability_of_a_condition_that_the
     # The level is 0 for codes above 1.
     probability = 0.5 * math.erfc(1 / math.sqrt(2))
     share = found.effective_sample_sizes[0] / 100_000
+    assert found.log_probabilities[0].exp() == pytest.approx(float(share), rel=0.01)
     assert abs(share - probability) < 5 * math.sqrt(probability / 100_000)
     assert (found.rows[0, :, 0] > 0.4).all()
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Cells", "cells", "column_of", "data_type", "type_name"]
+__all__ = ["Cells", "cells", "column_of", "data_type", "text_of", "type_name"]
 
 _MICROSECONDS = {"ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}
 # Larger numbers would leave no room for arithmetic.
@@ -181,6 +181,15 @@ def column_of(
             name
         ]
     return column if format is None else column.dt.strftime(format)
+
+
+def text_of(column: pl.Series) -> pl.Series:
+    """A column as text; durations are written as in ISO 8601, such as PT36H."""
+    import polars as pl
+
+    if column.dtype == pl.Duration:
+        return column.dt.to_string("iso")
+    return column.cast(pl.String)
 
 
 def _temporal(raw: pl.Series, kind: str, type: str) -> pl.Series:

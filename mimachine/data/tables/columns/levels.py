@@ -112,10 +112,10 @@ def _places_of_text(column: pl.Series, own: list[str]) -> NDArray[np.int64]:
     if column.dtype.is_float():
         whole = column.cast(pl.Int64, strict=False)
         column = whole if (whole == column).all() else column
-    if column.dtype == pl.Boolean:
+    spelling = {level.lower(): level for level in own}
+    if column.dtype == pl.Boolean or spelling.keys() == {"true", "false"}:
         # As the levels are written: True, TRUE or true.
-        spelling = {level.lower(): level for level in own}
-        column = column.cast(pl.String).replace(spelling)
+        column = column.cast(pl.String).str.to_lowercase().replace(spelling)
     text = column.cast(pl.String)
     found = text.replace_strict(
         pl.Series(own, dtype=pl.String),

@@ -126,7 +126,9 @@ def _scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
     total = rows.sum()
     empty = min(_EMPTY, _EMPTY_SHARE * total / len(rows))
-    least = 1 / (2 * max(total, 2)) if rows[0] and rows[-1] else empty / (2 * total)
+    # Outermost values may have half a row, of levels that only later rows may have.
+    half = min(1.0, rows[0], rows[-1]) or empty
+    least = min(1 / (2 * max(total, 2)), half / (2 * total))
     rows = np.where(rows > 0, rows, empty)
     # Sums from both ends, since 1 - p has few digits where p is near 1.
     low = np.cumsum(rows)[:-1] / rows.sum()

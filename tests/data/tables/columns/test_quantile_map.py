@@ -105,3 +105,12 @@ def test_levels_without_rows_are_allowed(counts):
     for level, count in enumerate(counts):
         if count == 0:
             assert share((edges, scores), level, level) < 0.2
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(0, 500), min_size=2, max_size=9).filter(any))
+def test_levels_without_rows_have_a_share_also_at_the_ends(counts):
+    # As for ordered levels that no training row has.
+    edges, scores = map_of_counts(np.arange(len(counts)), np.maximum(0.5, np.array(counts)))
+    assert (np.diff(edges) > 0).all()
+    assert (np.diff(scores) > 0).all()
