@@ -42,7 +42,7 @@ def settings_of(objective: str, prior: str, recipe: str, seed: int) -> mm.Experi
         start = experiment.published("mnist", objective, "hvae")
         training = replace(start.training, epochs=_PUBLISHED_EPOCHS, warmup=_warmup(start))
     else:
-        start = experiment.fast("mnist", objective, architecture="hvae")
+        start = experiment.fast("mnist", objective, architecture="hvae", prior=prior)
         training = start.training
         if recipe.endswith("Adam"):
             changes = {"epochs": _ADAM_EPOCHS, "learning_rate": _ADAM_RATE}

@@ -194,7 +194,7 @@ def _default_settings(command: Train | Compare, objective: str | None) -> Experi
     objective = objective_of(objective)
     architecture = command.model.architecture
     if command.preset == "fast":
-        return fast(command.data, objective, command.file, architecture)
+        return fast(command.data, objective, command.file, architecture, command.model.prior)
     if command.preset != "default" and command.file != File():
         raise ValueError(f"options of files, such as --labels, have no meaning for {command.data}")
     if command.preset == "published":

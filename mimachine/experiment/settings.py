@@ -25,6 +25,7 @@ __all__ = [
     "HIERARCHIES",
     "IMAGE_ARCHITECTURES",
     "Model",
+    "Prior",
     "flat",
     "from_json",
     "to_json",
@@ -57,6 +58,14 @@ _ADDED_LATER = (
     "training.weight_decay",
 )
 Architecture = Literal["mlp", "pca", "dense-vae", "hvae", "conv-hvae", "pixel-hvae"]
+Prior = Literal[
+    "standard-normal",
+    "learned-normal",
+    "gaussian-mixture",
+    "full-gaussian-mixture",
+    "vampprior",
+    "flow",
+]
 # Architectures with two levels of latents, and all architectures for images.
 HIERARCHIES: tuple[Architecture, ...] = ("hvae", "conv-hvae", "pixel-hvae")
 IMAGE_ARCHITECTURES: tuple[Architecture, ...] = ("dense-vae", *HIERARCHIES)
@@ -138,14 +147,7 @@ class Model:
     latent: int = 32
     hidden: tuple[int, ...] = (300,)
     likelihood: Literal["auto", "columns", "gaussian", "bernoulli", "discretized-logistic"] = "auto"
-    prior: Literal[
-        "standard-normal",
-        "learned-normal",
-        "gaussian-mixture",
-        "full-gaussian-mixture",
-        "vampprior",
-        "flow",
-    ] = "standard-normal"
+    prior: Prior = "standard-normal"
     components: int = 100
     encoder_floor: float | None = None
     encoder_std: float | None = None

@@ -13,7 +13,7 @@ from mimachine import experiment
 from mimachine._support.messages import command_line, quoted
 from mimachine.data.files.options import File
 from mimachine.data.tables.schema import Levels, Schema
-from mimachine.experiment.settings import Experiment, flat
+from mimachine.experiment.settings import Experiment, Model, flat
 from mimachine.reporting.measured_run import Outcome
 
 __all__ = ["comparing", "of_comparison", "of_runs", "options", "presets", "shown", "training"]
@@ -50,7 +50,10 @@ def presets(settings: Experiment) -> dict[str, Experiment]:
     data, objective, architecture = settings.data, settings.objective, settings.model.architecture
     starts = {"default": experiment.default(data.name, objective, data.file, architecture)}
     with contextlib.suppress(ValueError):
-        starts["fast"] = experiment.fast(data.name, objective, data.file, architecture)
+        prior = settings.model.prior
+        fast = experiment.fast(data.name, objective, data.file, architecture, prior)
+        # The prior is an option, though the recipe depends on it.
+        starts["fast"] = replace(fast, model=replace(fast.model, prior=Model.prior))
     for preset, make in (("published", experiment.published), ("paper", experiment.paper_images)):
         with contextlib.suppress(ValueError):
             starts[preset] = make(data.name, objective, architecture)

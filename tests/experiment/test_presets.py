@@ -74,8 +74,19 @@ def test_the_fast_recipe_changes_the_training_only(name):
     training, rows = settings.training, CATALOGUE[name].rows
     steps = training.epochs * math.ceil(rows / training.batch_size)
     assert training.optimizer == "muon"
-    assert 1500 <= steps <= 2500
+    assert 600 <= steps <= 1500
     assert training.learning_rate_at(training.epochs) < 0.1 * training.learning_rate
+
+
+def test_the_fast_recipe_takes_longer_with_a_vampprior():
+    normal, vamp = fast("mnist"), fast("mnist", prior="vampprior")
+    assert vamp.model == replace(normal.model, prior="vampprior")
+    assert vamp.training.epochs > normal.training.epochs
+    options = ["mnist", "--preset", "fast", "--model.architecture", "hvae"]
+    vampprior = [*options, "--model.prior", "vampprior"]
+    for expected, given in ((normal, options), (vamp, vampprior)):
+        command = parse_trainer(Train, given)
+        assert (command.model, command.training) == (expected.model, expected.training)
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "conv-hvae", "pca"])

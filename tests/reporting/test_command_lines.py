@@ -58,6 +58,7 @@ def read(command):
         published("omniglot", "mim", "hvae"),
         replace(paper_images("mnist", "vae", "pixel-hvae"), num_samples=7),
         replace(fast("mnist", "vae"), num_samples=7),
+        fast("mnist", "vae", prior="vampprior"),
         replace(
             default("digits", architecture="pixel-hvae"),
             model=Model(
