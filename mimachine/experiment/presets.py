@@ -44,7 +44,7 @@ _IMAGE_TRAINING = Training(epochs=100, patience=20)
 # Architectures, batch, steps and learning rate of the fast recipe (`benchmarks/fast_recipe.py`).
 _DENSE: tuple[Architecture, ...] = ("dense-vae", "hvae")
 # Pseudo-inputs take longer to train.
-_FAST_BATCH, _FAST_RATE, _FAST_STEPS, _FAST_STEPS_VAMP = 500, 7e-3, 900, 1400
+_FAST_BATCH, _FAST_RATE, _FAST_STEPS, _FAST_STEPS_VAMP = 500, 1e-2, 800, 1400
 # Number of pseudo-inputs of the paper's image models with a VampPrior.
 _PSEUDO_INPUTS = 500
 # Smallest standard deviation of the encoder. Smaller ones cost MIM likelihood and good samples, and
@@ -143,7 +143,7 @@ def fast(
     """Default settings with a fast recipe for dense image models.
 
     Large batches in bfloat16, Muon for the matrices of layers, and a learning rate that falls along
-    a cosine: some 900 steps, and 1,400 with a VampPrior.
+    a cosine: some 800 steps, and 1,400 with a VampPrior.
 
     Args:
         data: Name of a data set, or path of a file or folder.
