@@ -140,6 +140,7 @@ class _Samples(NamedTuple):
             of the x with a higher one, ties counted by half: the mean of each is the AUC.
         """
         from sklearn.ensemble import HistGradientBoostingClassifier
+        from threadpoolctl import threadpool_limits
 
         # Small trees of few features each: of the settings tried these told most pairs apart.
         classifier = HistGradientBoostingClassifier(
@@ -152,7 +153,9 @@ class _Samples(NamedTuple):
         )
         fitted, scored = np.isin(self.fold, training), self.fold == fold
         is_x = self.is_x[scored]
-        with exclusive():
+        # So small a fit gains nothing by threads, and where other processes use the processor each
+        # of its thousands of short loops would wait for the slowest one.
+        with exclusive(), threadpool_limits(1, user_api="openmp"):
             classifier.fit(self.rows[fitted], self.is_x[fitted])
             scores = classifier.decision_function(self.rows[scored])
         return _placements(scores[is_x], scores[~is_x])
