@@ -18,6 +18,8 @@ from mimachine.reporting.measured_run import Outcome
 
 __all__ = ["comparing", "of_comparison", "of_runs", "options", "presets", "shown", "training"]
 
+_MISSING = object()
+
 
 def shown(settings: Experiment) -> Experiment:
     """Settings without the directories of files, which a shared report must not reveal."""
@@ -31,18 +33,23 @@ def shown(settings: Experiment) -> Experiment:
     return replace(settings, data=replace(data, name=Path(data.name).name, file=file))
 
 
-def options(settings: Experiment) -> list[str] | None:
-    """Options of `mimachine train` that give these settings; None if no options do."""
-    architecture = settings.model.architecture
+def options(*settings: Experiment) -> list[str] | None:
+    """Options that give these settings, each from the defaults of its objective; None if none do.
+
+    Of one experiment they are options of `mimachine train`, of several of `mimachine compare`.
+    """
+    first, starts = settings[0], [presets(each) for each in settings]
+    architecture = first.model.architecture
     chosen = [] if architecture == "mlp" else ["--model.architecture", architecture]
     candidates = [
         [*([] if preset == "default" else ["--preset", preset]), *chosen, *changes]
-        for preset, start in presets(settings).items()
-        if (changes := _changes(start, settings)) is not None
+        for preset in starts[0]
+        if all(preset in each for each in starts)
+        and (changes := _changes([each[preset] for each in starts], settings)) is not None
     ]
     if not candidates:
         return None
-    return min(candidates, key=len) + _file_options(shown(settings).data.file)
+    return min(candidates, key=len) + _file_options(shown(first).data.file)
 
 
 def presets(settings: Experiment) -> dict[str, Experiment]:
@@ -60,15 +67,20 @@ def presets(settings: Experiment) -> dict[str, Experiment]:
     return starts
 
 
-def _changes(start: Experiment, settings: Experiment) -> list[str] | None:
-    """Options that turn `start` into `settings`; None if no options do."""
-    defaults, given = flat(asdict(start)), list[str]()
-    for name, value in flat(asdict(settings)).items():
-        if name in defaults and defaults[name] == value:
-            continue
-        if name.startswith("data."):
+def _changes(starts: Sequence[Experiment], settings: Sequence[Experiment]) -> list[str] | None:
+    """Options that turn each of `starts` into its settings; None if no options do."""
+    values = [flat(asdict(each)) for each in settings]
+    changed = dict[str, None]()
+    for start, wanted in zip(starts, values, strict=True):
+        defaults = flat(asdict(start))
+        changed |= {n: None for n, value in wanted.items() if defaults.get(n, _MISSING) != value}
+    given = list[str]()
+    for name in changed:
+        # An option holds for all of them.
+        found = [each.get(name, _MISSING) for each in values]
+        if name.startswith("data.") or any(each != found[0] for each in found):
             return None
-        given += _option(name, value)
+        given += _option(name, found[0])
     return given
 
 
@@ -193,12 +205,10 @@ def of_comparison(directory: Path, outcomes: Sequence[Outcome]) -> list[tuple[st
     """Pairs of purpose and commands for a comparison; one command if the runs share options."""
     separate = of_runs(*outcomes)
     settings = [outcome.trained.experiment for outcome in outcomes]
-    given = [options(each) for each in settings]
-    names = [each.objective for each in settings]
-    alike = all(each == given[0] for each in given) and names == [r.name for r in outcomes]
-    if given[0] is None or not alike:
+    given, names = options(*settings), [each.objective for each in settings]
+    if given is None or names != [each.name for each in outcomes]:
         return separate
     name = shown(settings[0]).data.name
     command = ["mimachine", "compare", name, "--objectives", *names]
-    again = command_line([*command, *given[0], "--out", f"{directory}-again"])
+    again = command_line([*command, *given, "--out", f"{directory}-again"])
     return [(separate[0][0], again), *separate[1:]]

@@ -23,8 +23,8 @@ from mimachine.estimation.tables.held_out import HeldOut, held_out_coverage
 from mimachine.estimation.tables.impute import Imputed, impute
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
-from mimachine.workflow.fitted_prior import table_proposal
 from mimachine.workflow.load_run import Trained
+from mimachine.workflow.table_proposal import table_proposal
 
 if TYPE_CHECKING:
     import polars as pl

@@ -11,6 +11,7 @@ from mimachine.cli.options import Train
 from mimachine.cli.parsing import parse_trainer
 from mimachine.data.catalogue import CATALOGUE, NAMES, load
 from mimachine.experiment.presets import default, fast, named
+from mimachine.model.objectives import OBJECTIVES
 
 
 @pytest.mark.parametrize("name", ["digits", "mixture-2d", "mixture-20d"])
@@ -37,10 +38,12 @@ def test_training_ends_with_a_decayed_rate_and_never_before(tmp_path, rows):
 
 
 def test_objectives_that_draw_data_train_the_mixtures_at_a_lower_rate():
-    drawn, encoded = (default("mixture-2d", name).training for name in ("mim", "a-mim"))
-    assert encoded.learning_rate == mm.Training.for_rows(10_000).learning_rate
-    assert drawn == replace(encoded, learning_rate=drawn.learning_rate)
-    assert drawn.learning_rate < encoded.learning_rate
+    usual = mm.Training.for_rows(10_000)
+    for name, objective in OBJECTIVES.items():
+        draws = objective.sampling == "mixture"
+        rate = default("mixture-2d", name).training.learning_rate
+        assert (rate < usual.learning_rate) == draws
+        assert replace(default("mixture-2d", name).training, learning_rate=3e-3) == usual
 
 
 def test_more_rows_take_more_steps_but_fewer_epochs(tmp_path):

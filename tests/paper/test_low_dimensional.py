@@ -237,7 +237,7 @@ def test_the_published_cells_are_those_of_the_released_code():
         assert cell.seeds == tuple(range(1, 11))
         assert (training.schedule, training.batch_size, training.stop_after) == (Noam(3), 128, 4)
         assert (training.annealing.terms is not None) == (cell.curve != "VAE")
-    default = low_dimensional._plane_cells(Request(".", preset="default"), ("MIM",))
+    default = low_dimensional._plane_cells(Request(".", preset="default"), ("VAE",))
     # Those of the command line, by the number of rows.
     assert {cell.settings.training for cell in default} == {Training.for_rows(10_000)}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mimachine.cli import parsing
-from mimachine.cli.options import Train
+from mimachine.cli.options import Compare, Train
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.options import File
 from mimachine.evaluation.metric import Report
@@ -125,6 +125,27 @@ def test_objectives_are_compared_with_the_settings_of_the_run(tmp_path):
     settings = replace(default("digits", "vae"), num_samples=7)
     command = command_lines.comparing(outcome(settings, tmp_path), "mim")
     assert command == "mimachine compare digits --objectives vae mim --num-samples 7"
+
+
+@pytest.mark.parametrize("rate", [None, 0.002, 0.001])
+def test_a_comparison_of_objectives_with_other_defaults_is_one_command(rate):
+    settings = {}
+    for name in ("mim", "vae"):
+        usual = default("mixture-2d", name)
+        chosen = usual.training.learning_rate if rate is None else rate
+        settings[name] = replace(usual, training=replace(usual.training, learning_rate=chosen))
+    assert len({each.training.learning_rate for each in settings.values()}) == (1 if rate else 2)
+    given = command_lines.options(*settings.values())
+    for name, expected in settings.items():
+        command = parsing.parse_trainer(Compare, ["mixture-2d", *given], name)
+        assert parsing.experiment_of(command, name) == expected
+
+
+def test_settings_that_no_option_gives_to_all_are_no_command():
+    usual = default("mixture-2d", "mim"), default("mixture-2d", "vae")
+    wide = replace(usual[1], model=replace(usual[1].model, hidden=(70,)))
+    assert command_lines.options(*usual) == []
+    assert command_lines.options(usual[0], wide) is None
 
 
 def test_a_schedule_is_an_option(tmp_path):

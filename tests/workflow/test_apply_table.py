@@ -21,7 +21,7 @@ from mimachine.workflow.apply_table import (
     reconstructed_table,
     sample_table,
 )
-from mimachine.workflow.fitted_prior import PROPOSAL
+from mimachine.workflow.table_proposal import PROPOSAL
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 
