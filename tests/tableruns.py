@@ -71,5 +71,5 @@ def brief_proposals():
     """Let the proposal of imputation be trained for one epoch, as it takes most of the time."""
     brief = functools.partial(fit_proposal, training=Training(1, batch_size=64, warmup=0))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mimachine.workflow.table_proposal.fit_proposal", brief)
+        patch.setattr("mimachine.workflow.tables.proposal.fit_proposal", brief)
         yield

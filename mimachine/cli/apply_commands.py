@@ -45,7 +45,7 @@ def reconstruct(arguments: list[str]) -> None:
     command = parse(Reconstruct, arguments)
     if is_of_table(command.run):
         destination = _destination(command, "reconstructions.csv", suffixes=TABLES)
-        from mimachine.workflow.apply_table import reconstructed_table
+        from mimachine.workflow.tables.apply_table import reconstructed_table
 
         trained, chosen = _open_and_select(command)
         write_rows(command, destination, reconstructed_table(trained, chosen.rows[:]))
@@ -80,8 +80,8 @@ def sample(arguments: list[str]) -> None:
             raise OptionError(Option(name), f" is for runs on tables, and {command.run} is not one")
     destination = _destination(command, "samples.npz", pictured=True)
     from mimachine import workflow
-    from mimachine.workflow.apply_table import prior_of
     from mimachine.workflow.export_results import restored
+    from mimachine.workflow.tables.apply_table import prior_of
 
     trained = workflow.open_model(command.run)
     data = trained.data
@@ -98,7 +98,7 @@ def sample(arguments: list[str]) -> None:
 
 def _sample_table(command: Sample) -> None:
     from mimachine import workflow
-    from mimachine.workflow.apply_table import sample_table
+    from mimachine.workflow.tables.apply_table import sample_table
 
     destination = _destination(command, "samples.csv", suffixes=TABLES)
     drawn = sample_table(
@@ -115,7 +115,7 @@ def _sample_table(command: Sample) -> None:
 def score(arguments: list[str]) -> None:
     """Score rows and write the scores."""
     command = parse(Score, arguments)
-    from mimachine.workflow.score_rows import score_rows
+    from mimachine.workflow.tables.score_rows import score_rows
 
     destination = _destination(command, "scores.csv", suffixes=TABLES)
     trained, chosen = _open_and_select(command)
@@ -128,8 +128,8 @@ def impute(arguments: list[str]) -> None:
     command = parse(Impute, arguments)
     if not is_of_table(command.run):
         raise ValueError(f"impute is for runs on tables, and {command.run} is not one")
-    from mimachine.workflow.apply_table import fill_table
     from mimachine.workflow.export_results import write_table
+    from mimachine.workflow.tables.apply_table import fill_table
 
     destination = _destination(command, "imputed.csv", suffixes=TABLES)
     file = destination.file

@@ -1,8 +1,6 @@
 from .apply_run import Drawn as Drawn
 from .apply_run import reconstruct as reconstruct
 from .apply_run import sample as sample
-from .apply_table import fill_table as fill_table
-from .apply_table import sample_table as sample_table
 from .branch_run import branch as branch
 from .load_run import Trained as Trained
 
@@ -18,7 +16,9 @@ from .prepare_run import prepare as prepare
 from .prepare_run import sources as sources
 from .refit_run import Refitted as Refitted
 from .refit_run import refit as refit
-from .score_rows import score_rows as score_rows
 from .select_data import select as select
+from .tables.apply_table import fill_table as fill_table
+from .tables.apply_table import sample_table as sample_table
+from .tables.score_rows import score_rows as score_rows
 from .train_run import resume as resume
 from .train_run import train as train

@@ -18,7 +18,7 @@ from mimachine.experiment.settings import Data, Experiment, from_json
 from mimachine.training.run import Run
 from mimachine.workflow.export_results import ARRAYS, result_file
 from mimachine.workflow.find_data import candidates
-from mimachine.workflow.stored_frame import FRAME
+from mimachine.workflow.tables.stored_frame import FRAME
 
 __all__ = ["Destination", "destination", "is_of_table", "outputs_of"]
 

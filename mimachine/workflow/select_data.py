@@ -16,7 +16,7 @@ from mimachine.data.files.load import Encodable, read_rows
 from mimachine.data.files.splits import SPLITS
 from mimachine.workflow.load_run import Trained
 from mimachine.workflow.prepare_run import is_binarized, prepare
-from mimachine.workflow.stored_frame import is_frame
+from mimachine.workflow.tables.stored_frame import is_frame
 
 __all__ = ["select"]
 

@@ -41,7 +41,7 @@ from mimachine.workflow.logs import Log, check_log, loggers_of
 from mimachine.workflow.measure_run import measure
 from mimachine.workflow.prepare_run import cautions, prepare_training
 from mimachine.workflow.reports import kept_epoch
-from mimachine.workflow.stored_frame import FRAME, is_frame, stored
+from mimachine.workflow.tables.stored_frame import FRAME, is_frame, stored
 
 __all__ = ["resume", "train"]
 

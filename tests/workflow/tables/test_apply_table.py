@@ -15,13 +15,13 @@ from mimachine._support.messages import OptionError
 from mimachine.data.tables.columns.conditions import conditions
 from mimachine.data.tables.read import read_frame
 from mimachine.data.tables.rows import encode
-from mimachine.workflow.apply_table import (
+from mimachine.workflow.tables.apply_table import (
     fill_table,
     prior_of,
     reconstructed_table,
     sample_table,
 )
-from mimachine.workflow.table_proposal import PROPOSAL
+from mimachine.workflow.tables.proposal import PROPOSAL
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 

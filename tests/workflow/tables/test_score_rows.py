@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 
 from mimachine import workflow
 from mimachine.estimation.codes.moments import codes
-from mimachine.workflow.score_rows import _samples_of, score_rows
+from mimachine.workflow.tables.score_rows import _samples_of, score_rows
 
 pytestmark = pytest.mark.usefixtures("few_trees")
 

@@ -24,7 +24,7 @@ from mimachine.estimation.tables.impute import Imputed, impute
 from mimachine.model.joint import Joint
 from mimachine.model.networks import evaluating
 from mimachine.workflow.load_run import Trained
-from mimachine.workflow.table_proposal import table_proposal
+from mimachine.workflow.tables.proposal import table_proposal
 
 if TYPE_CHECKING:
     import polars as pl

@@ -1,0 +1,1 @@
+"""Runs on tables: generated rows, filled holes, scores of rows, and the data frames of runs."""
