@@ -216,7 +216,7 @@ class Reproduce:
             found; or table1-mnist, table1-fashion-mnist or table1-omniglot. Table 1 needs a GPU.
         preset: "published": settings of the paper's figures. "default": the library's settings.
         seeds: Number of models of each kind, each with its own seed.
-        quick: Train fewer and smaller models; takes less than two minutes.
+        quick: Train fewer and smaller models; takes two minutes, and table1 three.
         jobs: Number of parallel processes.
         out: Directory for runs and results.
         json: Print the results as JSON; progress messages go to standard error.

@@ -29,7 +29,7 @@ from mimachine.experiment.presets import (
     paper_images,
     published,
 )
-from mimachine.experiment.settings import IMAGE_ARCHITECTURES, Experiment
+from mimachine.experiment.settings import DENSE, IMAGE_ARCHITECTURES, Experiment
 from mimachine.training import schedules
 from mimachine.training.recipe import Training
 from mimachine.training.schedules import Schedule
@@ -268,8 +268,9 @@ def compared(command: Compare) -> tuple[str, ...]:
     if not command.baselines:
         baselines = []
     elif command.model.architecture in IMAGE_ARCHITECTURES:
-        # It has no encoder of constant width.
-        baselines = [name for name in baselines if name != "rae"]
+        # Others than the dense ones have no encoder of constant width.
+        if command.model.architecture not in DENSE:
+            baselines = [name for name in baselines if name != "rae"]
     elif _by_columns(command):
         # One needs numbers, the other pseudo-inputs that gradients can move.
         baselines = [name for name in baselines if name not in ("pca", "vae-vampprior")]

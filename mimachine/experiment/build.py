@@ -16,7 +16,7 @@ from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.data.image_sets import LEVELS
 from mimachine.data.tables.model_columns import model_columns
-from mimachine.experiment.settings import HIERARCHIES, Experiment, Model
+from mimachine.experiment.settings import DENSE, HIERARCHIES, Experiment, Model
 from mimachine.model import architectures, conditionals, flows, priors
 from mimachine.model.flattening import flattened
 from mimachine.model.joint import Joint
@@ -227,6 +227,8 @@ def _unflattened(model: Model, data: Dataset, shape: tuple[int, int, int]) -> Jo
         "hidden": hidden,
         "constraint": constraint,
     }
+    if model.architecture in DENSE:
+        options["encoder_std"] = model.encoder_std
     if model.architecture == "dense-vae":
         return architectures.dense_vae(latents=model.latent, **options)
     latents = (model.latent, model.latent)

@@ -16,6 +16,7 @@ from mimachine._support.messages import Option, OptionError, unknown
 from mimachine.data.catalogue import BINARISED, CATALOGUE, IMAGES, LOW_DIMENSIONAL, NAMES
 from mimachine.data.files.options import File, check_there, is_table
 from mimachine.experiment.settings import (
+    DENSE,
     IMAGE_ARCHITECTURES,
     Architecture,
     Data,
@@ -41,8 +42,7 @@ __all__ = [
 
 # Recipe of image architectures by default.
 _IMAGE_TRAINING = Training(epochs=100, patience=20)
-# Architectures, batch, steps and learning rate of the fast recipe (`benchmarks/fast_recipe.py`).
-_DENSE: tuple[Architecture, ...] = ("dense-vae", "hvae")
+# Batch, steps and learning rate of the fast recipe (`benchmarks/fast_recipe.py`).
 # Pseudo-inputs take longer to train.
 _FAST_BATCH, _FAST_RATE, _FAST_STEPS, _FAST_STEPS_VAMP = 500, 1e-2, 800, 1400
 # Number of pseudo-inputs of the paper's image models with a VampPrior.
@@ -54,6 +54,8 @@ _ENCODER_FLOOR = 0.1
 # encoders and decoders this narrow, networks of 200 units and more diverge at larger rates.
 _DRAWING = ("mim", "mim-of-means", "ce", "mim-h", "mim-h-true", "symmetric-kl")
 _RATE_OF_DRAWS = 1e-3
+# That of image models, about the floor e^-3 of the VampPrior paper.
+_IMAGE_FLOOR = 0.05
 # The same for tables by columns, where codes of rows known in part are wide.
 _TABLE_FLOOR = 0.2
 # Models to compare with: each a name, its objective and its changes to the model.
@@ -81,12 +83,15 @@ def named(settings: Experiment, name: str) -> Experiment:
         name: One of `BASELINES`, or an objective.
     """
     objective, changes = _BASELINES.get(name, (name, {}))
-    if settings.model.architecture in IMAGE_ARCHITECTURES and "encoder_std" in changes:
-        raise ValueError(
-            f"{name} needs an encoder of constant width, which model.architecture "
-            f"{settings.model.architecture} does not have; leave it out, or use mlp"
-        )
     model = settings.model
+    if "encoder_std" in changes and model.architecture in IMAGE_ARCHITECTURES:
+        if model.architecture not in DENSE:
+            raise ValueError(
+                f"{name} needs an encoder of constant width, which model.architecture "
+                f"{model.architecture} does not have; leave it out, or use mlp, "
+                f"{' or '.join(DENSE)}"
+            )
+        changes = {**changes, "encoder_std": _IMAGE_FLOOR}
     if changes.get("architecture") == "pca":
         # Settings of networks have no meaning for it.
         model = Model(
@@ -157,9 +162,9 @@ def fast(
         ValueError: If the architecture is another, and as for `default`.
         FileNotFoundError: If the path does not exist.
     """
-    if architecture not in _DENSE:
+    if architecture not in DENSE:
         raise ValueError(
-            f'the preset "fast" is for dense image models, model.architecture {" or ".join(_DENSE)}'
+            f'the preset "fast" is for dense image models, model.architecture {" or ".join(DENSE)}'
             f"; got model.architecture {architecture}"
         )
     steps = _FAST_STEPS_VAMP if prior == "vampprior" else _FAST_STEPS

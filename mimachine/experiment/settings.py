@@ -20,6 +20,7 @@ from mimachine.training.recipe import Training
 
 __all__ = [
     "Architecture",
+    "DENSE",
     "Data",
     "Experiment",
     "HIERARCHIES",
@@ -66,7 +67,8 @@ Prior = Literal[
     "vampprior",
     "flow",
 ]
-# Architectures with two levels of latents, and all architectures for images.
+# Architectures of dense layers, with two levels of latents, and all architectures for images.
+DENSE: tuple[Architecture, ...] = ("dense-vae", "hvae")
 HIERARCHIES: tuple[Architecture, ...] = ("hvae", "conv-hvae", "pixel-hvae")
 IMAGE_ARCHITECTURES: tuple[Architecture, ...] = ("dense-vae", *HIERARCHIES)
 
@@ -118,7 +120,8 @@ class Model:
         components: Number of components of a mixture prior, or of pseudo-inputs of a VampPrior.
         encoder_floor: mlp: minimum standard deviation of q(z|x). None: 0.001, or 0.05 with a
             VampPrior, where a smaller minimum lets all codes collapse to one point.
-        encoder_std: mlp: constant standard deviation of q(z|x), instead of one that is learned.
+        encoder_std: mlp, dense-vae and hvae: constant standard deviation of q(z|x), instead of one
+            that is learned; with two levels, that of both.
         decoder_floor: Minimum standard deviation of a Gaussian p(x|z). None: with mlp, 1/1000 of
             each column's standard deviation, or the resolution of grey levels; with image
             architectures, exp(-4.5).
@@ -187,7 +190,7 @@ class Model:
 # Settings that only some architectures use.
 _USED_BY: dict[str, tuple[Architecture, ...]] = {
     "encoder_floor": ("mlp",),
-    "encoder_std": ("mlp",),
+    "encoder_std": ("mlp", *DENSE),
     "hidden": ("mlp", *IMAGE_ARCHITECTURES),
     "channels": ("conv-hvae", "pixel-hvae"),
     "layers": ("pixel-hvae",),

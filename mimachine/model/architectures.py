@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from mimachine._support.checks import function, one_of, sizes, whole
+from mimachine._support.checks import function, one_of, real, sizes, whole
 from mimachine.model.conditionals import ClampedGaussian, Conditional, full_precision
 from mimachine.model.distributions import DiagNormal
 from mimachine.model.hierarchy import ChainConditional, ChainPrior
@@ -43,6 +43,7 @@ def dense_vae(
     pixels: Pixels = BinaryPixels(),
     hidden: int = 300,
     log_variance: tuple[float, float] = (-6.0, 2.0),
+    encoder_std: float | None = None,
     constraint: Callable[[Tensor], Tensor] | None = unit_interval,
 ) -> Joint:
     """VAE with gated dense layers: 1,116,864 parameters for 28 x 28 binary pixels.
@@ -55,6 +56,7 @@ def dense_vae(
         pixels: Pixel likelihood: `BinaryPixels`, `GreyPixels` or `RealPixels`.
         hidden: Size of the hidden layers.
         log_variance: Bounds of the encoder's log-variances.
+        encoder_std: A constant standard deviation of the encoder, instead of a learned one.
         constraint: Applied to the pseudo-inputs; the default keeps them in [0, 1].
 
     Returns:
@@ -68,8 +70,9 @@ def dense_vae(
         >>> mm.Loss(model, mm.A_MIM)(torch.rand(4, 1, 8, 8).round()).shape
         torch.Size([4])
     """
-    _check(shape, pseudo_inputs, pixels, latents=latents, hidden=hidden)
-    encoder = ClampedGaussian(_dense_trunk(shape, hidden, 2), hidden, latents, log_variance)
+    _check(shape, pseudo_inputs, pixels, encoder_std, latents=latents, hidden=hidden)
+    features = _dense_trunk(shape, hidden, 2)
+    encoder = ClampedGaussian(features, hidden, latents, log_variance, scale=encoder_std)
     trunk = nn.Sequential(GatedLinear(latents, hidden), GatedLinear(hidden, hidden))
     decoder = _Decoder(trunk, _dense_layer(hidden, shape), shape, pixels)
     prior = _prior(latents, encoder, pseudo_inputs, constraint)
@@ -84,6 +87,7 @@ def hvae(
     pixels: Pixels = BinaryPixels(),
     hidden: int = 300,
     log_variance: tuple[float, float] = (-6.0, 2.0),
+    encoder_std: float | None = None,
     constraint: Callable[[Tensor], Tensor] | None = unit_interval,
 ) -> Joint:
     """HVAE, two levels, gated dense layers: 2,431,024 parameters for 28 x 28 binary pixels.
@@ -96,6 +100,8 @@ def hvae(
         pixels: Pixel likelihood: `BinaryPixels`, `GreyPixels` or `RealPixels`.
         hidden: Size of the hidden layers.
         log_variance: Bounds of the log-variances of q(z2|x), q(z1|x, z2) and p(z1|z2).
+        encoder_std: A constant standard deviation of the encoder's two levels, instead of
+            learned ones.
         constraint: Applied to the pseudo-inputs; the default keeps them in [0, 1].
 
     Returns:
@@ -110,11 +116,11 @@ def hvae(
         torch.Size([4, 5])
     """
     _check_pair(latents)
-    _check(shape, pseudo_inputs, pixels, hidden=hidden)
-    top = ClampedGaussian(_dense_trunk(shape, hidden, 2), hidden, latents[0], log_variance)
-    bottom = _SecondEncoder(
-        _dense_trunk(shape, hidden, 1), hidden, latents, hidden, hidden, log_variance
-    )
+    _check(shape, pseudo_inputs, pixels, encoder_std, hidden=hidden)
+    features = _dense_trunk(shape, hidden, 2)
+    top = ClampedGaussian(features, hidden, latents[0], log_variance, scale=encoder_std)
+    of_x = _dense_trunk(shape, hidden, 1)
+    bottom = _SecondEncoder(of_x, hidden, latents, hidden, hidden, log_variance, encoder_std)
     trunk = _MergedLatents(latents, hidden, hidden)
     decoder = _Decoder(trunk, _dense_layer(hidden, shape), shape, pixels)
     prior = _hierarchical_prior(latents, hidden, log_variance, top, pseudo_inputs, constraint)
@@ -264,6 +270,7 @@ class _SecondEncoder(nn.Module):
         of_z2: Number of features of z2.
         hidden: Size of the layer on the features of both.
         log_variance: Bounds of the log-variance.
+        scale: A constant standard deviation.
     """
 
     def __init__(
@@ -274,6 +281,7 @@ class _SecondEncoder(nn.Module):
         of_z2: int,
         hidden: int,
         log_variance: tuple[float, float],
+        scale: float | None = None,
     ) -> None:
         super().__init__()
         self.of_x = of_x
@@ -281,7 +289,7 @@ class _SecondEncoder(nn.Module):
         self.of_both = _SecondEncoderHead(
             GatedLinear(latents[0], of_z2),
             both,
-            ClampedGaussian(nn.Identity(), hidden, latents[1], log_variance),
+            ClampedGaussian(nn.Identity(), hidden, latents[1], log_variance, scale=scale),
         )
 
     def forward(self, x: Tensor) -> Callable[[Tensor], DiagNormal]:
@@ -449,10 +457,18 @@ def _initialised(encoder: nn.Module, decoder: nn.Module, prior: Prior) -> Joint:
     return model
 
 
-def _check(shape: Shape, pseudo_inputs: Tensor | None, pixels: Pixels, **others: int) -> None:
+def _check(
+    shape: Shape,
+    pseudo_inputs: Tensor | None,
+    pixels: Pixels,
+    encoder_std: float | None = None,
+    **others: int,
+) -> None:
     if not isinstance(shape, tuple | list) or len(sizes("shape", shape)) != 3:
         raise ValueError(f"shape must be (C, H, W), 1 or more each, got {shape!r}")
     check_pixels(pixels)
+    if encoder_std is not None:
+        real("encoder_std", encoder_std, 0, above=True)
     for name, value in others.items():
         whole(name, value, 1)
     if not (pseudo_inputs is None or isinstance(pseudo_inputs, Tensor)):

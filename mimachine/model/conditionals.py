@@ -97,10 +97,9 @@ class Gaussian(_NetworkConditional):
         scale: float | None = None,
     ) -> None:
         super().__init__(network, event_dims)
-        # Buffers, so that they are saved with the weights: likelihoods depend on them.
+        # A buffer, so that it is saved with the weights: likelihoods depend on it.
         self.register_buffer("floor", checked_floor(floor))
-        constant = None if scale is None else torch.tensor(real("scale", scale, 0, above=True))
-        self.register_buffer("scale", constant)
+        _register_scale(self, scale)
 
     def forward(self, condition: Tensor) -> distributions.DiagNormal:
         """Distribution of batch shape (B,) given (B, ...)."""
@@ -110,11 +109,17 @@ class Gaussian(_NetworkConditional):
         return distributions.DiagNormal(location, scale, self.event_dims, floor=self.floor)
 
 
+def _register_scale(conditional: nn.Module, scale: float | None) -> None:
+    """Save a constant standard deviation with the weights: likelihoods depend on it."""
+    constant = None if scale is None else torch.tensor(real("scale", scale, 0, above=True))
+    conditional.register_buffer("scale", constant)
+
+
 class ClampedGaussian(nn.Module):
     """Diagonal Gaussian with a clamped log-variance; separate layers for mean and log-variance.
 
     Between the bounds the log-variance is linear in the features. Beyond them it stays at the
-    bound and has no gradient.
+    bound and has no gradient. With a constant `scale` there is no log-variance.
 
     Args:
         network: Maps (..., *condition) to features (..., features).
@@ -122,7 +127,10 @@ class ClampedGaussian(nn.Module):
         size: Size of an event.
         log_variance: Bounds of the log-variance. A-MIM does not penalise narrow posteriors and
             ends at the lower bound, which is therefore part of the model.
+        scale: A constant standard deviation, a positive number.
     """
+
+    scale: Tensor | None
 
     def __init__(
         self,
@@ -130,18 +138,25 @@ class ClampedGaussian(nn.Module):
         features: int,
         size: int,
         log_variance: tuple[float, float] = (-6.0, 2.0),
+        *,
+        scale: float | None = None,
     ) -> None:
         super().__init__()
         _check_network(network)
         features, size = whole("features", features, 1), whole("size", size, 1)
         self.network, self.bounds = network, bounds("log_variance", log_variance)
-        self.mean, self.log_variance = nn.Linear(features, size), nn.Linear(features, size)
+        self.mean = nn.Linear(features, size)
+        if scale is None:
+            self.log_variance = nn.Linear(features, size)
+        _register_scale(self, scale)
 
     def forward(self, condition: Tensor) -> distributions.DiagNormal:
         """Distribution of batch shape (...) given (..., *condition)."""
         features = self.network(condition)
-        log_variance = F.hardtanh(full_precision(self.log_variance(features)), *self.bounds)
         mean = full_precision(self.mean(features))
+        if self.scale is not None:
+            return distributions.DiagNormal(mean, self.scale)
+        log_variance = F.hardtanh(full_precision(self.log_variance(features)), *self.bounds)
         floor = math.exp(0.5 * self.bounds[0])
         return distributions.DiagNormal(mean, torch.exp(0.5 * log_variance), floor=floor)
 

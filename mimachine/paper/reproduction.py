@@ -26,7 +26,7 @@ class Request:
     Attributes:
         out: Output directory; an interrupted run in it is resumed.
         preset: Settings of the paper's figures, or defaults of the library.
-        quick: Train fewer and smaller models, under two minutes on two cores.
+        quick: Train fewer and smaller models, in two to three minutes on two cores.
         seeds: Number of models of each kind; by default as many as in the paper.
         jobs: Number of processes.
         say: Called with progress messages, one line each.

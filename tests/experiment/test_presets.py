@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 import mimachine as mm
+from mimachine import workflow
 from mimachine.cli.options import Train
 from mimachine.cli.parsing import parse_trainer
 from mimachine.data.catalogue import CATALOGUE, NAMES, load
+from mimachine.experiment.build import build
 from mimachine.experiment.presets import default, fast, named
+from mimachine.experiment.settings import DENSE
 from mimachine.model.objectives import OBJECTIVES
 
 
@@ -59,6 +62,24 @@ def test_a_regularised_auto_encoder_is_as_wide_as_the_narrowest_encoder(name):
     assert rae.encoder_floor is None
     if model.encoder_floor is not None:
         assert rae.encoder_std == model.encoder_floor
+
+
+@pytest.mark.parametrize("architecture", DENSE)
+def test_a_regularised_auto_encoder_of_images_is_as_wide_as_their_narrowest_encoder(architecture):
+    settings = named(fast("digits", architecture=architecture), "rae")
+    assert settings.objective == "rae"
+    data = workflow.prepare(settings)
+    width = build(settings, data).encoder(data.test[:3]).stddev.detach().amin()
+    other = replace(settings, model=replace(settings.model, encoder_std=None))
+    # Pixels far outside the unit interval push the learned widths to their bounds.
+    learned = build(other, data).encoder(1e4 * data.test[:3]).stddev.detach().amin()
+    assert float(width) == pytest.approx(float(learned), rel=0.01)
+
+
+@pytest.mark.parametrize("architecture", ["conv-hvae", "pixel-hvae"])
+def test_a_regularised_auto_encoder_needs_an_encoder_of_constant_width(architecture):
+    with pytest.raises(ValueError, match=f"{architecture} does not .* mlp, dense-vae or hvae"):
+        named(default("digits", architecture=architecture), "rae")
 
 
 def test_a_few_epochs_shorten_the_warm_up():

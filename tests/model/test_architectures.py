@@ -484,3 +484,47 @@ def test_sizes_and_likelihoods_of_another_kind_are_named(build):
         for value in values:
             with pytest.raises(ValueError, match=f"^{name} must be "):
                 build(**{"shape": (1, 8, 8), name: value})
+
+
+@pytest.mark.parametrize("name", ["dense_vae", "hvae"])
+@priors
+def test_with_a_constant_width_a_regularised_auto_encoder_is_a_mim_at_its_floor(name, prior):
+    std = math.exp(-3)
+    torch.manual_seed(0)
+    learned = build(name, prior=prior)
+    constant = BUILDERS[name]((1, 7, 6), torch.rand(4, 1, 7, 6), encoder_std=std)
+    if prior == "standard":
+        constant = BUILDERS[name]((1, 7, 6), encoder_std=std)
+    narrow = {
+        key: value - 1e3 if key.startswith("encoder") and "log_variance.bias" in key else value
+        for key, value in learned.state_dict().items()
+    }
+    learned.load_state_dict(narrow)
+    shared = constant.state_dict().keys() & narrow.keys()
+    constant.load_state_dict({**constant.state_dict(), **{key: narrow[key] for key in shared}})
+    assert constant.state_dict().keys() - narrow.keys()  # the widths
+    x = torch.rand(40, 1, 7, 6).round()
+    found = []
+    for model, objective in ((learned, mm.A_MIM), (constant, mm.RAE), (constant, mm.A_MIM)):
+        torch.manual_seed(1)
+        loss = mm.Loss(model, objective)(x)
+        named = {key: value for key, value in model.named_parameters() if key in shared}
+        found.append((loss, torch.autograd.grad(loss.mean(), [*named.values()])))
+    (one, gradient), *others = found
+    for loss, same in others:
+        torch.testing.assert_close(loss, one)
+        torch.testing.assert_close(same, gradient)
+
+
+@pytest.mark.parametrize("name", ["dense_vae", "hvae"])
+def test_a_constant_width_is_that_of_every_code(name):
+    model = BUILDERS[name]((1, 7, 6), encoder_std=0.3)
+    x = torch.rand(3, 1, 7, 6)
+    if name == "hvae":
+        widths = [model.encoder.first(x).stddev, model.encoder.second(x)(torch.randn(3, 3)).stddev]
+    else:
+        widths = [model.encoder(x).stddev]
+    found = torch.cat([each.expand(3, -1) for each in widths], -1)
+    torch.testing.assert_close(found, torch.full_like(found, 0.3))
+    with pytest.raises(ValueError, match="encoder_std must be"):
+        BUILDERS[name]((1, 7, 6), encoder_std=0.0)
