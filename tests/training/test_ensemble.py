@@ -274,6 +274,7 @@ def test_what_cannot_be_compiled_runs_uncompiled_and_says_so():
         assert torch.equal(value, compiled(x))
 
 
+@pytest.mark.slow
 def test_each_of_many_ensembles_is_compiled():
     compiled = []
 

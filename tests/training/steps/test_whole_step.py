@@ -114,6 +114,7 @@ def test_a_second_training_of_a_loss_compiles_nothing(monkeypatch):
     assert not vars(copy.deepcopy(loss))["_whole_steps"]
 
 
+@pytest.mark.slow
 def test_two_losses_do_not_run_each_others_graph():
     data, recipe = some_data(), Training(3, 8, warmup=1, compile=True)
     found = []
@@ -240,6 +241,7 @@ def test_a_parameter_without_gradients_takes_ordinary_steps():
     assert torch.equal(step.loss.unused, torch.ones(2))
 
 
+@pytest.mark.slow
 def test_a_loss_with_another_objective_has_another_graph():
     loss, recipe = make_loss(), Training(3, 8, warmup=1, compile=True)
     mm.fit(loss, some_data(), None, recipe)
