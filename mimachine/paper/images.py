@@ -41,7 +41,7 @@ QUICK = "digits"
 # Latents of each level, hidden units and pseudo-inputs of quick runs; epochs, of which
 # pseudo-inputs need more; importance samples per test image.
 _QUICK_MODEL: dict[str, Any] = {"latent": 16, "hidden": (100,), "components": 500}
-_QUICK_EPOCHS = {"standard-normal": 80, "vampprior": 160}
+_QUICK_EPOCHS = {"standard-normal": 50, "vampprior": 100}
 _QUICK_SAMPLES = 200
 _LIKELIHOOD, _NEIGHBOURS = "negative_log_likelihood", "knn_5_accuracy_sampled"
 _SHOWN, _SAMPLES, _EMBEDDED = 10, 64, 2000
