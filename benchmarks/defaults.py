@@ -86,12 +86,14 @@ LARGE = [
 SMALL = [name for name in RECIPES if name not in LARGE[2:]]
 
 
-def training_of(name: str, recipe: Recipe, data: str, count: int) -> mm.Training:
+def training_of(name: str, recipe: Recipe, settings: mm.Experiment, count: int) -> mm.Training:
     """The recipe for this number of training rows."""
     if name == "version 0.1":
-        return version_0_1(data, count)
+        return version_0_1(settings.data.name, count)
     if recipe.steps is None:
-        return mm.Training.for_rows(count)
+        # The default rate depends on the data and the objective, too.
+        rate = settings.training.learning_rate
+        return replace(mm.Training.for_rows(count), learning_rate=rate)
     batch = min(recipe.batch, max(16, count // 8))
     epochs = max(4, round(recipe.steps / math.ceil(count / batch)))
     return mm.Training(
@@ -131,7 +133,7 @@ def measured(data_name: str, objective: str, name: str, recipe: Recipe) -> dict[
         losses.append(mm.Loss(build(s, d), workflow.objective(objective)))
     pairs = [workflow.sources(s, d) for s, d in zip(settings, data, strict=True)]
     train, val = (Stacked(sources) for sources in zip(*pairs, strict=True))
-    training = training_of(name, recipe, data_name, len(data[0].train))
+    training = training_of(name, recipe, settings[0], len(data[0].train))
     ensemble = mm.Ensemble(losses)
     start = time.process_time()
     history = mm.fit(ensemble, train, val, training, progress=False)

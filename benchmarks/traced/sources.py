@@ -31,7 +31,6 @@ PAPER = {
 }
 # Files in which a record is one seed: labels of the rows, over which the seeds are collected.
 BY_SEED = {
-    "dense-table": ("data", "prior", "objective"),
     "refit_prior": ("data", "objective", "floor", "prior"),
     "sceptic": ("data", "model"),
 }

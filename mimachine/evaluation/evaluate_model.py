@@ -96,9 +96,8 @@ def evaluate(
         upper = next((m.value for m in kept if m.name == "mutual_information_upper"), None)
         floors = floors_of_model(model, test, encoded)
         shares = [each.value for each in floors if each.name == "encoder_share_at_floor"]
-        health = diagnose_codes(
-            encoded.mean, encoded.std, share_at_floor=sum(shares), information=upper
-        )
+        means, stds = encoded.mean, encoded.std
+        health = diagnose_codes(means, stds, share_at_floor=sum(shares), information=upper)
         shape = [*width_metrics(health), *floors]
         with noise("re-encoding"):
             shape += reencoding_of_model(model, test, encoded)

@@ -51,12 +51,15 @@ _PSEUDO_INPUTS = 500
 # larger ones cost reconstruction (`benchmarks/defaults.py`).
 _ENCODER_FLOOR = 0.1
 # Objectives that draw data from the decoder, and their learning rate for the paper's mixtures: with
-# encoders and decoders this narrow, networks of 200 units and more diverge at larger rates.
+# encoders and decoders this narrow, networks of 200 units and more diverge at larger rates. A test
+# compares the names with the objectives, whose module imports torch.
 _DRAWING = ("mim", "mim-of-means", "ce", "mim-h", "mim-h-true", "symmetric-kl")
 _RATE_OF_DRAWS = 1e-3
-# That of image models, about the floor e^-3 of the VampPrior paper.
+# Constant standard deviation of the encoder of a regularised auto-encoder for images, about the
+# floor e^-3 of the VampPrior paper.
 _IMAGE_FLOOR = 0.05
-# The same for tables by columns, where codes of rows known in part are wide.
+# Smallest standard deviation of the encoder for tables by columns, where codes of rows known in
+# part are wide.
 _TABLE_FLOOR = 0.2
 # Models to compare with: each a name, its objective and its changes to the model.
 _BASELINES: dict[str, tuple[str, dict[str, Any]]] = {

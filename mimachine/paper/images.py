@@ -184,19 +184,8 @@ def _run(names: Sequence[str], request: Request) -> Reproduction:
         for column in columns
         for seed in seeds
     ]
-    places = {cell: cell.directory(request) for cell in cells}
-    missing = [cell for cell in cells if not _is_done(places[cell])]
-    if missing:
-        request.say(
-            f"training {len(missing)} of {len(cells)} models in "
-            f"{min(request.jobs, len(missing))} processes"
-        )
-    tasks = [(places[cell], cell.settings) for cell in missing]
-    for number, (path, seconds) in enumerate(as_they_come(_train_cell, tasks, request.jobs), 1):
-        request.say(f"[{number}/{len(missing)}] {path.name}: {seconds:.0f} s")
-    reports = {
-        c: read_report(read_record(Run(path)), path / "report.json") for c, path in places.items()
-    }
+    places = _trained(cells, request)
+    reports = {cell: _report(path) for cell, path in places.items()}
     paper = table_1()
     notes = []
     if request.quick:
@@ -227,6 +216,21 @@ def _run(names: Sequence[str], request: Request) -> Reproduction:
     ]
     tables.append(_effects(reports, paper))
     return Reproduction(pictures, {"cells": results}, "\n\n".join([*tables, *notes]))
+
+
+def _trained(cells: Sequence[Cell], request: Request) -> dict[Cell, Path]:
+    """Run directories of all cells, after those that are missing were trained."""
+    places = {cell: cell.directory(request) for cell in cells}
+    missing = [cell for cell in cells if not _is_done(places[cell])]
+    if missing:
+        request.say(
+            f"training {len(missing)} of {len(cells)} models in "
+            f"{min(request.jobs, len(missing))} processes"
+        )
+    tasks = [(places[cell], cell.settings) for cell in missing]
+    for number, (path, seconds) in enumerate(as_they_come(_train_cell, tasks, request.jobs), 1):
+        request.say(f"[{number}/{len(missing)}] {path.name}: {seconds:.0f} s")
+    return places
 
 
 def _effects(

@@ -8,8 +8,6 @@ from itertools import product
 import dense_table
 import pytest
 import torch
-from traced.dense_tables import dense_table as table_of_page
-from traced.sources import Sources
 
 import mimachine as mm
 from mimachine.model.conditionals import ClampedGaussian
@@ -86,14 +84,3 @@ def test_finished_rows_are_kept_and_tabulated(tmp_path, monkeypatch):
     lines = dense_table.markdown(rows).splitlines()
     assert [line.split(" | ")[1] for line in lines[4:]] == ["a-mim", "rae"]
     assert {line.count("|") for line in lines[2:]} == {len(dense_table.METRICS) + 4}
-
-
-def test_the_table_of_a_page_has_means_over_seeds(tmp_path):
-    (tmp_path / "results").mkdir()
-    labels = {"data": "mnist", "prior": "vampprior", "objective": "a-mim"}
-    rows = [{**labels, "seed": seed, "nll": 90.0 + seed, "knn_5_mean": 0.97} for seed in (0, 2)]
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (tmp_path / "results" / "dense-table.jsonl").write_text(text)
-    line = table_of_page(Sources(tmp_path)).splitlines()[-1]
-    # Half of the distance of two seeds is the standard error of their mean.
-    assert line.startswith("| mnist | VampPrior | A-MIM | 2 | 91.0 ± 1.0 | - | - | 0.970 ± 0.000 |")

@@ -112,7 +112,7 @@ def _wrong(
 ) -> float | None:
     if min(shape) < 2:
         return None
-    # Every so many rows, as tables are often sorted.
+    # Rows from all parts of the table, since tables are often sorted.
     some = slice(None, None, max(1, len(parent) // _ROWS_AT_FIRST))
     first = _crossed(parent[some], child[some], shape)
     if strength(first, is_pooled, chance, most_wrong=3 * _MOST_WRONG) is None:

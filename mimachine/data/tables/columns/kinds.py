@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["FREQUENT", "MOST_LEVELS", "Found", "guess"]
 
 MOST_LEVELS = 100
-# A level is frequent from so many rows on.
+# Least number of rows of a frequent level.
 FREQUENT = 5
 _COVERED = 0.8
 _NEARLY_UNIQUE = 0.95

@@ -16,9 +16,10 @@ __all__ = ["apply", "map_of_counts", "map_of_steps"]
 # With m rows in each interval, the map costs later rows about 1/(2m) nats each.
 _FEWEST_LEVELS, _MOST_LEVELS = 4, 64
 _FEWEST_ROWS = 8
-# A value is frequent if it has so many rows more than its neighbours.
+# Largest number of frequent values. Each has _SPIKE times the rows of its neighbours, and at least
+# this share of all rows.
 _MOST_SPIKES, _SPIKE, _LEAST_SHARE = 32, 4, 0.002
-# Parts of an interval that is so many times as wide as others, and number of such intervals.
+# An interval much wider than others is split into parts; largest number of such intervals.
 _PARTS, _MOST_WIDE = 8, 4
 # Share of an interval that is a gap, and not by chance.
 _GAP = 0.8

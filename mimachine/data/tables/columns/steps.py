@@ -88,7 +88,7 @@ def grid_of(values: NDArray[Any], kind: str, stored: np.dtype[Any] | None = None
     if digits is not None:
         mantissas = np.rint(inner * 10.0**digits).astype(np.int64)
         found = _of_wholes(mantissas, kind, digits)
-        # So many digits are no grid, unless all of them fit.
+        # A column with more decimals than tables usually have is on no grid, unless all values fit.
         if digits <= _DECIMALS_OF_TABLES or not found.coarsened:
             return replace(found, clipped=_unreached(values, found))
     return _of_others(values)
