@@ -29,6 +29,8 @@ __all__ = ["build", "encoder_floor", "likelihood_of", "refitted"]
 
 # Standard deviation of the noise on initial pseudo-inputs, as in the released image code.
 _PSEUDO_INPUT_NOISE = 0.01
+# Largest share of a table row's values that are hidden from the encoder in training.
+_HIDE = 0.5
 
 
 def build(settings: Experiment, data: Dataset) -> Joint:
@@ -105,7 +107,7 @@ def _of_table(model: Model, data: Dataset, columns: Sequence[TableColumn]) -> Jo
             "model.prior must not be vampprior for the columns of a table, whose pseudo-inputs "
             "would be rows of categories; training fits a mixture to the codes at its end"
         )
-    features, outputs = TableFeatures(columns), TableDecoder.num_outputs(columns)
+    features, outputs = TableFeatures(columns, _HIDE), TableDecoder.num_outputs(columns)
     encoder = _encoder(model, features, TableFeatures.num_features(columns))
     network = MLP(model.latent, outputs, tuple(reversed(model.hidden)))
     decoder = TableDecoder(columns, network)

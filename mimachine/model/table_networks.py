@@ -20,6 +20,9 @@ __all__ = ["TableDecoder", "TableFeatures"]
 
 # Normal scores beyond these are outliers, which should not saturate a network.
 _LARGEST_SCORE = 6.0
+# Share of the rows of which values are hidden in training. With all rows, columns are reconstructed
+# less well; with none, values are imputed and likelihoods are worse.
+_SHARE_IN_PART = 0.5
 
 
 class TableFeatures(nn.Module):
@@ -30,8 +33,14 @@ class TableFeatures(nn.Module):
     missing (NaN) or hidden (inf) all are 0. The attribute `takes_missing` tells functions that
     take data that rows may have such values.
 
+    An encoder that learns from rows with hidden values knows the codes of rows that are known in
+    part. The decoder still learns from the whole rows.
+
     Args:
         columns: The columns.
+        hide: Largest share of a row's values that are hidden in training mode, in [0, 1]. Half of
+            the rows stay whole; each other one has a share of its own from U(0, hide), with which
+            each of its values is hidden.
 
     Shape:
         (..., D) to (..., F), with F given by `TableFeatures.num_features(columns)`.
@@ -45,9 +54,12 @@ class TableFeatures(nn.Module):
     num_features = staticmethod(table_columns.num_features)
     takes_missing = True
 
-    def __init__(self, columns: Sequence[TableColumn]) -> None:
+    def __init__(self, columns: Sequence[TableColumn], hide: float = 0.0) -> None:
         super().__init__()
         self._layout = Layout(columns)
+        self.hide = real("hide", hide, 0)
+        if hide > 1:
+            raise ValueError(f"hide must be at most 1, got {hide}")
 
     @property
     def columns(self) -> tuple[TableColumn, ...]:
@@ -61,6 +73,8 @@ class TableFeatures(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Map (..., D) to (..., F)."""
         self._check_width("rows", rows)
+        if self.training and self.hide:
+            rows = torch.where(self._hidden(rows), torch.inf, rows)
         constants, known = self._layout.on(rows.device), rows.isfinite()
         parts = [known.to(rows.dtype)]
         if self._layout.choices:
@@ -73,6 +87,12 @@ class TableFeatures(nn.Module):
             scores = scores.clamp(-_LARGEST_SCORE, _LARGEST_SCORE).to(rows.dtype)
             parts.insert(0, torch.where(is_known, scores, 0.0))
         return torch.cat(parts, -1)
+
+    def _hidden(self, rows: Tensor) -> Tensor:
+        """Which values are hidden in training, of the shape of the rows."""
+        share, chosen = (torch.rand(*rows.shape[:-1], 1, device=rows.device) for _ in range(2))
+        share = torch.where(chosen < _SHARE_IN_PART, self.hide * share, 0.0)
+        return torch.rand(rows.shape, device=rows.device) < share
 
     def check_rows(self, name: str, rows: Tensor) -> None:
         """Check that rows have the table's columns, with values that these can take.

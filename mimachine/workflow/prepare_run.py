@@ -12,7 +12,6 @@ from mimachine._support.seeds import derived_seed, forked
 from mimachine.data import catalogue, image_sets
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import load_file
-from mimachine.data.masked import Masked
 from mimachine.data.rows import Rows
 from mimachine.data.sources import Binarized, FreshDraws, Source, TensorSource, Versions, as_bytes
 from mimachine.experiment.build import build, likelihood_of
@@ -119,8 +118,6 @@ def sources(settings: Experiment, data: Dataset) -> tuple[Source, Source]:
         train = Versions(data.versions, seed)
     elif data.grey is not None:
         train = Binarized(TensorSource(data.grey, seed), seed)
-    elif data.schema is not None:
-        train = Masked(train, seed)
     return train, TensorSource(data.val, shuffle=False, missing=missing)
 
 

@@ -10,7 +10,6 @@ from tablemodels import INF, MIXED, NAN, distribution, model, spread
 from torch import nn
 
 import mimachine as mm
-from mimachine.data.masked import Masked
 from mimachine.model.objectives import OBJECTIVES
 
 RECIPE = mm.Training(epochs=2, batch_size=16, warmup=0)
@@ -74,6 +73,47 @@ class Silent(nn.Module):
 
     def forward(self, z):
         return z.new_zeros(len(z), self.outputs)
+
+
+def hiding(hide=0.5, columns=60, rows=20_000):
+    """Which values of rows of flags are hidden in training, shape (rows, columns)."""
+    features = mm.TableFeatures([mm.Choice((0.5, 0.5))] * columns, hide)
+    assert (features.eval()(torch.ones(3, columns))[:, -columns:] == 1).all()
+    return (features.train()(torch.ones(rows, columns))[:, -columns:] == 0).double()
+
+
+def test_half_of_the_rows_hide_a_share_that_is_uniform_up_to_a_half():
+    share = hiding(columns=200).mean(1)
+    within_standard_errors(share, 1 / 8)
+    # A uniform share s gives the moments E[s] = 1/4 and E[s²] = 1/12, and a binomial adds
+    # E[s (1 - s)] / 200.
+    within_standard_errors(share.square(), (1 / 12 + (1 / 4 - 1 / 12) / 200) / 2)
+    within_standard_errors((share > 0.25).double(), 1 / 4, errors=12)
+
+
+def test_values_are_hidden_independently_between_rows_and_given_the_share_between_columns():
+    hidden = hiding()
+    within_standard_errors(hidden[1:, 0] * hidden[:-1, 0], 1 / 64)
+    within_standard_errors(hidden[:, 0] * hidden[:, 1], 1 / 24)
+
+
+def test_nothing_is_hidden_by_default():
+    assert not hiding(0.0).any()
+    for wrong in (-0.1, 1.5):
+        with pytest.raises(ValueError, match="hide"):
+            mm.TableFeatures(MIXED, wrong)
+
+
+def test_the_decoder_learns_from_hidden_values():
+    torch.manual_seed(0)
+    joint = model(MIXED)
+    rows = drawn()
+    whole = mm.Loss(joint, mm.AUTO_ENCODER).train()(rows).mean()
+    joint.encoder.network[0].hide = 1.0
+    some = torch.stack([mm.Loss(joint, mm.AUTO_ENCODER).train()(rows).mean() for _ in range(9)])
+    # The loss is that of all known values, from codes that differ.
+    assert (some != whole).all()
+    assert 0.5 < float((some.mean() / whole).detach()) < 2
 
 
 def silent(columns):
@@ -291,8 +331,7 @@ def test_a_mim_learns_a_table_with_holes_and_generates_rows_like_it():
     torch.manual_seed(0)
     joint = model(columns, latents=4, hidden=(60,))
     recipe = mm.Training(epochs=30, batch_size=50, learning_rate=5e-3, warmup=0)
-    source = Masked(mm.TensorSource(train, missing=True))
-    mm.fit(mm.Loss(joint, mm.A_MIM), source, val, recipe)
+    mm.fit(mm.Loss(joint, mm.A_MIM), train, val, recipe)
     refitted = mm.refit_prior(joint, train, val)
 
     hidden = torch.where(test.isnan(), INF, test)

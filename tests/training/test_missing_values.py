@@ -7,7 +7,6 @@ from tablemodels import INF, MIXED, NAN, distribution, model
 
 import mimachine as mm
 from mimachine.data.examples import examples, reader_of_missing
-from mimachine.data.masked import Masked
 
 RECIPE = mm.Training(epochs=2, batch_size=16, warmup=0)
 
@@ -116,7 +115,7 @@ def test_a_source_says_whether_its_rows_may_have_missing_values():
 def test_rows_of_a_source_are_checked_with_the_first_batch():
     x = rows()
     x[:, 4] = 7
-    source = Masked(mm.TensorSource(x, missing=True))
+    source = mm.TensorSource(x, missing=True)
     with pytest.raises(ValueError, match=r"train must have levels 0 to 6, .* in column 4, got 7"):
         mm.fit(mm.Loss(model(MIXED), mm.A_MIM), source, training=RECIPE)
 
@@ -127,9 +126,7 @@ def test_models_of_tables_train_together():
     x = rows().expand(2, 40, 6)
     from mimachine.data.sources import Shared
 
-    history = mm.fit(
-        ensemble, Shared(Masked(mm.TensorSource(x[0], missing=True)), 2), training=RECIPE
-    )
+    history = mm.fit(ensemble, Shared(mm.TensorSource(x[0], missing=True), 2), training=RECIPE)
     assert torch.tensor(history.epochs[-1].train_loss).isfinite().all()
 
 

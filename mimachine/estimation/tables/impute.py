@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mimachine._support.checks import UNLIMITED, function, real, whole
-from mimachine.estimation.tables.rows import columns_of, table_rows
+from mimachine.estimation.tables.rows import columns_of, hidden, table_rows
 from mimachine.estimation.tables.weights import Weighted, reliable, weighted_codes
 from mimachine.model.conditionals import Conditional
 from mimachine.model.joint import Joint
@@ -125,9 +125,9 @@ def impute(
     :math:`p(x_\text{mis}|z, x_\text{seen})`. Estimates are statistics of these draws. The mean of a
     grid minimises the squared error, and the most probable level the number of wrong levels.
 
-    A hole that is known to be one (NaN) is evidence by itself, if the model gives probabilities of
-    holes: being missing may say something of the rest of the row. A hidden entry (inf) is not.
-    Given the code, whether an entry is missing does not depend on its value; this is assumed.
+    Values are assumed to be missing at random, so holes (NaN) count as hidden entries (inf): that a
+    value is missing says nothing of the row. No training row shows the values at codes that the
+    holes themselves would point to.
 
     It decodes `draws` + 400 codes for each incomplete row. Complete rows cost nothing.
 
@@ -162,7 +162,7 @@ def impute(
     parts: list[_Part] = []
     with naming_misfits(model, rows, "rows"):
         blocks = weighted_codes(
-            model, rows[incomplete], proposal or model.encoder, draws,
+            model, hidden(rows[incomplete]), proposal or model.encoder, draws,
             seed=seed, purpose="impute", chunk_size=chunk_size,
         )  # fmt: skip
         parts.extend(_of_block(block, columns, keep, level) for block in blocks)

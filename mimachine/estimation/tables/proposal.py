@@ -19,6 +19,7 @@ from mimachine.model.distributions import DiagNormal, Mixture
 from mimachine.model.joint import Joint, checked
 from mimachine.model.misfit import naming_misfits
 from mimachine.model.networks import MLP, evaluating
+from mimachine.model.table_networks import TableFeatures
 from mimachine.training.fit import fit
 from mimachine.training.recipe import Training
 from mimachine.training.schedules import Cosine
@@ -223,7 +224,11 @@ def _before_training(
 ) -> TableProposal:
     with torch.no_grad():
         num_features = features(rows[:2]).shape[-1]
-    proposal = TableProposal(copy.deepcopy(features), num_features, mean, std, components, hidden)
+    features = copy.deepcopy(features)
+    if isinstance(features, TableFeatures):
+        # Values are hidden here already.
+        features.hide = 0.0
+    proposal = TableProposal(features, num_features, mean, std, components, hidden)
     return proposal.to(rows.device, rows.dtype)
 
 
