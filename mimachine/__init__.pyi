@@ -38,6 +38,9 @@ from .estimation.tables.impute import impute as impute
 from .estimation.tables.proposal import fit_proposal as fit_proposal
 from .estimation.two_samples.classifier import two_sample_auc as two_sample_auc
 from .estimation.two_samples.energy import energy_distance as energy_distance
+from .estimator.encoder import MIMEncoder as MIMEncoder
+from .estimator.imputer import MIMImputer as MIMImputer
+from .estimator.outlier import MIMOutlier as MIMOutlier
 from .evaluation.diagnose_arrays import Diagnosis as Diagnosis
 from .evaluation.diagnose_arrays import diagnose as diagnose
 from .evaluation.evaluate_model import evaluate as evaluate

@@ -28,6 +28,7 @@ IMPORTS = {
     "evaluation": MEASURED,
     "experiment": ("_support", "model", "data", "training"),
     "workflow": (*MEASURED, "evaluation", "experiment"),
+    "estimator": RUN,
     "reporting": RUN,
     "paper": (*RUN, "reporting"),
     "cli": (*RUN, "reporting", "paper"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mimachine.data.files.splits import HoldOut
 from mimachine.data.preprocessing import Preprocessing
 from mimachine.data.rows import Rows
 from mimachine.data.subspace import Subspace
@@ -44,6 +45,7 @@ class Dataset:
         preprocessing: Map between the values of a file and rows; None if rows are the data
             themselves, or those of a table with a `schema`.
         schema: Columns of a table, if rows are one number per column, see `TableDistribution`.
+        held_out: How the rows for validation were chosen, if none are for a test.
         fingerprint: Hash of the values of a file, to detect changes.
         notes: Decisions made in reading the data, one sentence each.
         grey: Grey values that binary training data were drawn from, of the same shape; as bytes
@@ -69,6 +71,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     grey: Tensor | None = None
     schema: Schema | None = None
+    held_out: HoldOut | None = None
 
     @property
     def columns(self) -> tuple[str, ...] | None:

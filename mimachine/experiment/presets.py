@@ -34,6 +34,7 @@ __all__ = [
     "named",
     "objective_of",
     "of_numbers",
+    "of_rows",
     "paper_image_training",
     "paper_images",
     "published",
@@ -264,22 +265,42 @@ def _for_file(
         count, shape = read_table.peek(
             path, labels=file.labels, drop=file.drop, array=file.array, header=file.header
         )
-    features = math.prod(shape)
     is_array = architecture != "mlp" or bool(file.image_shape) or not file.standardize
     by_columns = is_table(path) and not is_array
+    start = of_rows(Data(path, file=file), count, math.prod(shape), objective, by_columns)
+    if architecture in IMAGE_ARCHITECTURES:
+        most = _training_rows(count)
+        pseudo_inputs = min(_PSEUDO_INPUTS, most)
+        return dataclasses.replace(
+            start,
+            model=_for_images(architecture, start.model.latent, path, pseudo_inputs),
+            training=image_training(most),
+        )
+    return start if architecture != "pca" else named(start, "pca")
+
+
+def of_rows(data: Data, count: int, features: int, objective: str, by_columns: bool) -> Experiment:
+    """Default settings by the number of rows and of values per row.
+
+    Args:
+        data: The data.
+        count: Number of rows.
+        features: Number of values per row.
+        objective: Name of the objective.
+        by_columns: Whether columns have kinds.
+    """
     # The likelihood takes about a minute.
     num_samples = min(1000, max(50, 200_000_000 // (features * min(10_000, count // 5 + 1))))
     latent = min(40 if features >= 500 else 10, features)
-    # At most the number of training rows, a few less after rounding.
-    most = max(1, count - count // 10 - count // 5)
+    most = _training_rows(count)
     floor = _TABLE_FLOOR if by_columns else _ENCODER_FLOOR
     model = Model(latent, components=min(Model.components, most), encoder_floor=floor)
-    training = Training.for_rows(most)
-    if architecture in IMAGE_ARCHITECTURES:
-        model = _for_images(architecture, latent, path, min(_PSEUDO_INPUTS, most))
-        training = image_training(most)
-    settings = Experiment(Data(path, file=file), model, objective, training, num_samples)
-    return settings if architecture != "pca" else named(settings, "pca")
+    return Experiment(data, model, objective, Training.for_rows(most), num_samples)
+
+
+def _training_rows(count: int) -> int:
+    """At most the number of training rows of a file, a few less after rounding."""
+    return max(1, count - count // 10 - count // 5)
 
 
 def published(

@@ -25,6 +25,7 @@ __all__ = [
     "Experiment",
     "HIERARCHIES",
     "IMAGE_ARCHITECTURES",
+    "Likelihood",
     "Model",
     "Prior",
     "flat",
@@ -67,6 +68,7 @@ Prior = Literal[
     "vampprior",
     "flow",
 ]
+Likelihood = Literal["auto", "columns", "gaussian", "bernoulli", "discretized-logistic"]
 # Architectures of dense layers, with two levels of latents, and all architectures for images.
 DENSE: tuple[Architecture, ...] = ("dense-vae", "hvae")
 HIERARCHIES: tuple[Architecture, ...] = ("hvae", "conv-hvae", "pixel-hvae")
@@ -149,7 +151,7 @@ class Model:
 
     latent: int = 32
     hidden: tuple[int, ...] = (300,)
-    likelihood: Literal["auto", "columns", "gaussian", "bernoulli", "discretized-logistic"] = "auto"
+    likelihood: Likelihood = "auto"
     prior: Prior = "standard-normal"
     components: int = 100
     encoder_floor: float | None = None

@@ -12,15 +12,19 @@ from torch import Tensor, nn
 
 from mimachine._support.checks import whole
 from mimachine._support.process import exclusive
+from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.examples import Examples, all_examples
 from mimachine.data.rows import Rows
 from mimachine.model import conditionals, priors
 from mimachine.model.joint import Joint
+from mimachine.model.loss import Loss
 from mimachine.model.networks import MLP
+from mimachine.training.fit import History
+from mimachine.training.records import Epoch
 
 Array = NDArray[Any]
 
-__all__ = ["fit_principal_components", "probabilistic_pca"]
+__all__ = ["fit_in_closed_form", "fit_principal_components", "probabilistic_pca"]
 
 # Least noise of the decoder, as a fraction of the data's standard deviation.
 _LEAST_NOISE = 1e-3
@@ -111,6 +115,25 @@ def fit_principal_components(
     if isinstance(model.decoder, conditionals.DiscretizedLogistic):
         width /= _LOGISTIC
     _set(decoder, weight, found.mean_, _log_scale(width, model.decoder))
+
+
+@torch.no_grad()
+def fit_in_closed_form(loss: Loss, train: Tensor | Rows, val: Tensor | Rows) -> History:
+    """Fit principal components, recorded as a single epoch.
+
+    Args:
+        loss: A loss whose model `build` makes for the architecture pca.
+        train: Training rows, shape (N, D).
+        val: Held-out rows.
+    """
+    fit_principal_components(loss.model, train)
+    with forked(derived_seed(0, "closed form")):
+        losses = [
+            float(torch.cat([loss(rows).flatten() for rows in part.split(1000)]).mean())
+            for part in (train, val)
+        ]
+    record = Epoch(1, 1.0, 0.0, *losses)
+    return History([record], 1, False)
 
 
 def _linear(conditional: nn.Module) -> nn.Linear:

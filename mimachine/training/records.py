@@ -65,6 +65,14 @@ def _preprocessing(value: Any) -> Any:
 
 
 @dataclass(frozen=True)
+class HeldOutRecord:
+    """How rows for validation were chosen: their share and the seed."""
+
+    share: Annotated[float, Checked(_share)]
+    seed: Index
+
+
+@dataclass(frozen=True)
 class DataRecord:
     """Content of data.json: what a run stores about the data from a file or folder.
 
@@ -73,12 +81,14 @@ class DataRecord:
         preprocessing: Map between the values and the rows of the model; None for a table.
         schema: Columns of a table; None for other data.
         relative: Paths of the data, and of a file of labels, relative to the run.
+        held_out: How rows for validation were chosen, if none are for a test.
     """
 
     fingerprint: str
     preprocessing: Annotated[Any, Checked(_preprocessing)]
     schema: Annotated[Any, Checked(_schema)] = None
     relative: dict[str, str] = field(default_factory=dict)
+    held_out: HeldOutRecord | None = None
 
     def __post_init__(self) -> None:
         if (self.preprocessing is None) == (self.schema is None):

@@ -22,7 +22,7 @@ from mimachine.model.objectives import OBJECTIVES, Objective
 from mimachine.training.batches import check_sizes
 from mimachine.training.run import Run
 
-__all__ = ["check", "objective", "prepare", "sources"]
+__all__ = ["check", "objective", "prepare", "ready_to_train", "sources", "with_binary_images"]
 
 
 def objective(name: str) -> Objective:
@@ -55,7 +55,15 @@ def prepare(settings: Experiment, run: Run | None = None) -> Dataset:
     stored = None if run is None else run.data_record()
     if run is not None and settings.data.is_path and stored is None:
         raise FileNotFoundError(f"{run.path} is not a complete run: it has no data.json")
-    data = _load(settings, stored)
+    return with_binary_images(settings, _load(settings, stored))
+
+
+def with_binary_images(settings: Experiment, data: Dataset) -> Dataset:
+    """Data with grey values binarised by fixed draws, if the likelihood of the model needs that.
+
+    Raises:
+        ValueError: If there are no grey levels, or too many values for the memory.
+    """
     if not is_binarized(settings, data):
         return data
     if data.levels is None and data.preprocessing is None:
@@ -167,6 +175,16 @@ def prepare_training(
     if settings.training.cuda_graphs and not torch.cuda.is_available():
         raise ValueError("training.cuda_graphs must be False without a CUDA device, got True")
     data = prepare(settings, run)
+    return data, *ready_to_train(settings, data)
+
+
+def ready_to_train(settings: Experiment, data: Dataset) -> tuple[Loss, Source, Source]:
+    """Build the loss and the batch sources for data that are loaded.
+
+    Raises:
+        ValueError: If the settings do not fit the data.
+    """
+    chosen = objective(settings.objective)
     known = None if data.distribution is None else priors.Fixed(data.distribution)
     if known is None and chosen.anchored:
         raise ValueError(
@@ -177,4 +195,4 @@ def prepare_training(
     train, val = sources(settings, data)
     # As `fit` does, which begins only once there is a run.
     check_sizes(loss, train, settings.training)
-    return data, loss, train, val
+    return loss, train, val

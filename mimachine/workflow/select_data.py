@@ -61,7 +61,8 @@ def select(trained: Trained, data: str | Any | None = None, split: str | None = 
     if not own and is_label_file(file.labels):
         # The label file belongs to the rows of the training file.
         file = replace(file, labels=None)
-    read = read_rows(name, file, learned, split if is_split else None)
+    held_out = trained.data.held_out
+    read = read_rows(name, file, learned, split if is_split else None, held_out)
     if not binarized:
         return read
     note = "grey values are encoded without binarisation; training used binarised values"

@@ -9,12 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from mimachine._support import checks
 from mimachine._support.files import replacing
 from mimachine._support.messages import quoted
-from mimachine._support.seeds import derived_seed, forked
 from mimachine.data.dataset import Dataset
 from mimachine.data.files.load import data_record
 from mimachine.data.files.options import File, check_there
@@ -25,7 +22,7 @@ from mimachine.experiment.settings import Data, Experiment, from_json, to_json
 from mimachine.model.loss import Loss
 from mimachine.training import claims
 from mimachine.training.fit import History, fit
-from mimachine.training.principal_components import fit_principal_components
+from mimachine.training.principal_components import fit_in_closed_form
 from mimachine.training.records import Epoch
 from mimachine.training.run import Create, Run
 from mimachine.workflow.find_data import (
@@ -252,20 +249,13 @@ def _gone_on(
     return _fit_and_measure(run, settings, prepared, how)
 
 
-@torch.no_grad()
 def _fit_in_closed_form(run: Run, loss: Loss, data: Dataset) -> History:
     """Fit principal components, recorded as a single epoch."""
-    fit_principal_components(loss.model, data.train)
+    history = fit_in_closed_form(loss, data.train, data.val)
     run.save_weights(loss.model)
-    with forked(derived_seed(0, "closed form")):
-        train, val = (
-            float(torch.cat([loss(rows).flatten() for rows in part.split(1000)]).mean())
-            for part in (data.train, data.val)
-        )
-    record = Epoch(epoch=1, beta=1.0, learning_rate=0.0, train_loss=train, val_loss=val)
     if not run.metrics():
-        run.append_metrics(record)
-    return History([record], 1, False)
+        run.append_metrics(history.epochs[0])
+    return history
 
 
 def _opened(run: Run, moved: str | None) -> Done:

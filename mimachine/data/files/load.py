@@ -20,7 +20,14 @@ from mimachine.data.files.image_folder import read_images
 from mimachine.data.files.labels import is_label_file, lost_labels
 from mimachine.data.files.options import File, check_there, is_table
 from mimachine.data.files.read_table import read_table
-from mimachine.data.files.splits import SPLITS, check_unchanged, class_indices, split_rows
+from mimachine.data.files.splits import (
+    NO_TEST,
+    SPLITS,
+    HoldOut,
+    check_unchanged,
+    class_indices,
+    split_rows,
+)
 from mimachine.data.files.table import Table
 from mimachine.data.learn_preprocessing import learn
 from mimachine.data.preprocessing import Preprocessing, fingerprint, rounding
@@ -32,6 +39,7 @@ __all__ = [
     "Encodable",
     "blank_dataset",
     "data_record",
+    "load_array",
     "load_file",
     "read_rows",
 ]
@@ -63,11 +71,12 @@ def load_file(
         FileNotFoundError: If `path` does not exist.
         ValueError: If the data cannot be used, or differ from those of `stored`.
     """
+    held_out = None if stored is None else _held_out(stored)
     if _by_columns(path, file, likelihood, stored):
-        return load_table(path, file, stored)
+        return _with_note(load_table(path, file, stored, held_out))
     learned = None if stored is None else Preprocessing.from_json(stored["preprocessing"])
     table = _read(Path(path), file, learned)
-    splits, notes = _split(table), table.notes
+    splits, notes = _split(table, held_out), table.notes
     if learned is not None and file.labels is not None and table.labels is None:
         raise ValueError(lost_labels(file.labels, table.source))
     mark = fingerprint(table.values, table.labels, table.splits)
@@ -79,7 +88,34 @@ def load_file(
     data = _dataset(Path(path).name, table, splits, learned)
     for name, rows in (("validation", data.val), ("test", data.test)):
         notes += _far_notes(rows, learned, f"the {name} rows")
-    return dataclasses.replace(data, fingerprint=mark, notes=notes)
+    return _with_note(dataclasses.replace(data, fingerprint=mark, notes=notes, held_out=held_out))
+
+
+def _with_note(data: Dataset) -> Dataset:
+    """Data with a note if no rows are for a test."""
+    return (
+        data if data.held_out is None else dataclasses.replace(data, notes=(*data.notes, NO_TEST))
+    )
+
+
+def load_array(values: NDArray[Any], likelihood: str, held_out: HoldOut, source: str) -> Dataset:
+    """An array in memory as a data set.
+
+    Args:
+        values: Finite values, shape (N, *S).
+        likelihood: As for `load_file`.
+        held_out: Choice of the rows for validation.
+        source: Name of the data in messages.
+
+    Raises:
+        ValueError: If the values do not fit the likelihood, or no column varies.
+    """
+    table = Table(values, None, None, source)
+    splits = held_out.split(len(values))
+    learned, notes = _learn(table, splits[0], File(), likelihood)
+    data = _dataset(source, table, splits, learned)
+    mark = fingerprint(values)
+    return dataclasses.replace(data, fingerprint=mark, notes=notes, held_out=held_out)
 
 
 def _by_columns(
@@ -156,12 +192,19 @@ def _dataset(
 
 def data_record(data: Dataset) -> dict[str, Any]:
     """What a run stores about data from a file, as JSON values."""
+    record: dict[str, Any] = {"fingerprint": data.fingerprint}
+    if data.held_out is not None:
+        record["held_out"] = dataclasses.asdict(data.held_out)
     if data.schema is not None:
-        record = {"fingerprint": data.fingerprint, "preprocessing": None}
-        return {**record, "schema": data.schema.to_json()}
+        return {**record, "preprocessing": None, "schema": data.schema.to_json()}
     if data.preprocessing is None:
         raise ValueError(f"data must come from a file or folder, got {data.name}")
-    return {"fingerprint": data.fingerprint, "preprocessing": data.preprocessing.to_json()}
+    return {**record, "preprocessing": data.preprocessing.to_json()}
+
+
+def _held_out(stored: Mapping[str, Any]) -> HoldOut | None:
+    found = stored.get("held_out")
+    return None if found is None else HoldOut(**found)
 
 
 class Encodable(NamedTuple):
@@ -192,6 +235,7 @@ def read_rows(
     file: File,
     learned: Preprocessing | Schema,
     split: str | None = None,
+    held_out: HoldOut | None = None,
 ) -> Encodable:
     """Read rows of a file for a trained model to encode.
 
@@ -200,13 +244,14 @@ def read_rows(
         file: As for `load_file`.
         learned: Preprocessing of the training data, or the schema of a table.
         split: "train", "val" or "test" as `load_file` splits the file; None: all rows.
+        held_out: Choice of the rows for validation, if none are for a test.
 
     Raises:
         FileNotFoundError: If `path` does not exist.
         ValueError: If the data cannot be used, or differ in shape or range from the training data.
     """
     if isinstance(learned, Schema):
-        found = read_table_rows(path, file, learned, split)
+        found = read_table_rows(path, file, learned, split, held_out)
         return Encodable(
             found.rows, found.labels, found.notes, table=found.table, cells=found.cells
         )
@@ -220,7 +265,7 @@ def read_rows(
     notes = table.notes + _constant_notes(table, learned)
     places, values, labels = np.arange(len(table.values)), table.values, table.labels
     if split is not None:
-        places = dict(zip(SPLITS, _split(table), strict=True))[split]
+        places = dict(zip(SPLITS, _split(table, held_out), strict=True))[split]
         values, labels = values[places], None if labels is None else labels[places]
     rows = _in_memory_if_small(Rows(table.values, places, learned))
     notes += _far_notes(rows, learned, table.source)
@@ -381,7 +426,8 @@ def blank_dataset(stored: Mapping[str, Any], name: str, rows: int = 1) -> Datase
         rows: Number of training rows.
     """
     if stored.get("schema") is not None:
-        return blank_table(Schema.from_json(stored["schema"]), name, rows)
+        blank = blank_table(Schema.from_json(stored["schema"]), name, rows)
+        return dataclasses.replace(blank, held_out=_held_out(stored))
     learned = Preprocessing.from_json(stored["preprocessing"])
     zeros = torch.zeros(rows, learned.num_features)
     return Dataset(
@@ -393,11 +439,16 @@ def blank_dataset(stored: Mapping[str, Any], name: str, rows: int = 1) -> Datase
         levels=learned.levels,
         ink=False,
         preprocessing=learned,
+        held_out=_held_out(stored),
     )
 
 
-def _split(table: Table) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _split(
+    table: Table, held_out: HoldOut | None
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Indices of the rows of a table for training, validation and test."""
+    if held_out is not None:
+        return held_out.split(len(table.values))
     features = int(np.prod(table.values.shape[1:]))
     return split_rows(len(table.values), features, table.splits, table.source)
 

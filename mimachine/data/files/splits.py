@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,9 +12,10 @@ from torch import Tensor
 from mimachine.data.files.options import DataChangedError
 from mimachine.data.files.table import Table
 
-__all__ = ["SPLITS", "check_unchanged", "class_indices", "split_rows"]
+__all__ = ["NO_TEST", "SPLITS", "HoldOut", "check_unchanged", "class_indices", "split_rows"]
 
 SPLITS = ("train", "val", "test")
+NO_TEST = "no rows are for a test; those for validation take their place"
 _FEWEST = 10
 _MOST_HELD_OUT = 10_000
 _MOST_HELD_OUT_VALUES = 1 << 26
@@ -55,6 +58,35 @@ def split_rows(
             held_out.append(rest[:size])
             rest = rest[size:]
     return rest, held_out[0], held_out[1]
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """A choice of rows for validation; the others are for training, and none for a test.
+
+    Attributes:
+        share: Share of the rows for validation, in [0, 1); at least one row, or with 0 none.
+        seed: Seed of the choice.
+    """
+
+    share: float
+    seed: int
+
+    def split(self, count: int) -> tuple[Places, Places, Places]:
+        """Indices of the rows for training, validation and test, in ascending order.
+
+        The rows for the test are those for validation, and without these the first row is named
+        for both.
+
+        Args:
+            count: Number of rows, at least 2.
+        """
+        order = np.random.default_rng(self.seed).permutation(count)
+        if not self.share:
+            return np.arange(count), np.arange(1), np.arange(1)
+        size = max(1, min(round(self.share * count), _MOST_HELD_OUT, count - 1))
+        held_out = np.sort(order[:size])
+        return np.sort(order[size:]), held_out, held_out
 
 
 def class_indices(table: Table) -> tuple[Tensor | None, tuple[str, ...] | None]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from mimachine.data.tables.names import check_types
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["frame_of"]
+__all__ = ["frame_of", "frame_of_objects"]
 
 _SOURCE = "the data frame"
 
@@ -58,6 +59,22 @@ def frame_of(source: Any) -> Frame:
         data = (frame.collect() if isinstance(frame, nw.LazyFrame) else frame).to_polars()
     check_types(dict(data.schema), _SOURCE)
     return Frame(data, _SOURCE, notes=notes)
+
+
+def frame_of_objects(values: Any, names: Sequence[str]) -> pl.DataFrame:
+    """An array of Python objects (N, D) as a frame of polars, whose missing values are nulls.
+
+    Raises:
+        ValueError: If a column has objects of several types.
+    """
+    import polars as pl
+
+    columns = []
+    for name, column in zip(names, values.T, strict=True):
+        # A missing value is None, or differs from itself, as NaN and NaT do.
+        missing = np.array([value is None or value != value for value in column], dtype=bool)
+        columns.append(_objects(name, column, missing))
+    return pl.DataFrame(columns)
 
 
 def _of_pandas(source: Any) -> tuple[pl.DataFrame, tuple[str, ...]]:

@@ -18,7 +18,7 @@ from mimachine.data.dataset import Dataset
 from mimachine.data.files.columns import check_label_file
 from mimachine.data.files.labels import labelled, lost_labels
 from mimachine.data.files.options import File, check_there
-from mimachine.data.files.splits import SPLITS, check_unchanged, class_indices, split_rows
+from mimachine.data.files.splits import SPLITS, HoldOut, check_unchanged, class_indices, split_rows
 from mimachine.data.files.table import Table, typed
 from mimachine.data.preprocessing import fingerprint
 from mimachine.data.rows import Ready, Rows
@@ -37,23 +37,32 @@ __all__ = ["blank_table", "load_table", "read_table_rows"]
 
 
 def load_table(
-    path: str | os.PathLike[str], file: File = File(), stored: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str] | Any,
+    file: File = File(),
+    stored: Mapping[str, Any] | None = None,
+    held_out: HoldOut | None = None,
 ) -> Dataset:
     """Load a table and split its rows for training, validation and test.
 
     Args:
-        path: A text or parquet file, or a folder of parquet files.
+        path: A text or parquet file, a folder of parquet files, or a data frame.
         file: How to read it.
         stored: What a run stored about it, to encode it in the same way.
+        held_out: Choice of the rows for validation, if none are for a test.
 
     Raises:
         FileNotFoundError: If `path` does not exist.
         ValueError: If it cannot be used, or differs from the table that the run was trained on.
     """
     known = None if stored is None else Schema.from_json(stored["schema"])
-    check_there(str(path))
+    is_path = isinstance(path, str | os.PathLike)
+    if is_path:
+        check_there(str(path))
     given = given_columns(file.columns) if known is None else Given({}, known)
-    encoded = (_in_blocks if is_large(path) else _at_once)(path, file, given, stored is not None)
+    if is_path and held_out is None and is_large(path):
+        encoded = _in_blocks(path, file, given, stored is not None)
+    else:
+        encoded = _at_once(path, file, given, stored is not None, held_out)
     values, schema, splits = encoded.table.values, encoded.schema, encoded.splits
     table = labelled(encoded.table, file.labels)
     if known is not None and file.labels is not None and table.labels is None:
@@ -67,7 +76,7 @@ def load_table(
         None if indices is None else indices[torch.from_numpy(places)] for places in splits
     )
     return Dataset(
-        Path(path).name,
+        Path(path).name if is_path else table.source,
         train if memory.stays_on_disk(train.num_bytes) else train.tensor(),
         val.tensor(),
         test.tensor(),
@@ -77,6 +86,7 @@ def load_table(
         ink=False,
         classes=classes,
         schema=schema,
+        held_out=held_out,
         fingerprint=mark,
         notes=table.notes,
     )
@@ -90,10 +100,20 @@ class _Encoded(NamedTuple):
     splits: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
-def _at_once(path: str | os.PathLike[str], file: File, given: Given, is_stored: bool) -> _Encoded:
+def _at_once(
+    path: str | os.PathLike[str] | Any,
+    file: File,
+    given: Given,
+    is_stored: bool,
+    held_out: HoldOut | None,
+) -> _Encoded:
     frame, labels, _ = _read(path, file, given.schema, is_stored)
     given.check(frame.data.columns, frame.source)
-    splits = split_rows(len(frame.data), len(frame.data.columns), None, frame.source)
+    count = len(frame.data)
+    if held_out is None:
+        splits = split_rows(count, len(frame.data.columns), None, frame.source)
+    else:
+        splits = held_out.split(count)
     notes: tuple[str, ...] = ()
     if (schema := given.schema) is None:
         schema, notes = infer(frame, splits[0], given.kinds)
@@ -182,7 +202,11 @@ class TableRows(NamedTuple):
 
 
 def read_table_rows(
-    path: str | os.PathLike[str] | Any, file: File, schema: Schema, split: str | None = None
+    path: str | os.PathLike[str] | Any,
+    file: File,
+    schema: Schema,
+    split: str | None = None,
+    held_out: HoldOut | None = None,
 ) -> TableRows:
     """Rows of a table for a trained model.
 
@@ -191,6 +215,7 @@ def read_table_rows(
         file: As for `load_table`.
         schema: Schema of the training table.
         split: "train", "val" or "test" as `load_table` splits the table; None for all rows.
+        held_out: As for `load_table`.
 
     Raises:
         ValueError: If the table does not fit the schema.
@@ -205,7 +230,11 @@ def read_table_rows(
     if split is not None:
         # As in training: without the columns that were dropped.
         width = len([name for name in frame.data.columns if name not in file.drop])
-        chosen = split_rows(len(data), width, None, frame.source)[SPLITS.index(split)]
+        if held_out is None:
+            splits = split_rows(len(data), width, None, frame.source)
+        else:
+            splits = held_out.split(len(data))
+        chosen = splits[SPLITS.index(split)]
         rows, data = rows[torch.from_numpy(chosen)], data[chosen]
         labels = None if labels is None else labels[chosen]
     plain = [name for name in data.columns if name not in whole.styles]

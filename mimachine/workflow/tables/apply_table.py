@@ -33,6 +33,8 @@ __all__ = [
     "FilledTable",
     "SampledTable",
     "fill_table",
+    "filled_in",
+    "holes_of",
     "prior_of",
     "reconstructed_table",
     "sample_table",
@@ -218,12 +220,12 @@ def fill_table(
     skipped = [name for name in left if table[name].null_count()]
     if skipped:
         notes.append(f"not modelled, so not filled in: {some(map(repr, skipped))}")
-    holes = _holes(table, schema, rows)
-    filled = _filled(table, data.table(found.rows), schema, holes, cells)
+    holes = holes_of(table, schema, rows)
+    filled = filled_in(table, data.table(found.rows), schema, holes, cells)
     return FilledTable(filled, _entries(found, data, holes), held_out, tuple(notes))
 
 
-def _holes(table: pl.DataFrame, schema: Schema, rows: Tensor) -> NDArray[np.bool_]:
+def holes_of(table: pl.DataFrame, schema: Schema, rows: Tensor) -> NDArray[np.bool_]:
     """Where values are filled in, shape (N, D).
 
     Levels that the training rows did not have are unknown to the model, but are not missing.
@@ -235,14 +237,22 @@ def _holes(table: pl.DataFrame, schema: Schema, rows: Tensor) -> NDArray[np.bool
     return holes
 
 
-def _filled(
+def filled_in(
     table: pl.DataFrame,
     complete: pl.DataFrame,
     schema: Schema,
     holes: NDArray[np.bool_],
-    cells: pl.DataFrame | None,
+    cells: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """The table with values of `complete` in its holes; what is there stays as it is."""
+    """The table with values of `complete` in its holes; what is there stays as it is.
+
+    Args:
+        table: The table.
+        complete: The modelled columns with all values.
+        schema: Their schema.
+        holes: Where values are filled in, shape (N, D), see `holes_of`.
+        cells: Cells of the file as text, to return values that are there as they are written.
+    """
     import polars as pl
 
     if cells is not None:
