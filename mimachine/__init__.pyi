@@ -41,6 +41,8 @@ from .estimation.two_samples.energy import energy_distance as energy_distance
 from .estimator.encoder import MIMEncoder as MIMEncoder
 from .estimator.imputer import MIMImputer as MIMImputer
 from .estimator.outlier import MIMOutlier as MIMOutlier
+from .estimator.paths import interpolate as interpolate
+from .estimator.paths import neighbors as neighbors
 from .evaluation.diagnose_arrays import Diagnosis as Diagnosis
 from .evaluation.diagnose_arrays import diagnose as diagnose
 from .evaluation.evaluate_model import evaluate as evaluate

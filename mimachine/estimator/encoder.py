@@ -12,17 +12,18 @@ from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
 from mimachine._support.checks import whole
 from mimachine._support.seeds import forked
 from mimachine.data.tables.columns.conditions import conditions
-from mimachine.estimation.codes.moments import closed_mean, codes
+from mimachine.estimation.codes.moments import codes
 from mimachine.estimation.likelihood.by_row import log_likelihood_by_row
 from mimachine.estimation.tables.conditional import sample_given
 from mimachine.estimator.base import Fitted
-from mimachine.estimator.saved import from_run
+from mimachine.estimator.decoding import decoded
+from mimachine.estimator.saved import of_trained
 from mimachine.model.networks import evaluating
+from mimachine.workflow.load_run import open_model
 
 __all__ = ["MIMEncoder"]
 
@@ -117,22 +118,9 @@ class MIMEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fitted):
             raise ValueError(
                 f"X must have codes of {self.n_components_} components, got {z.shape[1]}"
             )
-        return self._reader.values(self._decoded(torch.from_numpy(z)), drawn=False)
-
-    @torch.no_grad()
-    def _decoded(self, z: Tensor) -> Tensor:
-        """Rows decoded from codes (n, L)."""
-        decoder, shape = self.model_.decoder, self.model_.prior().event_shape
-        parts = []
-        with evaluating(self.model_):
-            for part in z.reshape(len(z), *shape).split(_AT_ONCE):
-                decoded = decoder(part)
-                if self._reader.is_table:
-                    parts.append(decoded.point())
-                    continue
-                mean = closed_mean(decoded)
-                parts.append(decoded.sample() if mean is None else mean)
-        return torch.cat(parts)
+        shape = self.model_.prior().event_shape
+        rows = decoded(self.model_, torch.from_numpy(z).reshape(len(z), *shape))
+        return self._reader.values(rows, drawn=False)
 
     def score_samples(self, X: Any, num_samples: int = 100) -> NDArray[np.float64]:
         """Log-likelihood of each row in nats, with the fitted prior.
@@ -223,7 +211,7 @@ class MIMEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fitted):
             FileNotFoundError: If the run or its weights do not exist.
             ValueError: If a file of the run is damaged, or the run is on a named data set.
         """
-        return from_run(cls, path)
+        return of_trained(open_model(path), cls)
 
     @property
     def _n_features_out(self) -> int:

@@ -30,7 +30,7 @@ from mimachine.data.tables.schema import Schema
 from mimachine.workflow.tables.apply_table import filled_in, holes_of
 from mimachine.workflow.tables.stored_frame import FRAME, is_frame
 
-__all__ = ["ARRAY", "Reader", "are_images", "read"]
+__all__ = ["ARRAY", "Reader", "are_images", "read", "without_rows"]
 
 # Name of the file of an array in a run.
 ARRAY = "array.npy"
@@ -194,7 +194,7 @@ def read(
     if not _by_columns(x, likelihood, columns):
         values = _numbers(x, estimator)
         data = load_array(values, likelihood, held_out, _SOURCE)
-        return Reader(_without_rows(data), None, _container(x), values.dtype), data
+        return Reader(without_rows(data), None, _container(x), values.dtype), data
     names = _names(x)
     file = File() if columns is None else File(columns=columns)
     data = load_table(_frame(x, names), file, held_out=held_out)
@@ -206,7 +206,7 @@ def read(
     dtype = np.dtype(np.float64 if is_frame(x) else x.dtype)
     container = _container(x)
     dtypes = dict(zip(names, x.dtypes, strict=True)) if container == "pandas" else {}
-    return Reader(_without_rows(data), names, container, dtype, dtypes), data
+    return Reader(without_rows(data), names, container, dtype, dtypes), data
 
 
 def are_images(x: Any) -> bool:
@@ -305,7 +305,8 @@ def _frame(x: Any, names: Sequence[str]) -> Any:
     return pl.DataFrame({name: x[:, k] for k, name in enumerate(names)})
 
 
-def _without_rows(data: Dataset) -> Dataset:
+def without_rows(data: Dataset) -> Dataset:
+    """Data without their rows: with schema or preprocessing."""
     blank = blank_dataset(data_record(data), data.name)
     return replace(blank, fingerprint=data.fingerprint)
 

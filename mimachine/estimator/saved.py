@@ -1,41 +1,39 @@
-"""Estimators from run directories."""
+"""Estimators from runs."""
 
 from __future__ import annotations
 
-import os
+import copy
 from typing import Any, TypeVar
 
 import numpy as np
 
 from mimachine.estimator.base import Fitted
-from mimachine.estimator.reader import Reader
+from mimachine.estimator.reader import Reader, without_rows
 from mimachine.training.fit import History
 from mimachine.training.records import Epoch
-from mimachine.workflow.load_run import open_model
+from mimachine.workflow.load_run import Trained
 from mimachine.workflow.reports import kept_epoch
 
-__all__ = ["from_run"]
+__all__ = ["of_trained"]
 
 Estimator = TypeVar("Estimator", bound=Fitted)
 
 
-def from_run(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
-    """A fitted estimator from a run, whose data are not read.
+def of_trained(trained: Trained, cls: type[Estimator] = Fitted) -> Estimator:
+    """A fitted estimator of a run.
 
     Args:
+        trained: The run. Its model stays as it is.
         cls: The class of the estimator.
-        path: The run directory.
 
     Raises:
-        FileNotFoundError: If the run or its weights do not exist.
-        ValueError: If a file of the run is damaged, or the run is on a named data set.
+        ValueError: If the run is on a named data set.
     """
-    trained = open_model(path)
     data, settings = trained.data, trained.experiment
     if data.schema is None and data.preprocessing is None:
         raise ValueError(
-            f"{path} was trained on {settings.data.name}; an estimator is for runs on files and "
-            "data frames"
+            f"the run must be on a file or a data frame, and {trained.run.path} was trained on "
+            f"{settings.data.name}; use its model"
         )
     model, training = settings.model, settings.training
     estimator = cls(
@@ -52,12 +50,13 @@ def from_run(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
     epochs = [Epoch(**record) for record in records]
     history = History(epochs, None if best is None else best["epoch"], False)
     names = None if data.schema is None else tuple(c.name for c in data.schema.columns)
-    reader = Reader(data, names, _container(data.schema), np.dtype(float))
+    reader = Reader(without_rows(data), names, _container(data.schema), np.dtype(float))
     estimator.n_features_in_ = int(np.prod(reader.shape))
     if names is not None:
         estimator.feature_names_in_ = np.array(names, dtype=object)
-    generator: Any = trained.generator
-    estimator._keep(settings, reader, history, trained.model, generator)
+    # Together, since they share their parts.
+    pair: Any = (trained.model, trained.generator)
+    estimator._keep(settings, reader, history, *copy.deepcopy(pair))
     return estimator
 
 

@@ -21,8 +21,8 @@ VERDICTS = {
     "partly collapsed": "Most latent dimensions carry no information about the data.",
     "collapsed": "The codes carry next to no information about the data: less than 0.1 nat.",
     "deterministic": (
-        "The codes are nearly points: they keep the information in the data, but the encoder is "
-        "far narrower than any posterior."
+        "The codes are nearly points. That is no fault: they keep the information in the data, and "
+        "reconstruct and classify it as well. But the encoder is far narrower than any posterior."
     ),
     "unknown": (
         "The codes vary with the data; without z_std it is unknown whether noise dominates."

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from torch import Tensor
@@ -26,6 +26,8 @@ from mimachine.workflow.reports import read_epochs, read_record, read_report
 __all__ = ["FILES", "Outcome", "open_compared", "open_outcome"]
 
 FILES = ("experiment.json", "metrics.jsonl", "model.safetensors", "report.json")
+# From here on a classifier of samples and data says that samples are poor.
+_TELLING_AUC = 0.9
 _FEWEST_SAMPLES, _MOST_SAMPLES, _MOST_VALUES = 100, 2000, 5_000_000
 
 
@@ -48,6 +50,19 @@ class Outcome:
     records: list[dict[str, Any]]
     measured: dict[str, Any]
     link: str = ""
+
+    @property
+    def tone(self) -> Literal["good", "plain", "warning"]:
+        """How the verdict is shown: codes that are nearly points are no fault if samples are good.
+
+        Samples are from the prior that was fitted to the codes, if there is one.
+        """
+        report = self.report
+        if report.verdict != "deterministic":
+            return "good" if report.verdict == "healthy" else "warning"
+        names = ("fitted_prior_generated_auc", "generated_auc")
+        told = [report[name].value for name in names if report.has(name)]
+        return "warning" if told and not min(told) < _TELLING_AUC else "plain"
 
     @cached_property
     def convergence(self) -> Convergence:
