@@ -211,3 +211,19 @@ def test_a_comparison_suggests_no_other_objective(advice):
     assert advice(compared=True, off=1.5, shares=POOR, rank=2) == ""
     # Other tips are still given.
     assert "--model.latent 4" in advice(compared=True, shares=POOR)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "values", "tone"),
+    [
+        ("healthy", {}, "good"),
+        ("collapsed", {"generated_auc": 0.5}, "warning"),
+        ("deterministic", {}, "plain"),
+        ("deterministic", {"generated_auc": 0.99, "fitted_prior_generated_auc": 0.6}, "plain"),
+        ("deterministic", {"generated_auc": 0.99, "fitted_prior_generated_auc": 0.95}, "warning"),
+        ("deterministic", {"generated_auc": float("nan")}, "warning"),
+    ],
+)
+def test_point_like_codes_are_a_warning_only_where_samples_are_poor(verdict, values, tone):
+    metrics = tuple(Metric(name, value, "", "", "sample") for name, value in values.items())
+    assert Outcome("name", None, Report(metrics, verdict, ""), [], {}).tone == tone
