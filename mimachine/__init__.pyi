@@ -64,6 +64,8 @@ from .model.conditionals import DiscretizedLogistic as DiscretizedLogistic
 from .model.conditionals import Gaussian as Gaussian
 from .model.conditionals import MixtureDensity as MixtureDensity
 from .model.conditionals import OneHotCategorical as OneHotCategorical
+from .model.convolutions import ConvDecoder as ConvDecoder
+from .model.convolutions import ConvEncoder as ConvEncoder
 from .model.distributions import DiagNormal as DiagNormal
 from .model.distributions import Mixture as Mixture
 from .model.distributions import draw as draw

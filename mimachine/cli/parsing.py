@@ -28,8 +28,9 @@ from mimachine.experiment.presets import (
     of_numbers,
     paper_images,
     published,
+    usual_architecture,
 )
-from mimachine.experiment.settings import DENSE, IMAGE_ARCHITECTURES, Experiment
+from mimachine.experiment.settings import DENSE, IMAGE_ARCHITECTURES, Experiment, Model
 from mimachine.training import schedules
 from mimachine.training.recipe import Training
 from mimachine.training.schedules import Schedule
@@ -217,10 +218,8 @@ def parse_trainer(
     The arguments are parsed twice: first to find out which defaults apply, then over them.
     """
     without_help = [a for a in arguments if a not in ("-h", "--help")]
-    # The first pass needs a recipe that is valid with any option of the user.
-    lenient = command(data="", training=Training(epochs=10**9, warmup=0))
     try:
-        first = parse(command, without_help, lenient)
+        first = _first_pass(command, without_help)
     except ValueError:
         if without_help == arguments:
             raise
@@ -239,6 +238,30 @@ def parse_trainer(
     elif not first.objectives:
         start["objectives"] = (settings.objective, "vae")
     return parse(command, arguments, replace(first, **start))
+
+
+def _first_pass(command: type[Trainer], arguments: list[str]) -> Trainer:
+    """The command before its defaults are known, but for the architecture."""
+    # A recipe that is valid with any option of the user.
+    lenient = command(data="", training=Training(epochs=10**9, warmup=0))
+    if is_given("--model.architecture", arguments):
+        return parse(command, arguments, lenient)
+    try:
+        first = parse(command, arguments, lenient)
+    except ValueError:
+        # Options of convolutions are valid where these are the default.
+        by_convolutions = replace(lenient, model=Model(architecture="conv"))
+        other: Trainer | None = None
+        with contextlib.suppress(ValueError):
+            other = parse(command, arguments, by_convolutions)
+        if other is None or usual_architecture(other.data, other.file) != "conv":
+            raise
+        first = other
+    # Several hidden layers are those of dense networks.
+    if first.data and first.preset == "default" and len(first.model.hidden) == 1:
+        usual = usual_architecture(first.data, first.file)
+        first = replace(first, model=replace(first.model, architecture=usual))
+    return first
 
 
 def _warmed_up(default: Training, first: Train | Compare) -> Training:
@@ -286,7 +309,12 @@ def _by_columns(command: Compare) -> bool:
 
 def is_resumed(arguments: list[str]) -> bool:
     """Whether the arguments have --resume, and so no data."""
-    return any(argument.partition("=")[0] == "--resume" for argument in arguments)
+    return is_given("--resume", arguments)
+
+
+def is_given(option: str, arguments: list[str]) -> bool:
+    """Whether the arguments have an option."""
+    return any(argument.partition("=")[0] == option for argument in arguments)
 
 
 def data_name(command: Train | Compare) -> str:

@@ -14,7 +14,7 @@ from mimachine._support import memory
 from mimachine.data.preprocessing import Likelihood, Preprocessing, rounding
 from mimachine.data.resolution import column_grids, count_decimals, crowded
 
-__all__ = ["learn"]
+__all__ = ["image_layout", "learn"]
 
 Array = NDArray[Any]
 # Usual grids of images in [0, 1]: 2^k levels, and the 17 levels of scikit-learn's digits.
@@ -64,7 +64,7 @@ def learn(
     seen = _summary(values, train)
     # Some data need no sample of rows, others need it several times.
     sample = cache(lambda: _sampled(values, train))
-    image = _image_layout(values.shape[1:], seen.high - seen.low)
+    image = image_layout(values.shape[1:], seen.high - seen.low)
     pixels = seen.whole and seen.low >= 0 and 1 < seen.high <= 255
     is_pixels = pixels and (values.dtype == np.uint8 or image is not None)
     if likelihood == "discretized-logistic":
@@ -170,7 +170,7 @@ class _Layout(NamedTuple):
     channels_last: bool
 
 
-def _image_layout(shape: tuple[int, ...], spread: float) -> _Layout | None:
+def image_layout(shape: tuple[int, ...], spread: float) -> _Layout | None:
     """Layout of images of shape (H, W), (H, W, C) or (C, H, W); None for other shapes."""
     if len(shape) == 2 and min(shape) > 1 and spread > 0:
         return _Layout((1, *shape), channels_last=True)

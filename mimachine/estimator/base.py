@@ -24,7 +24,7 @@ from mimachine.data.files.splits import HoldOut
 from mimachine.data.sources import Source
 from mimachine.estimation.refit_prior import refit_prior
 from mimachine.estimator.reader import ARRAY, Reader, are_images, read
-from mimachine.experiment.presets import named, of_rows
+from mimachine.experiment.presets import by_convolutions, conv_pays, named, of_rows
 from mimachine.experiment.settings import Data, Experiment, Likelihood, Prior, to_json
 from mimachine.model.joint import Joint
 from mimachine.training.fit import History, fit
@@ -49,6 +49,7 @@ class Fitted(BaseEstimator):
         objective: str = "a-mim",
         prior: str = "standard-normal",
         likelihood: str = "auto",
+        architecture: str = "auto",
         columns: Any = None,
         max_epochs: int | None = None,
         training: Training | None = None,
@@ -63,6 +64,7 @@ class Fitted(BaseEstimator):
         self.objective = objective
         self.prior = prior
         self.likelihood = likelihood
+        self.architecture = architecture
         self.columns = columns
         self.max_epochs = max_epochs
         self.training = training
@@ -155,6 +157,10 @@ class Fitted(BaseEstimator):
         """Settings of the experiment that this is."""
         name = FRAME if reader.is_table else ARRAY
         start = of_rows(Data(name), count, data.train.shape[1], self.objective, reader.is_table)
+        one_of("architecture", self.architecture, ("auto", "mlp", "conv"))
+        is_large = data.image_shape is not None and conv_pays(data.image_shape[1:])
+        if self.architecture == "conv" or (self.architecture == "auto" and is_large):
+            start = by_convolutions(start, count)
         latent = start.model.latent
         if self.n_components is not None:
             latent = whole("n_components", self.n_components, 1)

@@ -18,6 +18,7 @@ from mimachine.data.image_sets import LEVELS
 from mimachine.data.tables.model_columns import model_columns
 from mimachine.experiment.settings import DENSE, HIERARCHIES, Experiment, Model
 from mimachine.model import architectures, conditionals, flows, priors
+from mimachine.model.convolutions import ConvDecoder, ConvEncoder
 from mimachine.model.flattening import flattened
 from mimachine.model.joint import Joint
 from mimachine.model.networks import MLP
@@ -45,7 +46,9 @@ def build(settings: Experiment, data: Dataset) -> Joint:
             # Its weights are set in closed form, see `fit_principal_components`.
             model = replace(model, architecture="mlp", hidden=(), encoder_floor=1e-6)
             return _mlp(model, data)
-        return _mlp(model, data) if model.architecture == "mlp" else _image_model(model, data)
+        if model.architecture in ("mlp", "conv"):
+            return _mlp(model, data)
+        return _image_model(model, data)
 
 
 def refitted(settings: Experiment, data: Dataset) -> Joint:
@@ -79,16 +82,21 @@ def _mlp(model: Model, data: Dataset) -> Joint:
     if data.schema is not None:
         return _of_table(model, data, model_columns(data.schema))
     features = data.train.shape[1]
-    encoder = _encoder(model, nn.Identity(), features)
+    encoder = _encoder(model, data, nn.Identity(), features)
     decoder = _decoder(model, data, features)
     prior = _prior(model, data, encoder)
     return Joint(encoder, decoder, prior, _data_prior(model, data, features))
 
 
-def _encoder(model: Model, features: nn.Module, size: int) -> conditionals.Gaussian:
+def _encoder(model: Model, data: Dataset, features: nn.Module, size: int) -> conditionals.Gaussian:
     """An encoder of rows from this number of features."""
-    learned = model.encoder_std is None
-    network: nn.Module = MLP(size, (2 if learned else 1) * model.latent, model.hidden)
+    outputs = (2 if model.encoder_std is None else 1) * model.latent
+    network: nn.Module
+    if model.architecture == "conv":
+        (hidden,) = model.hidden
+        network = ConvEncoder(_image_shape(model, data), outputs, model.channels, hidden)
+    else:
+        network = MLP(size, outputs, model.hidden)
     if not isinstance(features, nn.Identity):
         network = nn.Sequential(features, network)
     return conditionals.Gaussian(network, encoder_floor(model), scale=model.encoder_std)
@@ -108,7 +116,7 @@ def _of_table(model: Model, data: Dataset, columns: Sequence[TableColumn]) -> Jo
             "would be rows of categories; training fits a mixture to the codes at its end"
         )
     features, outputs = TableFeatures(columns, _HIDE), TableDecoder.num_outputs(columns)
-    encoder = _encoder(model, features, TableFeatures.num_features(columns))
+    encoder = _encoder(model, data, features, TableFeatures.num_features(columns))
     network = MLP(model.latent, outputs, tuple(reversed(model.hidden)))
     decoder = TableDecoder(columns, network)
     return Joint(encoder, decoder, _prior(model, data, encoder), priors.Marginal(model.marginal))
@@ -116,9 +124,15 @@ def _of_table(model: Model, data: Dataset, columns: Sequence[TableColumn]) -> Jo
 
 def _decoder(model: Model, data: Dataset, features: int) -> nn.Module:
     likelihood, hidden = likelihood_of(model, data), tuple(reversed(model.hidden))
+    maps = 1 if likelihood == "bernoulli" else 2
+    network: nn.Module
+    if model.architecture == "conv":
+        shape = _image_shape(model, data)
+        network = ConvDecoder(model.latent, shape, maps, model.channels, hidden[0])
+    else:
+        network = MLP(model.latent, maps * features, hidden)
     if likelihood == "bernoulli":
-        return conditionals.Bernoulli(MLP(model.latent, features, hidden))
-    network = MLP(model.latent, 2 * features, hidden)
+        return conditionals.Bernoulli(network)
     if likelihood == "gaussian":
         return conditionals.Gaussian(network, _gaussian_floor(model, data))
     return conditionals.DiscretizedLogistic(network, _levels(data))
@@ -196,14 +210,7 @@ def _check_components(model: Model, data: Dataset) -> None:
 
 
 def _image_model(model: Model, data: Dataset) -> Joint:
-    shape = data.image_shape
-    if shape is None:
-        raise OptionError(
-            f"model.architecture {model.architecture} needs images, with values in [0, 1] or from "
-            f"0 to 255, and {data.name} has none: give a folder of images, an array (N, H, W) or "
-            "(N, H, W, C), or for a file whose rows are images their shape, such as ",
-            Option("image_shape", (28, 28)),
-        )
+    shape = _image_shape(model, data)
     hierarchy = model.architecture in HIERARCHIES
     if hierarchy and model.prior not in ("standard-normal", "vampprior"):
         raise ValueError(
@@ -215,6 +222,23 @@ def _image_model(model: Model, data: Dataset) -> Joint:
     if hierarchy or model.prior == "vampprior":
         return rows
     return Joint(rows.encoder, rows.decoder, _prior(model, data, rows.encoder), rows.data_prior)
+
+
+def _image_shape(model: Model, data: Dataset) -> tuple[int, int, int]:
+    """Channels, height and width of the images of the data.
+
+    Raises:
+        ValueError: If the data are no images.
+    """
+    shape = data.image_shape
+    if shape is None:
+        raise OptionError(
+            f"model.architecture {model.architecture} needs images, with values in [0, 1] or from "
+            f"0 to 255, and {data.name} has none: give a folder of images, an array (N, H, W) or "
+            "(N, H, W, C), or for a file whose rows are images their shape, such as ",
+            Option("image_shape", (28, 28)),
+        )
+    return shape
 
 
 def _unflattened(model: Model, data: Dataset, shape: tuple[int, int, int]) -> Joint:

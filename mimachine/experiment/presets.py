@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mimachine._support.messages import Option, OptionError, unknown
@@ -29,6 +30,8 @@ from mimachine.training.schedules import Cosine, Noam
 
 __all__ = [
     "BASELINES",
+    "by_convolutions",
+    "conv_pays",
     "default",
     "fast",
     "named",
@@ -39,13 +42,17 @@ __all__ = [
     "paper_images",
     "published",
     "published_image_training",
+    "usual_architecture",
 ]
 
 # Recipe of image architectures by default.
 _IMAGE_TRAINING = Training(epochs=100, patience=20)
 # Batch, steps and learning rate of the fast recipe (`benchmarks/fast_recipe.py`).
 # Pseudo-inputs take longer to train.
+_CONV_STEPS = 800
 _FAST_BATCH, _FAST_RATE, _FAST_STEPS, _FAST_STEPS_VAMP = 500, 1e-2, 800, 1400
+# Images up to this height or width are modelled by dense layers by default.
+_DENSE_SIDE = 16
 # Number of pseudo-inputs of the paper's image models with a VampPrior.
 _PSEUDO_INPUTS = 500
 # Smallest standard deviation of the encoder. Smaller ones cost MIM likelihood and good samples, and
@@ -107,11 +114,48 @@ def named(settings: Experiment, name: str) -> Experiment:
     return dataclasses.replace(settings, model=model, objective=objective)
 
 
+def conv_pays(sides: tuple[int, int] | None) -> bool:
+    """Whether the default for images of this height and width are convolutions."""
+    return sides is not None and min(sides) > _DENSE_SIDE
+
+
+def usual_architecture(data: str, file: File = File()) -> Architecture:
+    """The default architecture: conv for one's own images of more than 16 x 16, otherwise mlp.
+
+    Args:
+        data: Name of a data set, or path of a file or folder. Of arrays only those of bytes count
+            as images here, since only the values show it of others.
+        file: How to read a file.
+
+    Raises:
+        ValueError: If the file or folder cannot be read.
+    """
+    if data in NAMES or is_table(data):
+        return "mlp"
+    if os.path.isdir(data):
+        from mimachine.data.files import image_folder
+
+        shape = image_folder.peek(data, resize=file.resize)[1]
+    elif os.path.isfile(data) and data.lower().endswith((".npy", ".npz")):
+        from mimachine.data.files import numpy_file, read_table
+
+        shape = read_table.peek(data, labels=file.labels, array=file.array)[1]
+        shape = shape if file.image_shape is None else file.image_shape
+        if not numpy_file.holds_bytes(Path(data), file.labels, file.array):
+            return "mlp"
+    else:
+        return "mlp"
+    from mimachine.data.learn_preprocessing import image_layout
+
+    layout = image_layout(shape, 1.0)
+    return "conv" if layout is not None and conv_pays(layout.shape[1:]) else "mlp"
+
+
 def default(
     data: str,
     objective: str | None = None,
     file: File = File(),
-    architecture: Architecture = "mlp",
+    architecture: Architecture | None = None,
 ) -> Experiment:
     """Default settings for a data set, a file or a folder.
 
@@ -126,12 +170,14 @@ def default(
             a-mim. Symmetric MIM needs samples of the decoder, and for pixels their gradient is that
             of REINFORCE.
         file: How to read a file.
-        architecture: As in `Model`.
+        architecture: As in `Model`; by default `usual_architecture`.
 
     Raises:
         ValueError: If no data set has that name, or the file cannot be read.
         FileNotFoundError: If the path does not exist.
     """
+    if architecture is None:
+        architecture = usual_architecture(data, file)
     return _starting(data, objective, file, architecture, lambda count: _IMAGE_TRAINING)
 
 
@@ -225,6 +271,8 @@ def _starting(
         model = _for_images(architecture, model.latent, data)
         training = image_training(count)
     settings = Experiment(Data(data), model, objective, training, num_samples)
+    if architecture == "conv":
+        return by_convolutions(settings, count)
     return settings if architecture != "pca" else named(settings, "pca")
 
 
@@ -268,6 +316,8 @@ def _for_file(
     is_array = architecture != "mlp" or bool(file.image_shape) or not file.standardize
     by_columns = is_table(path) and not is_array
     start = of_rows(Data(path, file=file), count, math.prod(shape), objective, by_columns)
+    if architecture == "conv":
+        return by_convolutions(start, count)
     if architecture in IMAGE_ARCHITECTURES:
         most = _training_rows(count)
         pseudo_inputs = min(_PSEUDO_INPUTS, most)
@@ -277,6 +327,19 @@ def _for_file(
             training=image_training(most),
         )
     return start if architecture != "pca" else named(start, "pca")
+
+
+def by_convolutions(settings: Experiment, count: int) -> Experiment:
+    """Default settings with convolutions in place of dense layers.
+
+    Args:
+        settings: Default settings of dense layers.
+        count: Number of images, those for validation and test included.
+    """
+    model = dataclasses.replace(settings.model, architecture="conv")
+    training = _fast_training(_CONV_STEPS, _training_rows(count))
+    training = dataclasses.replace(training, precision="full")
+    return dataclasses.replace(settings, model=model, training=training)
 
 
 def of_rows(data: Data, count: int, features: int, objective: str, by_columns: bool) -> Experiment:

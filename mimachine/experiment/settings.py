@@ -59,7 +59,7 @@ _ADDED_LATER = (
     "training.warmup.first_latent",
     "training.weight_decay",
 )
-Architecture = Literal["mlp", "pca", "dense-vae", "hvae", "conv-hvae", "pixel-hvae"]
+Architecture = Literal["mlp", "conv", "pca", "dense-vae", "hvae", "conv-hvae", "pixel-hvae"]
 Prior = Literal[
     "standard-normal",
     "learned-normal",
@@ -111,7 +111,7 @@ class Model:
     Attributes:
         latent: Number of latent dimensions; per level for architectures with two levels.
         hidden: Sizes of hidden layers. mlp: those of the encoder; the decoder has them in reverse
-            order. Image architectures: one size, that of their dense layers.
+            order. conv and image architectures: one size, that of their dense layers.
         likelihood: p(x|z). "auto" chooses by the data: discretized-logistic for grey levels,
             bernoulli for arrays of zeros and ones, columns for tables, otherwise gaussian.
             "columns": a distribution by the kind of each column, with missing values.
@@ -120,13 +120,13 @@ class Model:
             flow needs zuko: pip install mimachine[flow]. Architectures with two levels
             z = (z2, z1) take standard-normal or vampprior for p(z2), and learn p(z1|z2).
         components: Number of components of a mixture prior, or of pseudo-inputs of a VampPrior.
-        encoder_floor: mlp: minimum standard deviation of q(z|x). None: 0.001, or 0.05 with a
-            VampPrior, where a smaller minimum lets all codes collapse to one point.
-        encoder_std: mlp, dense-vae and hvae: constant standard deviation of q(z|x), instead of one
-            that is learned; with two levels, that of both.
-        decoder_floor: Minimum standard deviation of a Gaussian p(x|z). None: with mlp, 1/1000 of
-            each column's standard deviation, or the resolution of grey levels; with image
-            architectures, exp(-4.5).
+        encoder_floor: mlp and conv: minimum standard deviation of q(z|x). None: 0.001, or 0.05 with
+            a VampPrior, where a smaller minimum lets all codes collapse to one point.
+        encoder_std: mlp, conv, dense-vae and hvae: constant standard deviation of q(z|x), instead
+            of one that is learned; with two levels, that of both.
+        decoder_floor: Minimum standard deviation of a Gaussian p(x|z). None: with mlp and conv,
+            1/1000 of each column's standard deviation, or the resolution of grey levels; with the
+            paper's image architectures, exp(-4.5).
         data_prior: q(x). "marginal": the decoder's marginal, without parameters of its own.
             "gaussian-mixture": a learned mixture. "data": P(x) itself, for data with a known
             density. With the marginal, on encoding samples, objective ce equals mim, and mim-h is
@@ -135,12 +135,12 @@ class Model:
             "conditional": log p(x|z), as in Algorithm 2 of the paper. "importance": importance
             sampling, as in the released code for low-dimensional data.
         architecture: mlp: multi-layer perceptrons for any data. pca: probabilistic principal
-            components, fitted in closed form; the objective must be vae. For images: dense-vae,
-            gated dense layers; hvae, gated dense layers with two levels of latents; conv-hvae,
-            gated convolutions with two levels; pixel-hvae, the encoder of conv-hvae with a PixelCNN
-            decoder.
-        channels: conv-hvae and pixel-hvae: channels of the first convolutions; later convolutions
-            have twice as many.
+            components, fitted in closed form; the objective must be vae. For images: conv, a few
+            strided convolutions; and those of the paper: dense-vae, gated dense layers; hvae, gated
+            dense layers with two levels of latents; conv-hvae, gated convolutions with two levels;
+            pixel-hvae, the encoder of conv-hvae with a PixelCNN decoder.
+        channels: conv, conv-hvae and pixel-hvae: channels of the first convolutions; later
+            convolutions have twice as many.
         layers: pixel-hvae: number of masked layers of the PixelCNN.
         latent_maps: pixel-hvae: which latent features a pixel depends on: those at earlier pixels,
             as in the released code, or those everywhere around it.
@@ -191,10 +191,10 @@ class Model:
 
 # Settings that only some architectures use.
 _USED_BY: dict[str, tuple[Architecture, ...]] = {
-    "encoder_floor": ("mlp",),
-    "encoder_std": ("mlp", *DENSE),
-    "hidden": ("mlp", *IMAGE_ARCHITECTURES),
-    "channels": ("conv-hvae", "pixel-hvae"),
+    "encoder_floor": ("mlp", "conv"),
+    "encoder_std": ("mlp", "conv", *DENSE),
+    "hidden": ("mlp", "conv", *IMAGE_ARCHITECTURES),
+    "channels": ("conv", "conv-hvae", "pixel-hvae"),
     "layers": ("pixel-hvae",),
     "latent_maps": ("pixel-hvae",),
     "pseudo_inputs": IMAGE_ARCHITECTURES,

@@ -13,6 +13,7 @@ from mimachine import experiment
 from mimachine._support.messages import command_line, quoted
 from mimachine.data.files.options import File
 from mimachine.data.tables.schema import Levels, Schema
+from mimachine.experiment.presets import usual_architecture
 from mimachine.experiment.settings import Experiment, Model, flat
 from mimachine.reporting.measured_run import Outcome
 
@@ -39,10 +40,8 @@ def options(*settings: Experiment) -> list[str] | None:
     Of one experiment they are options of `mimachine train`, of several of `mimachine compare`.
     """
     first, starts = settings[0], [presets(each) for each in settings]
-    architecture = first.model.architecture
-    chosen = [] if architecture == "mlp" else ["--model.architecture", architecture]
     candidates = [
-        [*([] if preset == "default" else ["--preset", preset]), *chosen, *changes]
+        [*_start(preset, first), *changes]
         for preset in starts[0]
         if all(preset in each for each in starts)
         and (changes := _changes([each[preset] for each in starts], settings)) is not None
@@ -50,6 +49,16 @@ def options(*settings: Experiment) -> list[str] | None:
     if not candidates:
         return None
     return min(candidates, key=len) + _file_options(shown(first).data.file)
+
+
+def _start(preset: str, settings: Experiment) -> list[str]:
+    """Options for a preset and the architecture."""
+    data, architecture = settings.data, settings.model.architecture
+    if preset == "default":
+        usual = usual_architecture(data.name, data.file)
+        return [] if architecture == usual else ["--model.architecture", architecture]
+    chosen = [] if architecture == "mlp" else ["--model.architecture", architecture]
+    return ["--preset", preset, *chosen]
 
 
 def presets(settings: Experiment) -> dict[str, Experiment]:

@@ -190,7 +190,7 @@ def _fitted(
     )
     count = len(model.prior().log_weights) if kind != "flow" else settings.model.components
     fitted = replace(settings.model, prior=_PRIOR_OF[kind], components=count)
-    if fitted.architecture == "mlp":
+    if fitted.architecture in ("mlp", "conv"):
         # The default floor depends on the prior; keep the one that the encoder was trained with.
         floor = encoder_floor(settings.model)
         fitted = replace(fitted, encoder_floor=floor)

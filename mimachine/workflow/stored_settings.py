@@ -46,6 +46,8 @@ def _fewest_weights(model: Model, run: Run) -> int:
         hidden = model.hidden if model.architecture == "mlp" else ()
         sizes = [features, *hidden, latent if model.encoder_std is not None else 2 * latent]
         counts = [a * b for a, b in itertools.pairwise(sizes)]
+    elif model.architecture == "conv":
+        counts = [model.hidden[0] * latent, model.channels]
     else:
         counts = [features // _REDUCTION**2, model.hidden[0] * latent]
     if model.architecture in ("conv-hvae", "pixel-hvae"):

@@ -22,6 +22,7 @@ __all__ = [
     "Header",
     "check_labels",
     "header",
+    "holds_bytes",
     "peek_npy",
     "peek_npz",
     "read_arrays",
@@ -101,6 +102,17 @@ def peek_npy(file: Path) -> tuple[int, ...]:
     if (found := file.stat().st_size) < size:
         raise ValueError(f"{file.name} is truncated: it must have {size:,} bytes, got {found:,}")
     return shape
+
+
+def holds_bytes(file: Path, labels: str | None, array: str | None) -> bool:
+    """Whether the values of a .npy or .npz file are bytes."""
+    if file.suffix.lower() == ".npz":
+        headers = _headers(file)
+        dtype = headers[_pick(headers, file.name, labels, array, False)[0]][1]
+    else:
+        with file.open("rb") as stream:
+            dtype = header(stream, file.name)[1]
+    return dtype == np.uint8
 
 
 def read_npy(file: Path, labels: str | None, columns: Sequence[str] | None) -> Table:
