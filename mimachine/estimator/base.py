@@ -126,13 +126,14 @@ class Fitted(BaseEstimator):
     ) -> None:
         """Set what is known after training.
 
-        Models are in double precision, so that results do not depend on how many rows are computed
-        at once.
+        Dense models are in double precision, so that results do not depend on how many rows are
+        computed at once; convolutions would take too long.
         """
+        if settings.model.architecture != "conv":
+            model, generator = model.double(), generator.double()
         self.experiment_, self.history_ = settings, history
         self.n_iter_ = len(history.epochs)
-        self.model_ = model.double().eval()
-        self.generator_ = generator.double().eval()
+        self.model_, self.generator_ = model.eval(), generator.eval()
         self.n_components_ = math.prod(self.model_.prior().event_shape)
         self._reader = reader
 
@@ -146,9 +147,10 @@ class Fitted(BaseEstimator):
         """Read the training data; the second time with the same columns as before."""
         held_out = HoldOut(share, seed)
         if again:
-            rows, known = self._reader.rows(x, self), self._reader.data
+            reader = self._reader.for_data(x, held_out, self)
+            rows = reader.rows(x, self)
             train, val, _ = (rows[torch.from_numpy(k)] for k in held_out.split(len(rows)))
-            return self._reader, dataclasses.replace(known, train=train, val=val, test=val)
+            return reader, dataclasses.replace(reader.data, train=train, val=val, test=val)
         one_of("likelihood", self.likelihood, get_args(Likelihood))
         is_pca = self.likelihood == "auto" and self.objective == "pca"
         return read(x, "numbers" if is_pca else self.likelihood, self.columns, held_out, self)
@@ -201,14 +203,15 @@ class Fitted(BaseEstimator):
             X: Data with the columns of training.
 
         Returns:
-            A tensor (n_samples, n_values) in double precision.
+            A tensor (n_samples, n_values) of the type of the model, which is double precision but
+            for convolutions.
 
         Raises:
             ValueError: If X cannot be used.
         """
         check_is_fitted(self)
         self._check_features(X, reset=False)
-        return self._reader.rows(X, self).double()
+        return self._reader.rows(X, self).to(next(self.model_.parameters()).dtype)
 
     def _check_features(self, x: Any, *, reset: bool) -> None:
         """Check the number and the names of the columns, or learn them."""

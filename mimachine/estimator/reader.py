@@ -121,6 +121,27 @@ class Reader:
             return values.astype(dtype, copy=False)
         return self.like_x(self.data.table(rows))
 
+    def for_data(self, x: Any, held_out: HoldOut, estimator: object) -> Reader:
+        """The same for other training data.
+
+        Args:
+            x: The data.
+            held_out: Choice of the rows for validation.
+            estimator: For messages.
+
+        Raises:
+            ValueError: As for `rows`.
+        """
+        x = _as_values(x, estimator, is_image=len(self.shape) > 1, missing=self.is_table)
+        data = replace(self.data, fingerprint=self._mark(x, estimator), held_out=held_out, notes=())
+        return replace(self, data=data)
+
+    def _mark(self, x: Any, estimator: object) -> str:
+        """Fingerprint of data, as of a file with them."""
+        if self.data.schema is not None:
+            return fingerprint(self._encoded(x, self.data.schema))
+        return fingerprint(_numbers(x, estimator))
+
     def store(self, x: Any, directory: Path, estimator: object) -> None:
         """Write the training data to a run directory.
 
@@ -132,16 +153,13 @@ class Reader:
         Raises:
             ValueError: If X is not the data of training.
         """
-        schema, mark = self.data.schema, self.data.fingerprint
-        if schema is not None:
-            assert self.names is not None
-            if fingerprint(self._encoded(x, schema)) == mark:
-                read_as_stored(_frame(x, self.names)).write_parquet(directory / FRAME)
-                return
-        elif fingerprint(values := _numbers(x, estimator)) == mark:
-            np.save(directory / ARRAY, values)
-            return
-        raise ValueError("X must be the data that the estimator was fitted to, got other data")
+        x = _as_values(x, estimator, is_image=len(self.shape) > 1, missing=self.is_table)
+        if self._mark(x, estimator) != self.data.fingerprint:
+            raise ValueError("X must be the data that the estimator was fitted to, got other data")
+        if self.names is None:
+            np.save(directory / ARRAY, _numbers(x, estimator))
+        else:
+            read_as_stored(_frame(x, self.names)).write_parquet(directory / FRAME)
 
     def filled_frame(self, x: Any, rows: Tensor, complete: Any) -> Any:
         """A data frame with values in its holes, of the library and with the index of `x`.

@@ -178,11 +178,15 @@ def test_it_is_stored_by_joblib(of_table, table, tmp_path):
     pd.testing.assert_frame_equal(again.sample(5), of_table.sample(5))
 
 
-def test_warm_start_goes_on_from_the_weights():
+def test_warm_start_goes_on_from_the_weights(tmp_path):
     encoder = short(warm_start=True).fit(X)
     before = encoder.transform(X)
     encoder.set_params(training=mm.Training(1, learning_rate=1e-12, warmup=0), max_epochs=None)
     np.testing.assert_allclose(encoder.fit(X).transform(X), before, rtol=0, atol=1e-6)
+    # Its data are now others.
+    encoder.fit(X[:80]).save(tmp_path / "run", X[:80])
+    with pytest.raises(ValueError, match="X must be the data"):
+        encoder.save(tmp_path / "other", X)
     fresh = encoder.set_params(warm_start=False).fit(X)
     assert np.abs(fresh.transform(X) - before).max() > 1e-3
 
