@@ -78,6 +78,7 @@ ALLOWED = {
     },
     "priors.md": {"MIM needs 0.05": "a setting"},
     "reproduction.md": {
+        "(95 % intervals": "a definition",
         "20 times a component's width": "5 / 0.25, by the definition of the mixture",
         "a floor of 0.2:": "a setting",
         "a floor of 0.05 two": "a setting",

@@ -87,6 +87,23 @@ def figure2_default(sources: Sources) -> str:
     return mim_and_vae(some, "hidden units", columns)
 
 
+@block("entropy")
+def entropy(sources: Sources) -> str:
+    rows = sources.rows("entropy-default")
+    curves = [f"{name}, {q}" for q in ("Algorithm 2", "importance", "P(x)")
+              for name in ("MIM", "MIM-H, true")]  # fmt: skip
+    lines = []
+    for width in sorted({row.labels["x"] for row in rows}):
+        found = [one(rows, curve, f"{width:g}") for curve in (*curves, "VAE")]
+        lines.append([f"{width:g}", *(with_sd(row["lower"], 2) for row in found)])
+    titles = [
+        title
+        for q in ("Algorithm 2", "importance samples", "P(x)")
+        for title in (f"MIM, {q}", f"less H(M_S), {q}")
+    ]
+    return table(["hidden units", *titles, "VAE"], lines)
+
+
 @block("figure3")
 def figure3(sources: Sources) -> str:
     rows = chosen(sources.rows("figure3"), ["one basis"])

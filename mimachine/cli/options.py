@@ -211,7 +211,8 @@ class Reproduce:
 
     Attributes:
         name: figure1, figure2, figure3, figure7, figure8, figure9, figure10 or figure11;
-            mixture-20d; schedules, which parts of the figures' training recipe make a difference;
+            mixture-20d; entropy, whether low joint entropy causes the information; schedules, which
+            parts of the figures' training recipe make a difference;
             table1, which includes figures 4, 5 and 12 to 21, for the data sets whose files are
             found; or table1-mnist, table1-fashion-mnist or table1-omniglot. Table 1 needs a GPU.
         preset: "published": settings of the paper's figures. "default": the library's settings.
