@@ -44,13 +44,16 @@ class MIMEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fitted):
     Args:
         n_components: Number of latent dimensions. None: 10, or 40 for 500 values per row or more,
             and at most the number of values.
-        hidden: Sizes of the encoder's hidden layers; the decoder has them in reverse order.
+        hidden: Sizes of the encoder's hidden layers; the decoder has them in reverse order. With
+            convolutions one size.
         objective: Name of the training objective: "a-mim", "vae", "rae", "beta-vae",
             "auto-encoder", "mim" and others.
         prior: p(z) in training: "standard-normal", "learned-normal", "gaussian-mixture",
             "full-gaussian-mixture", "vampprior" or "flow". A mixture is fitted to the codes
             afterwards in any case, and used by `sample` and `score_samples`.
         likelihood: p(x|z): "auto", "columns", "gaussian", "bernoulli" or "discretized-logistic".
+        architecture: Networks: "mlp", multi-layer perceptrons, "conv", convolutions of images, or
+            "auto": conv for images whose shorter side has more than 16 pixels.
         columns: Kinds of columns of a table where they should not be inferred, such as
             {"city": "category", "age": "count"}: number, whole, count, category, ordered, boolean,
             date, datetime, time, duration, identifier or drop.
@@ -96,7 +99,7 @@ class MIMEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fitted):
             ValueError: If X cannot be used.
         """
         rows = self.rows(X)
-        mean = codes(self.model_, rows).mean.flatten(1).numpy()
+        mean = codes(self.model_, rows).mean.flatten(1).double().numpy()
         return mean.astype(np.float32) if getattr(X, "dtype", None) == np.float32 else mean
 
     def inverse_transform(self, X: Any) -> Any:
@@ -119,7 +122,8 @@ class MIMEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fitted):
                 f"X must have codes of {self.n_components_} components, got {z.shape[1]}"
             )
         shape = self.model_.prior().event_shape
-        rows = decoded(self.model_, torch.from_numpy(z).reshape(len(z), *shape))
+        given = torch.from_numpy(z).reshape(len(z), *shape).to(next(self.model_.parameters()).dtype)
+        rows = decoded(self.model_, given)
         return self._reader.values(rows, drawn=False)
 
     def score_samples(self, X: Any, num_samples: int = 100) -> NDArray[np.float64]:

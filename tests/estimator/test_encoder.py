@@ -131,11 +131,17 @@ def test_arrays_of_objects_and_with_holes_are_tables():
     assert np.isfinite(encoder.transform(holes)).all()
 
 
-@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3)])
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3), (18, 17), (18, 17, 3)])
 def test_images_keep_their_shape(shape):
     images = np.random.default_rng(0).integers(0, 256, (60, *shape), dtype=np.uint8)
     encoder = short(n_components=3).fit(images)
-    assert encoder.transform(images).shape == (60, 3)
+    # Only large ones are modelled by convolutions.
+    assert (encoder.experiment_.model.architecture == "conv") == (shape[0] > 16)
+    codes = encoder.transform(images)
+    assert codes.shape == (60, 3)
+    assert codes.dtype == np.float64
+    scores = encoder.score_samples(images[:4])
+    np.testing.assert_allclose(encoder.score_samples(images[2:4]), scores[2:], rtol=1e-5)
     assert encoder.inverse_transform(encoder.transform(images)).shape == images.shape
     drawn = encoder.sample(4)
     assert drawn.shape == (4, *shape)
