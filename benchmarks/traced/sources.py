@@ -31,6 +31,7 @@ PAPER = {
 }
 # Files in which a record is one seed: labels of the rows, over which the seeds are collected.
 BY_SEED = {
+    "convolutions": ("data", "architecture"),
     "refit_prior": ("data", "objective", "floor", "prior"),
     "sceptic": ("data", "model"),
 }

@@ -7,7 +7,7 @@ import json
 from beside.table import markdown
 
 from traced.blocks import block
-from traced.cells import one, table, with_error, with_two_digits
+from traced.cells import one, table, with_error, with_se, with_two_digits
 from traced.rows import Row, chosen
 from traced.sources import Sources
 
@@ -75,6 +75,19 @@ def fast_recipe(sources: Sources) -> str:
             lines.append([*cells, f"{seconds[0] / seconds[1]:.1f}"])
     header = ["prior", "objective", "published: NLL", "s", "fast: NLL", "s", "fewer seconds"]
     return table(header, lines, left=2)
+
+
+@block("convolutions")
+def convolutions(sources: Sources) -> str:
+    """Means over the seeds and their standard errors."""
+    lines, rows = [], sources.rows("convolutions")
+    for data, title in {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}.items():
+        for architecture, name in {"mlp": title, "conv": ""}.items():
+            row = one(rows, f"data={data}", f"architecture={architecture}")
+            cells = [with_se(row["knn_5_accuracy"], 3), with_se(row["reconstruction_rmse"], 4)]
+            cells += [with_se(row["negative_log_likelihood"], 1), f"{row['seconds'].mean:.0f}"]
+            lines.append([name, architecture, *cells])
+    return table(["", "architecture", "5-NN", "RMSE", "NLL <", "s"], lines, left=2)
 
 
 @block("peers")

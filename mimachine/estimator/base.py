@@ -23,7 +23,7 @@ from mimachine.data.files.load import data_record
 from mimachine.data.files.splits import HoldOut
 from mimachine.data.sources import Source
 from mimachine.estimation.refit_prior import refit_prior
-from mimachine.estimator.reader import ARRAY, Reader, are_images, read
+from mimachine.estimator.reader import ARRAY, Reader, are_images, given, read
 from mimachine.experiment.presets import by_convolutions, conv_pays, named, of_rows
 from mimachine.experiment.settings import Data, Experiment, Likelihood, Prior, to_json
 from mimachine.model.joint import Joint
@@ -91,6 +91,7 @@ class Fitted(BaseEstimator):
         if share >= 1:
             raise ValueError(f"validation_fraction must be below 1, got {share}")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        X = given(X)
         again = self.warm_start and hasattr(self, "model_")
         self._check_features(X, reset=not again)
         reader, data = self._read(X, share, seed, again)
@@ -210,6 +211,7 @@ class Fitted(BaseEstimator):
             ValueError: If X cannot be used.
         """
         check_is_fitted(self)
+        X = given(X)
         self._check_features(X, reset=False)
         return self._reader.rows(X, self).to(next(self.model_.parameters()).dtype)
 
@@ -257,7 +259,7 @@ class Fitted(BaseEstimator):
         settings = dataclasses.replace(settings, data=dataclasses.replace(settings.data, name=name))
         with Run.claimed(path) as create:
             if X is not None:
-                self._reader.store(X, Path(path), self)
+                self._reader.store(given(X), Path(path), self)
             run = create(to_json(settings), data_record(self._reader.data))
             run.save_weights(_single(self.model_))
             if self.generator_ is not self.model_:

@@ -14,6 +14,7 @@ from mimachine.data.dataset import Dataset
 from mimachine.estimation.tables.impute import impute
 from mimachine.estimation.tables.proposal import TableProposal, fit_proposal, recipe
 from mimachine.estimator.base import Fitted
+from mimachine.estimator.reader import given
 from mimachine.model.joint import Joint
 from mimachine.training.recipe import Training
 from mimachine.workflow.tables.stored_frame import is_frame
@@ -100,6 +101,7 @@ class MIMImputer(OneToOneFeatureMixin, TransformerMixin, Fitted):
         Raises:
             ValueError: If X cannot be used.
         """
+        X = given(X)
         rows = self.rows(X)
         draws = whole("draws", self.draws, 1)
         found = impute(self.generator_, rows, proposal=self.proposal_, draws=draws, keep=1)

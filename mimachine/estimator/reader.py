@@ -18,6 +18,7 @@ from torch import Tensor
 from mimachine._support.memory import check_fits
 from mimachine._support.messages import some
 from mimachine.data.dataset import Dataset
+from mimachine.data.files.columns import check_unique
 from mimachine.data.files.load import blank_dataset, data_record, load_array
 from mimachine.data.files.options import File
 from mimachine.data.files.splits import HoldOut
@@ -30,7 +31,7 @@ from mimachine.data.tables.schema import Schema
 from mimachine.workflow.tables.apply_table import filled_in, holes_of
 from mimachine.workflow.tables.stored_frame import FRAME, is_frame
 
-__all__ = ["ARRAY", "Reader", "are_images", "read", "without_rows"]
+__all__ = ["ARRAY", "Reader", "are_images", "given", "read", "without_rows"]
 
 # Name of the file of an array in a run.
 ARRAY = "array.npy"
@@ -48,6 +49,7 @@ class Reader:
         container: What X was in training.
         dtype: Type of the values of an array in training.
         dtypes: Types of the columns of a data frame of pandas by their names.
+        columns: Names of the columns of a data frame that is modelled as an array of numbers.
     """
 
     data: Dataset
@@ -55,6 +57,7 @@ class Reader:
     container: Container
     dtype: np.dtype[Any]
     dtypes: Mapping[str, Any] = field(default_factory=dict)
+    columns: tuple[str, ...] | None = None
 
     @property
     def is_table(self) -> bool:
@@ -114,12 +117,16 @@ class Reader:
             rows: Output of the decoder, shape (N, D).
             drawn: Whether they are samples rather than means; samples are rounded as the data are.
         """
-        if not self.is_table:
-            values = self.data.restore(rows, drawn)
-            is_whole = drawn and values.dtype.kind in "biu"
-            dtype = self.dtype if is_whole or self.dtype.kind == "f" else values.dtype
-            return values.astype(dtype, copy=False)
-        return self.like_x(self.data.table(rows))
+        import polars as pl
+
+        if self.is_table:
+            return self.like_x(self.data.table(rows))
+        values = self.data.restore(rows, drawn)
+        if self.columns is not None:
+            return self.like_x(pl.DataFrame(dict(zip(self.columns, values.T, strict=True))))
+        is_whole = drawn and values.dtype.kind in "biu"
+        dtype = self.dtype if is_whole or self.dtype.kind == "f" else values.dtype
+        return values.astype(dtype, copy=False)
 
     def for_data(self, x: Any, held_out: HoldOut, estimator: object) -> Reader:
         """The same for other training data.
@@ -212,7 +219,9 @@ def read(
     if not _by_columns(x, likelihood, columns):
         values = _numbers(x, estimator)
         data = load_array(values, likelihood, held_out, _SOURCE)
-        return Reader(without_rows(data), None, _container(x), values.dtype), data
+        columns = _names(x) if is_frame(x) else None
+        blank = without_rows(data)
+        return Reader(blank, None, _container(x), values.dtype, columns=columns), data
     names = _names(x)
     file = File() if columns is None else File(columns=columns)
     data = load_table(_frame(x, names), file, held_out=held_out)
@@ -232,6 +241,20 @@ def are_images(x: Any) -> bool:
     if is_frame(x):
         return False
     return (x.ndim if hasattr(x, "ndim") else np.asarray(x).ndim) in (3, 4)
+
+
+def given(x: Any) -> Any:
+    """The argument X, collected if it is lazy.
+
+    Raises:
+        ValueError: If columns of a data frame have the same name.
+    """
+    import polars as pl
+
+    x = x.collect() if isinstance(x, pl.LazyFrame) else x
+    if is_frame(x) and getattr(x.columns, "nlevels", 1) == 1:
+        check_unique(_names(x), _SOURCE)
+    return x
 
 
 def _as_values(x: Any, estimator: object, *, is_image: bool, missing: bool) -> Any:
@@ -262,13 +285,18 @@ def _as_values(x: Any, estimator: object, *, is_image: bool, missing: bool) -> A
         "allow_nd": is_image,
         "ensure_all_finite": "allow-nan" if missing else True,
     }
+    of_objects = {**options, "ensure_all_finite": False, "dtype": object}
+    if missing and getattr(x, "dtype", np.dtype(float)).kind in "mM":
+        return check_array(x, **of_objects)
     try:
-        return check_array(x, dtype="numeric", **options)
+        x = check_array(x, dtype="numeric", **options)
     except ValueError:
         objects = np.asarray(x) if missing else np.zeros(0)
         if objects.dtype.kind not in "OUS" or objects.ndim != 2:
             raise
-        return check_array(x, dtype=object, **{**options, "ensure_all_finite": False})
+        return check_array(x, **of_objects)
+    is_long = x.dtype.kind == "f" and x.dtype.itemsize > 8
+    return x.astype(np.float64) if is_long else x
 
 
 def _by_columns(x: Any, likelihood: str, columns: Any) -> bool:
@@ -292,8 +320,6 @@ def _numbers(x: Any, estimator: object) -> NDArray[Any]:
     if is_frame(x):
         x = x.to_numpy() if hasattr(x, "to_numpy") else np.column_stack(x.columns)
         x = check_array(x, dtype="numeric", estimator=estimator, input_name=_SOURCE)
-    if x.dtype.kind == "f" and x.dtype.itemsize > 8:
-        x = x.astype(np.float64)
     return np.ascontiguousarray(x)
 
 

@@ -108,6 +108,18 @@ def test_draws_have_a_seed(of_table):
     assert not of_table.sample(5).equals(of_table.sample(5, random_state=1))
 
 
+@pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame])
+def test_a_frame_that_is_an_array_of_numbers_comes_back(make):
+    frame = make({"a": X[:, 0], "b": X[:, 1]})
+    encoder = short(likelihood="gaussian").fit(frame)
+    back = encoder.inverse_transform(encoder.transform(frame))
+    assert type(back) is type(encoder.sample(3)) is type(frame)
+    assert list(back.columns) == ["a", "b"]
+    array = short(likelihood="gaussian").fit(X[:, :2])
+    expected = array.inverse_transform(array.transform(X[:, :2]))
+    np.testing.assert_allclose(back.to_numpy(), expected, rtol=0, atol=1e-9)
+
+
 def test_frames_of_polars_and_arrow_come_back():
     pyarrow = pytest.importorskip("pyarrow")
     frame = pl.DataFrame({"a": X[:, 0], "b": ["u", "v"] * 60})
@@ -129,6 +141,14 @@ def test_arrays_of_objects_and_with_holes_are_tables():
     encoder = short().fit(holes)
     assert encoder.sample(100).dtype == np.float64
     assert np.isfinite(encoder.transform(holes)).all()
+
+
+def test_lazy_frames_long_numbers_and_arrays_of_dates_are_taken():
+    lazy = pl.DataFrame({"a": X[:, 0], "b": X[:, 1]}).lazy()
+    assert short().fit(lazy).transform(lazy).shape == (120, 2)
+    assert short().fit(X.astype(np.longdouble)).transform(X).shape == (120, 5)
+    days = np.datetime64("2020-01-01") + np.random.default_rng(0).integers(0, 900, (120, 2))
+    assert short().fit(days).transform(days).shape == (120, 2)
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 3), (18, 17), (18, 17, 3)])
@@ -264,6 +284,8 @@ def test_wrong_parameters_are_named(change, message):
         (pd.DataFrame({"a": [1.0]}), "1 sample"),
         (pd.DataFrame({"a": []}), "no rows"),
         (np.zeros((9, 2, 2, 2, 2)), "dim"),
+        (pd.DataFrame(X[:, :2], columns=["a", "a"]), "'a'"),
+        (pd.DataFrame({"a": X[:, 0], "b": [[1]] * 120}), "'b'"),
     ],
 )
 def test_unusable_data_are_refused(values, message):
@@ -304,6 +326,7 @@ def test_a_run_with_its_data_can_be_evaluated(tmp_path, few_trees):
     assert not (tmp_path / "other" / "experiment.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_a_file_is_an_estimator(tmp_path, few_trees):
     frame = people()
     _, _, _ = mm.train(frame, tmp_path / "run")

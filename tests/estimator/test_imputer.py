@@ -30,6 +30,7 @@ def test_known_values_stay_and_holes_are_filled():
         assert (filled.loc[known, name] == table.loc[known, name]).all()
 
 
+@pytest.mark.slow
 def test_it_uses_what_the_rest_of_the_row_says():
     table = people(400)
     filled = mm.MIMImputer(random_state=0, max_epochs=60).fit_transform(table)
