@@ -64,8 +64,6 @@ from .model.conditionals import DiscretizedLogistic as DiscretizedLogistic
 from .model.conditionals import Gaussian as Gaussian
 from .model.conditionals import MixtureDensity as MixtureDensity
 from .model.conditionals import OneHotCategorical as OneHotCategorical
-from .model.convolutions import ConvDecoder as ConvDecoder
-from .model.convolutions import ConvEncoder as ConvEncoder
 from .model.distributions import DiagNormal as DiagNormal
 from .model.distributions import Mixture as Mixture
 from .model.distributions import draw as draw
@@ -88,6 +86,8 @@ from .model.joint import Sample as Sample
 from .model.loss import Loss as Loss
 from .model.networks import MLP as MLP
 from .model.networks import Bound as Bound
+from .model.networks import ConvDecoder as ConvDecoder
+from .model.networks import ConvEncoder as ConvEncoder
 from .model.networks import GatedConv2d as GatedConv2d
 from .model.networks import GatedLinear as GatedLinear
 from .model.networks import MaskedConv2d as MaskedConv2d

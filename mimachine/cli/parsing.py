@@ -28,9 +28,9 @@ from mimachine.experiment.presets import (
     of_numbers,
     paper_images,
     published,
-    usual_architecture,
 )
 from mimachine.experiment.settings import DENSE, IMAGE_ARCHITECTURES, Experiment, Model
+from mimachine.experiment.usual_architecture import usual_architecture
 from mimachine.training import schedules
 from mimachine.training.recipe import Training
 from mimachine.training.schedules import Schedule

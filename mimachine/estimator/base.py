@@ -24,8 +24,9 @@ from mimachine.data.files.splits import HoldOut
 from mimachine.data.sources import Source
 from mimachine.estimation.refit_prior import refit_prior
 from mimachine.estimator.reader import ARRAY, Reader, are_images, given, read
-from mimachine.experiment.presets import by_convolutions, conv_pays, named, of_rows
+from mimachine.experiment.presets import by_convolutions, named, of_rows
 from mimachine.experiment.settings import Data, Experiment, Likelihood, Prior, to_json
+from mimachine.experiment.usual_architecture import conv_pays
 from mimachine.model.joint import Joint
 from mimachine.training.fit import History, fit
 from mimachine.training.one_device import OneDevice

@@ -18,10 +18,9 @@ from mimachine.data.image_sets import LEVELS
 from mimachine.data.tables.model_columns import model_columns
 from mimachine.experiment.settings import DENSE, HIERARCHIES, Experiment, Model
 from mimachine.model import architectures, conditionals, flows, priors
-from mimachine.model.convolutions import ConvDecoder, ConvEncoder
 from mimachine.model.flattening import flattened
 from mimachine.model.joint import Joint
-from mimachine.model.networks import MLP
+from mimachine.model.networks import MLP, ConvDecoder, ConvEncoder
 from mimachine.model.pixel_likelihoods import BinaryPixels, GreyPixels, Pixels, RealPixels
 from mimachine.model.table_columns import TableColumn
 from mimachine.model.table_networks import TableDecoder, TableFeatures

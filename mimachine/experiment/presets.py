@@ -10,7 +10,6 @@ import math
 import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from mimachine._support.messages import Option, OptionError, unknown
@@ -25,13 +24,13 @@ from mimachine.experiment.settings import (
     Model,
     Prior,
 )
+from mimachine.experiment.usual_architecture import usual_architecture
 from mimachine.training.recipe import Training, Warmup
 from mimachine.training.schedules import Cosine, Noam
 
 __all__ = [
     "BASELINES",
     "by_convolutions",
-    "conv_pays",
     "default",
     "fast",
     "named",
@@ -42,7 +41,6 @@ __all__ = [
     "paper_images",
     "published",
     "published_image_training",
-    "usual_architecture",
 ]
 
 # Recipe of image architectures by default.
@@ -53,8 +51,6 @@ _FAST_BATCH, _FAST_RATE, _FAST_STEPS, _FAST_STEPS_VAMP = 500, 1e-2, 800, 1400
 # Steps of convolutions for a number of training images, which grow with it like those of dense
 # layers. More steps fit the training images too well (`benchmarks/convolutions.py`).
 _CONV_STEPS, _CONV_ROWS, _FEWEST_CONV_STEPS = 300, 4000, 200
-# Images up to this height or width are modelled by dense layers by default.
-_DENSE_SIDE = 16
 # Number of pseudo-inputs of the paper's image models with a VampPrior.
 _PSEUDO_INPUTS = 500
 # Smallest standard deviation of the encoder. Smaller ones cost MIM likelihood and good samples, and
@@ -114,43 +110,6 @@ def named(settings: Experiment, name: str) -> Experiment:
         settings = dataclasses.replace(settings, training=training)
     model = dataclasses.replace(model, **changes)
     return dataclasses.replace(settings, model=model, objective=objective)
-
-
-def conv_pays(sides: tuple[int, int] | None) -> bool:
-    """Whether the default for images of this height and width are convolutions."""
-    return sides is not None and min(sides) > _DENSE_SIDE
-
-
-def usual_architecture(data: str, file: File = File()) -> Architecture:
-    """The default architecture: conv for one's own images of more than 16 x 16, otherwise mlp.
-
-    Args:
-        data: Name of a data set, or path of a file or folder. Of arrays only those of bytes count
-            as images here, since only the values show it of others.
-        file: How to read a file.
-
-    Raises:
-        ValueError: If the file or folder cannot be read.
-    """
-    if data in NAMES or is_table(data):
-        return "mlp"
-    if os.path.isdir(data):
-        from mimachine.data.files import image_folder
-
-        shape = image_folder.peek(data, resize=file.resize)[1]
-    elif os.path.isfile(data) and data.lower().endswith((".npy", ".npz")):
-        from mimachine.data.files import numpy_file, read_table
-
-        shape = read_table.peek(data, labels=file.labels, array=file.array)[1]
-        shape = shape if file.image_shape is None else file.image_shape
-        if not numpy_file.holds_bytes(Path(data), file.labels, file.array):
-            return "mlp"
-    else:
-        return "mlp"
-    from mimachine.data.learn_preprocessing import image_layout
-
-    layout = image_layout(shape, 1.0)
-    return "conv" if layout is not None and conv_pays(layout.shape[1:]) else "mlp"
 
 
 def default(

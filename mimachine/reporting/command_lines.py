@@ -13,8 +13,8 @@ from mimachine import experiment
 from mimachine._support.messages import command_line, quoted
 from mimachine.data.files.options import File
 from mimachine.data.tables.schema import Levels, Schema
-from mimachine.experiment.presets import usual_architecture
 from mimachine.experiment.settings import Experiment, Model, flat
+from mimachine.experiment.usual_architecture import usual_architecture
 from mimachine.reporting.measured_run import Outcome
 
 __all__ = ["comparing", "of_comparison", "of_runs", "options", "presets", "shown", "training"]

@@ -11,7 +11,8 @@ from mimachine.cli import parsing
 from mimachine.cli.entry import main
 from mimachine.cli.options import Compare, Train
 from mimachine.data.files.options import File
-from mimachine.experiment.presets import BASELINES, default, usual_architecture
+from mimachine.experiment.presets import BASELINES, default
+from mimachine.experiment.usual_architecture import usual_architecture
 from mimachine.reporting import command_lines
 
 
@@ -87,6 +88,7 @@ def test_a_command_repeats_a_run(here):
     assert command_lines.options(dense) == ["--model.architecture", "mlp"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_trees")
 def test_a_folder_is_trained_and_applied(here, capsys):
     name = folder(count=40)

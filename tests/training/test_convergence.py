@@ -107,5 +107,3 @@ def test_trainings_of_a_table_are_judged():
     assert short.convergence.verdict == "still falling"
     decayed = trained(Training(150, 64, 3e-3, warmup=2, schedule=mm.Cosine(), patience=150))
     assert decayed.convergence.verdict == "converged"
-    wild = trained(Training(60, 64, 0.5, warmup=2, patience=60))
-    assert wild.convergence.verdict != "converged"
