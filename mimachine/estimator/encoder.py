@@ -57,7 +57,8 @@ class MIMEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fitted):
         columns: Kinds of columns of a table where they should not be inferred, such as
             {"city": "category", "age": "count"}: number, whole, count, category, ordered, boolean,
             date, datetime, time, duration, identifier or drop.
-        max_epochs: Number of epochs. None: by the number of rows, see `Training.for_rows`.
+        max_epochs: Number of epochs. None: by the number of rows, see `Training.for_rows`; fewer
+            with convolutions.
         training: A whole recipe in place of the default.
         validation_fraction: Share of the rows that choose the best epoch and the fitted prior; with
             0 all rows are for training, and the last epoch is kept.
@@ -66,10 +67,10 @@ class MIMEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Fitted):
         device: Device to train on, such as "cuda"; by default the best available.
         random_state: Seed, or generator, of weights, order, noise and the choice of validation
             rows.
-        verbose: Whether to show a progress bar.
+        verbose: Whether to print what was decided about the columns, and show a progress bar.
 
     Attributes:
-        model_: The trained model, an `mm.Joint` in double precision.
+        model_: The trained model, an `mm.Joint`; in double precision, but for convolutions.
         generator_: The same with the prior that was fitted to the codes.
         n_components_: Number of latent dimensions.
         n_features_in_: Number of columns, or of values per image.

@@ -43,7 +43,7 @@ class MIMOutlier(OutlierMixin, Fitted):
 
     Attributes:
         offset_: Scores below it are those of outliers.
-        model_: The trained model, an `mm.Joint` in double precision.
+        model_: The trained model, an `mm.Joint`; in double precision, but for convolutions.
         generator_: The same with the prior that was fitted to the codes.
         n_features_in_: Number of columns, or of values per image.
         feature_names_in_: Names of the columns, for data frames.

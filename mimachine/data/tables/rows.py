@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["decode", "encode"]
 
-# Rare and new values are said if their share is so many times that of the training rows.
+# A note names rare and new values if their share exceeds that of the training rows by this factor.
 _MORE_OTHERS, _FEW_OTHERS = 1.5, 0.01
 
 

@@ -27,7 +27,7 @@ from mimachine.data.files.text_stream import opened
 __all__ = ["Places", "TextRows", "blocks_of_rows"]
 
 _BLOCK = 1 << 20
-# Blocks hold so many characters for each column, since each column has costs of its own.
+# Fewest characters of a block for each column, as every column of a block takes time of its own.
 _OF_A_COLUMN = 1 << 11
 _LONGEST_ROW = 64 << 20
 _QUOTE, _NEWLINE = b'"\n'

@@ -112,7 +112,7 @@ def score_rows(
 
 
 def _samples_of(rows: int) -> int:
-    """Importance samples for each of so many rows."""
+    """Number of importance samples per row, by the number of rows."""
     return max(_FEWEST_SAMPLES, min(_MOST_SAMPLES, _SAMPLES_IN_ALL // max(1, rows)))
 
 
